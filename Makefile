@@ -1,0 +1,53 @@
+# make demo [VIDEO=drive.mp4]   install into .venv and mark a video, or a rendered street
+# make test                     install into .venv and run all checks
+# PYTHON=python3.12 chooses the interpreter; 3.10 to 3.13 will do.
+
+PYTHON ?=
+VIDEO ?=
+VENV := .venv
+RUN := $(VENV)/bin/python
+
+.PHONY: demo test
+.DELETE_ON_ERROR:
+
+demo: $(VENV)/installed
+	@mkdir -p out
+	@name=$$(basename "$(VIDEO)"); name=$${name%.*}; output="out/$${name:-scene}.detected.mp4"; \
+	$(RUN) run_pipeline.py "$(or $(VIDEO),scene:)" --output "$$output" --overwrite && \
+	echo "The result is in $(CURDIR)/$$output"
+
+test: $(VENV)/installed-test
+	$(RUN) -m ruff check .
+	$(RUN) -m ruff format --check .
+	$(RUN) -m mypy
+	$(RUN) -m pytest
+
+$(VENV)/installed: pyproject.toml | $(VENV)/bin/python
+	@echo "Installing SqueezeDrive's dependencies into $(VENV) ..."
+	@$(RUN) -m pip install --quiet --disable-pip-version-check --editable .
+	@touch $@
+
+$(VENV)/installed-test: pyproject.toml | $(VENV)/bin/python
+	@echo "Installing SqueezeDrive's dependencies and test tools into $(VENV) ..."
+	@$(RUN) -m pip install --quiet --disable-pip-version-check --editable '.[test]'
+	@touch $@ $(VENV)/installed
+
+# The interpreter has to be run to know whether it works: version managers leave dead links.
+# Debian's python3 comes without ensurepip, so there are three more ways to a pip.
+$(VENV)/bin/python:
+	@for python in $(PYTHON) python3 python3.13 python3.12 python3.11 python3.10; do \
+		"$$python" -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))' \
+			2>/dev/null || continue; \
+		echo "Creating $(VENV) with $$("$$python" --version) ..."; \
+		"$$python" -m venv --clear $(VENV) >/dev/null 2>&1 && exit 0; \
+		"$$python" -m virtualenv --quiet --clear $(VENV) 2>/dev/null && exit 0; \
+		uv venv --quiet --seed --clear --python "$$python" $(VENV) 2>/dev/null && exit 0; \
+		"$$python" -m venv --clear --without-pip $(VENV) 2>/dev/null && \
+			"$$python" -m pip --python $(VENV)/bin/python install --quiet pip 2>/dev/null && exit 0; \
+		rm -rf $(VENV); \
+		echo "error: $$python can create no virtual environment with pip; on Debian or Ubuntu:" \
+			"apt install python3-venv" >&2; \
+		exit 2; \
+	done; \
+	echo "error: no Python 3.10 to 3.13 found; name one: make PYTHON=/path/to/python3.12" >&2; \
+	exit 2

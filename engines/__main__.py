@@ -1,0 +1,93 @@
+"""Look at the network and write it as ONNX: `python -m engines describe|export`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from engines.errors import UserError
+
+EXAMPLES = """\
+examples:
+  python -m engines describe
+  python -m engines export squeezedet.onnx
+  python -m engines export squeezedet-fp16.onnx --precision fp16 --size 1248x704
+"""
+
+
+def _size(text: str) -> tuple[int, int]:
+    width, _, height = text.partition("x")
+    if not (width.isdecimal() and height.isdecimal()):
+        raise argparse.ArgumentTypeError(f"expected WIDTHxHEIGHT, got {text!r}")
+    size = int(width), int(height)
+    if min(size) < 16 or any(n % 16 for n in size):
+        raise argparse.ArgumentTypeError(f"expected multiples of 16, got {text}")
+    return size
+
+
+def _parse(argv: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m engines",
+        description="Look at the network, or write it as ONNX.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
+    describe = verbs.add_parser("describe", help="print the layers with sizes and costs")
+    export = verbs.add_parser("export", help="write weights as an ONNX model")
+    export.add_argument("output", type=Path, metavar="OUT.onnx")
+    export.add_argument("--precision", choices=("fp32", "fp16"), default="fp32")
+    export.add_argument("-y", "--overwrite", action="store_true", help="replace an existing file")
+    for verb in (describe, export):
+        verb.add_argument(
+            "--weights", type=Path, metavar="FILE.npz", help="default: the project's own"
+        )
+        verb.add_argument(
+            "--size", type=_size, metavar="WxH", help="input in pixels; default: as trained"
+        )
+    return parser.parse_args(argv)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run a verb; return the exit code: 0, or 2 for wrong input."""
+    arguments = _parse(argv)
+    try:
+        if arguments.verb == "describe":
+            _describe(arguments)
+        else:
+            _export(arguments)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _describe(arguments: argparse.Namespace) -> None:
+    from engines.describe import describe
+    from engines.weights import DEFAULT, load_weights
+
+    weights = load_weights(arguments.weights or DEFAULT)
+    trained = weights.profile.input
+    print(describe(weights, *(arguments.size or (trained.width, trained.height))))
+
+
+def _export(arguments: argparse.Namespace) -> None:
+    from engines.onnx_graph import build_onnx
+    from engines.weights import DEFAULT, load_weights
+
+    output = arguments.output
+    if output.exists() and not arguments.overwrite:
+        raise UserError(f"{output}: exists already; --overwrite replaces it")
+    weights = load_weights(arguments.weights or DEFAULT)
+    width, height = arguments.size or (None, None)
+    model = build_onnx(weights, width, height, arguments.precision)
+    try:
+        output.write_bytes(model.SerializeToString())
+    except OSError as error:
+        raise UserError(f"{output}: cannot be written: {error.strerror}") from None
+    print(f"wrote {output}: {arguments.precision}, {output.stat().st_size / 2**20:.2f} MiB")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

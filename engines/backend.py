@@ -1,0 +1,150 @@
+"""What executes the network: the protocol of all back ends, and how one is chosen."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engines import tensorrt
+from engines.errors import BackendUnavailable
+from engines.weights import Weights
+from kernels.detections import Detections
+from kernels.fit import FitKind
+from kernels.head import Head, anchor_grid
+from kernels.reference import DetectParams
+
+BackendName = Literal["auto", "tensorrt", "cpu"]
+CpuPrecision = Literal["fp32", "bf16"]
+
+
+@dataclass(frozen=True)
+class BackendInfo:
+    """Which back end runs, on what, and why it was chosen.
+
+    Attributes
+    ----------
+    name : str
+        "cpu" or "tensorrt".
+    runtime, device : str
+        Library with version, and the processor it uses.
+    precision : str
+        Number format of the arithmetic.
+    reason : str
+        Why this back end: asked for, or what keeps a faster one from running.
+    """
+
+    name: str
+    runtime: str
+    device: str
+    precision: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class EngineSettings:
+    """How to run the network.
+
+    Attributes
+    ----------
+    weights : Weights
+        The network's parameters and profile.
+    width, height : int
+        Input size in pixels, multiples of 16.
+    detect : DetectParams
+        Threshold, top-N and suppression.
+    fit : str
+        How a picture of another aspect is put into the input: "band", "letterbox" or "stretch".
+    band_centre : float
+        Where the middle of the band lies, as a fraction of the picture's height from the top.
+    cpu_precision : str
+        Number format of the CPU back end: "fp32" or "bf16".
+    threads : int
+        Threads of the CPU back end; 0 for one per core this process may use.
+    """
+
+    weights: Weights
+    width: int
+    height: int
+    detect: DetectParams
+    fit: FitKind = "band"
+    band_centre: float = 0.5
+    cpu_precision: CpuPrecision = "fp32"
+    threads: int = 0
+
+    @property
+    def cpu_threads(self) -> int:
+        """Threads of the CPU back end, counted out."""
+        return self.threads or len(os.sched_getaffinity(0))
+
+    def head(self) -> Head:
+        """Return what decoding has to know of these weights at this input size."""
+        profile = self.weights.profile
+        threshold = profile.output.exponential_threshold
+        return Head(
+            classes=len(profile.output.classes),
+            anchors_per_cell=len(profile.anchors.shapes),
+            anchors=anchor_grid(
+                self.width, self.height, profile.anchors.shapes, profile.anchors.centres
+            ),
+            layout=profile.output.layout,
+            exponential_threshold=np.inf if threshold is None else threshold,
+            width=self.width,
+            height=self.height,
+        )
+
+
+class Slot(Protocol):
+    """The working memory of one frame on its way through the back end.
+
+    The three steps are called once each and in this order for a frame, each by its stage's thread.
+    A back end may only enqueue work in the first two; `detect` returns when the boxes are there.
+    """
+
+    def preprocess(self, image: NDArray[np.uint8]) -> None:
+        """Put a BGR picture (height, width, 3) of any size into the network's input."""
+
+    def infer(self) -> None:
+        """Run the network."""
+
+    def detect(self) -> Detections:
+        """Return the boxes in pixels of the picture."""
+
+    def close(self) -> None:
+        """Release the memory."""
+
+
+class Backend(Protocol):
+    """A network loaded and ready to run."""
+
+    info: BackendInfo
+
+    def new_slot(self) -> Slot:
+        """Allocate the memory for one frame in flight."""
+
+    def close(self) -> None:
+        """Release the network. Slots have to be closed before."""
+
+
+def open_backend(name: BackendName, settings: EngineSettings) -> Backend:
+    """Load the network into a back end; "auto" takes the fastest that can run here.
+
+    Raises
+    ------
+    BackendUnavailable
+        If the back end asked for cannot run on this machine; the message says what is missing.
+    """
+    obstacles = tensorrt.obstacles() if name in ("auto", "tensorrt") else []
+    if name == "tensorrt":
+        raise BackendUnavailable(
+            "backend tensorrt cannot run here: "
+            + "; ".join(obstacles)
+            + "; --backend cpu runs anywhere"
+        )
+    from engines.cpu import CpuBackend  # OpenVINO is only loaded where it runs
+
+    reason = "asked for" if name == "cpu" else f"no tensorrt: {obstacles[0].split(' (')[0]}"
+    return CpuBackend(settings, reason)

@@ -1,0 +1,104 @@
+"""The CPU back end: OpenVINO runs the ONNX graph, compiled Numba functions find the boxes."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import openvino as ov
+from numpy.typing import NDArray
+from openvino.preprocess import ColorFormat, PrePostProcessor
+
+from engines.backend import BackendInfo, EngineSettings
+from engines.onnx_graph import build_onnx
+from kernels import cpu as boxes
+from kernels.detections import Detections
+from kernels.fit import Fit, make_fit, preprocess
+
+_TYPES = {"fp32": "f32", "bf16": "bf16"}
+
+
+class CpuBackend:
+    """SqueezeDet in OpenVINO on the processor."""
+
+    def __init__(self, settings: EngineSettings, reason: str) -> None:
+        self.settings = settings
+        profile = settings.weights.profile
+        core = ov.Core()
+        graph = build_onnx(settings.weights, settings.width, settings.height)
+        model = core.read_model(io.BytesIO(graph.SerializeToString()))
+        # Bytes go in as they are: conversion, layout and mean are one pass inside the graph.
+        adapter = PrePostProcessor(model)
+        tensor = adapter.input().tensor()
+        tensor.set_element_type(ov.Type.u8).set_layout(ov.Layout("NHWC"))
+        tensor.set_color_format(ColorFormat.BGR)
+        if profile.input.channels == "RGB":
+            adapter.input().preprocess().convert_color(ColorFormat.RGB)
+        adapter.input().model().set_layout(ov.Layout("NCHW"))
+        threads = settings.cpu_threads
+        self._compiled = core.compile_model(
+            adapter.build(),
+            "CPU",
+            {
+                "PERFORMANCE_HINT": "LATENCY",
+                # Without this, processors with bfloat16 units compute in it unasked.
+                "INFERENCE_PRECISION_HINT": _TYPES[settings.cpu_precision],
+                "INFERENCE_NUM_THREADS": threads,
+            },
+        )
+        self.head = settings.head()
+        mean = profile.input.mean if profile.input.channels == "BGR" else profile.input.mean[::-1]
+        self.fill = (round(mean[0]), round(mean[1]), round(mean[2]))
+        self.info = BackendInfo(
+            name="cpu",
+            runtime=f"OpenVINO {ov.__version__.split('-')[0]}",
+            device=f"{core.get_property('CPU', 'FULL_DEVICE_NAME')}, {threads} threads",
+            precision=settings.cpu_precision,
+            reason=reason,
+        )
+
+    def new_slot(self) -> CpuSlot:
+        """Allocate the memory for one frame in flight."""
+        return CpuSlot(self, self._compiled.create_infer_request())
+
+    def close(self) -> None:
+        """Release the network."""
+        del self._compiled
+
+
+class CpuSlot:
+    """Input pixels, an inference request and its output, used again for every frame."""
+
+    def __init__(self, backend: CpuBackend, request: ov.InferRequest) -> None:
+        self._backend = backend
+        self._request = request
+        settings = backend.settings
+        self._pixels = np.empty((1, settings.height, settings.width, 3), np.uint8)
+        request.set_input_tensor(ov.Tensor(self._pixels, shared_memory=True))
+        self._fit: Fit | None = None
+
+    def preprocess(self, image: NDArray[np.uint8]) -> None:
+        """Put a BGR picture (height, width, 3) of any size into the network's input."""
+        settings = self._backend.settings
+        size = (image.shape[1], image.shape[0])
+        if self._fit is None or self._fit.source_size != size:
+            self._fit = make_fit(
+                settings.fit, size, (settings.width, settings.height), settings.band_centre
+            )
+        preprocess(image, self._fit, self._backend.fill, self._pixels[0])
+
+    def infer(self) -> None:
+        """Run the network."""
+        self._request.infer()
+
+    def detect(self) -> Detections:
+        """Return the boxes in pixels of the picture."""
+        if self._fit is None:
+            raise RuntimeError("detect() before preprocess()")
+        output = self._request.get_output_tensor().data[0]
+        found = boxes.detect(output, self._backend.head, self._backend.settings.detect)
+        return Detections(self._fit.to_source(found.boxes), found.scores, found.classes)
+
+    def close(self) -> None:
+        """Release the memory."""
+        del self._request

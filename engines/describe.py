@@ -1,0 +1,90 @@
+"""The table of layers that `python -m engines describe` prints."""
+
+from __future__ import annotations
+
+from itertools import groupby
+
+from engines.network import Fire, Operation
+from engines.weights import Weights
+
+
+def describe(weights: Weights, width: int, height: int) -> str:
+    """Lay out a network's layers as text.
+
+    Parameters
+    ----------
+    weights : Weights
+        The network and its profile.
+    width, height : int
+        Input size in pixels, multiples of 16.
+
+    Returns
+    -------
+    str
+        One line a layer: what it does, output channels and grid (width x height), parameters,
+        and GFLOP for one image, a multiply-accumulate counted as two.
+    """
+    steps = weights.operations(width, height)
+    fires = {layer.name: layer for layer in weights.network.layers if isinstance(layer, Fire)}
+    profile = weights.profile
+    rows = [("layer", "kind", "channels", "grid", "parameters", "GFLOP")]
+    for name, group in groupby(steps, key=lambda step: step.layer):
+        members = list(group)
+        last = members[-1]
+        fire = fires.get(name)
+        rows.append(
+            (
+                name,
+                _fire_kind(fire) if fire is not None else _kind(last),
+                str(last.out_channels),
+                f"{last.out_size[0]}x{last.out_size[1]}",
+                f"{sum(step.parameters for step in members):,}" if last.kind != "pool" else "-",
+                f"{_gflop(members):.2f}" if last.kind != "pool" else "-",
+            )
+        )
+    parameters = sum(step.parameters for step in steps)
+    rows.append(("total", "", "", "", f"{parameters:,}", f"{_gflop(steps):.2f}"))
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    table = [
+        "  ".join(
+            cell.ljust(size) if i < 2 else cell.rjust(size)
+            for i, (cell, size) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    ]
+    anchors = last.out_size[0] * last.out_size[1] * len(profile.anchors.shapes)
+    return "\n".join(
+        [
+            f"{profile.network}, weights {profile.name}: input {width}x{height}"
+            f" {_normalisation(weights)}",
+            *table,
+            f"weights in fp32: {parameters * 4 / 2**20:.2f} MiB, in fp16:"
+            f" {parameters * 2 / 2**20:.2f} MiB",
+            f"{anchors:,} anchors of {len(profile.anchors.shapes)} shapes;"
+            f" classes {', '.join(profile.output.classes)}; output {profile.output.layout};"
+            f" padding {profile.padding}; centres {profile.anchors.centres}",
+            f"licence of the weights: {profile.licence}",
+        ]
+    )
+
+
+def _normalisation(weights: Weights) -> str:
+    """Say how pixels are normalised, for example "BGR minus (103.939, 116.779, 123.68)"."""
+    pixels = weights.profile.input
+    mean = ", ".join(f"{value:g}" for value in pixels.mean)
+    scale = f" times {pixels.scale:g}" if pixels.scale != 1 else ""
+    return f"{pixels.channels} minus ({mean}){scale}"
+
+
+def _fire_kind(fire: Fire) -> str:
+    return f"fire, squeeze {fire.squeeze}, expand {fire.expand1x1} + {fire.expand3x3}"
+
+
+def _kind(step: Operation) -> str:
+    stride = f", stride {step.stride}" if step.stride > 1 else ""
+    name = "max" if step.kind == "pool" else "convolution"
+    return f"{name} {step.kernel}x{step.kernel}{stride}{', ReLU' if step.relu else ''}"
+
+
+def _gflop(steps: list[Operation]) -> float:
+    return 2 * sum(step.macs for step in steps) / 1e9

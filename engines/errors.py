@@ -1,0 +1,38 @@
+"""Errors that a user can act on: each message says what was expected, what came, what to do."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pydantic import ValidationError
+
+
+class UserError(Exception):
+    """Something the user gave cannot be used. Shown as one line, exit code 2, no traceback."""
+
+
+class ConfigError(UserError, ValueError):
+    """A configuration key or value is wrong."""
+
+
+class WeightsError(UserError, ValueError):
+    """A weights file or its profile is missing, damaged or contradicts what is asked for."""
+
+
+class BackendUnavailable(UserError, RuntimeError):
+    """A back end was asked for by name and cannot run on this machine."""
+
+
+def describe_validation(error: ValidationError) -> str:
+    """Put the first complaint of pydantic into one line: key, what was expected, what came."""
+    first = error.errors(include_url=False)[0]
+    key = ".".join(str(part) for part in first["loc"]) or "file"
+    if first["type"] == "extra_forbidden":
+        return f"unknown key {key}"
+    if first["type"] == "missing":
+        return f"{key} is missing"
+    message = first["msg"]
+    got = first["input"]
+    shown = "" if isinstance(got, dict | list) else f", got {got!r}"
+    return f"{key}: {message[0].lower()}{message[1:]}{shown}"

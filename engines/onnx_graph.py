@@ -1,0 +1,137 @@
+"""The network as an ONNX model, the one interchange format of all back ends."""
+
+from __future__ import annotations
+
+import math
+from functools import partial
+from typing import Literal
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from engines.network import Operation
+from engines.weights import Weights
+
+Precision = Literal["fp32", "fp16"]
+_OPSET = 17
+
+
+def build_onnx(
+    weights: Weights,
+    width: int | None = None,
+    height: int | None = None,
+    precision: Precision = "fp32",
+    batch: int | str = 1,
+) -> onnx.ModelProto:
+    """Write the network as ONNX.
+
+    Normalisation is part of the graph, so that pixels are all a back end has to provide and none
+    can normalise otherwise than the weights were trained.
+
+    Parameters
+    ----------
+    weights : Weights
+        Parameters and profile.
+    width, height : int, optional
+        Input size in pixels, multiples of 16; the profile's where not given.
+    precision : str
+        "fp32", or "fp16": every weight and every value in between is a half; input and output
+        stay float32.
+    batch : int or str
+        Images at a time; a string names a free dimension.
+
+    Returns
+    -------
+    ModelProto
+        Input "image", float32 (batch, 3, height, width), pixels 0 to 255 in the profile's channel
+        order. Output "output", float32 (batch, head channels, height / 16, width / 16).
+    """
+    profile = weights.profile
+    width = width or profile.input.width
+    height = height or profile.input.height
+    half = precision == "fp16"
+    dtype = np.float16 if half else np.float32
+
+    nodes: list[onnx.NodeProto] = []
+    constants: list[onnx.TensorProto] = []
+
+    def constant(name: str, values: object) -> str:
+        constants.append(numpy_helper.from_array(np.asarray(values, dtype), name))
+        return name
+
+    pixels = "image"
+    if half:
+        nodes.append(helper.make_node("Cast", ["image"], ["pixels"], to=TensorProto.FLOAT16))
+        pixels = "pixels"
+    mean = constant("mean", np.reshape(profile.input.mean, (1, 3, 1, 1)))
+    nodes.append(helper.make_node("Sub", [pixels, mean], ["centred"]))
+    values = {"image": "centred"}
+    if profile.input.scale != 1.0:
+        scale = constant("scale", profile.input.scale)
+        nodes.append(helper.make_node("Mul", ["centred", scale], ["scaled"]))
+        values["image"] = "scaled"
+
+    steps = weights.operations(width, height)
+    for step in steps:
+        inputs = [values[name] for name in step.inputs]
+        values[step.name] = step.name
+        if step.kind == "concat":
+            nodes.append(helper.make_node("Concat", inputs, [step.name], name=step.name, axis=1))
+            continue
+        window = partial(
+            helper.make_node,
+            name=step.name,
+            kernel_shape=[step.kernel] * 2,
+            strides=[step.stride] * 2,
+            pads=_pads(step, profile.padding),
+        )
+        if step.kind == "pool":
+            nodes.append(window("MaxPool", inputs, [step.name]))
+            continue
+        inputs += [constant(n, weights.arrays[n]) for n in (f"{step.name}_w", f"{step.name}_b")]
+        output = f"{step.name}_linear" if step.relu else step.name
+        nodes.append(window("Conv", inputs, [output]))
+        if step.relu:
+            nodes.append(helper.make_node("Relu", [output], [step.name]))
+
+    last = steps[-1]
+    if half:
+        nodes.append(helper.make_node("Cast", [last.name], ["output"], to=TensorProto.FLOAT))
+    else:
+        nodes[-1].output[0] = "output"
+    grid = [last.out_size[1], last.out_size[0]]
+    float_value = helper.make_tensor_value_info
+    graph = helper.make_graph(
+        nodes,
+        profile.name,
+        [float_value("image", TensorProto.FLOAT, [batch, 3, height, width])],
+        [float_value("output", TensorProto.FLOAT, [batch, profile.head_channels, *grid])],
+        constants,
+    )
+    model = helper.make_model(
+        graph,
+        opset_imports=[helper.make_opsetid("", _OPSET)],
+        producer_name="squeezedrive",
+        ir_version=8,
+    )
+    helper.set_model_props(model, {"profile": profile.model_dump_json()})
+    onnx.checker.check_model(model, full_check=True)
+    return model
+
+
+def _pads(step: Operation, padding: str) -> list[int]:
+    """Return ONNX pads (top, left, bottom, right) that give a size of ceil(n / stride).
+
+    "same_upper" pads as little as needed, the odd pixel right and below, as TensorFlow does:
+    for kernel 3, stride 2 and an even size nothing left and one right. "symmetric" pads half the
+    kernel on every side. Both give the same size; they shift the picture against each other.
+    """
+    if padding == "symmetric":
+        return [step.kernel // 2] * 4
+    before, after = [], []
+    for size in reversed(step.in_size):  # height, then width
+        total = (math.ceil(size / step.stride) - 1) * step.stride + step.kernel - size
+        before.append(max(total, 0) // 2)
+        after.append(max(total, 0) - before[-1])
+    return before + after

@@ -1,0 +1,66 @@
+"""Compile for the CPU with Numba, and keep the machine code for the next start."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import pickle
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numba
+
+FOLDER = Path(__file__).parent
+
+_config: Any = numba.config  # its attributes come from the environment; a type checker sees none
+
+
+def jit(signature: Any) -> Callable[[Callable[..., Any]], Any]:
+    """Return a decorator that compiles a function for `signature` at once, or loads it.
+
+    The compiled function releases the GIL. A cache that cannot be read or written (read-only or
+    full disk, files cut off by a power failure) costs the time to compile, never the run.
+    """
+
+    def compile_function(function: Callable[..., Any]) -> Any:
+        folder = cache_folder()
+        if folder is not None:
+            before = _config.CACHE_DIR
+            _config.CACHE_DIR = str(folder)
+            try:
+                return numba.njit(signature, nogil=True, error_model="numpy", cache=True)(function)
+            except (OSError, EOFError, pickle.UnpicklingError):
+                shutil.rmtree(folder, ignore_errors=True)
+            finally:
+                _config.CACHE_DIR = before
+        return numba.njit(signature, nogil=True, error_model="numpy")(function)
+
+    return compile_function
+
+
+def cache_folder() -> Path | None:
+    """Return the folder for the machine code of these sources; None where it cannot be written.
+
+    Numba notices a change in the file of a cached function, but not in the files of the functions
+    that it calls, and would go on with their old code. So the folder's name is a hash of all
+    sources of this package: another version, another folder.
+    """
+    digest = hashlib.sha256(numba.__version__.encode())
+    for source in sorted(FOLDER.glob("*.py")):
+        digest.update(b"%s %d\n" % (source.name.encode(), source.stat().st_size))
+        digest.update(source.read_bytes())
+    base = os.environ.get("XDG_CACHE_HOME", "")
+    if not os.path.isabs(base):  # the XDG specification: unset, empty and relative all mean this
+        base = os.path.expanduser("~/.cache")
+    if not os.path.isabs(base):  # no home directory
+        return None
+    folder = Path(base, "squeezedrive", "numba", digest.hexdigest()[:16])
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError:
+        return None  # asked here, because Numba would fall back to __pycache__ and its stale code
+    return folder

@@ -1,0 +1,189 @@
+"""How a picture of any size is put into the network's input, and how boxes come back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+Kind = Literal["band", "letterbox", "stretch"]
+
+
+@dataclass(frozen=True)
+class Fit:
+    """A rectangle of the source picture and the rectangle of the network's input it is scaled to.
+
+    Attributes
+    ----------
+    source_size, input_size : tuple of int
+        Width and height in pixels.
+    crop, target : tuple of int
+        x0, y0, x1, y1 in pixels of the source and of the network's input; x1 and y1 are the first
+        column and row outside, as in a slice.
+
+    Raises
+    ------
+    ValueError
+        If a rectangle is empty or not inside its picture.
+    """
+
+    source_size: tuple[int, int]
+    input_size: tuple[int, int]
+    crop: tuple[int, int, int, int]
+    target: tuple[int, int, int, int]
+
+    def __post_init__(self) -> None:
+        for (width, height), (x0, y0, x1, y1) in (
+            (self.source_size, self.crop),
+            (self.input_size, self.target),
+        ):
+            if not (0 <= x0 < x1 <= width and 0 <= y0 < y1 <= height):
+                raise ValueError(
+                    f"expected a rectangle inside a picture of {width}x{height}, got "
+                    f"{x0}, {y0}, {x1}, {y1}"
+                )
+
+    def to_source(self, boxes: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return boxes of the network in pixels of the source picture.
+
+        Coordinates are scaled without a shift of half a pixel, x_source = x0 + (x - tx) sw / tw,
+        as those of the training targets were. Boxes are clipped to the first and last pixel of
+        the crop: the network sees nothing outside of it, and in the padding there is nothing.
+
+        Parameters
+        ----------
+        boxes : float32 array (n, 4)
+            Corners x1, y1, x2, y2, clipped to 0..width - 1 and 0..height - 1 of the input.
+
+        Returns
+        -------
+        float32 array (n, 4)
+        """
+        x0, y0, x1, y1 = self.crop
+        first = np.array([x0, y0, x0, y0], np.float32)
+        last = np.array([x1 - 1, y1 - 1, x1 - 1, y1 - 1], np.float32)
+        offset, scale = self._transform()
+        scaled = np.clip((boxes - offset) / scale, first, last)
+        # An object that is cut off by the edge ends on the input's last pixel, which the scale
+        # alone would put a little before the last pixel of a larger crop.
+        edge = np.array(self.input_size * 2, np.float32) - 1
+        return np.where(boxes >= edge, last, scaled)
+
+    def to_network(self, boxes: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return boxes (n, 4) of the source picture in pixels of the network's input, unclipped.
+
+        The inverse of `to_source` for boxes inside the crop.
+        """
+        offset, scale = self._transform()
+        return boxes * scale + offset
+
+    def _transform(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Return offset and scale (4,) of x_network = x_source scale + offset."""
+        x0, y0, x1, y1 = self.crop
+        tx0, ty0, tx1, ty1 = self.target
+        sx = (tx1 - tx0) / (x1 - x0)
+        sy = (ty1 - ty0) / (y1 - y0)
+        offset = np.array([tx0 - x0 * sx, ty0 - y0 * sy] * 2, np.float32)
+        return offset, np.array([sx, sy] * 2, np.float32)
+
+    def preprocess(
+        self, image: NDArray[np.uint8], fill: tuple[int, int, int], out: NDArray[np.uint8]
+    ) -> None:
+        """Write a picture into the network's input: crop, scale, fill the borders.
+
+        The mean is subtracted by the network itself.
+
+        Parameters
+        ----------
+        image : uint8 array (height, width, 3)
+            The source picture, BGR.
+        fill : tuple of int
+            Blue, green and red of the borders: the mean of the training pictures, so that the
+            network sees zeros there.
+        out : uint8 array (height, width, 3), C-contiguous
+            Is overwritten.
+
+        Raises
+        ------
+        ValueError
+            If an array does not have the size that this fit was made for.
+        """
+        for name, array, (width, height) in (
+            ("picture", image, self.source_size),
+            ("network input", out, self.input_size),
+        ):
+            if array.shape != (height, width, 3) or array.dtype != np.uint8:
+                raise ValueError(
+                    f"expected a {name} of shape {(height, width, 3)} and type uint8, got "
+                    f"{array.shape} and {array.dtype}"
+                )
+        x0, y0, x1, y1 = self.crop
+        tx0, ty0, tx1, ty1 = self.target
+        cv2.resize(
+            image[y0:y1, x0:x1],
+            (tx1 - tx0, ty1 - ty0),
+            dst=out[ty0:ty1, tx0:tx1],
+            interpolation=cv2.INTER_LINEAR,
+        )
+        out[:ty0] = fill
+        out[ty1:] = fill
+        out[ty0:ty1, :tx0] = fill
+        out[ty0:ty1, tx1:] = fill
+
+
+def make_fit(
+    kind: Kind, source_size: tuple[int, int], input_size: tuple[int, int], centre: float
+) -> Fit:
+    """Return the fit of this kind; `centre` matters for "band" only.
+
+    Raises
+    ------
+    ValueError
+        If the kind is unknown, a size is not positive or `centre` is outside 0..1.
+    """
+    if min(*source_size, *input_size) < 1:
+        raise ValueError(f"expected sizes of at least 1x1, got {source_size} and {input_size}")
+    if kind == "band":
+        return band(source_size, input_size, centre)
+    if kind == "letterbox":
+        return letterbox(source_size, input_size)
+    if kind == "stretch":
+        return stretch(source_size, input_size)
+    raise ValueError(f'expected the fit "band", "letterbox" or "stretch", got {kind!r}')
+
+
+def band(source_size: tuple[int, int], input_size: tuple[int, int], centre: float) -> Fit:
+    """Return the fit that takes a band of full width at the network's aspect ratio.
+
+    The band's middle lies at the fraction `centre` of the picture's height, 0 at the top, unless
+    it has to be moved to stay inside. A picture too wide for a band is letterboxed.
+    """
+    if not 0 <= centre <= 1:
+        raise ValueError(f"expected the centre of the band as a fraction 0 to 1, got {centre}")
+    width, height = source_size
+    rows = max(1, round(width * input_size[1] / input_size[0]))
+    if rows > height:
+        return letterbox(source_size, input_size)
+    top = min(max(0, round(centre * height - rows / 2)), height - rows)
+    return Fit(source_size, input_size, (0, top, width, top + rows), (0, 0, *input_size))
+
+
+def letterbox(source_size: tuple[int, int], input_size: tuple[int, int]) -> Fit:
+    """Return the fit that shows the whole picture in its own aspect ratio, in the middle."""
+    scale = min(input_size[0] / source_size[0], input_size[1] / source_size[1])
+    width = max(1, round(source_size[0] * scale))
+    height = max(1, round(source_size[1] * scale))
+    x = (input_size[0] - width) // 2
+    y = (input_size[1] - height) // 2
+    return Fit(source_size, input_size, (0, 0, *source_size), (x, y, x + width, y + height))
+
+
+def stretch(source_size: tuple[int, int], input_size: tuple[int, int]) -> Fit:
+    """Return the fit that scales the whole picture to the whole input, as the authors' code does.
+
+    Objects of a 16:9 picture become 1.83 times too flat in an input of 1248x384.
+    """
+    return Fit(source_size, input_size, (0, 0, *source_size), (0, 0, *input_size))

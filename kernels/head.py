@@ -1,0 +1,164 @@
+"""The last layer of SqueezeDet, ConvDet: which number of the output means what."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+STRIDE = 16
+"""Pixels of the network's input per cell of its output grid, in both directions."""
+
+Layout = Literal["per_anchor", "by_kind"]
+Centres = Literal["half_stride", "even"]
+
+
+def grid_size(width: int, height: int) -> tuple[int, int]:
+    """Return columns and rows of the output grid for an input of this size: ceil(n / 16)."""
+    return -(-width // STRIDE), -(-height // STRIDE)
+
+
+def anchor_grid(
+    width: int, height: int, shapes: ArrayLike, centres: Centres
+) -> NDArray[np.float32]:
+    """Return the anchors of the whole grid.
+
+    Parameters
+    ----------
+    width, height : int
+        Size of the network's input in pixels.
+    shapes : array-like (K, 2)
+        Width and height of the K anchors of every cell, in pixels.
+    centres : str
+        Where the centre of cell i of n lies on an axis of L pixels: "half_stride" at
+        16 (i + 0.5); "even" at L (i + 1) / (n + 1), as in the authors' code. The choice belongs
+        to the weights.
+
+    Returns
+    -------
+    float32 array (A, 4)
+        cx, cy, w, h in input pixels, row-major in (y, x, anchor).
+
+    Raises
+    ------
+    ValueError
+        If an argument is not as described.
+    """
+    sizes = np.asarray(shapes, np.float32)
+    if sizes.ndim != 2 or sizes.shape[1] != 2 or len(sizes) == 0:
+        raise ValueError(f"expected anchor shapes (K, 2) of width and height, got {sizes.shape}")
+    if width < 1 or height < 1:
+        raise ValueError(f"expected a network input of at least 1x1, got {width}x{height}")
+    columns, rows = grid_size(width, height)
+    if centres == "half_stride":
+        x = (np.arange(columns) + 0.5) * STRIDE
+        y = (np.arange(rows) + 0.5) * STRIDE
+    elif centres == "even":
+        x = (np.arange(columns) + 1) * width / (columns + 1)
+        y = (np.arange(rows) + 1) * height / (rows + 1)
+    else:
+        raise ValueError(f'expected anchor centres "half_stride" or "even", got {centres!r}')
+    anchors = np.empty((rows, columns, len(sizes), 4), np.float32)
+    anchors[..., 0] = x[None, :, None]
+    anchors[..., 1] = y[:, None, None]
+    anchors[..., 2:] = sizes
+    return anchors.reshape(-1, 4)
+
+
+@dataclass(frozen=True, eq=False)
+class Head:
+    """Everything that is needed to read boxes out of the network's output.
+
+    The output has shape (channels, rows, columns). Each of its cells holds, for each of the
+    cell's K anchors, V = classes + 5 values: the class logits, the confidence logit and the
+    deltas dx, dy, dw, dh, always in this order. Which channel holds which value is the layout.
+
+    Attributes
+    ----------
+    classes : int
+        Number of classes.
+    anchors : float32 array (A, 4), C-contiguous
+        cx, cy, w, h in input pixels, row-major in (y, x, anchor); see `anchor_grid`.
+    anchors_per_cell : int
+        K.
+    layout : str
+        "per_anchor": value v of anchor a is channel V a + v. "by_kind": first all class logits,
+        then all confidences, then all deltas, as in the authors' code.
+    exp_threshold : float
+        Where the exponential of dw, dh goes on as a straight line; inf for plain e^x.
+    width, height : int
+        Size of the network's input in pixels.
+
+    Raises
+    ------
+    ValueError
+        If the attributes contradict each other.
+    """
+
+    classes: int
+    anchors: NDArray[np.float32]
+    anchors_per_cell: int
+    layout: Layout
+    exp_threshold: float
+    width: int
+    height: int
+
+    def __post_init__(self) -> None:
+        if self.classes < 1 or self.anchors_per_cell < 1 or self.width < 1 or self.height < 1:
+            raise ValueError(
+                "expected at least one class, one anchor per cell and an input of 1x1, got "
+                f"{self.classes}, {self.anchors_per_cell} and {self.width}x{self.height}"
+            )
+        if self.layout not in ("per_anchor", "by_kind"):
+            raise ValueError(f'expected layout "per_anchor" or "by_kind", got {self.layout!r}')
+        if not self.exp_threshold > -np.inf:
+            raise ValueError(
+                f"expected a number or inf as exponential threshold, got {self.exp_threshold}"
+            )
+        columns, rows = grid_size(self.width, self.height)
+        shape = (columns * rows * self.anchors_per_cell, 4)
+        if self.anchors.shape != shape or self.anchors.dtype != np.float32:
+            raise ValueError(
+                f"expected float32 anchors of shape {shape} for an input of {self.width}x"
+                f"{self.height} with {self.anchors_per_cell} anchors per cell, got "
+                f"{self.anchors.dtype} {self.anchors.shape}"
+            )
+        if not self.anchors.flags.c_contiguous:
+            raise ValueError("expected C-contiguous anchors, got a strided view")
+
+    @cached_property
+    def channels(self) -> NDArray[np.int64]:
+        """The layout as a table (K, V): the output channel of value v of anchor a.
+
+        Cell (y, x) of channel c is number c x rows x columns + y x columns + x of the output
+        seen flat. In both layouts the logits of an anchor lie in channels that follow each other,
+        and so do its deltas.
+        """
+        anchors, classes = self.anchors_per_cell, self.classes
+        anchor = np.arange(anchors)[:, None]
+        value = np.arange(classes + 5)[None, :]
+        if self.layout == "per_anchor":
+            return (classes + 5) * anchor + value
+        kinds = [
+            classes * anchor + value[:, :classes],
+            classes * anchors + anchor,
+            (classes + 1) * anchors + 4 * anchor + np.arange(4)[None, :],
+        ]
+        return np.concatenate(kinds, axis=1)
+
+    @property
+    def output_shape(self) -> tuple[int, int, int]:
+        """Channels, rows and columns of the output."""
+        columns, rows = grid_size(self.width, self.height)
+        return self.anchors_per_cell * (self.classes + 5), rows, columns
+
+    def check(self, output: NDArray[np.floating]) -> None:
+        """Raise ValueError unless `output` has the shape that this head reads."""
+        if output.shape != self.output_shape:
+            raise ValueError(
+                f"expected a network output of shape {self.output_shape} (channels, rows, "
+                f"columns), got {output.shape}"
+            )

@@ -1,0 +1,178 @@
+"""What detection means, in NumPy: short, obvious and slow. The compiled forms agree with it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kernels.detections import Detections
+from kernels.head import Head
+
+
+@dataclass(frozen=True)
+class DetectParams:
+    """Which boxes to keep.
+
+    Attributes
+    ----------
+    threshold : float
+        Smallest score that is kept, 0 to 1.
+    top_n : int
+        How many boxes, best first, go into the suppression.
+    nms_iou : float
+        A box is suppressed by a better one of its class if their IoU is larger than this, 0 to 1.
+    greedy : bool
+        True: only boxes that are kept suppress others, the standard. False: suppressed boxes do
+        so too, as in the authors' code, to reproduce its numbers.
+    classes : tuple of int or None
+        Classes to keep, None for all. Boxes of other classes take no place in the top N.
+
+    Raises
+    ------
+    ValueError
+        If a value is out of range.
+    """
+
+    threshold: float = 0.4
+    top_n: int = 64
+    nms_iou: float = 0.4
+    greedy: bool = True
+    classes: tuple[int, ...] | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.threshold <= 1:
+            raise ValueError(f"expected a score threshold of 0 to 1, got {self.threshold}")
+        if self.top_n < 1:
+            raise ValueError(f"expected a top N of at least 1, got {self.top_n}")
+        if not 0 <= self.nms_iou <= 1:
+            raise ValueError(f"expected an IoU threshold of 0 to 1, got {self.nms_iou}")
+
+    def class_mask(self, classes: int) -> NDArray[np.bool_]:
+        """Return which of the network's `classes` classes are kept, as bool array (classes,).
+
+        Raises
+        ------
+        ValueError
+            If a class to keep is not one of them.
+        """
+        if self.classes is None:
+            return np.ones(classes, np.bool_)
+        unknown = [c for c in self.classes if not 0 <= c < classes]
+        if unknown:
+            raise ValueError(f"expected classes 0 to {classes - 1}, got {unknown}")
+        mask = np.zeros(classes, np.bool_)
+        mask[list(self.classes)] = True
+        return mask
+
+
+def detect(output: NDArray[np.floating], head: Head, params: DetectParams) -> Detections:
+    """Return the objects in one image.
+
+    Parameters
+    ----------
+    output : float array (channels, rows, columns)
+        What the network computed for one image; half precision is decoded in float32.
+    head : Head
+        How to read it.
+    params : DetectParams
+        Which boxes to keep.
+
+    Returns
+    -------
+    Detections
+        In pixels of the network's input, best first; equal scores in the order of the anchors.
+
+    Raises
+    ------
+    ValueError
+        If the output does not have the head's shape, or a class to keep does not exist.
+    """
+    boxes, scores, classes = decode(output, head)
+    # Thresholding before top N and NMS gives the same as after: a box below the threshold comes
+    # behind all boxes above it, so it neither takes their place nor suppresses them.
+    wanted = (scores >= np.float32(params.threshold)) & params.class_mask(head.classes)[classes]
+    keep = np.flatnonzero(wanted)
+    keep = keep[top_n(scores[keep], params.top_n)]
+    keep = keep[nms(boxes[keep], scores[keep], classes[keep], params.nms_iou, params.greedy)]
+    return Detections(boxes[keep], scores[keep], classes[keep])
+
+
+def decode(
+    output: NDArray[np.floating], head: Head
+) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.int32]]:
+    """Return box, score and class of every anchor; for the formulas see `kernels.formulas`.
+
+    Returns
+    -------
+    boxes : float32 array (A, 4)
+        Corners x1, y1, x2, y2 in pixels of the network's input, clipped to
+        0..width - 1 and 0..height - 1.
+    scores : float32 array (A,)
+        Probability of the best class times confidence.
+    classes : int32 array (A,)
+        The class with the largest logit, the first of equals.
+    """
+    head.check(output)
+    values = output.astype(np.float32)[head.channels]  # (anchor, value, y, x)
+    values = values.transpose(2, 3, 0, 1).reshape(len(head.anchors), -1)
+    logits, confidence, deltas = np.split(values, [head.classes, head.classes + 1], axis=1)
+
+    softmax_sum = np.exp(logits - logits.max(axis=1, keepdims=True)).sum(axis=1)
+    z = np.exp(-np.abs(confidence[:, 0]))
+    scores = np.where(confidence[:, 0] >= 0, 1, z) / (1 + z) / softmax_sum
+
+    threshold = np.float32(head.exp_threshold)
+    with np.errstate(over="ignore", invalid="ignore"):  # inf is clipped; the other branch of where
+        line = np.exp(threshold) * (deltas[:, 2:] - threshold + 1)
+        grow = np.where(deltas[:, 2:] <= threshold, np.exp(deltas[:, 2:]), line)
+        half = head.anchors[:, 2:] * grow / 2
+    centre = head.anchors[:, :2] + deltas[:, :2] * head.anchors[:, 2:]
+    corners = np.concatenate([centre - half, centre + half], axis=1)
+    last_pixel = np.array([head.width - 1, head.height - 1] * 2, np.float32)
+    boxes = np.clip(corners, 0, last_pixel)
+    return boxes, scores.astype(np.float32), logits.argmax(axis=1).astype(np.int32)
+
+
+def top_n(scores: NDArray[np.float32], n: int) -> NDArray[np.intp]:
+    """Return the indices of the `n` best scores, best first, of equals the lower index first."""
+    return np.argsort(-scores, kind="stable")[:n]
+
+
+def iou(box: NDArray[np.float32], others: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return intersection over union of a box (4,) with each of `others` (n, 4)."""
+    sides = np.minimum(box[2:], others[:, 2:]) - np.maximum(box[:2], others[:, :2])
+    shared = np.where((sides > 0).all(axis=1), sides.prod(axis=1), 0)
+    union = (box[2:] - box[:2]).prod() + (others[:, 2:] - others[:, :2]).prod(axis=1) - shared
+    overlap = np.zeros(len(others), np.float32)
+    return np.divide(shared, union, out=overlap, where=shared > 0)
+
+
+def nms(
+    boxes: NDArray[np.float32],
+    scores: NDArray[np.float32],
+    classes: NDArray[np.int32],
+    iou_threshold: float,
+    greedy: bool = True,
+) -> NDArray[np.intp]:
+    """Return the indices of the boxes that non-maximum suppression keeps, best first.
+
+    Parameters
+    ----------
+    boxes : float32 array (n, 4)
+    scores : float32 array (n,)
+    classes : int32 array (n,)
+        A box suppresses boxes of its own class only.
+    iou_threshold, greedy
+        See `DetectParams`.
+    """
+    order = top_n(scores, len(scores))
+    suppressed = np.zeros(len(scores), np.bool_)
+    for rank, i in enumerate(order):
+        if greedy and suppressed[i]:
+            continue
+        lower = order[rank + 1 :]
+        overlaps = iou(boxes[i], boxes[lower]) > np.float32(iou_threshold)
+        suppressed[lower[overlaps & (classes[lower] == classes[i])]] = True
+    return order[~suppressed[order]]

@@ -1,0 +1,1 @@
+"""Moves frames: sources, bounded queues, stages, drawing, sinks, timing. Knows nothing of CUDA."""

@@ -1,0 +1,308 @@
+"""Configuration: YAML files and command-line settings, merged in layers and validated."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from engines.backend import BackendName, CpuPrecision
+from engines.errors import ConfigError
+from kernels.fit import FitKind
+from pipeline.queues import Policy
+
+CONFIGS = Path(__file__).resolve().parent.parent / "configs"
+BASE = CONFIGS / "file.yaml"
+
+Fraction01 = Annotated[float, Field(ge=0, le=1)]
+Seconds = Annotated[float, Field(ge=0)]
+Count = Annotated[int, Field(ge=1)]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class CpuConfig(_Strict):
+    """How the CPU back end computes."""
+
+    precision: CpuPrecision
+    threads: Annotated[int, Field(ge=0)]
+
+
+class FitConfig(_Strict):
+    """How a picture is put into the network's input."""
+
+    mode: FitKind
+    band_centre: Fraction01
+
+
+class DetectConfig(_Strict):
+    """Which boxes are kept."""
+
+    threshold: Fraction01
+    top_n: Count
+    nms_iou: Fraction01
+    nms: Literal["greedy", "original"]
+    classes: tuple[str, ...]
+
+
+class QueueConfig(_Strict):
+    """How frames wait for each other."""
+
+    policy: Literal["auto"] | Policy
+    depth: Count
+    max_age: Annotated[float, Field(gt=0)]
+    slots: Count
+
+
+class SourceConfig(_Strict):
+    """Which part of the source is read, and how long to wait for it."""
+
+    start: Seconds
+    frames: Count | None
+    fps: Annotated[float, Field(gt=0, le=1000)] | None
+    open_timeout: Annotated[float, Field(gt=0)]
+    read_timeout: Annotated[float, Field(gt=0)]
+
+
+class VideoConfig(_Strict):
+    """How the annotated video is encoded."""
+
+    write: bool
+    preset: Literal[
+        "ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower"
+    ]
+    crf: Annotated[int, Field(ge=0, le=51)]
+    threads: Annotated[int, Field(ge=0)]
+
+
+class DrawConfig(_Strict):
+    """What is drawn besides the boxes."""
+
+    status: bool
+
+
+class Config(_Strict):
+    """Everything that can be configured; the meaning of each key stands in configs/file.yaml."""
+
+    network: str
+    backend: BackendName
+    cpu: CpuConfig
+    fit: FitConfig
+    detect: DetectConfig
+    queue: QueueConfig
+    source: SourceConfig
+    video: VideoConfig
+    draw: DrawConfig
+
+
+class InputConfig(_Strict):
+    """Size of the network's input in pixels."""
+
+    width: Annotated[int, Field(gt=0, multiple_of=16)]
+    height: Annotated[int, Field(gt=0, multiple_of=16)]
+
+
+class NetworkConfig(_Strict):
+    """Which network runs; the meaning of each key stands in configs/squeezedet.yaml."""
+
+    architecture: str
+    weights: str
+    classes: tuple[str, ...]
+    input: InputConfig
+
+
+@dataclass(frozen=True)
+class _Layer:
+    """Settings that come from one place, and how to name that place to the user."""
+
+    origin: str
+    values: dict[str, Any]
+
+
+def load_config(path: Path | None = None, settings: Sequence[tuple[str, str, Any]] = ()) -> Config:
+    """Merge configs/file.yaml, the user's file and settings from the command line.
+
+    Parameters
+    ----------
+    path : Path, optional
+        A file that changes some keys of configs/file.yaml.
+    settings : sequence of (origin, key, value)
+        What the command line changes on top: how the user wrote it, the dotted key, the value.
+
+    Raises
+    ------
+    ConfigError
+        If a file cannot be read, a key is unknown, or a value does not fit its key. The message
+        names the place, the key, what was expected and what came, and the nearest valid key.
+    """
+    layers = [_read(BASE)]
+    if path is not None:
+        layers.append(_read(path))
+    for layer in layers:
+        _resolve(layer, "network")
+    layers += [_Layer(origin, _nest(key, value)) for origin, key, value in settings]
+    merged: dict[str, Any] = {}
+    for layer in layers:
+        _check_keys(layer, layer.values, Config)
+        _merge(merged, layer.values)
+    return _validate(Config, merged, layers)
+
+
+def load_network_config(path: Path) -> NetworkConfig:
+    """Read the description of a network; its `weights` comes back as an absolute path.
+
+    Raises
+    ------
+    ConfigError
+        As `load_config`.
+    """
+    layer = _read(path)
+    _resolve(layer, "weights")
+    _check_keys(layer, layer.values, NetworkConfig)
+    return _validate(NetworkConfig, layer.values, [layer])
+
+
+def parse_setting(text: str) -> tuple[str, str, Any]:
+    """Split "key=value" as given to --set; the value is read as YAML.
+
+    Raises
+    ------
+    ConfigError
+        If there is no "=" or the value is not YAML.
+    """
+    key, equals, value = text.partition("=")
+    if not equals or not key:
+        raise ConfigError(f"--set: expected KEY=VALUE, got {text!r}")
+    return f"--set {text}", key, parse_value(f"--set {text}", value)
+
+
+def parse_value(origin: str, text: str) -> Any:
+    """Read a value from the command line as YAML; `origin` is how the user wrote it.
+
+    Raises
+    ------
+    ConfigError
+        If it is not YAML.
+    """
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise ConfigError(f"{origin}: {text!r} is not valid YAML") from None
+
+
+def _read(path: Path) -> _Layer:
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot read the configuration: {error.strerror}") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        line = " ".join(str(error).split())
+        raise ConfigError(f"{path}: not valid YAML: {line}") from None
+    if values is None:
+        values = {}
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path}: expected keys with values, got {type(values).__name__}")
+    return _Layer(str(path), values)
+
+
+def _resolve(layer: _Layer, key: str) -> None:
+    """Make the path at `key` absolute, if there is one: it is relative to the file it stands in."""
+    value = layer.values.get(key)
+    if isinstance(value, str):
+        layer.values[key] = str(Path(layer.origin).parent / value)
+
+
+def _nest(key: str, value: Any) -> dict[str, Any]:
+    for part in reversed(key.split(".")):
+        value = {part: value}
+    return value  # type: ignore[no-any-return]
+
+
+def _merge(target: dict[str, Any], values: Mapping[str, Any]) -> None:
+    for key, value in values.items():
+        if isinstance(value, dict) and isinstance(target.get(key), dict):
+            _merge(target[key], value)
+        else:
+            target[key] = dict(value) if isinstance(value, dict) else value
+
+
+def _leaves(model: type[BaseModel], prefix: str = "") -> list[str]:
+    names = []
+    for name, field in model.model_fields.items():
+        kind = field.annotation
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            names += _leaves(kind, f"{prefix}{name}.")
+        else:
+            names.append(prefix + name)
+    return names
+
+
+def _check_keys(
+    layer: _Layer, values: Mapping[Any, Any], model: type[BaseModel], prefix: str = ""
+) -> None:
+    root_keys = _leaves(Config if model is not NetworkConfig else NetworkConfig)
+    for key, value in values.items():
+        field = model.model_fields.get(str(key))
+        name = f"{prefix}{key}"
+        if field is None:
+            # Someone who writes `treshold` means detect.threshold, wherever it stands.
+            by_leaf = {leaf.rsplit(".", 1)[-1]: leaf for leaf in root_keys}
+            near = difflib.get_close_matches(name, root_keys, 1) or [
+                by_leaf[leaf]
+                for leaf in difflib.get_close_matches(str(key).rsplit(".", 1)[-1], by_leaf, 1)
+            ]
+            hint = f", did you mean {near[0]}?" if near else f"; valid are {', '.join(root_keys)}"
+            raise ConfigError(f"{layer.origin}: unknown key {name}{hint}")
+        kind = field.annotation
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            if not isinstance(value, dict):
+                keys = ", ".join(kind.model_fields)
+                raise ConfigError(
+                    f"{layer.origin}: {name}: expected a group of keys ({keys}), got {value!r}"
+                )
+            _check_keys(layer, value, kind, f"{name}.")
+
+
+def _validate(model: Any, merged: dict[str, Any], layers: Sequence[_Layer]) -> Any:
+    try:
+        return model.model_validate(merged)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        # Union members ("int", "none") are part of pydantic's location but not of the key.
+        path = [str(part) for part in first["loc"]]
+        while path and _look_up(merged, path) is _MISSING:
+            path.pop()
+        key = ".".join(path) or str(first["loc"][0])
+        if first["type"] == "missing":
+            raise ConfigError(f"{layers[-1].origin}: {key} is missing") from None
+        origin = next(
+            (
+                layer.origin
+                for layer in reversed(layers)
+                if _look_up(layer.values, path) is not _MISSING
+            ),
+            layers[0].origin,
+        )
+        message = first["msg"].removeprefix("Input should be ")
+        raise ConfigError(
+            f"{origin}: {key}: expected {message}, got {_look_up(merged, path)!r}"
+        ) from None
+
+
+_MISSING = object()
+
+
+def _look_up(values: Any, path: Sequence[str]) -> Any:
+    for part in path:
+        if isinstance(values, dict) and part in values:
+            values = values[part]
+        else:
+            return _MISSING
+    return values

@@ -1,0 +1,288 @@
+"""Draws detections and a status line into a picture."""
+
+from __future__ import annotations
+
+import colorsys
+import math
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from kernels.detections import Detections
+from pipeline.frame import Image
+
+Colour = tuple[int, int, int]  # BGR, 0 to 255
+Rect = tuple[int, int, int, int]  # x1, y1, x2, y2; x2 and y2 are the first column and row outside
+
+# Picked by computation: for normal sight and simulated protanopia, deuteranopia and tritanopia
+# (Machado et al. 2009) any two of them are at least 40 apart in CIELAB, and black text on a plate
+# of any of them has a contrast of 4.5 or more whatever lies below.
+ROAD_COLOURS: dict[str, Colour] = {
+    "car": (255, 196, 53),  # sky blue
+    "pedestrian": (121, 79, 255),  # pink
+    "cyclist": (10, 214, 255),  # yellow
+}
+BLACK: Colour = (0, 0, 0)
+WHITE: Colour = (255, 255, 255)
+
+LABEL_OPACITY = 0.88
+STATUS_OPACITY = 0.65
+FONT_WEIGHT = 500
+MIN_FONT = 12  # pixels; smaller text does not survive video compression
+
+
+def class_colours(class_names: Sequence[str]) -> list[Colour]:
+    """Return one colour per class.
+
+    Parameters
+    ----------
+    class_names : sequence of str
+        Names in the order of the class indices.
+
+    Returns
+    -------
+    list of (int, int, int)
+        BGR, 0 to 255. Road users have fixed colours. Any other class gets the first hue of a
+        sequence started by its name that is far enough from the colours before it, so it keeps
+        its colour from run to run.
+    """
+    enough = 90.0  # distance in BGR that reads as another colour
+    taken = list(ROAD_COLOURS.values())
+    colours = []
+    for name in class_names:
+        colour = ROAD_COLOURS.get(name)
+        if colour is None:
+            distances = {
+                candidate: min(math.dist(candidate, other) for other in taken)
+                for candidate in _candidates(name)
+            }
+            # max returns the first of equals: the first far enough, or else the farthest.
+            colour = max(distances, key=lambda c: min(distances[c], enough))
+            taken.append(colour)
+        colours.append(colour)
+    return colours
+
+
+def _candidates(name: str) -> list[Colour]:
+    """Return colours in an order that depends on the name only; steps of the golden ratio."""
+    start = zlib.crc32(name.encode()) / 2**32
+    colours = []
+    for k in range(96):
+        hue = (start + k * 0.618034) % 1.0
+        r, g, b = colorsys.hsv_to_rgb(hue, (0.75, 0.45, 0.95)[k % 3], (1.0, 0.95, 0.75)[k % 3])
+        colours.append((round(b * 255), round(g * 255), round(r * 255)))
+    return colours
+
+
+def text_colour(plate: Colour) -> Colour:
+    """Return black or white, whichever has more contrast on a plate (WCAG 2 luminance)."""
+    # Black wins where (L + 0.05) / 0.05 > 1.05 / (L + 0.05).
+    return BLACK if luminance(plate) > (0.05 * 1.05) ** 0.5 - 0.05 else WHITE
+
+
+def luminance(colour: Colour) -> float:
+    """Return the relative luminance of a BGR colour, 0 to 1 (WCAG 2.1, sRGB)."""
+    b, g, r = (
+        (c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4)
+        for c in (v / 255 for v in colour)
+    )
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b
+
+
+@dataclass(frozen=True)
+class _Style:
+    """Sizes in pixels that suit one frame size."""
+
+    line: int
+    halo: int  # dark rim on both sides of a line, to see it on any background
+    font: int
+    pad: int
+    plate_height: int
+    baseline: int  # below the top of a plate
+
+    @classmethod
+    def for_frame(cls, height: int, width: int) -> _Style:
+        # 1 at 1920x1080. The area, not the height: wide KITTI frames are shown as wide as others.
+        scale = (height * width / (1920 * 1080)) ** 0.5
+        font = max(MIN_FONT, round(20 * scale))
+        pad = max(2, round(0.3 * font))
+        capital = round(0.75 * font)
+        return cls(
+            line=2 + round(2 * scale),
+            halo=max(1, round(scale)),
+            font=font,
+            pad=pad,
+            plate_height=capital + 2 * pad,
+            baseline=capital + pad,
+        )
+
+
+class Painter:
+    """Draws boxes with labels, and a status line, into pictures of any size.
+
+    Boxes come first, then labels, in both the lower score first, so that the surer is on top.
+    Labels keep inside the frame and off each other: each goes above its box, or into it, or
+    below it, whichever is free; a label without room shows its score only, and is left out where
+    even that has no room, for the colour still tells the class. The nearer (larger) box chooses
+    first, because sizes change less from frame to frame than scores do, and labels keep still.
+
+    Parameters
+    ----------
+    class_names : sequence of str
+        Names in the order of the class indices.
+    status : bool
+        Whether to draw the status line.
+
+    Attributes
+    ----------
+    colours : list of (int, int, int)
+        BGR colour of each class.
+    """
+
+    def __init__(self, class_names: Sequence[str], status: bool = True) -> None:
+        self.class_names = list(class_names)
+        self.colours = class_colours(class_names)
+        self._text_colours = [text_colour(colour) for colour in self.colours]
+        self._status = status
+        self._font = cv2.FontFace("sans")  # the TrueType font inside OpenCV
+
+    def draw(self, image: Image, detections: Detections, status_text: str | None = None) -> None:
+        """Draw into a picture, in place.
+
+        Parameters
+        ----------
+        image : uint8 array (height, width, 3)
+            BGR, C-contiguous.
+        detections : Detections
+            Boxes in pixels of the image. What lies outside is cut off; a box wholly outside is
+            not drawn.
+        status_text : str or None
+            Text of the status line, one line; None for none. Not drawn in a frame too small
+            for it.
+        """
+        height, width = image.shape[:2]
+        style = _Style.for_frame(height, width)
+        status = self._draw_status(image, style, status_text) if self._status else None
+        inside = np.all(detections.boxes[:, :2] < (width, height), axis=1) & np.all(
+            detections.boxes[:, 2:] > 0, axis=1
+        )
+        detections = detections[inside]
+        if not len(detections):
+            return
+        # Half a line off the edge, so that the line of a clamped box is seen whole.
+        margin = style.line // 2
+        low = np.array([margin, margin] * 2)
+        high = np.maximum(np.array([width, height] * 2) - 1 - margin, low)
+        boxes = np.rint(np.clip(detections.boxes, low, high)).astype(int).tolist()
+        classes = detections.classes.tolist()
+        scores = detections.scores.tolist()
+
+        worst_first = range(len(boxes) - 1, -1, -1)
+        for i in worst_first:
+            _outline(image, boxes[i], style, self.colours[classes[i]])
+
+        labels = self._place_labels(boxes, classes, scores, style, (width, height), status)
+        for i in worst_first:
+            if i in labels:
+                text, plate = labels[i]
+                k = classes[i]
+                _fill(image, plate, self.colours[k], LABEL_OPACITY)
+                self._write(image, style, text, plate, self._text_colours[k])
+
+    def _draw_status(self, image: Image, style: _Style, text: str | None) -> Rect | None:
+        """Draw the status line and return where, or None if there is none."""
+        if not text:
+            return None
+        # Whole steps, so that the plate does not twitch with every digit.
+        step = style.font
+        width = -(-self._plate_width(style, text) // step) * step
+        plate = (style.pad, style.pad, style.pad + width, style.pad + style.plate_height)
+        if plate[2] > image.shape[1] or plate[3] > image.shape[0]:
+            return None
+        _fill(image, plate, BLACK, STATUS_OPACITY)
+        self._write(image, style, text, plate, WHITE)
+        return plate
+
+    def _place_labels(
+        self,
+        boxes: list[list[int]],
+        classes: list[int],
+        scores: list[float],
+        style: _Style,
+        frame: tuple[int, int],
+        status: Rect | None,
+    ) -> dict[int, tuple[str, Rect]]:
+        """Return text and plate of each box that gets a label, by the box's index."""
+        taken = [] if status is None else [status]
+        labels = {}
+        areas = [(x2 - x1) * (y2 - y1) for x1, y1, x2, y2 in boxes]
+        for i in sorted(range(len(boxes)), key=areas.__getitem__, reverse=True):
+            score = f"{scores[i]:.2f}"
+            for text in (f"{self.class_names[classes[i]]} {score}", score):
+                size = (self._plate_width(style, text), style.plate_height)
+                if text != score and size[0] > 3 * (boxes[i][2] - boxes[i][0]):
+                    continue  # a label that dwarfs its box hides whose it is
+                plate = _free_place(boxes[i], size, style.line // 2 + style.halo, frame, taken)
+                if plate is not None:
+                    taken.append(plate)
+                    labels[i] = (text, plate)
+                    break
+        return labels
+
+    def _plate_width(self, style: _Style, text: str) -> int:
+        size = cv2.getTextSize((0, 0), text, (0, 0), self._font, style.font, FONT_WEIGHT)
+        return int(size[2]) + 2 * style.pad
+
+    def _write(self, image: Image, style: _Style, text: str, plate: Rect, colour: Colour) -> None:
+        origin = (plate[0] + style.pad, plate[1] + style.baseline)
+        cv2.putText(image, text, origin, colour, self._font, style.font, FONT_WEIGHT)
+
+
+def _outline(image: Image, box: list[int], style: _Style, colour: Colour) -> None:
+    """Draw a line with dark rims, centred on the edges of a box."""
+    x1, y1, x2, y2 = box
+    outset = style.line // 2 + style.halo
+    # Rectangles of one pixel inside each other: half the time of a thick one.
+    for step in range(style.line + 2 * style.halo):
+        inset = step - outset
+        if x1 + inset > x2 - inset or y1 + inset > y2 - inset:
+            return
+        rim = step < style.halo or step >= style.halo + style.line
+        corners = (x1 + inset, y1 + inset), (x2 - inset, y2 - inset)
+        cv2.rectangle(image, *corners, BLACK if rim else colour)
+
+
+def _free_place(
+    box: list[int], size: tuple[int, int], outset: int, frame: tuple[int, int], taken: list[Rect]
+) -> Rect | None:
+    """Return the best place for a label inside the frame that covers no other label."""
+    x1, y1, x2, y2 = box
+    w, h = size
+    if w > frame[0] or h > frame[1]:
+        return None
+    left, right = x1 - outset, x2 + outset + 1 - w
+    above, below = y1 - outset - h, y2 + outset + 1
+    places = [(left, above), (right, above)]
+    if x2 - x1 > w and y2 - y1 > 2 * h:
+        places.append((x1 + outset, y1 + outset))
+    places += [(left, below), (right, below)]
+    places.append((left, min(max(above, 0), frame[1] - h)))
+    for x, y in places:
+        x = min(max(x, 0), frame[0] - w)
+        if 0 <= y <= frame[1] - h and not any(
+            x < b[2] and b[0] < x + w and y < b[3] and b[1] < y + h for b in taken
+        ):
+            return (x, y, x + w, y + h)
+    return None
+
+
+def _fill(image: Image, plate: Rect, colour: Colour, opacity: float) -> None:
+    """Fill a rectangle inside the image, translucent."""
+    x1, y1, x2, y2 = plate
+    area = image[y1:y2, x1:x2]
+    below = area.copy()
+    cv2.rectangle(image, (x1, y1), (x2 - 1, y2 - 1), colour, cv2.FILLED)
+    cv2.addWeighted(below, 1.0 - opacity, area, opacity, 0.0, area)

@@ -1,0 +1,17 @@
+"""Errors of sources and sinks; see `engines.errors` for how they are shown."""
+
+from __future__ import annotations
+
+from engines.errors import UserError
+
+
+class SourceError(UserError, OSError):
+    """A source cannot be opened, or fails while it is read."""
+
+
+class SourceTimeout(SourceError, TimeoutError):
+    """A source did not answer in time."""
+
+
+class SinkError(UserError, OSError):
+    """An output cannot be opened or written."""

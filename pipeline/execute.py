@@ -1,0 +1,103 @@
+"""One run from start to end, with progress, signals and summary."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import resource
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+
+from engines.errors import UserError
+from pipeline.config import Config
+from pipeline.errors import SinkError, SourceError
+from pipeline.progress import open_progress
+from pipeline.run import Pipeline
+from pipeline.session import Outputs, Session
+from pipeline.summary import render, summarise
+
+log = logging.getLogger("squeezedrive")
+
+
+def execute(source: str, config: Config, outputs: Outputs, progress: bool = True) -> int:
+    """Process a source, report on standard error, print the summary; return the exit code.
+
+    Raises
+    ------
+    UserError
+        If something the user gave cannot be used, or fails on the way; outputs are finished.
+    """
+    with Session(source, config, outputs) as session:
+        info, pipeline = session.source.info, session.pipeline
+        log.info("source %s: %s", info.name, info.describe())
+        ended = "complete"
+        failure: UserError | None = None
+        cpu_before = _cpu_seconds()
+        with (
+            _signals(pipeline) as received,
+            open_progress(session.expected_frames, progress) as show,
+        ):
+
+            def tick(running: Pipeline) -> None:
+                if session.window is not None and session.window.closed:
+                    running.stop()
+                show(running)
+
+            try:
+                pipeline.run(tick)
+            except UserError as error:
+                failure, ended = error, str(error)
+        cpu = _cpu_seconds() - cpu_before
+        if received:
+            ended = signal.Signals(received[0]).name
+        if pipeline.processed == 0 and failure is None and not received:
+            failure = SourceError(f"{info.name}: has no frames that can be shown")
+        for line in session.warnings:
+            log.warning("%s", line)
+        summary = summarise(session, cpu, len(os.sched_getaffinity(0)), ended)
+        if outputs.summary is not None:
+            _write_summary(outputs.summary, json.dumps(summary, indent=2) + "\n")
+        if pipeline.processed:
+            stdout_taken = outputs.jsonl == Path("-")
+            print(render(summary), file=sys.stderr if stdout_taken else sys.stdout, flush=True)
+        if failure is not None:
+            raise failure
+        # A camera is always ended by a signal: that is no failure.
+        return 128 + received[0] if received and not info.live else 0
+
+
+@contextmanager
+def _signals(pipeline: Pipeline) -> Iterator[list[int]]:
+    """End the run in order on the first SIGINT or SIGTERM and at once on the second."""
+    received: list[int] = []
+
+    def handle(number: int, _: FrameType | None) -> None:
+        received.append(number)
+        if len(received) == 1:
+            pipeline.stop()
+        else:
+            pipeline.give_up()
+
+    previous = {n: signal.signal(n, handle) for n in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield received
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+def _cpu_seconds() -> float:
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    return usage.ru_utime + usage.ru_stime
+
+
+def _write_summary(path: Path, text: str) -> None:
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise SinkError(f"{path}: cannot write the summary: {error.strerror}") from None

@@ -1,0 +1,134 @@
+"""The bounded queue between two stages, and the ring of slots."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter, deque
+from collections.abc import Callable
+from threading import Condition
+from typing import Generic, Literal, TypeVar
+
+T = TypeVar("T")
+
+Policy = Literal["lossless", "latest", "bounded_age"]
+
+# Waiting threads are woken by whoever changes the queue; they look again this often in any case.
+_LOOK_AGAIN = 0.5
+
+
+class Cancelled(Exception):
+    """The run was given up while waiting; the stage has to end without passing anything on."""
+
+
+class StageQueue(Generic[T]):
+    """A bounded first-in first-out queue with one writer and one reader.
+
+    Parameters
+    ----------
+    depth : int
+        How many items it holds at most.
+    policy : str
+        What happens to an item that finds the queue full. "lossless": the writer waits.
+        "latest": the oldest item is dropped. "bounded_age": likewise, and the reader is never
+        given an item older than `max_age`.
+    max_age : float
+        Seconds, for "bounded_age".
+    captured_at : callable
+        Returns the monotonic time at which an item came into being; for "bounded_age".
+
+    Attributes
+    ----------
+    dropped : Counter
+        Items dropped, by reason: "overtaken" or "too old".
+    deepest : int
+        Most items it ever held.
+    """
+
+    def __init__(
+        self,
+        depth: int,
+        policy: Policy = "lossless",
+        max_age: float = 0.0,
+        captured_at: Callable[[T], float] | None = None,
+    ) -> None:
+        if depth < 1:
+            raise ValueError(f"expected a depth of at least 1, got {depth}")
+        if policy == "bounded_age" and captured_at is None:
+            raise ValueError("policy bounded_age needs captured_at")
+        self.depth = depth
+        self.policy = policy
+        self.dropped: Counter[str] = Counter()
+        self.deepest = 0
+        self._depth_sum = 0
+        self._puts = 0
+        self._max_age = max_age
+        self._captured_at = captured_at
+        self._items: deque[T] = deque()
+        self._changed = Condition()
+        self._closed = False
+        self._cancelled = False
+
+    @property
+    def mean_depth(self) -> float:
+        """Items in the queue, averaged over the moments at which one was added."""
+        return self._depth_sum / self._puts if self._puts else 0.0
+
+    def put(self, item: T) -> None:
+        """Add an item; with policy "lossless" wait for room.
+
+        Raises
+        ------
+        Cancelled
+            If the run is given up.
+        """
+        with self._changed:
+            if self.policy == "lossless":
+                while len(self._items) >= self.depth and not self._cancelled:
+                    self._changed.wait(_LOOK_AGAIN)
+            elif len(self._items) >= self.depth:
+                self._items.popleft()
+                self.dropped["overtaken"] += 1
+            if self._cancelled:
+                raise Cancelled
+            self._items.append(item)
+            self._puts += 1
+            self._depth_sum += len(self._items)
+            self.deepest = max(self.deepest, len(self._items))
+            self._changed.notify_all()
+
+    def get(self) -> T | None:
+        """Wait for the next item; None when the writer has closed the queue and it is empty.
+
+        Raises
+        ------
+        Cancelled
+            If the run is given up.
+        """
+        with self._changed:
+            while True:
+                while not self._items and not self._closed and not self._cancelled:
+                    self._changed.wait(_LOOK_AGAIN)
+                if self._cancelled:
+                    raise Cancelled
+                if not self._items:
+                    return None
+                item = self._items.popleft()
+                self._changed.notify_all()
+                if self.policy == "bounded_age" and self._captured_at is not None:
+                    age = time.monotonic() - self._captured_at(item)
+                    if age > self._max_age:
+                        self.dropped["too old"] += 1
+                        continue
+                return item
+
+    def close(self) -> None:
+        """Say that no further item will come."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+
+    def cancel(self) -> None:
+        """Give up: everyone waiting here, now or later, gets `Cancelled`."""
+        with self._changed:
+            self._cancelled = True
+            self._changed.notify_all()

@@ -1,0 +1,297 @@
+"""From a configuration to a pipeline ready to run: opens source, network and outputs."""
+
+from __future__ import annotations
+
+import logging
+import os
+from contextlib import ExitStack
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from engines.backend import Backend, EngineSettings, open_backend
+from engines.errors import ConfigError, WeightsError
+from engines.weights import Weights, load_weights
+from kernels.reference import DetectParams
+from pipeline.config import Config, NetworkConfig, load_network_config
+from pipeline.drawing import Painter
+from pipeline.errors import SinkError
+from pipeline.run import Pipeline, QueueOptions
+from pipeline.sinks.base import Sink
+from pipeline.sources import open_source
+from pipeline.sources.base import Source, SourceInfo, SourceOptions
+
+log = logging.getLogger("squeezedrive")
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """Where results go.
+
+    Attributes
+    ----------
+    video : Path or None
+        The annotated video; None for `NAME.detected.mp4` beside the source.
+    jsonl : Path or None
+        Detections, a line a frame; "-" for standard output.
+    kitti : Path or None
+        Folder of KITTI result files.
+    summary : Path or None
+        The figures of the run as JSON.
+    show : bool
+        Whether to open a window.
+    overwrite : bool
+        Whether outputs that exist may be replaced.
+    """
+
+    video: Path | None = None
+    jsonl: Path | None = None
+    kitti: Path | None = None
+    summary: Path | None = None
+    show: bool = False
+    overwrite: bool = False
+
+
+class Session:
+    """A source, a network and outputs, opened together and closed together.
+
+    Opening checks everything that can be checked before the first frame, cheapest first, so that
+    a mistake in an output's name does not wait for the network to load.
+
+    Parameters
+    ----------
+    source : str
+        File, folder, pattern, camera, URL or "scene:".
+    config : Config
+        Validated configuration.
+    outputs : Outputs
+        Where results go.
+
+    Raises
+    ------
+    UserError
+        If something the user gave cannot be used.
+    """
+
+    def __init__(self, source: str, config: Config, outputs: Outputs) -> None:
+        self.config = config
+        with ExitStack() as stack:
+            network_file = Path(config.network)
+            network = load_network_config(network_file)
+            self.weights = _load_weights(network_file, network)
+            self.class_names = self.weights.profile.output.classes
+            detect = _detect_params(config, self.class_names)
+            self.source = self._open_source(source)
+            stack.callback(self.source.close)
+            self.video = self._video_path(outputs)
+            _check_outputs(outputs, self.video, self.source.info)
+            self.backend = self._open_backend(network, detect)
+            stack.callback(self.backend.close)
+            self.window: Any = None
+            self.sinks = self._sinks(outputs, network)
+            draws = self.video is not None or outputs.show
+            self.pipeline = Pipeline(
+                self.source,
+                self.backend,
+                self.sinks,
+                Painter(self.class_names, status=config.draw.status) if draws else None,
+                self.class_names,
+                self._queue_options(),
+                limit=config.source.frames,
+            )
+            self._stack = stack.pop_all()
+
+    def __enter__(self) -> Session:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._stack.close()
+
+    @property
+    def expected_frames(self) -> int | None:
+        """How many frames the run will have, as far as the source knows."""
+        known = [n for n in (self.source.info.frames, self.config.source.frames) if n is not None]
+        return min(known) if known else None
+
+    @property
+    def warnings(self) -> list[str]:
+        """One line for everything that was not as it should be but did not end the run."""
+        lines = list(self.source.report.warnings)
+        for sink in self.sinks:
+            lines += getattr(sink, "warnings", [])
+        return lines
+
+    def _open_source(self, spec: str) -> Source:
+        config = self.config.source
+        fps = None if config.fps is None else Fraction(config.fps).limit_denominator(1001)
+        options = SourceOptions(
+            fps=fps,
+            start=config.start,
+            open_timeout=config.open_timeout,
+            read_timeout=config.read_timeout,
+        )
+        return open_source(spec, options)
+
+    def _video_path(self, outputs: Outputs) -> Path | None:
+        if not self.config.video.write:
+            return None
+        return outputs.video or default_output(self.source.info)
+
+    def _open_backend(self, network: NetworkConfig, detect: DetectParams) -> Backend:
+        config = self.config
+        settings = EngineSettings(
+            weights=self.weights,
+            width=network.input.width,
+            height=network.input.height,
+            detect=detect,
+            fit=config.fit.mode,
+            band_centre=config.fit.band_centre,
+            cpu_precision=config.cpu.precision,
+            threads=config.cpu.threads,
+        )
+        backend = open_backend(config.backend, settings)
+        info = backend.info
+        log.info(
+            "backend %s: %s, %s, on %s (%s)",
+            info.name, info.runtime, info.precision, info.device, info.reason,
+        )  # fmt: skip
+        return backend
+
+    def _queue_options(self) -> QueueOptions:
+        queue = self.config.queue
+        if queue.policy == "auto":
+            policy = "latest" if self.source.info.live else "lossless"
+        else:
+            policy = queue.policy
+        return QueueOptions(policy, queue.depth, queue.max_age, queue.slots)
+
+    def _sinks(self, outputs: Outputs, network: NetworkConfig) -> list[Sink]:
+        # Each sink brings a library that only runs with it need.
+        sinks: list[Sink] = []
+        if outputs.jsonl is not None:
+            from pipeline.sinks.jsonl import JsonlSink
+
+            sinks.append(JsonlSink(outputs.jsonl, self._header(network), self.class_names))
+        if outputs.kitti is not None:
+            from pipeline.sinks.kitti import KittiSink
+
+            stem = getattr(self.source, "stem", None)
+            sinks.append(KittiSink(outputs.kitti, self.class_names, stem))
+        if self.video is not None:
+            from pipeline.sinks.video import VideoSink
+
+            video = self.config.video
+            sinks.append(VideoSink(self.video, self.source, video.preset, video.crf, video.threads))
+        if outputs.show:
+            from pipeline.sinks.window import WindowSink
+
+            self.window = WindowSink(f"SqueezeDrive: {self.source.info.name}")
+            sinks.append(self.window)
+        return sinks
+
+    def _header(self, network: NetworkConfig) -> dict[str, Any]:
+        info = self.source.info
+        return {
+            "model": {
+                "name": self.weights.profile.name,
+                "classes": list(self.class_names),
+                "input": [network.input.width, network.input.height],
+                "backend": self.backend.info.name,
+                "precision": self.backend.info.precision,
+            },
+            "config": self.config.model_dump(mode="json"),
+            "source": {
+                "name": info.name,
+                "kind": info.kind,
+                "width": info.width,
+                "height": info.height,
+                "fps": None if info.fps is None else float(info.fps),
+                "origin": float(info.origin * info.time_base),
+            },
+        }
+
+
+def default_output(info: SourceInfo) -> Path:
+    """Return where the annotated video goes if the user does not say.
+
+    That is beside a file or a folder of images, and in the current folder for everything else.
+    """
+    if info.path is not None:
+        return info.path.with_name(f"{info.path.stem}.detected.mp4")
+    if info.kind in ("camera", "stream", "scene"):
+        return Path(f"{info.kind}.detected.mp4")
+    folder = Path(info.name)
+    if not folder.is_dir():  # a pattern, or a single image
+        folder = folder.parent if folder.suffix == "" or "*" in folder.name else folder
+    folder = folder.resolve()
+    return folder.with_name(f"{folder.stem}.detected.mp4")
+
+
+def _load_weights(network_file: Path, network: NetworkConfig) -> Weights:
+    path = Path(network.weights)
+    weights = load_weights(path)
+    profile = weights.profile
+    for key, configured, trained in (
+        ("architecture", network.architecture, profile.network),
+        ("classes", list(network.classes), list(profile.output.classes)),
+    ):
+        if configured != trained:
+            raise WeightsError(
+                f"{network_file}: {key}: {configured} contradicts the profile"
+                f" {path.with_suffix('.json')}, which has {trained}"
+            )
+    return weights
+
+
+def _detect_params(config: Config, names: tuple[str, ...]) -> DetectParams:
+    detect = config.detect
+    for name in detect.classes:
+        if name not in names:
+            raise ConfigError(
+                f"classes: unknown class {name!r}, the network knows {', '.join(names)}"
+            )
+    return DetectParams(
+        threshold=detect.threshold,
+        top_n=detect.top_n,
+        nms_iou=detect.nms_iou,
+        greedy=detect.nms == "greedy",
+        classes=tuple(names.index(name) for name in detect.classes) or None,
+    )
+
+
+def _check_outputs(outputs: Outputs, video: Path | None, info: SourceInfo) -> None:
+    if video is not None:
+        if video.suffix.lower() != ".mp4":
+            raise SinkError(
+                f"{video}: expected a name that ends in .mp4, the video is H.264 in MP4"
+            )
+        if info.path is not None and video.resolve() == info.path.resolve():
+            raise SinkError(f"{video}: is the source itself, choose another --output")
+    jsonl = None if outputs.jsonl == Path("-") else outputs.jsonl
+    for path in (video, jsonl, outputs.summary):
+        if path is None:
+            continue
+        if path.is_dir():
+            raise SinkError(f"{path}: is a folder, expected a file name")
+        if path.is_file() and not outputs.overwrite:
+            raise SinkError(f"{path}: exists already; --overwrite replaces it")
+    if outputs.kitti is not None and outputs.kitti.exists():
+        if not outputs.kitti.is_dir():
+            raise SinkError(f"{outputs.kitti}: is a file, expected a folder for KITTI results")
+        if any(outputs.kitti.glob("*.txt")) and not outputs.overwrite:
+            raise SinkError(f"{outputs.kitti}: holds results already; --overwrite replaces them")
+    for path in (video, jsonl, outputs.summary, outputs.kitti):
+        if path is None:
+            continue
+        folder = path.absolute().parent
+        if not folder.is_dir():
+            raise SinkError(f"{path}: the folder {folder} does not exist")
+        if not os.access(path if path.exists() else folder, os.W_OK):
+            raise SinkError(f"{path}: no permission to write there")

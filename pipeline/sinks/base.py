@@ -1,0 +1,37 @@
+"""What every sink of results looks like to the pipeline."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from kernels.detections import Detections
+from pipeline.frame import Frame
+
+
+@dataclass(frozen=True)
+class Result:
+    """A frame, its pixels drawn on where a sink wants a picture, and what was found in it.
+
+    Boxes are in pixels of `frame.image`.
+    """
+
+    frame: Frame
+    detections: Detections
+
+
+class Sink(Protocol):
+    """A place results go to, written by one thread.
+
+    Nothing is created before the first `write`, so that a run that never gets a frame leaves
+    everything as it was. What was written stays readable if the process dies. `write` and `close`
+    raise `SinkError` naming the output; `close` may be called more than once.
+    """
+
+    name: str
+
+    def write(self, result: Result) -> None:
+        """Add one result."""
+
+    def close(self) -> None:
+        """Finish the output."""

@@ -1,0 +1,140 @@
+"""What a run did and how fast, as data and as text."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pipeline.run import Pipeline
+from pipeline.session import Session
+from pipeline.timing import Durations
+
+_BUSY = 0.9  # from this share of its time on, a processor or a stage counts as the limit
+
+
+def summarise(session: Session, cpu_seconds: float, cores: int, ended: str) -> dict[str, Any]:
+    """Collect the figures of a finished run.
+
+    Parameters
+    ----------
+    session : Session
+        After its pipeline has run.
+    cpu_seconds : float
+        Processor time of the whole process during the run, all threads.
+    cores : int
+        Processor cores the process may use.
+    ended : str
+        Why the run ended: "complete", or what stopped it.
+
+    Returns
+    -------
+    dict
+        Ready for JSON. Times in seconds or, where the name says so, milliseconds.
+    """
+    pipeline = session.pipeline
+    seconds = max(pipeline.seconds, 1e-9)
+    dropped = sum((queue.dropped for queue in pipeline.queues.values()), pipeline.found.__class__())
+    stages = {
+        stage.name: {
+            "frames": stage.timing.busy.count,
+            "busy_s": stage.timing.busy.total,
+            "busy_share": stage.timing.busy.total / seconds,
+            "wait_in_s": stage.timing.wait_in,
+            "wait_out_s": stage.timing.wait_out,
+            "thread_cpu_s": stage.timing.cpu,
+            "busy_ms": _percentiles(stage.timing.busy),
+        }
+        for stage in pipeline.stages
+    }
+    info = session.backend.info
+    return {
+        "schema": 1,
+        "source": session.source.info.name,
+        "model": session.weights.profile.name,
+        "backend": {
+            "name": info.name,
+            "runtime": info.runtime,
+            "device": info.device,
+            "precision": info.precision,
+            "reason": info.reason,
+        },
+        "ended": ended,
+        "seconds": pipeline.seconds,
+        "frames": {
+            "read": pipeline.read,
+            "processed": pipeline.processed,
+            "dropped": dict(dropped),
+            "skipped": dict(session.source.report.skipped),
+        },
+        "detections": {name: pipeline.found[name] for name in session.class_names},
+        "fps": {
+            "pipeline": pipeline.processed / seconds,
+            "inference_alone": _alone(pipeline),
+        },
+        "latency_ms": _percentiles(pipeline.latency),
+        "stages": stages,
+        "queues": {
+            name: {"depth": queue.depth, "mean": queue.mean_depth, "deepest": queue.deepest}
+            for name, queue in pipeline.queues.items()
+        },
+        "cpu": {"cores": cores, "seconds": cpu_seconds, "share": cpu_seconds / seconds / cores},
+        "limit": _limit(session, cpu_seconds / seconds / cores, cores),
+        "outputs": [sink.name for sink in session.sinks],
+        "warnings": session.warnings,
+    }
+
+
+def render(summary: dict[str, Any]) -> str:
+    """Lay a summary out as text for a terminal."""
+    frames, fps = summary["frames"], summary["fps"]
+    lost = {**frames["dropped"], **frames["skipped"]}
+    counts = [f"{frames['read']:,} read", f"{frames['processed']:,} processed"]
+    counts += [f"{count:,} {reason}" for reason, count in lost.items()]
+    found = [f"{count:,} {name}" for name, count in summary["detections"].items()]
+    backend, latency = summary["backend"], summary["latency_ms"]
+    lines = [
+        f"frames      {', '.join(counts)}",
+        f"detections  {', '.join(found)}",
+        f"speed       {fps['pipeline']:.1f} fps end to end in {summary['seconds']:.1f} s"
+        f" (inference alone {fps['inference_alone']:.1f} fps)",
+        f"latency     p50 {latency['p50']:.0f}, p95 {latency['p95']:.0f},"
+        f" p99 {latency['p99']:.0f} ms from picture to outputs",
+        f"model       {summary['model']}, {backend['name']} {backend['precision']},"
+        f" {backend['runtime']}",
+        "",
+        "stage        busy   ms/frame    p50    p95    p99   queue before it (mean of depth)",
+    ]
+    for name, stage in summary["stages"].items():
+        per_frame = stage["busy_s"] / stage["frames"] * 1e3 if stage["frames"] else 0.0
+        ms = stage["busy_ms"]
+        queue = summary["queues"].get(name)
+        waiting = f"{queue['mean']:.1f} of {queue['depth']}" if queue else "-"
+        lines.append(
+            f"{name:<11} {stage['busy_share']:5.0%}  {per_frame:9.1f}"
+            f" {ms['p50']:6.1f} {ms['p95']:6.1f} {ms['p99']:6.1f}   {waiting}"
+        )
+    lines += ["", f"limit       {summary['limit']}"]
+    lines += [f"wrote       {name}" for name in summary["outputs"]]
+    return "\n".join(lines)
+
+
+def _percentiles(durations: Durations) -> dict[str, float]:
+    return {f"p{p}": durations.percentile(p) * 1e3 for p in (50, 95, 99)}
+
+
+def _alone(pipeline: Pipeline) -> float:
+    busy = next(stage.timing.busy for stage in pipeline.stages if stage.name == "inference")
+    return busy.count / busy.total if busy.total else 0.0
+
+
+def _limit(session: Session, cpu_share: float, cores: int) -> str:
+    """Say what kept the run from being faster."""
+    live = session.source.info.live
+    # A live source's capture stage waits for the camera, which is not work.
+    stages = [s for s in session.pipeline.stages if not (live and s.name == "capture")]
+    busiest = max(stages, key=lambda stage: stage.timing.busy.total)
+    share = busiest.timing.busy.total / max(session.pipeline.seconds, 1e-9)
+    if cpu_share >= _BUSY:
+        return f"the processor: all {cores} cores are busy, most of all for {busiest.name}"
+    if live and share < _BUSY:
+        return f"the source: the busiest stage, {busiest.name}, works {share:.0%} of the time"
+    return f"{busiest.name}: busy {share:.0%} of the time, cores {cpu_share:.0%}"

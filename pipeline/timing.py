@@ -1,0 +1,78 @@
+"""Durations and percentiles in memory that does not grow with the run."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+_SMALLEST = 1e-6  # seconds; everything shorter counts as this
+_RATIO = 1.02  # width of a bin: percentiles are right to 1 %
+_BINS = 1100  # up to 0.8 hours
+_LOG_RATIO = math.log(_RATIO)
+
+
+class Durations:
+    """A histogram of durations with logarithmic bins."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.total = 0.0
+        self._bins = [0] * _BINS
+
+    def add(self, seconds: float) -> None:
+        """Count one duration in seconds."""
+        self.count += 1
+        self.total += seconds
+        position = math.log(max(seconds, _SMALLEST) / _SMALLEST) / _LOG_RATIO
+        self._bins[min(int(position), _BINS - 1)] += 1
+
+    def percentile(self, percent: float) -> float:
+        """Return the duration in seconds that `percent` of all stay under; 0 if there are none."""
+        rank = math.ceil(self.count * percent / 100)
+        seen = 0
+        for i, count in enumerate(self._bins):
+            seen += count
+            if count and seen >= rank:
+                return float(_SMALLEST * _RATIO ** (i + 0.5))
+        return 0.0
+
+
+@dataclass
+class StageTiming:
+    """Where the thread of one stage spent its time, in seconds.
+
+    Attributes
+    ----------
+    busy : Durations
+        Its own work, one entry a frame.
+    wait_in, wait_out : float
+        Waiting for a frame to come, and for room to pass one on.
+    cpu : float
+        Processor time of the thread itself. Threads that a library starts for it (decoder,
+        network, encoder) are not in it.
+    """
+
+    busy: Durations = field(default_factory=Durations)
+    wait_in: float = 0.0
+    wait_out: float = 0.0
+    cpu: float = 0.0
+
+
+class Rate:
+    """Events per second over the recent past, for display."""
+
+    def __init__(self, memory: float = 1.0) -> None:
+        self._memory = memory
+        self._interval: float | None = None
+        self._last: float | None = None
+
+    def tick(self, now: float) -> float:
+        """Count an event at `now` (seconds, monotonic) and return the present rate in 1/s."""
+        if self._last is not None:
+            gap = max(now - self._last, 1e-6)
+            if self._interval is None:
+                self._interval = gap
+            weight = 1 - math.exp(-gap / self._memory)
+            self._interval += weight * (gap - self._interval)
+        self._last = now
+        return 1 / self._interval if self._interval else 0.0

@@ -1,0 +1,151 @@
+#!/usr/bin/env python3
+"""Find cars, cyclists and pedestrians in road video: the command line."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from pathlib import Path
+from typing import Any
+
+EXAMPLES = """\
+examples:
+  run_pipeline.py drive.mp4                            writes drive.detected.mp4 beside it
+  run_pipeline.py drive.mp4 -o out.mp4 --jsonl out.jsonl --threshold 0.5
+  run_pipeline.py drive.mp4 --start 60 --frames 300 --classes pedestrian,cyclist
+  run_pipeline.py images/ --fps 10 --kitti results/ --no-video
+  run_pipeline.py 0 --config configs/live.yaml --show  the first camera, in a window
+  run_pipeline.py rtsp://camera/stream -o ride.mp4
+  run_pipeline.py scene:size=1920x1080,seconds=20      a street rendered on the fly
+  run_pipeline.py scene: --config configs/profile.yaml what this machine can do
+
+exit status: 0 done, 1 a fault in the program, 2 wrong input, 130 or 143 interrupted
+"""
+
+# Options that set one configuration key each, and the name of their value.
+SHORTCUTS = {
+    "backend": ("backend", "auto|tensorrt|cpu", "what runs the network"),
+    "threshold": ("detect.threshold", "T", "lowest score of a box, 0 to 1"),
+    "top-n": ("detect.top_n", "N", "boxes kept before suppression"),
+    "nms-iou": ("detect.nms_iou", "T", "overlap from which a box is suppressed, 0 to 1"),
+    "classes": ("detect.classes", "A,B", "only these: car,cyclist,pedestrian"),
+    "frames": ("source.frames", "N", "stop after N frames"),
+    "start": ("source.start", "SECONDS", "skip the beginning"),
+    "fps": ("source.fps", "F", "frame rate of images and of files without timestamps"),
+    "fit": ("fit.mode", "band|letterbox|stretch", "how 16:9 is put into the wide network input"),
+    "policy": ("queue.policy", "auto|lossless|latest|bounded_age", "when frames come too fast"),
+}
+
+
+def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
+    """Read the command line; exits with code 2 and a hint if it is wrong."""
+    parser = argparse.ArgumentParser(
+        prog="run_pipeline.py",
+        description="Finds cars, cyclists and pedestrians in road video and marks them.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument(
+        "source",
+        metavar="SOURCE",
+        help="video file, folder or 'pattern*' of images, camera (0, /dev/video0),"
+        " rtsp:// or http:// stream, or scene: for a rendered street",
+    )
+
+    outputs = parser.add_argument_group("outputs")
+    outputs.add_argument(
+        "-o", "--output", type=Path, metavar="OUT.mp4",
+        help="annotated video (default: NAME.detected.mp4 beside the source)",
+    )  # fmt: skip
+    outputs.add_argument("--no-video", action="store_true", help="write no annotated video")
+    outputs.add_argument(
+        "--jsonl", type=Path, metavar="OUT.jsonl", help="detections, a line a frame; - for stdout"
+    )
+    outputs.add_argument(
+        "--kitti", type=Path, metavar="DIR", help="detections, a KITTI result file a frame"
+    )
+    outputs.add_argument("--summary", type=Path, metavar="FILE.json", help="the figures of the run")
+    outputs.add_argument("--show", action="store_true", help="show the video in a window")
+    outputs.add_argument("-y", "--overwrite", action="store_true", help="replace existing outputs")
+
+    settings = parser.add_argument_group("settings (defaults: configs/file.yaml)")
+    settings.add_argument(
+        "-c", "--config", type=Path, metavar="FILE.yaml", help="changes to configs/file.yaml"
+    )
+    settings.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE",
+        help="set any configuration key, for example --set video.crf=18; repeatable",
+    )  # fmt: skip
+    short = {"threshold": "-t", "frames": "-n"}
+    for name, (_, metavar, text) in SHORTCUTS.items():
+        flags = [short[name]] if name in short else []
+        settings.add_argument(*flags, f"--{name}", metavar=metavar, help=text)
+
+    messages = parser.add_argument_group("messages")
+    messages.add_argument(
+        "--progress", action=argparse.BooleanOptionalAction, default=True,
+        help="report progress while running",
+    )  # fmt: skip
+    messages.add_argument(
+        "--log-level", default="info", choices=["debug", "info", "warning", "error"],
+        help="least severity of messages shown (default: info)",
+    )  # fmt: skip
+    return parser.parse_args(argv)
+
+
+def settings_of(arguments: argparse.Namespace) -> list[tuple[str, str, Any]]:
+    """List what the command line sets as (how it was written, configuration key, value)."""
+    from pipeline.config import parse_setting, parse_value
+
+    settings = [parse_setting(text) for text in arguments.set]
+    for name, (key, _, _) in SHORTCUTS.items():
+        text = getattr(arguments, name.replace("-", "_"))
+        if text is not None:
+            value = text.split(",") if name == "classes" else parse_value(f"--{name}", text)
+            settings.append((f"--{name}", key, value))
+    if arguments.no_video:
+        settings.append(("--no-video", "video.write", False))
+    return settings
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Run the pipeline and print what it did; return the exit code."""
+    from pipeline.config import load_config
+    from pipeline.execute import execute
+    from pipeline.session import Outputs
+
+    outputs = Outputs(
+        video=arguments.output,
+        jsonl=arguments.jsonl,
+        kitti=arguments.kitti,
+        summary=arguments.summary,
+        show=arguments.show,
+        overwrite=arguments.overwrite,
+    )
+    config = load_config(arguments.config, settings_of(arguments))
+    return execute(arguments.source, config, outputs, progress=arguments.progress)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the program; return its exit code."""
+    arguments = parse_arguments(argv)
+    logging.basicConfig(format="%(levelname)s: %(message)s", stream=sys.stderr)
+    for number, name in ((logging.INFO, "info"), (logging.WARNING, "warning")):
+        logging.addLevelName(number, name)
+    logging.getLogger("squeezedrive").setLevel(arguments.log_level.upper())
+    from engines.errors import UserError
+
+    try:
+        return run(arguments)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())
