@@ -13,7 +13,7 @@ from engines import tensorrt
 from engines.errors import BackendUnavailable
 from engines.weights import Weights
 from kernels.detections import Detections
-from kernels.fit import FitKind
+from kernels.fit import Kind as FitKind
 from kernels.head import Head, anchor_grid
 from kernels.reference import DetectParams
 
@@ -91,7 +91,7 @@ class EngineSettings:
                 self.width, self.height, profile.anchors.shapes, profile.anchors.centres
             ),
             layout=profile.output.layout,
-            exponential_threshold=np.inf if threshold is None else threshold,
+            exp_threshold=np.inf if threshold is None else threshold,
             width=self.width,
             height=self.height,
         )

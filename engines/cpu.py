@@ -11,9 +11,9 @@ from openvino.preprocess import ColorFormat, PrePostProcessor
 
 from engines.backend import BackendInfo, EngineSettings
 from engines.onnx_graph import build_onnx
-from kernels import cpu as boxes
+from kernels.cpu import detect
 from kernels.detections import Detections
-from kernels.fit import Fit, make_fit, preprocess
+from kernels.fit import Fit, make_fit
 
 _TYPES = {"fp32": "f32", "bf16": "bf16"}
 
@@ -85,7 +85,7 @@ class CpuSlot:
             self._fit = make_fit(
                 settings.fit, size, (settings.width, settings.height), settings.band_centre
             )
-        preprocess(image, self._fit, self._backend.fill, self._pixels[0])
+        self._fit.preprocess(image, self._backend.fill, self._pixels[0])
 
     def infer(self) -> None:
         """Run the network."""
@@ -96,7 +96,7 @@ class CpuSlot:
         if self._fit is None:
             raise RuntimeError("detect() before preprocess()")
         output = self._request.get_output_tensor().data[0]
-        found = boxes.detect(output, self._backend.head, self._backend.settings.detect)
+        found = detect(output, self._backend.head, self._backend.settings.detect)
         return Detections(self._fit.to_source(found.boxes), found.scores, found.classes)
 
     def close(self) -> None:

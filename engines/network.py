@@ -9,8 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-STRIDE = 16  # input pixels per cell of the output grid
-
 
 @dataclass(frozen=True)
 class Conv:

@@ -11,6 +11,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from kernels.head import Centres, Layout
+
 Positive = Annotated[float, Field(gt=0)]
 
 
@@ -35,7 +37,7 @@ class AnchorProfile(_Strict):
     """
 
     shapes: Annotated[tuple[tuple[Positive, Positive], ...], Field(min_length=1)]
-    centres: Literal["half_stride", "even"]
+    centres: Centres
 
 
 class OutputProfile(_Strict):
@@ -46,7 +48,7 @@ class OutputProfile(_Strict):
     where the safe exponential of width and height turns linear; None for a plain exponential.
     """
 
-    layout: Literal["per_anchor", "by_kind"]
+    layout: Layout
     classes: Annotated[tuple[str, ...], Field(min_length=1)]
     exponential_threshold: Positive | None
 

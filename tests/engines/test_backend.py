@@ -1,0 +1,147 @@
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from engines import tensorrt
+from engines.backend import EngineSettings, open_backend
+from engines.cpu import CpuBackend
+from engines.errors import BackendUnavailable
+from engines.onnx_graph import build_onnx
+from engines.weights import DEFAULT, load_weights
+from kernels import reference
+from kernels.fit import letterbox
+from kernels.reference import DetectParams
+
+PARAMS = DetectParams(threshold=0.0, top_n=64, nms_iou=0.4, greedy=True, classes=None)
+
+
+def settings(**changes: object) -> EngineSettings:
+    values = {"weights": load_weights(DEFAULT), "width": 192, "height": 96, "detect": PARAMS}
+    return EngineSettings(**{**values, **changes})  # type: ignore[arg-type]
+
+
+def test_a_slot_does_what_graph_and_reference_do() -> None:
+    import openvino as ov
+
+    chosen = settings(fit="letterbox", width=128, height=64)
+    backend = open_backend("cpu", chosen)
+    slot = backend.new_slot()
+    rng = np.random.default_rng(0)
+    image = rng.integers(0, 256, (90, 70, 3), np.uint8)
+    slot.preprocess(image)
+    slot.infer()
+    found = slot.detect()
+
+    fit = letterbox((70, 90), (128, 64))
+    pixels = np.empty((64, 128, 3), np.uint8)
+    fit.preprocess(image, (104, 117, 124), pixels)
+    core = ov.Core()
+    graph = core.read_model(build_onnx(chosen.weights, 128, 64).SerializeToString())
+    run = core.compile_model(graph, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    output = run(pixels.transpose(2, 0, 1)[None].astype(np.float32))[0][0]
+    expected = reference.detect(output, chosen.head(), PARAMS)
+    assert len(found) == len(expected) > 5
+    np.testing.assert_array_equal(found.classes, expected.classes)
+    np.testing.assert_allclose(found.scores, expected.scores, atol=1e-4)
+    np.testing.assert_allclose(found.boxes, fit.to_source(expected.boxes), atol=0.05)
+    slot.close()
+    backend.close()
+
+
+def test_slots_do_not_share_memory() -> None:
+    backend = open_backend("cpu", settings())
+    first, second = backend.new_slot(), backend.new_slot()
+    rng = np.random.default_rng(1)
+    image = rng.integers(0, 256, (96, 192, 3), np.uint8)
+    first.preprocess(image)
+    first.infer()
+    expected = first.detect()
+    first.preprocess(image)
+    first.infer()
+    second.preprocess(np.zeros_like(image))
+    second.infer()
+    again = first.detect()
+    np.testing.assert_array_equal(again.boxes, expected.boxes)
+    np.testing.assert_array_equal(again.scores, expected.scores)
+
+
+def test_pictures_of_changing_size_come_back_in_their_own_pixels() -> None:
+    backend = open_backend("cpu", settings(fit="stretch"))
+    slot = backend.new_slot()
+    image = np.random.default_rng(2).integers(0, 256, (96, 192, 3), np.uint8)
+    boxes = []
+    for factor in (1, 2):
+        slot.preprocess(image.repeat(factor, 0).repeat(factor, 1))
+        slot.infer()
+        boxes.append(slot.detect().boxes)
+    assert boxes[0].max() <= 191
+    assert 191 < boxes[1].max() <= 383
+
+
+def test_rgb_weights_get_rgb() -> None:
+    """Weights that expect RGB see the same picture as BGR weights with swapped channels."""
+    weights = load_weights(DEFAULT)
+    profile = weights.profile
+    swapped_input = profile.input.model_copy(
+        update={"channels": "RGB", "mean": profile.input.mean[::-1]}
+    )
+    arrays = {**weights.arrays, "conv1_w": weights.arrays["conv1_w"][:, ::-1]}
+    rgb = type(weights)(profile.model_copy(update={"input": swapped_input}), arrays)
+    image = np.random.default_rng(3).integers(0, 256, (96, 192, 3), np.uint8)
+    found = []
+    for chosen in (weights, rgb):
+        slot = CpuBackend(settings(weights=chosen), "test").new_slot()
+        slot.preprocess(image)
+        slot.infer()
+        found.append(slot.detect())
+    np.testing.assert_allclose(found[0].boxes, found[1].boxes, atol=1e-2)
+
+
+def test_asking_for_tensorrt_says_what_is_missing_and_how_to_get_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(tensorrt, "_driver_problem", lambda: "no NVIDIA driver (install it)")
+    monkeypatch.setattr(tensorrt, "find_spec", lambda name: None)
+    with pytest.raises(BackendUnavailable) as caught:
+        open_backend("tensorrt", settings())
+    for part in ("no NVIDIA driver", "pip install tensorrt", "pip install pycuda", "--backend cpu"):
+        assert part in str(caught.value)
+
+
+def test_a_driver_without_gpu_is_told_from_no_driver(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tensorrt, "find_spec", lambda name: object())
+    driver = SimpleNamespace(cuInit=lambda flags: 0, cuDeviceGetCount=lambda count: 0)
+    monkeypatch.setattr(tensorrt.ctypes, "CDLL", lambda name: driver)
+    assert "no NVIDIA GPU" in tensorrt.obstacles()[0]
+    driver.cuInit = lambda flags: 999
+    assert "error 999" in tensorrt.obstacles()[0]
+
+
+def test_auto_falls_back_to_the_processor_and_says_why() -> None:
+    info = open_backend("auto", settings()).info
+    assert info.name == "cpu"
+    assert info.reason.startswith("no tensorrt: ")
+
+
+def test_describe_and_export_on_the_command_line(tmp_path: Path) -> None:
+    def engines(*arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "engines", *arguments],
+            cwd=Path(__file__).parents[2], capture_output=True, text=True, timeout=60, check=False,
+        )  # fmt: skip
+
+    assert "2,082,120" in engines("describe").stdout
+    model = tmp_path / "a model.onnx"
+    done = engines("export", str(model), "--precision", "fp16", "--size", "320x96")
+    assert done.returncode == 0, done.stderr
+    assert 3.9 < model.stat().st_size / 2**20 < 4.1
+    again = engines("export", str(model))
+    assert again.returncode == 2
+    assert again.stderr.startswith("error: ")
+    assert "exists already" in again.stderr
+    assert engines("describe", "--weights", "none.npz").returncode == 2
+    assert engines("describe", "--size", "100x100").returncode == 2

@@ -1,0 +1,159 @@
+from typing import Literal
+
+import numpy as np
+import onnx
+import openvino as ov
+import pytest
+from numpy.typing import NDArray
+from onnx import TensorProto, numpy_helper
+
+from engines.onnx_graph import build_onnx
+from engines.weights import DEFAULT, Weights, load_weights
+
+Padding = Literal["symmetric", "same_upper"]
+
+
+@pytest.fixture(scope="module")
+def weights() -> Weights:
+    return load_weights(DEFAULT)
+
+
+def with_profile(weights: Weights, **changes: object) -> Weights:
+    return Weights(weights.profile.model_copy(update=changes), weights.arrays)
+
+
+def run(model: onnx.ModelProto, image: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Execute a graph on the CPU in single precision."""
+    core = ov.Core()
+    compiled = core.compile_model(
+        core.read_model(model.SerializeToString()), "CPU", {"INFERENCE_PRECISION_HINT": "f32"}
+    )
+    return np.array(compiled(image)[0])
+
+
+def pass_through(weights: Weights) -> Weights:
+    """Return weights that copy channel 0 from layer to layer: only pools and padding act."""
+    arrays = {name: np.zeros_like(array) for name, array in weights.arrays.items()}
+    for name, array in arrays.items():
+        if name.endswith("_w") and "expand3x3" not in name:
+            centre = array.shape[2] // 2
+            array[0, 0, centre, centre] = 1
+    profile = weights.profile
+    pixels = profile.input.model_copy(update={"mean": (0.0, 0.0, 0.0)})
+    return Weights(profile.model_copy(update={"input": pixels}), arrays)
+
+
+@pytest.mark.parametrize(("padding", "centre"), [("symmetric", 0), ("same_upper", 15)])
+def test_padding_decides_where_a_cell_looks(
+    weights: Weights, padding: Padding, centre: int
+) -> None:
+    model = build_onnx(with_profile(pass_through(weights), padding=padding), 96, 32, batch=96)
+    lit = np.zeros((96, 3, 32, 96), np.float32)
+    lit[np.arange(96), 0, :, np.arange(96)] = 1  # picture x: column x is lit
+    seen = np.flatnonzero(run(model, lit)[:, 0, 0, 2] > 0)
+    # Cell 2 sees an interval of columns; its middle is 16 i + the phase of the padding.
+    assert (seen[0] + seen[-1]) / 2 == 16 * 2 + centre
+
+
+@pytest.mark.parametrize("padding", ["symmetric", "same_upper"])
+@pytest.mark.parametrize(
+    ("size", "grid"),
+    [
+        ((1248, 384), (78, 24)),
+        ((1280, 720), (80, 45)),
+        ((640, 368), (40, 23)),
+        ((624, 192), (39, 12)),
+    ],
+)
+def test_grid_is_the_size_by_sixteen_rounded_up(
+    weights: Weights, padding: Padding, size: tuple[int, int], grid: tuple[int, int]
+) -> None:
+    model = build_onnx(with_profile(weights, padding=padding), *size)
+    inferred = onnx.shape_inference.infer_shapes(model, strict_mode=True)
+    dims = [d.dim_value for d in inferred.graph.output[0].type.tensor_type.shape.dim]
+    assert dims == [1, 72, grid[1], grid[0]]
+
+
+def test_both_paddings_can_run_any_size(weights: Weights) -> None:
+    for padding in ("symmetric", "same_upper"):
+        model = build_onnx(with_profile(weights, padding=padding), 112, 80)
+        assert run(model, np.zeros((1, 3, 80, 112), np.float32)).shape == (1, 72, 5, 7)
+
+
+def test_the_graph_computes_what_its_layers_say(weights: Weights) -> None:
+    """The first layers by hand, in NumPy, on random pixels."""
+    model = build_onnx(weights, 32, 32)
+    pick = onnx.helper.make_tensor_value_info("pool1", TensorProto.FLOAT, None)
+    model.graph.output.append(pick)
+    rng = np.random.default_rng(0)
+    pixels = rng.uniform(0, 255, (1, 3, 32, 32)).astype(np.float32)
+    core = ov.Core()
+    compiled = core.compile_model(
+        core.read_model(model.SerializeToString()), "CPU", {"INFERENCE_PRECISION_HINT": "f32"}
+    )
+    got = np.array(compiled(pixels)["pool1"])[0]
+
+    mean = np.array(weights.profile.input.mean, np.float32).reshape(3, 1, 1)
+    padded = np.pad(pixels[0] - mean, ((0, 0), (1, 1), (1, 1)))
+    w, b = weights.arrays["conv1_w"], weights.arrays["conv1_b"]
+    conv = np.empty((64, 16, 16), np.float32)
+    for y in range(16):
+        for x in range(16):
+            window = padded[:, 2 * y : 2 * y + 3, 2 * x : 2 * x + 3]
+            conv[:, y, x] = np.tensordot(w, window, 3) + b
+    conv = np.pad(np.maximum(conv, 0), ((0, 0), (1, 1), (1, 1)))
+    pool = np.empty((64, 8, 8), np.float32)
+    for y in range(8):
+        for x in range(8):
+            pool[:, y, x] = conv[:, 2 * y : 2 * y + 3, 2 * x : 2 * x + 3].max((1, 2))
+    np.testing.assert_allclose(got, pool, rtol=1e-4, atol=1e-2)
+
+
+def test_normalisation_is_part_of_the_graph(weights: Weights) -> None:
+    """Shifting mean and pixels alike changes nothing; a scale in the profile is applied."""
+    rng = np.random.default_rng(1)
+    pixels = rng.uniform(0, 255, (1, 3, 32, 32)).astype(np.float32)
+    plain = run(build_onnx(weights, 32, 32), pixels)
+    profile = weights.profile
+    shifted = profile.input.model_copy(update={"mean": tuple(m + 5 for m in profile.input.mean)})
+    other = run(build_onnx(with_profile(weights, input=shifted), 32, 32), pixels + 5)
+    np.testing.assert_allclose(other, plain, atol=1e-2)
+    scaled = profile.input.model_copy(
+        update={"mean": tuple(m / 255 for m in profile.input.mean), "scale": 255.0}
+    )
+    other = run(build_onnx(with_profile(weights, input=scaled), 32, 32), pixels / 255)
+    np.testing.assert_allclose(other, plain, atol=1e-2)
+
+
+def test_fp16_holds_halves_only_and_agrees(weights: Weights) -> None:
+    model = build_onnx(weights, 64, 32, precision="fp16")
+    assert {c.data_type for c in model.graph.initializer} == {TensorProto.FLOAT16}
+    inferred = onnx.shape_inference.infer_shapes(model, strict_mode=True)
+    types = {v.name: v.type.tensor_type.elem_type for v in inferred.graph.value_info}
+    convolutions = [node for node in model.graph.node if node.op_type == "Conv"]
+    assert len(convolutions) == 32
+    for node in convolutions:
+        assert types[node.output[0]] == TensorProto.FLOAT16, node.name
+        assert types[node.input[0]] == TensorProto.FLOAT16, node.name
+    for value in (*model.graph.input, *model.graph.output):
+        assert value.type.tensor_type.elem_type == TensorProto.FLOAT
+    rng = np.random.default_rng(2)
+    pixels = rng.uniform(0, 255, (1, 3, 32, 64)).astype(np.float32)
+    half, single = run(model, pixels), run(build_onnx(weights, 64, 32), pixels)
+    np.testing.assert_allclose(half, single, atol=0.05)
+
+
+def test_the_model_carries_its_profile_and_its_weights_exactly(weights: Weights) -> None:
+    model = build_onnx(weights)
+    props = {prop.key: prop.value for prop in model.metadata_props}
+    assert type(weights.profile).model_validate_json(props["profile"]) == weights.profile
+    stored = {c.name: numpy_helper.to_array(c) for c in model.graph.initializer}
+    for name, array in weights.arrays.items():
+        np.testing.assert_array_equal(stored[name], array)
+
+
+def test_batches_can_be_fixed_or_free(weights: Weights) -> None:
+    two = run(build_onnx(weights, 32, 32, batch=2), np.zeros((2, 3, 32, 32), np.float32))
+    assert two.shape == (2, 72, 2, 2)
+    free = build_onnx(weights, 32, 32, batch="n")
+    assert run(free, np.zeros((3, 3, 32, 32), np.float32)).shape == (3, 72, 2, 2)

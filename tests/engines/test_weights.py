@@ -1,0 +1,121 @@
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from engines.errors import WeightsError
+from engines.weights import DEFAULT, load_weights
+
+
+@pytest.fixture
+def copy(tmp_path: Path) -> Path:
+    """Return a copy of the project's weights and profile that a test may spoil."""
+    for path in (DEFAULT, DEFAULT.with_suffix(".json")):
+        shutil.copy(path, tmp_path / path.name)
+    return tmp_path / DEFAULT.name
+
+
+def edit_profile(weights: Path, **changes: Any) -> None:
+    path = weights.with_suffix(".json")
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+
+
+def save(path: Path, arrays: dict[str, np.ndarray]) -> None:
+    np.savez(path, **arrays)
+
+
+def test_the_projects_weights_load() -> None:
+    weights = load_weights(DEFAULT)
+    assert sum(array.size for array in weights.arrays.values()) == 2_082_120
+    assert weights.profile.output.classes == ("car", "pedestrian", "cyclist")
+    assert weights.profile.head_channels == 72
+
+
+def test_no_such_file(tmp_path: Path) -> None:
+    with pytest.raises(WeightsError, match="no such weights file"):
+        load_weights(tmp_path / "nothing.npz")
+
+
+def test_weights_without_profile_are_refused(copy: Path) -> None:
+    copy.with_suffix(".json").unlink()
+    with pytest.raises(WeightsError, match="no such profile"):
+        load_weights(copy)
+
+
+def test_wrong_parameter_count_is_refused(copy: Path) -> None:
+    arrays = dict(load_weights(copy).arrays)
+    arrays["conv1_b"] = arrays["conv1_b"][:-1]
+    save(copy, arrays)
+    with pytest.raises(WeightsError, match="expected 2,082,120 parameters, got 2,082,119"):
+        load_weights(copy)
+
+
+def test_right_count_in_the_wrong_shape_is_refused(copy: Path) -> None:
+    arrays = dict(load_weights(copy).arrays)
+    arrays["conv1_w"] = arrays["conv1_w"].transpose(1, 0, 2, 3)
+    save(copy, arrays)
+    with pytest.raises(WeightsError, match=r"conv1_w: expected shape \(64, 3, 3, 3\)"):
+        load_weights(copy)
+
+
+def test_renamed_array_is_refused(copy: Path) -> None:
+    arrays = dict(load_weights(copy).arrays)
+    arrays["conv13_b"] = arrays.pop("conv12_b")
+    save(copy, arrays)
+    with pytest.raises(WeightsError, match=r"conv1[23]_b"):
+        load_weights(copy)
+
+
+def test_nan_is_refused(copy: Path) -> None:
+    arrays = dict(load_weights(copy).arrays)
+    arrays["fire2_squeeze1x1_b"] = np.full(16, np.nan, np.float32)
+    save(copy, arrays)
+    with pytest.raises(WeightsError, match="fire2_squeeze1x1_b holds values that are not finite"):
+        load_weights(copy)
+
+
+def test_a_file_that_is_no_archive_is_refused(copy: Path) -> None:
+    copy.write_text("not weights")
+    with pytest.raises(WeightsError, match=r"expected a NumPy \.npz archive"):
+        load_weights(copy)
+
+
+def test_a_truncated_archive_is_refused(copy: Path) -> None:
+    copy.write_bytes(copy.read_bytes()[:100_000])
+    with pytest.raises(WeightsError, match=r"expected a NumPy \.npz archive"):
+        load_weights(copy)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"padding": "valid"}, "padding: input should be 'symmetric' or 'same_upper'"),
+        ({"colour": "BGR"}, "unknown key colour"),
+        ({"network": "yolo"}, "network: expected one of squeezedet, got 'yolo'"),
+        ({"parameters": 7}, "expected 7 parameters, got 2,082,120"),
+    ],
+)
+def test_a_wrong_profile_names_the_key(copy: Path, changes: dict[str, Any], message: str) -> None:
+    edit_profile(copy, **changes)
+    with pytest.raises(WeightsError) as caught:
+        load_weights(copy)
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_profile_that_is_not_json_is_refused(copy: Path) -> None:
+    copy.with_suffix(".json").write_text("{")
+    with pytest.raises(WeightsError, match="json"):
+        load_weights(copy)
+
+
+def test_a_profile_with_a_key_missing_is_refused(copy: Path) -> None:
+    path = copy.with_suffix(".json")
+    values = json.loads(path.read_text())
+    del values["anchors"]
+    path.write_text(json.dumps(values))
+    with pytest.raises(WeightsError, match="anchors is missing"):
+        load_weights(copy)
