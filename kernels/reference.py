@@ -146,7 +146,8 @@ def iou(box: NDArray[np.float32], others: NDArray[np.float32]) -> NDArray[np.flo
     shared = np.where((sides > 0).all(axis=1), sides.prod(axis=1), 0)
     union = (box[2:] - box[:2]).prod() + (others[:, 2:] - others[:, :2]).prod(axis=1) - shared
     overlap = np.zeros(len(others), np.float32)
-    return np.divide(shared, union, out=overlap, where=shared > 0)
+    np.divide(shared, union, out=overlap, where=shared > 0)
+    return overlap
 
 
 def nms(

@@ -6,15 +6,14 @@ import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from engines.backend import BackendName, CpuPrecision
 from engines.errors import ConfigError
-from kernels.fit import FitKind
-from pipeline.queues import Policy
+from kernels.fit import Kind as FitKind
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 BASE = CONFIGS / "file.yaml"
@@ -22,6 +21,7 @@ BASE = CONFIGS / "file.yaml"
 Fraction01 = Annotated[float, Field(ge=0, le=1)]
 Seconds = Annotated[float, Field(ge=0)]
 Count = Annotated[int, Field(ge=1)]
+Model = TypeVar("Model", bound=BaseModel)
 
 
 class _Strict(BaseModel):
@@ -55,7 +55,7 @@ class DetectConfig(_Strict):
 class QueueConfig(_Strict):
     """How frames wait for each other."""
 
-    policy: Literal["auto"] | Policy
+    policy: Literal["auto", "lossless", "latest", "bounded_age"]
     depth: Count
     max_age: Annotated[float, Field(gt=0)]
     slots: Count
@@ -150,7 +150,7 @@ def load_config(path: Path | None = None, settings: Sequence[tuple[str, str, Any
     layers += [_Layer(origin, _nest(key, value)) for origin, key, value in settings]
     merged: dict[str, Any] = {}
     for layer in layers:
-        _check_keys(layer, layer.values, Config)
+        _check_keys(layer, layer.values, Config, Config)
         _merge(merged, layer.values)
     return _validate(Config, merged, layers)
 
@@ -165,7 +165,7 @@ def load_network_config(path: Path) -> NetworkConfig:
     """
     layer = _read(path)
     _resolve(layer, "weights")
-    _check_keys(layer, layer.values, NetworkConfig)
+    _check_keys(layer, layer.values, NetworkConfig, NetworkConfig)
     return _validate(NetworkConfig, layer.values, [layer])
 
 
@@ -245,18 +245,25 @@ def _leaves(model: type[BaseModel], prefix: str = "") -> list[str]:
 
 
 def _check_keys(
-    layer: _Layer, values: Mapping[Any, Any], model: type[BaseModel], prefix: str = ""
+    layer: _Layer,
+    values: Mapping[Any, Any],
+    model: type[BaseModel],
+    root: type[BaseModel],
+    prefix: str = "",
 ) -> None:
-    root_keys = _leaves(Config if model is not NetworkConfig else NetworkConfig)
+    root_keys = _leaves(root)
     for key, value in values.items():
         field = model.model_fields.get(str(key))
         name = f"{prefix}{key}"
         if field is None:
+            while isinstance(value, dict) and value:  # name the key in an unknown group, too
+                inner, value = next(iter(value.items()))
+                name = f"{name}.{inner}"
             # Someone who writes `treshold` means detect.threshold, wherever it stands.
             by_leaf = {leaf.rsplit(".", 1)[-1]: leaf for leaf in root_keys}
             near = difflib.get_close_matches(name, root_keys, 1) or [
                 by_leaf[leaf]
-                for leaf in difflib.get_close_matches(str(key).rsplit(".", 1)[-1], by_leaf, 1)
+                for leaf in difflib.get_close_matches(name.rsplit(".", 1)[-1], by_leaf, 1)
             ]
             hint = f", did you mean {near[0]}?" if near else f"; valid are {', '.join(root_keys)}"
             raise ConfigError(f"{layer.origin}: unknown key {name}{hint}")
@@ -267,10 +274,10 @@ def _check_keys(
                 raise ConfigError(
                     f"{layer.origin}: {name}: expected a group of keys ({keys}), got {value!r}"
                 )
-            _check_keys(layer, value, kind, f"{name}.")
+            _check_keys(layer, value, kind, root, f"{name}.")
 
 
-def _validate(model: Any, merged: dict[str, Any], layers: Sequence[_Layer]) -> Any:
+def _validate(model: type[Model], merged: dict[str, Any], layers: Sequence[_Layer]) -> Model:
     try:
         return model.model_validate(merged)
     except ValidationError as error:

@@ -18,6 +18,7 @@ from kernels.reference import DetectParams
 from pipeline.config import Config, NetworkConfig, load_network_config
 from pipeline.drawing import Painter
 from pipeline.errors import SinkError
+from pipeline.queues import Policy
 from pipeline.run import Pipeline, QueueOptions
 from pipeline.sinks.base import Sink
 from pipeline.sources import open_source
@@ -166,10 +167,11 @@ class Session:
 
     def _queue_options(self) -> QueueOptions:
         queue = self.config.queue
-        if queue.policy == "auto":
-            policy = "latest" if self.source.info.live else "lossless"
-        else:
+        policy: Policy
+        if queue.policy != "auto":
             policy = queue.policy
+        else:
+            policy = "latest" if self.source.info.live else "lossless"
         return QueueOptions(policy, queue.depth, queue.max_age, queue.slots)
 
     def _sinks(self, outputs: Outputs, network: NetworkConfig) -> list[Sink]:

@@ -64,17 +64,14 @@ class Stage(threading.Thread, Generic[In, Out]):
 
     def run(self) -> None:
         """Work until the input ends; called by `start`."""
-        try:
+        for step in (self._loop, self._steps.finish):
             try:
-                self._loop()
+                step()
             except Cancelled:
                 pass
-            finally:
-                self._steps.finish()
-        except BaseException as error:  # handed to the thread that runs the pipeline
-            self._on_error(self.name, error)
-        finally:
-            self.timing.cpu = time.thread_time()
+            except BaseException as error:  # handed to the thread that runs the pipeline
+                self._on_error(self.name, error)
+        self.timing.cpu = time.thread_time()
 
     def _loop(self) -> None:
         clock, timing, steps = time.perf_counter, self.timing, self._steps

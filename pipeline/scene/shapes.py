@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 
 from pipeline.frame import Image
-from pipeline.scene.camera import Camera, Floats
+from pipeline.scene.camera import NEAR, Camera, Floats
 from pipeline.scene.light import HAZE, haze
 
 SHIFT = 4  # corners are given to OpenCV in 1/16 pixel
@@ -102,7 +102,7 @@ class Rods:
         order = np.argsort(-(self.starts[:, 2] + self.stops[:, 2]), kind="stable")
         ends3 = np.stack((self.starts[order], self.stops[order]))
         ends2 = camera.project(ends3)
-        radii = self.radii[order].T * camera.focal / np.maximum(ends3[..., 2], 0.4)
+        radii = self.radii[order].T * camera.focal / np.maximum(ends3[..., 2], NEAR)
         along = ends2[1] - ends2[0]
         angle = np.arctan2(along[:, 1], along[:, 0])
         dark = _outline(ends2, radii, angle)

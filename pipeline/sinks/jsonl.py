@@ -89,7 +89,7 @@ class JsonlSink:
             try:
                 os.close(fd)
             except OSError as err:
-                raise SinkError(f"cannot write {self.name}: {err.strerror}") from err
+                raise SinkError(f"{self.name}: cannot write: {err.strerror}") from err
 
     def _open(self) -> int:
         try:
@@ -99,9 +99,9 @@ class JsonlSink:
             return os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
         except FileNotFoundError as err:
             folder = self._path.parent if self._path else ""
-            raise SinkError(f"cannot write {self.name}: there is no folder {folder}") from err
+            raise SinkError(f"{self.name}: the folder {folder} does not exist") from err
         except OSError as err:
-            raise SinkError(f"cannot write {self.name}: {err.strerror or err}") from err
+            raise SinkError(f"{self.name}: cannot write: {err.strerror or err}") from err
 
     def _write_line(self, fd: int, line: dict[str, Any]) -> None:
         # No buffer: one system call per frame is cheaper than a flush that comes too late.
@@ -114,5 +114,5 @@ class JsonlSink:
             if self._path is not None:
                 with contextlib.suppress(OSError):  # not a regular file: nothing to take back
                     os.ftruncate(fd, self._size)
-            raise SinkError(f"cannot write {self.name}: {err.strerror}") from err
+            raise SinkError(f"{self.name}: cannot write: {err.strerror}") from err
         self._size += len(data)

@@ -43,7 +43,8 @@ class KittiSink:
     Raises
     ------
     SinkError
-        From `write`, if the folder or a file cannot be written; a file is there whole or not at all.
+        From `write`, if the folder or a file cannot be written. A file is there whole or not at
+        all.
     """
 
     def __init__(
@@ -79,7 +80,7 @@ class KittiSink:
         except OSError as err:
             with contextlib.suppress(OSError):
                 unfinished.unlink()
-            raise SinkError(f"cannot write {path}: {err.strerror}") from err
+            raise SinkError(f"{path}: cannot write: {err.strerror}") from err
 
     def close(self) -> None:
         """Do nothing: every file is finished when it is written."""
@@ -88,9 +89,9 @@ class KittiSink:
         try:
             self._folder.mkdir(exist_ok=True)
         except FileExistsError as err:
-            raise SinkError(f"cannot write {self.name}: it is a file, not a folder") from err
+            raise SinkError(f"{self.name}: is a file, expected a folder for KITTI results") from err
         except FileNotFoundError as err:
             parent = self._folder.parent
-            raise SinkError(f"cannot write {self.name}: there is no folder {parent}") from err
+            raise SinkError(f"{self.name}: the folder {parent} does not exist") from err
         except OSError as err:
-            raise SinkError(f"cannot write {self.name}: {err.strerror}") from err
+            raise SinkError(f"{self.name}: cannot write: {err.strerror}") from err

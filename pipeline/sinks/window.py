@@ -68,7 +68,6 @@ class WindowSink:
         if self._pygame is not None:
             self._pygame.display.quit()
             self._pygame = None
-            self.closed = True
 
     def _open(self, image: Image) -> None:
         pygame = self._pygame

@@ -1,0 +1,70 @@
+"""Sources of frames: files, streams, images, cameras and the rendered scene."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from pipeline.errors import SourceError
+from pipeline.sources.base import Source, SourceOptions
+
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})
+STREAM = re.compile(r"(rtsps?|https?|udp|tcp|rtmps?)://", re.IGNORECASE)
+
+_USER = re.compile(r"(?<=://)[^/\s]*@")
+_USER_WITH_SLASH = re.compile(r"(?<=://)[^/\s:@]+:(?!\d+/)\S*@")
+_SECRET = re.compile(
+    r"([?&][^=&\s]*(?:token|pass|pwd|secret|key|auth|sig|credential)[^=&\s]*=)[^&#\s]*",
+    re.IGNORECASE,
+)
+
+
+def open_source(spec: str, options: SourceOptions) -> Source:
+    """Open whatever the user named.
+
+    Parameters
+    ----------
+    spec : str
+        A video file; an image, a folder of images or a pattern of their names; a camera as its
+        number or `/dev/videoN`; the URL of a stream; or "scene:" for the rendered street.
+    options : SourceOptions
+        How to open it.
+
+    Raises
+    ------
+    SourceError
+        If there is no such source or it cannot be read.
+    SourceTimeout
+        If a camera or stream does not answer in time.
+    """
+    # Each kind of source brings a library that only runs with it need.
+    if spec.startswith("scene:"):
+        from pipeline.sources.scene import SceneSource
+
+        return SceneSource(spec, options)
+    if re.fullmatch(r"(/dev/video)?\d+", spec):
+        from pipeline.sources.camera import CameraSource
+
+        return CameraSource(spec, options)
+    path = Path(spec)
+    is_stream = STREAM.match(spec) is not None
+    if not is_stream and not path.exists():
+        if "://" in spec:
+            known = "rtsp://, rtsps://, http://, https://, udp://, tcp://, rtmp://"
+            raise SourceError(f"{redact(spec)}: unknown kind of stream, expected one of {known}")
+        if not any(character in spec for character in "*?["):
+            raise SourceError(f"{spec}: no such file or folder")
+    if is_stream or (path.is_file() and path.suffix.lower() not in IMAGE_SUFFIXES):
+        from pipeline.sources.video import VideoSource
+
+        return VideoSource(spec, options)
+    from pipeline.sources.images import ImageSource
+
+    return ImageSource(spec, options)
+
+
+def redact(text: str) -> str:
+    """Return the text with user names, passwords and tokens in its URLs replaced by "***"."""
+    for pattern in (_USER, _USER_WITH_SLASH):
+        text = pattern.sub("***@", text)
+    return _SECRET.sub(r"\1***", text)

@@ -36,6 +36,11 @@ class SourceInfo:
         container starts, or where `--start` asked to start.
     path : Path or None
         The media file behind the source, for its audio tracks; None where there is none.
+    sample_aspect : Fraction
+        Width of a pixel over its height, when the upright picture is shown.
+    primaries, transfer : int
+        Colour primaries and transfer characteristics of the pixels, code points of
+        ISO/IEC 23091-2; 1 is BT.709 for both.
     """
 
     name: str
@@ -47,6 +52,9 @@ class SourceInfo:
     time_base: Fraction
     origin: int = 0
     path: Path | None = None
+    sample_aspect: Fraction = Fraction(1)
+    primaries: int = 1
+    transfer: int = 1
 
     @property
     def live(self) -> bool:
@@ -55,7 +63,7 @@ class SourceInfo:
 
     def describe(self) -> str:
         """Say in a few words what the source is: size, frame rate, length."""
-        parts = [self.kind]
+        parts: list[str] = [self.kind]
         if self.width and self.height:
             parts.append(f"{self.width}x{self.height}")
         if self.fps is not None:

@@ -1,0 +1,181 @@
+"""Demuxing and decoding of one video track, past whatever is damaged in it."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from fractions import Fraction
+
+import av
+from av.error import ExitError, FFmpegError, InvalidDataError
+from av.error import TimeoutError as FFmpegTimeoutError
+from av.stream import Discard, Disposition
+
+from pipeline.errors import SourceError, SourceTimeout
+from pipeline.sources import STREAM, redact
+from pipeline.sources.base import SourceOptions
+
+# TCP loses no packets; and FFmpeg need not buffer what it has read to find out about the stream.
+STREAM_OPTIONS = {"rtsp_transport": "tcp", "fflags": "nobuffer"}
+# Frame threads decode several frames at once. They hold as many back, which a file does not mind.
+FILE_THREADS = "AUTO"
+STREAM_THREADS = "SLICE"
+# Demuxers can go on after a damaged part; one that reports nothing but damage has reached the end.
+MAX_DAMAGED_READS = 16
+# A key frame is looked for this much ahead of a start: its decoding time may lie before it.
+SEEK_MARGIN = Fraction(1, 4)
+# Decoders of these codecs show every picture they are given, unless it or what it is predicted
+# from is damaged. Others have packets without a picture of their own.
+ONE_PICTURE_PER_PACKET = frozenset({"h264", "hevc"})
+
+
+class Decoder:
+    """The best video track of a file or stream, frame by frame.
+
+    Parameters
+    ----------
+    location : str
+        Path of a file, or a URL.
+    options : SourceOptions
+        Time-outs.
+
+    Attributes
+    ----------
+    container : av.container.InputContainer
+        The open file or stream.
+    stream : av.VideoStream
+        Its video track.
+    is_url : bool
+        Whether it is read over a network.
+
+    Raises
+    ------
+    SourceError
+        If there is no video in it that can be read.
+    SourceTimeout
+        If a stream does not answer in time.
+    """
+
+    def __init__(self, location: str, options: SourceOptions) -> None:
+        self.is_url = STREAM.match(location) is not None
+        self._name = redact(location)
+        # "file:" keeps FFmpeg from taking a colon in a file name for a protocol.
+        self._url = location if self.is_url else f"file:{location}"
+        self._options = options
+        self._begin: int | None = None
+        self._open(STREAM_THREADS if self.is_url else FILE_THREADS)
+
+    def skip_to(self, pts: int) -> None:
+        """Begin with the first frame that is shown at `pts` or later."""
+        self._begin = pts
+        margin = round(SEEK_MARGIN / self.stream.time_base)
+        # What cannot seek is read from where it is: frames before `pts` are dropped anyway.
+        with contextlib.suppress(FFmpegError):
+            self.container.seek(pts - margin, stream=self.stream)
+
+    def frames(self) -> Iterator[av.VideoFrame | None]:
+        """Yield every frame once, in the order of display, and None in place of a damaged one.
+
+        Damaged is what cannot be decoded and what FFmpeg marks as such. A frame that is predicted
+        from a damaged one cannot be told from a good one.
+        """
+        packets = shown = 0
+        last: int | None = None
+        interlaced = False
+        for packet in self._packets():
+            packets += self._wanted(packet.pts) and not packet.is_discard
+            try:
+                decoded = self.stream.decode(packet)
+            except FFmpegError:
+                if self._wanted(packet.pts) and not packet.is_discard:
+                    shown += 1
+                    yield None
+                continue
+            for frame in decoded:
+                if self._wanted(frame.pts):
+                    shown += 1
+                    last, interlaced = frame.pts, interlaced or frame.interlaced_frame
+                    yield None if frame.is_corrupt else frame
+        for tail in self._drain(last):
+            shown += 1
+            yield tail
+        # H.265 above all drops frames without a word. Two fields in two packets are one picture.
+        if self.stream.codec_context.name in ONE_PICTURE_PER_PACKET and not interlaced:
+            for _ in range(packets - shown):
+                yield None
+
+    def close(self) -> None:
+        """Close the file or connection."""
+        self.container.close()
+
+    def _open(self, thread_type: str) -> None:
+        options = self._options
+        try:
+            self.container = av.open(
+                self._url,
+                options=STREAM_OPTIONS if self.is_url else None,
+                timeout=(options.open_timeout, options.read_timeout),
+                metadata_errors="replace",
+            )
+        except InvalidDataError as error:
+            raise SourceError(
+                f"{self._name}: expected a video, found nothing that FFmpeg can read; it may be"
+                " something else, or cut off before its index was written"
+            ) from error
+        except FFmpegError as error:
+            raise self._failure(error, options.open_timeout) from error
+        stream = self.container.streams.best("video")
+        problem = None
+        if not isinstance(stream, av.VideoStream) or stream.disposition & Disposition.attached_pic:
+            problem = "has no video track"
+        elif stream.codec_context is None or self.container.format.name == "tty":
+            problem = "has no video that FFmpeg can decode"  # "tty" is a text shown as video
+        if problem is not None:
+            self.container.close()
+            raise SourceError(f"{self._name}: {problem}")
+        for other in self.container.streams:
+            if other is not stream:
+                other.discard = Discard.all
+        stream.thread_type = thread_type
+        self.stream = stream
+
+    def _wanted(self, pts: int | None) -> bool:
+        return self._begin is None or pts is None or pts >= self._begin
+
+    def _packets(self) -> Iterator[av.Packet]:
+        damaged = 0
+        while damaged < MAX_DAMAGED_READS:
+            try:
+                for packet in self.container.demux(self.stream):
+                    if packet.size:  # an empty one would end decoding
+                        damaged = 0
+                        yield packet
+                return
+            except InvalidDataError:
+                damaged += 1
+            except FFmpegError as error:
+                raise self._failure(error, self._options.read_timeout) from error
+
+    def _drain(self, last: int | None) -> Iterator[av.VideoFrame | None]:
+        """Yield the frames the decoder still holds; `last` is the pts of the one before them."""
+        try:
+            decoded = self.stream.decode(None)
+        except FFmpegError:
+            # PyAV loses all frames that the decoder held if one of them is damaged. Without
+            # frame threads it holds only good ones.
+            if self.is_url or last is None or self.stream.thread_type.name != FILE_THREADS:
+                yield None
+                return
+            self.container.close()
+            self._open(STREAM_THREADS)
+            self.skip_to(last + 1)
+            yield from self.frames()
+            return
+        for frame in decoded:
+            if self._wanted(frame.pts):
+                yield None if frame.is_corrupt else frame
+
+    def _failure(self, error: FFmpegError, timeout: float) -> SourceError:
+        if isinstance(error, (ExitError, FFmpegTimeoutError)):
+            return SourceTimeout(f"{self._name}: no answer within {timeout:g} s")
+        return SourceError(f"{self._name}: {redact(error.strerror or str(error))}")

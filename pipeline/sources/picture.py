@@ -1,0 +1,76 @@
+"""From a decoded FFmpeg frame to an upright BGR picture."""
+
+from __future__ import annotations
+
+import av
+import cv2
+import numpy as np
+from av.sidedata.sidedata import Type
+from av.video.reformatter import Interpolation, VideoReformatter
+
+from pipeline.frame import Image
+
+BT709 = 1  # code points of ISO/IEC 23091-2
+UNSPECIFIED = 2
+HD_LINES = 720
+
+
+class PictureConverter:
+    """Converts frames of any pixel format to BGR, and turns them the way they are shown.
+
+    swscale applies the colour matrix and range the frame is tagged with. Where there is no tag
+    it takes BT.601; here frames of 720 lines and more count as BT.709, as players have it.
+    """
+
+    def __init__(self) -> None:
+        self._reformatter = VideoReformatter()
+
+    def convert(self, frame: av.VideoFrame) -> Image:
+        """Return a picture that owns its memory and is C-contiguous."""
+        if frame.colorspace == UNSPECIFIED and frame.height >= HD_LINES:
+            frame.colorspace = BT709
+        # Without scaling, the interpolation only matters for chroma: bilinear costs no more than
+        # point here. One thread: the other cores have the other stages to run.
+        bgr = self._reformatter.reformat(
+            frame, format="bgr24", interpolation=Interpolation.BILINEAR, threads=1
+        )
+        image: Image = bgr.to_ndarray()
+        if bgr is frame:  # it was BGR already, and the decoder may still refer to it
+            image = image.copy()
+        return np.ascontiguousarray(turn_upright(image, display_matrix(frame)))
+
+
+def display_matrix(frame: av.VideoFrame) -> tuple[int, int, int, int]:
+    """Return a, b, c, d of the display transformation x' = a x + c y, y' = b x + d y.
+
+    It is stored with phone videos; see `AV_FRAME_DATA_DISPLAYMATRIX` of FFmpeg. Only the signs
+    and which entries dominate matter here: pictures are turned by right angles and mirrored.
+    """
+    data = frame.side_data.get(Type.DISPLAYMATRIX)
+    if data is None:
+        return 1, 0, 0, 1
+    matrix = np.frombuffer(data, np.int32)
+    return int(matrix[0]), int(matrix[1]), int(matrix[3]), int(matrix[4])
+
+
+def swaps_axes(matrix: tuple[int, int, int, int]) -> bool:
+    """Say whether a display matrix exchanges width and height."""
+    a, b, _, _ = matrix
+    return abs(b) > abs(a)
+
+
+def turn_upright(image: Image, matrix: tuple[int, int, int, int]) -> Image:
+    """Return the picture as the display matrix wants it shown."""
+    a, b, c, d = matrix
+    if swaps_axes(matrix):
+        image = cv2.transpose(image)
+        mirror_x, mirror_y = c < 0, b < 0
+    else:
+        mirror_x, mirror_y = a < 0, d < 0
+    if mirror_x and mirror_y:
+        return cv2.flip(image, -1)
+    if mirror_x:
+        return cv2.flip(image, 1)
+    if mirror_y:
+        return cv2.flip(image, 0)
+    return image

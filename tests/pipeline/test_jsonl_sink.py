@@ -1,0 +1,201 @@
+from __future__ import annotations
+
+import json
+import os
+import resource
+import subprocess
+import sys
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from kernels.detections import Detections
+from pipeline.errors import SinkError
+from pipeline.frame import Frame
+from pipeline.sinks.base import Result
+from pipeline.sinks.jsonl import JsonlSink
+
+ROOT = Path(__file__).resolve().parents[2]
+ROAD = ["car", "cyclist", "pedestrian"]
+TWO = Detections(
+    np.array([[10.123, 20.456, 110.789, 220.0], [1, 2, 3, 4]], np.float32),
+    np.array([0.87, 0.31239], np.float32),
+    np.array([0, 2], np.int32),
+)
+
+
+def result(frame_id: int = 0, found: Detections = TWO, pts: int | None = None) -> Result:
+    pts = 1001 * frame_id if pts is None else pts
+    image = np.zeros((48, 64, 3), np.uint8)
+    return Result(Frame(0, frame_id, pts, Fraction(1, 30000), 0.0, image), found)
+
+
+def test_lines_are_what_was_written(tmp_path):
+    sink = JsonlSink(tmp_path / "out.jsonl", {"source": "weg über.mp4", "threshold": 0.4}, ROAD)
+    sink.write(result(0))
+    sink.write(result(7, Detections.empty()))
+    sink.close()
+    header, first, second = map(json.loads, (tmp_path / "out.jsonl").read_text().splitlines())
+    assert header == {"type": "header", "source": "weg über.mp4", "threshold": 0.4}
+    assert next(iter(header)) == "type"
+    assert first == {
+        "frame": 0,
+        "pts": 0.0,
+        "width": 64,
+        "height": 48,
+        "detections": [
+            {"class": "car", "score": 0.87, "box": [10.12, 20.46, 110.79, 220.0]},
+            {"class": "pedestrian", "score": 0.3124, "box": [1.0, 2.0, 3.0, 4.0]},
+        ],
+    }
+    assert list(first) == ["frame", "pts", "width", "height", "detections"]
+    assert second["detections"] == []
+    assert second["frame"] == 7
+
+
+@pytest.mark.parametrize("pts", [1001, 3003, 1_234_567_891])
+def test_pts_is_not_rounded(tmp_path, pts):
+    sink = JsonlSink(tmp_path / "out.jsonl", {}, ROAD)
+    sink.write(result(pts=pts))
+    line = json.loads((tmp_path / "out.jsonl").read_text().splitlines()[1])
+    assert line["pts"] == float(Fraction(pts, 30000))
+    sink.close()
+
+
+def test_numbers_are_short(tmp_path):
+    sink = JsonlSink(tmp_path / "out.jsonl", {}, ROAD)
+    sink.write(result())
+    sink.close()
+    assert '"score":0.87,"box":[10.12,20.46,110.79,220.0]' in (tmp_path / "out.jsonl").read_text()
+
+
+def test_nothing_is_created_before_the_first_frame(tmp_path):
+    path = tmp_path / "out.jsonl"
+    path.write_text("precious")
+    JsonlSink(path, {}, ROAD).close()
+    JsonlSink(tmp_path / "other.jsonl", {}, ROAD).close()
+    assert path.read_text() == "precious"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_existing_file_is_replaced(tmp_path):
+    path = tmp_path / "out.jsonl"
+    path.write_text("x" * 10_000)
+    sink = JsonlSink(path, {}, ROAD)
+    sink.write(result())
+    sink.close()
+    assert [json.loads(line) for line in path.read_text().splitlines()][1]["frame"] == 0
+
+
+def test_lines_can_be_read_while_the_run_goes_on(tmp_path):
+    sink = JsonlSink(tmp_path / "out.jsonl", {}, ROAD)
+    for k in range(3):
+        sink.write(result(k))
+        lines = (tmp_path / "out.jsonl").read_text().splitlines()
+        assert json.loads(lines[-1])["frame"] == k
+    sink.close()
+
+
+def test_close_twice(tmp_path):
+    sink = JsonlSink(tmp_path / "out.jsonl", {}, ROAD)
+    sink.write(result())
+    sink.close()
+    sink.close()
+
+
+def test_name_is_the_output(tmp_path):
+    assert JsonlSink(tmp_path / "out.jsonl", {}, ROAD).name == str(tmp_path / "out.jsonl")
+    assert JsonlSink("-", {}, ROAD).name == "standard output"
+
+
+def test_dash_is_standard_output(capfd):
+    sink = JsonlSink("-", {"model": "m"}, ROAD)
+    sink.write(result(3))
+    sink.close()
+    print("still open", flush=True)
+    header, line, after = capfd.readouterr().out.splitlines()
+    assert json.loads(header)["model"] == "m"
+    assert json.loads(line)["frame"] == 3
+    assert after == "still open"
+
+
+def test_reader_of_standard_output_that_goes_away_is_an_error():
+    code = (
+        "from tests.pipeline.test_jsonl_sink import *\n"
+        "sink = JsonlSink('-', {}, ROAD)\n"
+        "try:\n"
+        "    for k in range(100000):\n"
+        "        sink.write(result(k))\n"
+        "except SinkError as err:\n"
+        "    print(err, file=sys.stderr)\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as child:
+        json.loads(child.stdout.readline())
+        child.stdout.close()
+        assert child.stderr.read() == "standard output: cannot write: Broken pipe\n"
+        child.stderr.close()
+        assert child.wait(timeout=20) == 0
+
+
+def test_missing_folder_is_named(tmp_path):
+    path = tmp_path / "none" / "out.jsonl"
+    with pytest.raises(SinkError, match="does not exist") as caught:
+        JsonlSink(path, {}, ROAD).write(result())
+    assert str(path) in str(caught.value)
+    assert str(path.parent) + " " in str(caught.value)
+
+
+def test_folder_as_path_is_an_error(tmp_path):
+    with pytest.raises(SinkError, match=r"cannot write: Is a directory"):
+        JsonlSink(tmp_path, {}, ROAD).write(result())
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_full_device_is_an_error():
+    sink = JsonlSink("/dev/full", {}, ROAD)
+    with pytest.raises(SinkError, match=r"/dev/full: cannot write: No space left on device"):
+        sink.write(result())
+    sink.close()
+
+
+def test_full_disk_leaves_whole_lines(tmp_path):
+    path = tmp_path / "out.jsonl"
+    sink = JsonlSink(path, {}, ROAD)
+
+    def fill() -> None:
+        for k in range(100):
+            sink.write(result(k))
+
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    # A limit in the middle of a line: the system takes the first part of it, then refuses.
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
+    try:
+        with pytest.raises(SinkError, match="File too large"):
+            fill()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        sink.close()
+    text = path.read_text()
+    assert text.endswith("]}\n")
+    lines = [json.loads(line) for line in text.splitlines()]
+    assert [line["frame"] for line in lines[1:]] == list(range(len(lines) - 1))
+    assert 500 < len(text) <= 1000
+
+
+def test_infinite_coordinate_is_refused_rather_than_written_as_invalid_json(tmp_path):
+    bad = Detections(
+        np.array([[0, 0, np.inf, 1]], np.float32), np.ones(1, np.float32), np.zeros(1, np.int32)
+    )
+    sink = JsonlSink(tmp_path / "out.jsonl", {}, ROAD)
+    with pytest.raises(ValueError, match="JSON"):
+        sink.write(result(found=bad))
+    sink.close()

@@ -1,0 +1,328 @@
+"""The pipeline with sources, networks and sinks that do exactly what a test needs."""
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+import pytest
+
+from engines.backend import BackendInfo
+from kernels.detections import Detections
+from pipeline.errors import SinkError, SourceError
+from pipeline.frame import Frame, Image
+from pipeline.run import Pipeline, QueueOptions, StageError
+from pipeline.sinks.base import Result
+from pipeline.sources.base import SourceInfo, SourceReport
+
+ONE_CAR = Detections(
+    np.array([[1, 2, 3, 4]], np.float32), np.array([0.9], np.float32), np.array([0], np.int32)
+)
+
+
+class FakeSource:
+    """Frames 0, 1, 2, ...; `script` maps a frame number to what happens instead."""
+
+    def __init__(self, frames: int, script: dict[int, Callable[[], Any]] | None = None) -> None:
+        self.info = SourceInfo("fake", "file", 8, 6, Fraction(25), frames, Fraction(1, 25))
+        self.report = SourceReport()
+        self.closed = False
+        self._frames = frames
+        self._next = 0
+        self._script = script or {}
+
+    def read(self) -> Frame | None:
+        number = self._next
+        if number >= self._frames:
+            return None
+        self._next += 1
+        if number in self._script:
+            self._script[number]()
+        image = np.full((6, 8, 3), number % 256, np.uint8)
+        return Frame(0, number, number, Fraction(1, 25), time.monotonic(), image)
+
+    def close(self) -> None:
+        self.closed = True
+
+
+class FakeSlot:
+    """Finds one car, of which the left edge says in which frame."""
+
+    def __init__(self, backend: "FakeBackend") -> None:
+        self.backend = backend
+        self.closed = False
+        self.seen = -1
+
+    def preprocess(self, image: Image) -> None:
+        self.backend.call("preprocess")
+        self.seen = int(image[0, 0, 0])
+
+    def infer(self) -> None:
+        self.backend.call("infer")
+
+    def detect(self) -> Detections:
+        self.backend.call("detect")
+        return Detections(
+            np.array([[self.seen, 0, 300, 4]], np.float32), ONE_CAR.scores, ONE_CAR.classes
+        )
+
+    def close(self) -> None:
+        self.closed = True
+
+
+class FakeBackend:
+    """Counts calls; `script` maps a step to what happens in it."""
+
+    info = BackendInfo("fake", "none", "none", "fp32", "test")
+
+    def __init__(self, script: dict[str, Callable[[], Any]] | None = None) -> None:
+        self.slots: list[FakeSlot] = []
+        self.calls: Counter[str] = Counter()
+        self._script = script or {}
+
+    def call(self, step: str) -> None:
+        self.calls[step] += 1
+        self._script.get(step, lambda: None)()
+
+    def new_slot(self) -> FakeSlot:
+        self.slots.append(FakeSlot(self))
+        return self.slots[-1]
+
+    def close(self) -> None:
+        pass
+
+
+class FakeSink:
+    """Keeps what it is given; `on_write` and `on_close` may fail."""
+
+    def __init__(
+        self,
+        on_write: Callable[[], Any] = lambda: None,
+        on_close: Callable[[], Any] = lambda: None,
+    ) -> None:
+        self.name = "fake"
+        self.results: list[Result] = []
+        self.closed = 0
+        self._on_write, self._on_close = on_write, on_close
+
+    def write(self, result: Result) -> None:
+        self._on_write()
+        self.results.append(result)
+
+    def close(self) -> None:
+        self.closed += 1
+        self._on_close()
+
+
+def fail(error: Exception) -> Callable[[], None]:
+    def raise_it() -> None:
+        raise error
+
+    return raise_it
+
+
+def make(
+    source: FakeSource,
+    backend: FakeBackend,
+    *sinks: FakeSink,
+    options: QueueOptions = QueueOptions(),  # noqa: B008 (frozen)
+    limit: int | None = None,
+    painter: Any = None,
+) -> Pipeline:
+    return Pipeline(
+        source, backend, sinks, painter, ("car", "pedestrian", "cyclist"), options, limit
+    )
+
+
+@pytest.fixture(autouse=True)
+def _no_thread_outlives_the_run() -> Iterator[None]:
+    before = set(threading.enumerate())
+    yield
+    assert set(threading.enumerate()) <= before
+
+
+def test_every_frame_arrives_once_in_order_with_its_own_boxes() -> None:
+    backend, sink = FakeBackend(), FakeSink()
+    pipeline = make(FakeSource(200), backend, sink)
+    pipeline.run()
+    assert [r.frame.frame_id for r in sink.results] == list(range(200))
+    assert [int(r.detections.boxes[0, 0]) for r in sink.results] == list(range(200))
+    assert [r.frame.pts for r in sink.results] == list(range(200))
+    assert (pipeline.read, pipeline.processed) == (200, 200)
+    assert pipeline.found == {"car": 200}
+    assert sink.closed == 1
+    assert [slot.closed for slot in backend.slots] == [True] * 3
+
+
+def test_every_stage_counts_its_work() -> None:
+    pipeline = make(FakeSource(50), FakeBackend(), FakeSink())
+    pipeline.run()
+    names = ["capture", "preprocess", "inference", "postprocess", "render", "sinks"]
+    assert [stage.name for stage in pipeline.stages] == names
+    assert [stage.timing.busy.count for stage in pipeline.stages] == [50] * 6
+    assert pipeline.latency.count == 50
+
+
+def test_no_more_slots_are_in_use_than_there_are() -> None:
+    backend = FakeBackend({"detect": lambda: time.sleep(0.001)})
+    pipeline = make(FakeSource(60), backend, FakeSink(), options=QueueOptions(depth=9, slots=2))
+    pipeline.run()
+    assert len(backend.slots) == 2
+    assert pipeline.processed == 60
+
+
+def test_one_slot_and_depth_one_are_enough() -> None:
+    sink = FakeSink()
+    make(FakeSource(30), FakeBackend(), sink, options=QueueOptions(depth=1, slots=1)).run()
+    assert len(sink.results) == 30
+
+
+def test_a_limit_ends_the_run() -> None:
+    sink = FakeSink()
+    make(FakeSource(100), FakeBackend(), sink, limit=7).run()
+    assert len(sink.results) == 7
+
+
+def test_an_empty_source_is_a_run_without_frames() -> None:
+    sink = FakeSink()
+    pipeline = make(FakeSource(0), FakeBackend(), sink)
+    pipeline.run()
+    assert pipeline.processed == 0
+    assert sink.closed == 1
+
+
+def test_latest_counts_what_it_drops_and_ends_with_the_newest() -> None:
+    gate = threading.Event()
+    source = FakeSource(50, {49: gate.set})
+    backend = FakeBackend({"infer": lambda: gate.wait(10)})
+    sink = FakeSink()
+    pipeline = make(source, backend, sink, options=QueueOptions("latest", depth=1))
+    pipeline.run()
+    dropped = sum(pipeline.queues["preprocess"].dropped.values())
+    assert dropped > 0
+    assert pipeline.read == 50
+    assert pipeline.processed + dropped == 50
+    ids = [r.frame.frame_id for r in sink.results]
+    assert ids == sorted(ids)
+    assert ids[-1] == 49
+
+
+@pytest.mark.parametrize("step", ["preprocess", "infer", "detect"])
+def test_a_fault_in_a_stage_stops_all_and_names_the_stage(step: str) -> None:
+    calls = Counter[str]()
+
+    def third_time() -> None:
+        calls[step] += 1
+        if calls[step] == 3:
+            raise ZeroDivisionError("oops")
+
+    backend, sink = FakeBackend({step: third_time}), FakeSink()
+    stage = {"infer": "inference", "detect": "postprocess"}.get(step, step)
+    with pytest.raises(StageError, match=f"stage {stage} failed: ZeroDivisionError: oops") as info:
+        make(FakeSource(10**9), backend, sink).run()
+    assert isinstance(info.value.__cause__, ZeroDivisionError)
+    assert sink.closed == 1
+    assert all(slot.closed for slot in backend.slots)
+
+
+def test_a_fault_while_drawing_stops_all() -> None:
+    class Painter:
+        def draw(self, *_: object) -> None:
+            raise ValueError("no paint")
+
+    sink = FakeSink()
+    with pytest.raises(StageError, match="stage render failed: ValueError: no paint"):
+        make(FakeSource(10**9), FakeBackend(), sink, painter=Painter()).run()
+    assert sink.closed == 1
+
+
+def test_a_source_that_fails_ends_the_run_with_its_frames_finished() -> None:
+    source, sink = FakeSource(100, {20: fail(SourceError("fake: cable cut"))}), FakeSink()
+    pipeline = make(source, FakeBackend(), sink)
+    with pytest.raises(SourceError, match="cable cut"):
+        pipeline.run()
+    assert [r.frame.frame_id for r in sink.results] == list(range(20))
+    assert pipeline.processed == 20
+    assert sink.closed == 1
+
+
+def test_a_sink_that_fails_ends_the_run_and_the_others_are_finished() -> None:
+    full = fail(SinkError("out.mp4: No space left on device"))
+    good, bad = FakeSink(), FakeSink(on_write=full)
+    with pytest.raises(SinkError, match="No space left"):
+        make(FakeSource(10**9), FakeBackend(), good, bad).run()
+    assert (good.closed, bad.closed) == (1, 1)
+    assert len(good.results) == 1
+
+
+def test_a_sink_that_fails_to_close_does_not_keep_others_open() -> None:
+    bad, good = FakeSink(on_close=fail(SinkError("out.mp4: Input/output error"))), FakeSink()
+    with pytest.raises(SinkError, match="Input/output error"):
+        make(FakeSource(5), FakeBackend(), bad, good).run()
+    assert good.closed == 1
+    assert len(good.results) == 5
+
+
+def test_the_first_error_is_the_one_reported() -> None:
+    bad = FakeSink(on_write=fail(SinkError("first")), on_close=fail(SinkError("second")))
+    with pytest.raises(SinkError, match="first"):
+        make(FakeSource(10**9), FakeBackend(), bad).run()
+
+
+def test_stop_finishes_the_frames_on_their_way() -> None:
+    sink = FakeSink()
+    pipeline = make(FakeSource(10**9), FakeBackend(), sink)
+    pipeline.run(lambda running: running.stop() if running.processed > 30 else None)
+    assert pipeline.processed == pipeline.read == len(sink.results) > 30
+    assert sink.closed == 1
+
+
+def test_giving_up_closes_the_sinks_at_once() -> None:
+    gate = threading.Event()
+    backend, sink = FakeBackend({"infer": lambda: gate.wait(10)}), FakeSink()
+    pipeline = make(FakeSource(10**9), backend, sink)
+
+    def give_up(running: Pipeline) -> None:
+        running.give_up()
+        gate.set()
+
+    pipeline.run(give_up)
+    assert sink.closed == 1
+    assert len(sink.results) <= 1
+
+
+def test_a_source_that_hangs_does_not_hold_up_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipeline.run._CAPTURE_GRACE", 0.2)
+    released = threading.Event()
+    source = FakeSource(100, {10: lambda: released.wait(30)})
+    sink = FakeSink()
+    pipeline = make(source, FakeBackend(), sink)
+    pipeline.run(lambda running: running.stop() if running.processed == 10 else None)
+    assert len(sink.results) == 10
+    assert sink.closed == 1
+    released.set()
+    pipeline.stages[0].join(10)
+
+
+def test_frames_are_let_go() -> None:
+    """No stage keeps a picture that has passed: memory does not depend on the length."""
+    import gc
+    import weakref
+
+    alive: list[weakref.ref[Any]] = []
+    most = 0
+
+    class Watching(FakeSink):
+        def write(self, result: Result) -> None:
+            nonlocal most
+            alive.append(weakref.ref(result.frame.image))
+            most = max(most, sum(ref() is not None for ref in alive[-100:]))
+
+    options = QueueOptions(depth=1, slots=1)
+    make(FakeSource(100), FakeBackend(), Watching(), options=options).run()
+    gc.collect()
+    assert not any(ref() is not None for ref in alive)
+    assert most <= 4

@@ -1,0 +1,103 @@
+"""Rules about the code base as a whole."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+LAYERS = ["kernels", "engines", "pipeline", "run_pipeline"]  # each may import those before it
+SOURCES = [
+    *sorted(path for layer in LAYERS[:-1] for path in (ROOT / layer).rglob("*.py")),
+    ROOT / "run_pipeline.py",
+]
+
+
+def imported_layers(path: Path) -> set[str]:
+    tree = ast.parse(path.read_text())
+    names = {
+        alias.name
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Import)
+        for alias in node.names
+    } | {
+        node.module or ""
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and node.level == 0
+    }
+    return {name.split(".")[0] for name in names} & set(LAYERS)
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_imports_point_one_way(path: Path) -> None:
+    layer = path.relative_to(ROOT).parts[0].removesuffix(".py")
+    allowed = set(LAYERS[: LAYERS.index(layer) + 1])
+    assert imported_layers(path) <= allowed
+
+
+def test_the_check_of_imports_sees_imports() -> None:
+    assert imported_layers(ROOT / "run_pipeline.py") == {"engines", "pipeline"}
+
+
+def test_kernels_and_pipeline_know_nothing_of_each_others_trade() -> None:
+    def packages(layer: str) -> set[str]:
+        found = set()
+        for path in (ROOT / layer).rglob("*.py"):
+            for node in ast.walk(ast.parse(path.read_text())):
+                if isinstance(node, ast.Import):
+                    found |= {alias.name.split(".")[0] for alias in node.names}
+                elif isinstance(node, ast.ImportFrom) and node.module:
+                    found.add(node.module.split(".")[0])
+        return found
+
+    assert not packages("kernels") & {"av", "openvino", "onnx", "pygame", "threading"}
+    assert not packages("pipeline") & {"openvino", "onnx", "numba", "pycuda", "tensorrt"}
+
+
+def test_every_module_can_be_imported_first() -> None:
+    """No hidden circle of imports, and no GPU package is needed."""
+    # Modules of this project are forgotten between imports, libraries stay loaded for speed.
+    script = """
+import importlib, sys
+own = ("kernels", "engines", "pipeline", "run_pipeline")
+for name in sys.argv[1:]:
+    for loaded in [m for m in sys.modules if m.split(".")[0] in own]:
+        del sys.modules[loaded]
+    try:
+        importlib.import_module(name)
+    except Exception as error:
+        print(name, repr(error))
+"""
+    names = [
+        ".".join(path.relative_to(ROOT).with_suffix("").parts)
+        for path in SOURCES
+        if path.name not in ("__init__.py", "__main__.py")
+    ]
+    done = subprocess.run(
+        [sys.executable, "-c", script, *names],
+        cwd=ROOT, capture_output=True, text=True, timeout=100, check=True,
+    )  # fmt: skip
+    assert done.stdout == ""
+
+
+def test_help_loads_no_heavy_package() -> None:
+    script = (
+        "import sys, run_pipeline\n"
+        "try: run_pipeline.main(['--help'])\n"
+        "except SystemExit: pass\n"
+        "print(sorted({m.split('.')[0] for m in sys.modules}), file=sys.stderr)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=ROOT, capture_output=True, text=True, timeout=60, check=True,
+    )  # fmt: skip
+    assert "examples:" in done.stdout
+    for heavy in ("numpy", "cv2", "av", "numba", "openvino", "pydantic", "yaml", "rich"):
+        assert f"'{heavy}'" not in done.stderr
+
+
+def test_files_hold_one_concept_each() -> None:
+    for path in SOURCES:
+        assert len(path.read_text().splitlines()) <= 400, path
