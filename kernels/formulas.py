@@ -4,7 +4,7 @@ Plain functions of scalars, so that the same source is compiled by `numba.njit` 
 `numba.cuda.jit(device=True)` for the GPU. No function calls another: each compiles alone. All
 arithmetic is float32, also where the network computes in half precision, which near x = 1247
 resolves only one pixel. Constants are typed because Numba widens float32 with a Python float to
-float64.
+float64. There is no `min` or `max` because Numba compiles these for CUDA only where a GPU is.
 
 Sources: Wu et al., SqueezeDet, arXiv 1612.01051, section 3.2 and equation 1, and the
 implementation of its authors for the exponential and the clipping.
@@ -107,11 +107,13 @@ def box_corners(
     cy = ay + dy * ah
     half_w = _HALF * (aw * grow_w)
     half_h = _HALF * (ah * grow_h)
+    x1, x2 = cx - half_w, cx + half_w
+    y1, y2 = cy - half_h, cy + half_h
     return (
-        min(max(cx - half_w, _ZERO), x_max),
-        min(max(cy - half_h, _ZERO), y_max),
-        min(max(cx + half_w, _ZERO), x_max),
-        min(max(cy + half_h, _ZERO), y_max),
+        _ZERO if x1 < _ZERO else x_max if x1 > x_max else x1,
+        _ZERO if y1 < _ZERO else y_max if y1 > y_max else y1,
+        _ZERO if x2 < _ZERO else x_max if x2 > x_max else x2,
+        _ZERO if y2 < _ZERO else y_max if y2 > y_max else y2,
     )
 
 
@@ -129,8 +131,8 @@ def box_iou(
 
     A box without area overlaps nothing, not even itself.
     """
-    width = min(ax2, bx2) - max(ax1, bx1)
-    height = min(ay2, by2) - max(ay1, by1)
+    width = (ax2 if ax2 < bx2 else bx2) - (ax1 if ax1 > bx1 else bx1)
+    height = (ay2 if ay2 < by2 else by2) - (ay1 if ay1 > by1 else by1)
     if width <= _ZERO or height <= _ZERO:
         return _ZERO
     shared = width * height

@@ -17,3 +17,16 @@ def shared() -> Path:
     if not (folder / "data").is_dir():
         pytest.skip(f"needs the shared material, not found at {folder} (SQUEEZEDRIVE_SHARED)")
     return folder
+
+
+@pytest.fixture(scope="session")
+def small_network(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a network file with an input small enough for tests of everything around it."""
+    path = tmp_path_factory.mktemp("network") / "small.yaml"
+    path.write_text(
+        "architecture: squeezedet\n"
+        f"weights: {ROOT / 'engines' / 'weights' / 'squeezedrive-v0.npz'}\n"
+        "classes: [car, pedestrian, cyclist]\n"
+        "input: {width: 320, height: 96}\n"
+    )
+    return path

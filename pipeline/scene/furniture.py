@@ -7,10 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pipeline.scene.camera import Camera
-from pipeline.scene.light import rng
 from pipeline.scene.road import TREE_SPACING, TREES_LEFT, TREES_RIGHT
-from pipeline.scene.shapes import Polygons, Rods
+from pipeline.scene.shapes import Rods
 from pipeline.scene.trees import KINDS
 
 REACH = 160.0  # metres
@@ -20,9 +18,9 @@ BARK, METAL, GLOBE = (54.0, 66.0, 78.0), (112.0, 116.0, 114.0), (214.0, 220.0, 2
 
 @dataclass(frozen=True)
 class Post:
-    """A stem or mast at x, z in metres; `crown` is the kind and size in metres of a tree's crown."""
+    """A stem or mast at x, z in metres; `crown` is the kind and the size in metres, if any."""
 
-    rods: Rods
+    body: Rods
     x: float
     z: float
     crown: tuple[int, float] | None
@@ -32,9 +30,9 @@ class Post:
         """Metres from the camera, along the ground."""
         return float(np.hypot(self.x, self.z))
 
-    def polygons(self, camera: Camera) -> Polygons:
-        """Return what the camera sees of the stem or mast."""
-        return self.rods.placed(self.x, self.z, 0.0).polygons(camera)
+    def rods(self) -> Rods:
+        """Return the stem or mast where it stands."""
+        return self.body.placed(self.x, self.z, 0.0)
 
 
 TRUNK = Rods.of(

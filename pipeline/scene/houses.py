@@ -12,7 +12,7 @@ from pipeline.frame import Image
 from pipeline.scene.camera import Camera
 from pipeline.scene.light import HAZE, cloudiness, haze, rng
 from pipeline.scene.road import HOUSES_LEFT, HOUSES_RIGHT
-from pipeline.scene.shapes import Polygons
+from pipeline.scene.shapes import Polygons, hazy
 
 LENGTH = 15.0  # metres of street one front takes
 FRONTS = 9  # different fronts
@@ -100,7 +100,9 @@ def _paint(generator: np.random.Generator, kind: int, scale: float) -> tuple[Ima
             _window(wall, (left, row(3.0), right, row(1.35)), generator)
     for storey in range(storeys + 1):
         y = row(ground + storey * STOREY)
-        cv2.rectangle(wall, (0, y - px(0.12)), (columns, y), (base * 1.07).clip(0, 255).tolist(), -1)
+        cv2.rectangle(
+            wall, (0, y - px(0.12)), (columns, y), (base * 1.07).clip(0, 255).tolist(), -1
+        )
         cv2.line(wall, (0, y + 1), (columns, y + 1), (base * 0.62).tolist(), max(1, px(0.06)))
     if shop:
         colour = generator.integers(30, 200, 3).tolist()
@@ -135,90 +137,30 @@ def _sizes(image: Image) -> tuple[Image, ...]:
     return tuple(copies)
 
 
-class Houses:
-    """The house fronts along the street."""
+@dataclass(frozen=True)
+class Band:
+    """A range of distances on one side and how its part of the picture maps to a wall.
 
-    def __init__(self, seed: int, camera: Camera) -> None:
-        self._camera = camera
-        self._seed = seed
-        scale = float(np.clip(camera.focal / 20, 4, 48))
-        self._fronts = []
-        for kind in range(FRONTS):
-            wall, height = _paint(rng(seed, 103, kind), kind, scale)
-            middle = wall.shape[1] // 2
-            halves = (_sizes(wall[:, :middle].copy()), _sizes(wall[:, middle:].copy()))
-            base = tuple(float(0.62 * c) for c in WALLS[kind % len(WALLS)])
-            self._fronts.append(Front(height, base, halves))
-        self._kind = lru_cache(maxsize=256)(self._choose)
+    Attributes
+    ----------
+    near, far : float
+        Metres.
+    left, right : int
+        Columns of the picture.
+    along, down : float
+        Pixels per metre of the walls to use, along the street and in height.
+    fixed, fraction : int16 array (rows, columns, 2), uint16 array (rows, columns)
+        Maps of `cv2.remap` from the rows above `bottom` into a wall that begins at `near` and is
+        as high as the highest house.
+    bottom : int array (columns,)
+        Row where the wall meets the ground.
+    """
 
-    def _choose(self, side: int, cell: int) -> int | None:
-        generator = rng(self._seed, 104, side, cell)
-        return None if generator.random() < 0.1 else int(generator.integers(FRONTS))
-
-    def draw(self, image: Image, travelled: float) -> None:
-        """Draw the houses, far ones first, after some metres travelled."""
-        first = int(travelled // LENGTH)
-        for cell in range(first + int(REACH / LENGTH), first - 1, -1):
-            near = cell * LENGTH - travelled
-            for side, x in ((-1, HOUSES_LEFT), (1, HOUSES_RIGHT)):
-                kind = self._kind(side, cell)
-                if kind is not None:
-                    self._house(image, self._fronts[kind], x, near, side)
-
-    def _house(self, image: Image, front: Front, x: float, near: float, side: int) -> None:
-        camera = self._camera
-        if near > 1:
-            wide = x + side * 11
-            top, gable = front.height - ROOF, front.height + 1.5
-            outline = np.array(
-                ((x, 0, near), (x, top, near), (x + side * 2, front.height, near),
-                 (x + side * 5.5, gable, near), (wide, top, near), (wide, 0, near))
-            )  # fmt: skip
-            colours = np.array([front.wall])
-            gable_wall = Polygons(camera.project(outline), np.array([6]), colours)
-            gable_wall.at_distance(near).paint(image)
-        for half in (1, 0):
-            begin = near + half * LENGTH / 2
-            self._wall(image, front.halves[half], x, begin, begin + LENGTH / 2, front.height)
-
-    def _wall(
-        self, image: Image, sizes: tuple[Image, ...], x: float, near: float, far: float, top: float
-    ) -> None:
-        """Draw half a front between two distances."""
-        camera = self._camera
-        visible = abs(x) * camera.focal / (camera.width / 2 + 2)  # where the wall enters the view
-        if far <= visible:
-            return
-        middle = max((near + far) / 2, visible)
-        wanted = camera.focal * abs(x) / middle**2 * (far - near)  # pixels across, roughly
-        level = 0
-        while level + 1 < len(sizes) and sizes[level + 1].shape[1] > 1.3 * wanted:
-            level += 1
-        wall = sizes[level]
-        share = haze(middle - CLEAR)
-        if share > 0.02:
-            wall = cv2.addWeighted(wall, 1 - share, wall, 0, float(HAZE.mean()) * share)
-        rows, columns = wall.shape[:2]
-        # From pixels to the wall: depth from the column, then height from the row.
-        focal, centre, horizon, eye = camera.focal, camera.centre_x, camera.horizon, camera.eye
-        along, down = columns / (far - near), rows / top
-        to_wall = np.array(
-            (
-                (-near * along - 0.5, 0.0, (near * along + 0.5) * centre + focal * x * along),
-                ((top - eye) * down - 0.5, x * down, -((top - eye) * down - 0.5) * centre
-                 - x * down * horizon),
-                (1.0, 0.0, -centre),
-            )
-        )  # fmt: skip
-        start = max(near, visible * 0.98)
-        ends = centre + focal * x / np.array((start, far))
-        x1, x2 = max(0, int(np.floor(ends.min()))), min(camera.width, int(np.ceil(ends.max())) + 1)
-        y1 = max(0, int(horizon - (top - eye) * focal / start))
-        y2 = min(camera.height, int(horizon + eye * focal / start) + 2)
-        if x1 >= x2 or y1 >= y2:
-            return
-        shift = np.array(((1.0, 0, x1), (0, 1.0, y1), (0, 0, 1.0)))
-        cv2.warpPerspective(
-            wall, to_wall @ shift, (x2 - x1, y2 - y1), dst=image[y1:y2, x1:x2],
-            flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, borderMode=cv2.BORDER_TRANSPARENT,
-        )  # fmt: skip
+    near: float
+    far: float
+    left: int
+    right: int
+    along: float
+    down: float
+    fixed: np.ndarray
+    fraction: np.ndarray

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import exp
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -10,6 +12,7 @@ from pipeline.scene.camera import Floats
 
 SUN = np.array((0.42, 0.74, -0.53))  # unit vector towards the sun: high, behind us on the right
 HAZE = np.array((222.0, 214.0, 204.0))  # BGR of what is infinitely far away
+VEIL = float(HAZE.mean())  # where a grey will do
 VISIBILITY = 260.0  # metres at which haze hides 63 %
 
 
@@ -20,7 +23,7 @@ def shade(normals: Floats) -> Floats:
 
 def haze(distance: float) -> float:
     """Return the share of haze, 0 to 1, in a colour seen from a distance in metres."""
-    return float(1 - np.exp(-max(distance, 0.0) / VISIBILITY))
+    return 1 - exp(-max(distance, 0.0) / VISIBILITY)
 
 
 def rng(seed: int, *key: int) -> np.random.Generator:

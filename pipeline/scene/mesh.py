@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from pipeline.scene.camera import Camera, Floats
 from pipeline.scene.light import shade
-from pipeline.scene.shapes import Polygons, place
+from pipeline.scene.shapes import Ints, Polygons, hazy
 
-SMALLEST = 0.6  # square pixels; smaller faces are left out, as a lens would blur them away
-UNPAINTED = np.array((-1.0, -1.0, -1.0))  # colour of faces that get the colour of the body
+# Square pixels; smaller faces are left out, as a lens would blur them away.
+SMALLEST_BODY, SMALLEST_DETAIL = 0.5, 6.0
+UNPAINTED = (-1.0, -1.0, -1.0)  # colour of faces that get the colour of the body
+Point = tuple[float, float, float]
+Colour = tuple[float, float, float]
 
 
 @dataclass(frozen=True)
@@ -22,8 +26,8 @@ class Mesh:
     ----------
     points : float64 array (n, 3)
         Corners of all faces in metres, one face after the other; x right, y up, z forward.
-    ends : int array (m,)
-        Where in `points` each face ends.
+    lengths : int array (m,)
+        How many corners each face has.
     normals, centres : float64 array (m, 3)
         Outward unit normal and middle of each face.
     areas : float64 array (m,)
@@ -32,79 +36,107 @@ class Mesh:
         BGR; negative where the body colour goes.
     lit : float64 array (m,)
         How far light and shade act on the colour, 0 to 1.
+    smallest : float64 array (m,)
+        Square pixels of the picture a face must cover to be drawn.
     """
 
     points: Floats
-    ends: np.ndarray
+    lengths: Ints
     normals: Floats
     centres: Floats
     areas: Floats
     colours: Floats
     lit: Floats
+    smallest: Floats
 
-    def painted(self, body: tuple[float, float, float], heading: float) -> Floats:
-        """Return the colours (m, 3) with a body colour, in the light at a heading."""
-        own = self.colours[:, :1] < 0
-        brightness = shade(place(self.normals, 0, 0, heading))
-        factor = 1 + self.lit * (brightness - 1)
-        return np.clip(np.where(own, body, self.colours) * factor[:, None], 0, 255)
+    def painted(self, body: Colour) -> Mesh:
+        """Return the mesh with a body colour and the light of the sun on it."""
+        colours = np.where(self.colours[:, :1] < 0, body, self.colours)
+        factor = 1 + self.lit * (shade(self.normals) - 1)
+        return replace(self, colours=np.clip(colours * factor[:, None], 0, 255))
 
-    def polygons(
-        self, camera: Camera, x: float, z: float, heading: float, colours: Floats
-    ) -> Polygons:
-        """Return the faces turned to the camera of a mesh that stands at x, z."""
-        centres = place(self.centres, x, z, heading)
-        sight = centres - np.array((0.0, camera.eye, 0.0))
-        distance = np.linalg.norm(sight, axis=1)
-        facing = -np.einsum("ij,ij->i", place(self.normals, 0, 0, heading), sight) / distance
-        pixels = self.areas * facing * (camera.focal / distance) ** 2
-        seen = (facing > 0.01) & (pixels > SMALLEST)
-        lengths = np.diff(self.ends, prepend=0)
-        points = place(self.points[np.repeat(seen, lengths)], x, z, heading)
-        return Polygons(camera.project(points), np.cumsum(lengths[seen]), colours[seen])
+    def turned(self) -> Mesh:
+        """Return the mesh turned round to face the camera."""
+        round_about = np.array((-1.0, 1.0, -1.0))
+        return replace(
+            self,
+            points=self.points * round_about,
+            normals=self.normals * round_about,
+            centres=self.centres * round_about,
+        )
+
+    def moved(self, x: float, z: float) -> Mesh:
+        """Return the mesh moved to x, z."""
+        offset = np.array((x, 0.0, z))
+        return replace(self, points=self.points + offset, centres=self.centres + offset)
+
+
+def project_meshes(camera: Camera, parts: Sequence[Mesh]) -> list[Polygons]:
+    """Return the faces of some bodies that are turned to the camera, all at once."""
+    if not parts:
+        return []
+    sight = np.concatenate([part.centres for part in parts])
+    depth = sight[:, 2]
+    sight = sight - np.array((0.0, camera.eye, 0.0))
+    normals = np.concatenate([part.normals for part in parts])
+    squared = np.einsum("ij,ij->i", sight, sight)
+    facing = -np.einsum("ij,ij->i", normals, sight) / np.sqrt(squared)
+    areas = np.concatenate([part.areas for part in parts])
+    smallest = np.concatenate([part.smallest for part in parts])
+    seen = (facing > 0.01) & (areas * facing * camera.focal**2 > smallest * squared)
+    lengths = np.concatenate([part.lengths for part in parts])
+    points = np.concatenate([part.points for part in parts])[np.repeat(seen, lengths)]
+    colours = np.concatenate([part.colours for part in parts])[seen]
+    owners = np.repeat(np.arange(len(parts)), [len(part.lengths) for part in parts])[seen]
+    polygons = Polygons(
+        camera.project(points), np.cumsum(lengths[seen]), hazy(colours, depth[seen])
+    )
+    return polygons.split(owners, len(parts))
 
 
 class Modeller:
     """Collects faces; whatever is added on the right appears on the left, too, if asked."""
 
-    def __init__(self, middle: tuple[float, float, float]) -> None:
+    def __init__(self, middle: Point) -> None:
         self._middle = np.array(middle)  # a point inside: faces look away from it
-        self._faces: list[tuple[Floats, Floats, float]] = []
+        self._faces: list[tuple[Floats, Colour, float]] = []
 
     def face(
         self,
-        points: list[tuple[float, float, float]] | Floats,
-        colour: tuple[float, float, float] | Floats = UNPAINTED,
+        points: Sequence[Point] | Floats,
+        colour: Colour = UNPAINTED,
         lit: float = 1.0,
         *,
         mirror: bool = False,
     ) -> None:
         """Add a convex face by its corners, in either sense of rotation."""
         corners = np.array(points, np.float64)
-        self._faces.append((corners, np.array(colour, np.float64), lit))
+        self._faces.append((corners, colour, lit))
         if mirror:
-            self._faces.append((corners * (-1, 1, 1), np.array(colour, np.float64), lit))
+            self._faces.append((corners * (-1, 1, 1), colour, lit))
 
     def mesh(self) -> Mesh:
         """Return everything that was added."""
         normals, centres, areas = [], [], []
         for corners, _, _ in self._faces:
-            across = np.cross(corners - corners[0], np.roll(corners, -1, axis=0) - corners[0])
-            normal = across.sum(axis=0)
-            area = np.linalg.norm(normal) / 2
+            rays = corners - corners[0]
+            normal = np.cross(rays[:-1], rays[1:]).sum(axis=0)
+            size = float(np.linalg.norm(normal))
             centre = corners.mean(axis=0)
-            outward = np.sign(normal @ (centre - self._middle)) or 1.0
-            normals.append(outward * normal / (2 * area))
+            outward = 1.0 if normal @ (centre - self._middle) > 0 else -1.0
+            normals.append(outward * normal / size)
             centres.append(centre)
-            areas.append(area)
+            areas.append(size / 2)
+        colours = np.array([colour for _, colour, _ in self._faces])
         return Mesh(
             np.concatenate([corners for corners, _, _ in self._faces]),
-            np.cumsum([len(corners) for corners, _, _ in self._faces]),
+            np.array([len(corners) for corners, _, _ in self._faces]),
             np.array(normals),
             np.array(centres),
             np.array(areas),
-            np.array([colour for _, colour, _ in self._faces]),
+            colours,
             np.array([lit for _, _, lit in self._faces]),
+            np.where(colours[:, 0] < 0, SMALLEST_BODY, SMALLEST_DETAIL),
         )
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from pipeline.frame import Image
 from pipeline.scene.camera import Camera, Floats
 from pipeline.scene.light import HAZE, SUN, VISIBILITY, cloudiness, rng
-from pipeline.scene.shapes import Polygons
+from pipeline.scene.shapes import Polygons, hazy
 
 # Where things lie across the street, in metres from the middle of the own lane.
 LANE_RIGHT, LANE_MIDDLE, LANE_LEFT = 1.75, -1.75, -5.15
@@ -74,7 +74,9 @@ def _surface(seed: int, scale: float) -> Image:
     for start, stop in ((KERB_LEFT, LANE_LEFT - 1.15), (LANE_RIGHT + 1.55, KERB_RIGHT)):
         part = grey[:, column(start) : column(stop)]
         tone = generator.normal(0, 9, (height // cobble + 1, part.shape[1] // cobble + 1))
-        part += np.kron(tone, np.ones((cobble, cobble), np.float32))[: part.shape[0], : part.shape[1]]
+        part += np.kron(tone, np.ones((cobble, cobble), np.float32))[
+            : part.shape[0], : part.shape[1]
+        ]
         part[::cobble] -= 16
         part[:, ::cobble] -= 16
     grain = 7 * generator.standard_normal((256, 256), np.float32)
@@ -103,7 +105,7 @@ def _shadows(
             foot = np.array((x - left, z)) * scale
             for _ in range(70):  # light falls through between the leaves
                 up = generator.uniform(2.6, 6.4)
-                spot = generator.normal(0, 0.85, 2) + (aside * up, ahead * up)
+                spot = generator.normal((aside * up, ahead * up), 0.85)
                 centre = np.rint(foot + spot * scale).astype(int)
                 radius = max(1, round(generator.uniform(0.15, 0.6) * scale))
                 cv2.circle(shadow, (int(centre[0]), int(centre[1])), radius, (1.0,), -1)
@@ -170,8 +172,10 @@ class Road:
         """Fill everything below the horizon after some metres travelled."""
         below = image[self._first :]
         for rows, along, copy, depth, fixed, fraction in self._bands:
-            near = self._camera.focal * self._camera.eye / (
-                self._first + rows.stop - 1 - self._camera.horizon
+            near = (
+                self._camera.focal
+                * self._camera.eye
+                / (self._first + rows.stop - 1 - self._camera.horizon)
             )
             begin = int(((travelled + near) * along) % (len(copy) - depth))
             cv2.remap(
@@ -204,8 +208,7 @@ class Road:
                 for x1, x2, z1, z2, _ in strips
             ]
         )
-        share = 1 - np.exp(-np.maximum(corners[:, :, 2].mean(axis=1), 0) / VISIBILITY)[:, None]
-        colours = np.array([colour for *_, colour in strips]) * (1 - share) + HAZE * share
+        colours = hazy(np.array([colour for *_, colour in strips]), corners[:, :, 2].mean(axis=1))
         return Polygons(
             self._camera.project(corners.reshape(-1, 3)), 4 * np.arange(1, len(strips) + 1), colours
         )

@@ -2,62 +2,84 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import cv2
 import numpy as np
 
 from pipeline.frame import Image
-from pipeline.scene.camera import Camera
+from pipeline.scene.camera import Camera, Floats
 from pipeline.scene.light import SUN
+from pipeline.scene.shapes import Polygons, hazy
 from pipeline.scene.traffic import Actor
 
 DARK = 0.34  # brightness in the middle of a shadow
 SIDE, MARGIN = 48, 8  # pixels of the soft square that is laid on the ground
 NEAREST = 1.5  # metres; shadows that begin nearer are below the picture
+SOFT = 24.0  # metres; beyond, a shadow is a few rows high and drawn as a flat one
+FLAT = (50.0, 48.0, 47.0)  # what asphalt looks like in the shade
+CORNERS = np.array(
+    (
+        (MARGIN, MARGIN),
+        (SIDE - 1 - MARGIN, MARGIN),
+        (SIDE - 1 - MARGIN, SIDE - 1 - MARGIN),
+        (MARGIN, SIDE - 1 - MARGIN),
+    ),
+    np.float32,
+)
 
 
-def _soft_square() -> Image:
+def _soft_square() -> np.ndarray:
     square = np.full((SIDE, SIDE), 255, np.float32)
     square[MARGIN:-MARGIN, MARGIN:-MARGIN] = 255 * DARK
-    return cv2.cvtColor(cv2.GaussianBlur(square, (0, 0), 4), cv2.COLOR_GRAY2BGR).astype(np.uint8)
+    return cv2.GaussianBlur(square, (0, 0), 4).astype(np.uint8)
 
 
 SQUARE = _soft_square()
-CORNERS = np.array(
-    ((MARGIN, MARGIN), (SIDE - 1 - MARGIN, MARGIN), (SIDE - 1 - MARGIN, SIDE - 1 - MARGIN),
-     (MARGIN, SIDE - 1 - MARGIN)), np.float32,
-)  # fmt: skip
 
 
-def draw_shadow(image: Image, camera: Camera, actor: Actor) -> None:
-    """Darken the ground under and behind somebody, as the sun stands."""
+def _on_ground(actor: Actor) -> list[tuple[float, float, float]]:
+    """Return the four corners of a shadow, nearest first, as the sun stands."""
     model, x, z = actor.model, actor.x, actor.z
-    half_width, half_length = model.width / 2, model.length / 2
-    solid = model.name == "car"  # the shadow of people is that of a stick
-    reach = 0.65 * model.height if solid else model.height
-    aside, ahead = -SUN[0] / SUN[1] * reach, -SUN[2] / SUN[1] * reach
-    near = z - half_length if solid else z - 0.15
-    far = z + half_length if solid else near
-    if near < NEAREST:
-        return
-    left, right = x - half_width, x + half_width
-    if solid:
-        ground = ((left + aside, near), (right, near), (right, far + ahead / 2),
-                  (left + aside, far + ahead / 2))  # fmt: skip
-    else:
-        ground = ((left, near), (right, near), (right + aside, far + ahead),
-                  (left + aside, far + ahead))  # fmt: skip
-    points = camera.project(np.array([(a, 0.0, b) for a, b in ground]))
-    middle = points.mean(axis=0)
-    spread = np.abs(points - middle).max(axis=0) * 1.6 + 2
+    left, right = x - model.width / 2, x + model.width / 2
+    if model.name == "car":
+        aside, ahead = (-0.65 * model.height / SUN[1] * SUN[[0, 2]]).tolist()
+        near, far = z - model.length / 2, z + model.length / 2 + ahead / 2
+        corners = ((left + aside, near), (right, near), (right, far), (left + aside, far))
+    else:  # people: a stick's shadow
+        aside, ahead = (-model.height / SUN[1] * SUN[[0, 2]]).tolist()
+        near = z - 0.15
+        far = near + ahead
+        corners = ((left, near), (right, near), (right + aside, far), (left + aside, far))
+    return [(a, 0.0, b) for a, b in corners]
+
+
+def draw_shadows(image: Image, camera: Camera, actors: Sequence[Actor]) -> None:
+    """Darken the ground under and behind cars and people."""
+    corners = np.array([_on_ground(actor) for actor in actors])
+    near = corners[:, 0, 2]
+    pixels = camera.project(corners)
+    far = near > SOFT
+    colours = hazy(np.tile(FLAT, (int(far.sum()), 1)), near[far])
+    Polygons(pixels[far].reshape(-1, 2), 4 * np.arange(1, len(colours) + 1), colours).paint(image)
+    for quad in pixels[(near > NEAREST) & ~far]:
+        _draw_soft(image, quad, int(camera.horizon) + 1)
+
+
+def _draw_soft(image: Image, quad: Floats, top: int) -> None:
+    """Darken four corners (4, 2) in pixels with a soft edge, at half resolution."""
+    middle = quad.mean(axis=0)
+    spread = np.abs(quad - middle).max(axis=0) * 1.6 + 2
     low, high = np.floor(middle - spread).astype(int), np.ceil(middle + spread).astype(int)
-    x1, y1 = max(0, int(low[0])), max(int(camera.horizon) + 1, int(low[1]))
-    x2, y2 = min(camera.width, int(high[0])), min(camera.height, int(high[1]))
+    x1, y1 = max(0, int(low[0])), max(top, int(low[1]))
+    x2, y2 = min(image.shape[1], int(high[0])), min(image.shape[0], int(high[1]))
     if x1 >= x2 or y1 >= y2:
         return
-    to_picture = cv2.getPerspectiveTransform(CORNERS, (points - (x1, y1)).astype(np.float32))
+    half = ((x2 - x1 + 1) // 2, (y2 - y1 + 1) // 2)
+    to_picture = cv2.getPerspectiveTransform(CORNERS, ((quad - (x1, y1)) / 2).astype(np.float32))
     soft = cv2.warpPerspective(
-        SQUARE, to_picture, (x2 - x1, y2 - y1), flags=cv2.INTER_LINEAR,
-        borderMode=cv2.BORDER_CONSTANT, borderValue=(255, 255, 255),
-    )  # fmt: skip
+        SQUARE, to_picture, half, borderMode=cv2.BORDER_CONSTANT, borderValue=(255,)
+    )
+    soft = cv2.cvtColor(cv2.resize(soft, (x2 - x1, y2 - y1)), cv2.COLOR_GRAY2BGR)
     part = image[y1:y2, x1:x2]
     cv2.multiply(part, soft, dst=part, scale=1 / 255)

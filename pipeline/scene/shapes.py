@@ -1,19 +1,22 @@
-"""Coloured convex polygons: what cars, people and posts are drawn with."""
+"""Coloured convex polygons in the picture, and the rods in space that people are made of."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
-from pipeline.frame import Image
 from pipeline.scene.camera import NEAR, Camera, Floats
-from pipeline.scene.light import HAZE, haze
+from pipeline.scene.light import HAZE, VISIBILITY
 
+Ints = NDArray[np.int64]
 SHIFT = 4  # corners are given to OpenCV in 1/16 pixel
 FARTHEST = 30000.0  # pixels outside the picture at which a corner is cut off
-ROUND = np.linspace(-np.pi / 2, np.pi / 2, 6)  # directions of the corners of half a circle
+ROUND = np.linspace(-np.pi / 2, np.pi / 2, 5)  # directions of the corners of half a circle
+THINNEST, SUNNY = 0.3, 2.0  # pixels of radius: rods drawn at all, rods with a sunny side
 
 
 @dataclass(frozen=True)
@@ -31,34 +34,48 @@ class Polygons:
     """
 
     points: Floats
-    ends: np.ndarray
+    ends: Ints
     colours: Floats
-
-    def at_distance(self, distance: float) -> Polygons:
-        """Return the polygons with the haze of a distance in metres in their colours."""
-        share = haze(distance)
-        return Polygons(self.points, self.ends, self.colours * (1 - share) + HAZE * share)
 
     def box(self) -> tuple[float, float, float, float]:
         """Return x1, y1, x2, y2 around everything, in pixels."""
         low, high = self.points.min(axis=0), self.points.max(axis=0)
         return float(low[0]), float(low[1]), float(high[0]), float(high[1])
 
-    def paint(self, image: Image) -> None:
-        """Draw with smooth edges."""
+    def paint(self, image: NDArray[np.uint8]) -> None:
+        """Draw with smooth edges on an image (height, width, 3)."""
         self._fill(image, self.colours.tolist(), cv2.LINE_AA)
 
-    def stamp(self, labels: np.ndarray, label: int) -> None:
+    def stamp(self, labels: NDArray[np.uint8], label: int) -> None:
         """Fill the covered pixels of a label map (height, width) with a number."""
         self._fill(labels, [label] * len(self.ends), cv2.LINE_8)
 
-    def _fill(self, image: np.ndarray, colours: list, line: int) -> None:
-        bounded = np.clip(self.points, -FARTHEST, FARTHEST)
-        corners = np.rint(bounded * (1 << SHIFT)).astype(np.int32)
+    def _fill(self, image: NDArray[np.uint8], colours: list, line: int) -> None:
+        corners = np.clip(self.points * (1 << SHIFT), -FARTHEST * 16, FARTHEST * 16)
+        corners = np.rint(corners).astype(np.int32)
         start = 0
         for end, colour in zip(self.ends.tolist(), colours, strict=True):
             cv2.fillConvexPoly(image, corners[start:end], colour, line, SHIFT)
             start = end
+
+    def split(self, owners: Ints, count: int) -> list[Polygons]:
+        """Return one record for each of `count` owners, given the sorted owner (m,) of each."""
+        faces = np.searchsorted(owners, np.arange(count + 1))
+        corners = np.concatenate(([0], self.ends))[faces]
+        return [
+            Polygons(
+                self.points[corners[i] : corners[i + 1]],
+                self.ends[faces[i] : faces[i + 1]] - corners[i],
+                self.colours[faces[i] : faces[i + 1]],
+            )
+            for i in range(count)
+        ]
+
+
+def hazy(colours: Floats, distances: Floats) -> Floats:
+    """Return colours (n, 3) as seen from distances (n,) in metres."""
+    share = 1 - np.exp(-np.maximum(distances, 0) / VISIBILITY)[:, None]
+    return np.minimum(colours * (1 - share) + HAZE * share, 255)
 
 
 @dataclass(frozen=True)
@@ -67,75 +84,78 @@ class Rods:
 
     Attributes
     ----------
-    starts, stops : float64 array (n, 3)
-        The two ends of each.
-    radii : float64 array (n, 2)
-        Radius at either end in metres.
+    ends : float64 array (2, n, 3)
+        Where each begins and stops, in metres.
+    radii : float64 array (2, n)
+        Radius at either end, in metres.
     colours : float64 array (n, 3)
         BGR.
     """
 
-    starts: Floats
-    stops: Floats
+    ends: Floats
     radii: Floats
     colours: Floats
 
     @classmethod
-    def of(cls, rods: list[tuple]) -> Rods:
+    def of(cls, rods: Sequence[tuple]) -> Rods:
         """Collect (start, stop, radius at start, radius at stop, colour) records."""
         starts, stops, first, last, colours = (
             np.array(column, np.float64) for column in zip(*rods, strict=True)
         )
-        return cls(starts, stops, np.stack((first, last), axis=1), colours)
+        return cls(np.stack((starts, stops)), np.stack((first, last)), colours)
 
     def placed(self, x: float, z: float, heading: float) -> Rods:
         """Turn by `heading` radians (0 looks away from the camera) and move to x, z."""
-        return Rods(
-            place(self.starts, x, z, heading),
-            place(self.stops, x, z, heading),
-            self.radii,
-            self.colours,
-        )
-
-    def polygons(self, camera: Camera) -> Polygons:
-        """Return what the camera sees, far rods first; each has a dark and a sunny side."""
-        order = np.argsort(-(self.starts[:, 2] + self.stops[:, 2]), kind="stable")
-        ends3 = np.stack((self.starts[order], self.stops[order]))
-        ends2 = camera.project(ends3)
-        radii = self.radii[order].T * camera.focal / np.maximum(ends3[..., 2], NEAR)
-        along = ends2[1] - ends2[0]
-        angle = np.arctan2(along[:, 1], along[:, 0])
-        dark = _outline(ends2, radii, angle)
-        shift = radii[..., None] * np.array((0.28, -0.18))  # towards the sun
-        sunny = _outline(ends2 + shift, 0.62 * radii, angle)
-        points = np.stack((dark, sunny), axis=1)
-        colours = np.stack((0.74 * self.colours[order], 1.12 * self.colours[order]), axis=1)
-        count, corners = 2 * len(angle), dark.shape[1]
-        return Polygons(
-            points.reshape(-1, 2),
-            np.arange(1, count + 1) * corners,
-            np.minimum(colours.reshape(-1, 3), 255),
-        )
+        cos, sin = np.cos(heading), np.sin(heading)
+        turn = np.array(((cos, 0.0, -sin), (0.0, 1.0, 0.0), (sin, 0.0, cos)))
+        return Rods(self.ends @ turn + (x, 0.0, z), self.radii, self.colours)
 
 
-def _outline(ends: Floats, radii: Floats, angle: Floats) -> Floats:
-    """Return the outlines (n, 12, 2) of rods with ends (2, n, 2), radii (2, n) in pixels."""
-    halves = []
-    for side, turn in ((1, 0.0), (0, np.pi)):
-        directions = angle[:, None] + turn + ROUND
-        circle = np.stack((np.cos(directions), np.sin(directions)), axis=-1)
-        halves.append(ends[side][:, None] + radii[side][:, None, None] * circle)
-    return np.concatenate(halves, axis=1)
+def project_rods(camera: Camera, parts: Sequence[Rods]) -> list[Polygons]:
+    """Return what the camera sees of some things made of rods.
 
+    All at once, because a street full of people is mostly the cost of many small arrays. Of each
+    thing the far rods come first; every rod has a dark side, thick ones a sunny one, too.
+    """
+    if not parts:
+        return []
+    ends = np.concatenate([part.ends for part in parts], axis=1)
+    owners = np.repeat(np.arange(len(parts)), [len(part.colours) for part in parts])
+    radii = np.concatenate([part.radii for part in parts], axis=1)
+    scale = camera.focal / np.maximum(ends[..., 2], NEAR)
+    depth = ends[..., 2].sum(axis=0) / 2
+    thick = (radii * scale).max(axis=0) > THINNEST
+    order = np.lexsort((-depth, owners))
+    order = order[thick[order]]
+    ends, owners, depth = ends[:, order], owners[order], depth[order]
+    radii = radii[:, order] * scale[:, order]
+    colours = hazy(np.concatenate([part.colours for part in parts])[order], depth)
 
-def place(points: Floats, x: float, z: float, heading: float) -> Floats:
-    """Turn points (n, 3) by `heading` radians about the upright and move them to x, z."""
-    cos, sin = np.cos(heading), np.sin(heading)
-    return np.stack(
-        (
-            cos * points[:, 0] + sin * points[:, 2] + x,
-            points[:, 1],
-            cos * points[:, 2] - sin * points[:, 0] + z,
-        ),
-        axis=1,
+    middles = camera.project(ends)
+    along = middles[1] - middles[0]
+    angle = np.arctan2(along[:, 1], along[:, 0])
+    shift = radii[..., None] * np.array((0.28, -0.18))  # towards the sun
+    outlines = np.stack(
+        (_outline(middles, radii, angle), _outline(middles + shift, 0.62 * radii, angle)), axis=1
     )
+    sunny = radii.max(axis=0) > SUNNY
+    drawn = np.stack((np.ones_like(sunny), sunny), axis=1)
+    tones = np.stack((colours * np.where(sunny, 0.74, 0.9)[:, None], 1.1 * colours), axis=1)
+    points = outlines[drawn]
+    polygons = Polygons(
+        points.reshape(-1, 2),
+        np.arange(1, len(points) + 1) * points.shape[1],
+        np.minimum(tones[drawn], 255),
+    )
+    return polygons.split(np.repeat(owners, 1 + sunny), len(parts))
+
+
+def _outline(middles: Floats, radii: Floats, angle: Floats) -> Floats:
+    """Return the outlines (n, 10, 2) of rods with ends (2, n, 2) and radii (2, n) in pixels."""
+    cos, sin = np.cos(angle[:, None] + ROUND), np.sin(angle[:, None] + ROUND)
+    outline = np.empty((len(angle), 2 * len(ROUND), 2))
+    for half, side, sign in ((slice(None, len(ROUND)), 1, 1.0), (slice(len(ROUND), None), 0, -1.0)):
+        reach = sign * radii[side][:, None]
+        outline[:, half, 0] = middles[side, :, :1] + reach * cos
+        outline[:, half, 1] = middles[side, :, 1:] + reach * sin
+    return outline

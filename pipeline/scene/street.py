@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
+from typing import Union
 
 import cv2
 import numpy as np
@@ -11,18 +12,23 @@ import numpy as np
 from pipeline.frame import Image
 from pipeline.scene.backdrop import backdrop
 from pipeline.scene.camera import Camera
+from pipeline.scene.cars import Car
 from pipeline.scene.furniture import Post, posts
 from pipeline.scene.houses import Houses
 from pipeline.scene.light import rng
+from pipeline.scene.mesh import project_meshes
 from pipeline.scene.road import Road
-from pipeline.scene.shadows import draw_shadow
-from pipeline.scene.shapes import Polygons
+from pipeline.scene.shadows import draw_shadows
+from pipeline.scene.shapes import Polygons, project_rods
 from pipeline.scene.spec import SceneSpec
 from pipeline.scene.traffic import SPEED, Actor, Traffic
 from pipeline.scene.trees import Crowns
 
 SMALLEST = 8  # pixels of height; what is smaller is not in the truth
+FINE = 45  # pixels of height from which on a car is drawn in detail
 NOISE = 9  # levels of grey between the darkest and the brightest grain of the sensor
+
+Item = Union[Actor, Post]
 
 
 @dataclass(frozen=True)
@@ -85,16 +91,13 @@ class Street:
         self._road.draw(image, travelled)
         self._houses.draw(image, travelled)
         items = self._items(seconds)
-        for item in items:
-            if isinstance(item, Actor):
-                draw_shadow(image, self._camera, item)
-        for item in items:
-            if isinstance(item, Post):
-                item.polygons(self._camera).at_distance(item.z).paint(image)
-                if item.crown is not None:
-                    self._crowns.draw(image, item.crown[0], item.x, item.z, item.crown[1])
-            elif item.track_id not in hidden:
-                self._seen(item).at_distance(item.distance).paint(image)
+        draw_shadows(image, self._camera, [item for item in items if isinstance(item, Actor)])
+        for item, polygons in zip(items, self._project(items), strict=True):
+            if isinstance(item, Actor) and item.track_id in hidden:
+                continue
+            polygons.paint(image)
+            if isinstance(item, Post) and item.crown is not None:
+                self._crowns.draw(image, item.crown[0], item.x, item.z, item.crown[1])
         self._add_noise(image, index)
         return image
 
@@ -106,12 +109,12 @@ class Street:
         width, height = self.spec.width, self.spec.height
         labels = np.zeros((height, width), np.uint8)
         alone = np.zeros_like(labels)
-        found = []
-        for item in self._items(float(index / self.spec.fps)):
+        found: list[tuple[Actor, tuple[float, float, float, float], float, int]] = []
+        items = self._items(float(index / self.spec.fps))
+        for item, seen in zip(items, self._project(items), strict=True):
             if isinstance(item, Post):
-                item.polygons(self._camera).stamp(labels, 0)
+                seen.stamp(labels, 0)
                 continue
-            seen = self._seen(item)
             if not len(seen.ends):
                 continue
             x1, y1, x2, y2 = seen.box()
@@ -134,13 +137,29 @@ class Street:
         ]
         return tuple(reversed(boxes))
 
-    def _items(self, seconds: float) -> list[Actor | Post]:
-        """Return everything that stands on the street, the farthest first."""
-        items = [*self._traffic.at(seconds), *posts(self.spec.seed, SPEED * seconds)]
-        return sorted(items, key=lambda item: -item.distance)
+    def _items(self, seconds: float) -> list[Item]:
+        """Return everything that stands on the street and may be in view, the farthest first."""
+        wide = self._camera.width / 2 / self._camera.focal
+        items: list[Item] = [*self._traffic.at(seconds), *posts(self.spec.seed, SPEED * seconds)]
+        # 2.5 m: nothing reaches farther from its middle, but for lamps and crowns, high up
+        near = [item for item in items if abs(item.x) - 2.5 < (item.z + 2.5) * wide]
+        return sorted(near, key=lambda item: -item.distance)
 
-    def _seen(self, actor: Actor) -> Polygons:
-        return actor.model.polygons(self._camera, actor.x, actor.z, actor.phase)
+    def _project(self, items: list[Item]) -> list[Polygons]:
+        """Return what the camera sees of each item."""
+        rods, meshes, solid = [], [], []
+        for item in items:
+            solid.append(isinstance(item, Actor) and isinstance(item.model, Car))
+            if isinstance(item, Post):
+                rods.append(item.rods())
+            elif isinstance(item.model, Car):
+                tall = item.model.height * self._camera.focal / max(item.z, 1.0)
+                meshes.append(item.model.mesh(item.x, item.z, tall > FINE))
+            else:
+                rods.append(item.model.rods(item.x, item.z, item.phase))
+        round_ones = iter(project_rods(self._camera, rods))
+        flat_ones = iter(project_meshes(self._camera, meshes))
+        return [next(flat_ones if car else round_ones) for car in solid]
 
     def _add_noise(self, image: Image, index: int) -> None:
         """Add the grain of a sensor, another in every frame."""

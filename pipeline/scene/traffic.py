@@ -5,16 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Protocol
 
 import numpy as np
 
-from pipeline.scene.camera import Camera
 from pipeline.scene.cars import Car
 from pipeline.scene.light import rng
 from pipeline.scene.people import Cyclist, Pedestrian
 from pipeline.scene.road import CROSSING, KERB_LEFT, KERB_RIGHT, crossing_at
-from pipeline.scene.shapes import Polygons
 
 SPEED = 9.5  # metres per second of the camera
 BEHIND = 3.0  # metres behind the camera from which things are kept: long ones reach forward
@@ -22,18 +19,7 @@ AHEAD, AWAY = 0.0, np.pi  # headings: seen from behind, seen from the front
 WALK, WALK_MIDDLE = KERB_RIGHT - KERB_LEFT + 2.6, (KERB_RIGHT + KERB_LEFT) / 2  # of who crosses
 
 
-class Model(Protocol):
-    """What a car, a cyclist or a pedestrian looks like; sizes in metres."""
-
-    name: str
-    length: float
-    width: float
-    height: float
-
-    def polygons(self, camera: Camera, x: float, z: float, phase: float) -> Polygons:
-        """Return what the camera sees of it at x, z after `phase` metres moved."""
-
-
+Model = Car | Cyclist | Pedestrian
 Maker = Callable[[np.random.Generator, float], Model]
 
 
@@ -45,7 +31,7 @@ class Actor:
     ----------
     track_id : int
         The same in all frames.
-    model : Model
+    model : Car, Cyclist or Pedestrian
         What it looks like.
     x, z : float
         Metres to the right of and ahead of the camera.
@@ -99,15 +85,15 @@ class Stream:
 
 
 STREAMS = (
-    Stream(Car, -3.45, 0.15, -9.0, AWAY, 31.0, 20.0, 0.75, 190.0),
-    Stream(Car, 4.32, 0.08, 0.0, AHEAD, 6.4, 1.0, 0.72, 110.0),
-    Stream(Car, -7.45, 0.08, 0.0, AWAY, 6.4, 1.0, 0.72, 110.0),
-    Stream(Cyclist, 2.55, 0.2, 4.6, AHEAD, 23.0, 14.0, 0.7, 110.0),
-    Stream(Cyclist, -5.75, 0.15, -4.9, AWAY, 38.0, 24.0, 0.6, 110.0),
-    Stream(Pedestrian, 6.75, 0.2, 1.35, AHEAD, 13.0, 11.0, 0.62, 100.0),
-    Stream(Pedestrian, 7.75, 0.25, -1.25, AWAY, 17.0, 14.0, 0.62, 100.0),
-    Stream(Pedestrian, -10.0, 0.25, -1.4, AWAY, 13.0, 11.0, 0.6, 100.0),
-    Stream(Pedestrian, -11.0, 0.25, 1.2, AHEAD, 19.0, 15.0, 0.6, 100.0),
+    Stream(Car, -3.45, 0.15, -9.0, AWAY, 34.0, 20.0, 0.75, 150.0),
+    Stream(Car, 4.32, 0.08, 0.0, AHEAD, 6.4, 1.0, 0.6, 78.0),
+    Stream(Car, -7.45, 0.08, 0.0, AWAY, 6.4, 1.0, 0.6, 78.0),
+    Stream(Cyclist, 2.55, 0.2, 4.6, AHEAD, 23.0, 14.0, 0.7, 90.0),
+    Stream(Cyclist, -5.75, 0.15, -4.9, AWAY, 38.0, 24.0, 0.6, 90.0),
+    Stream(Pedestrian, 6.75, 0.2, 1.35, AHEAD, 13.0, 11.0, 0.52, 85.0),
+    Stream(Pedestrian, 7.75, 0.25, -1.25, AWAY, 17.0, 14.0, 0.52, 85.0),
+    Stream(Pedestrian, -10.0, 0.25, -1.4, AWAY, 13.0, 11.0, 0.5, 85.0),
+    Stream(Pedestrian, -11.0, 0.25, 1.2, AHEAD, 19.0, 15.0, 0.5, 85.0),
 )
 # The cars ahead in the own lane: mean distance, how far they fall back and pull away, period in s.
 LEADERS = ((21.0, 5.5, 23.0), (44.0, 8.0, 31.0), (78.0, 9.0, 37.0))
@@ -213,15 +199,16 @@ class Traffic:
         way, size = float(generator.choice((-1, 1))), int(generator.integers(1, 3))
         pace = float(generator.uniform(1.5, 1.9))
         arrival = crossing_at(place) / SPEED
-        for early in np.arange(8.5, 12.5, 0.25):
-            party = Party(way, size, pace, arrival - early)
+        for early in range(34, 50):
+            party = Party(way, size, pace, arrival - early / 4)
             if self._clear(place, party):
                 return party
         return None
 
     def _clear(self, place: int, party: Party) -> bool:
         """Whether nobody is run over; all vehicles keep their way."""
-        for walked in np.arange(0, WALK + 1, 0.5):
+        for half_metre in range(int(2 * WALK) + 1):
+            walked = half_metre / 2
             seconds = party.begin + walked / party.pace
             x = party.way * (walked - WALK / 2) + WALK_MIDDLE
             z = crossing_at(place) - SPEED * seconds

@@ -8,11 +8,11 @@ from numpy.typing import NDArray
 
 from pipeline.frame import Image
 from pipeline.scene.camera import Camera
-from pipeline.scene.light import HAZE, haze, rng
+from pipeline.scene.light import VEIL, haze, rng
 
 KINDS = 4
 CROWN = 2.35  # metres above the ground where the crown begins; no car or person reaches that high
-COARSE = 200  # pixels; larger crowns are drawn without smoothing, nobody sees it among leaves
+COARSE = 48  # pixels; larger crowns are drawn without smoothing, nobody sees it among leaves
 
 
 def _crown(generator: np.random.Generator, side: int) -> tuple[Image, NDArray[np.uint8]]:
@@ -84,7 +84,8 @@ class Crowns:
         clear = cv2.cvtColor(clear, cv2.COLOR_GRAY2BGR)
         share = haze(z)
         if share > 0.02:
-            seen = cv2.addWeighted(seen, 1 - share, cv2.bitwise_not(clear), share * HAZE.mean() / 255, 0)  # noqa: E501
+            veil = share * VEIL / 255
+            seen = cv2.addWeighted(seen, 1 - share, cv2.bitwise_not(clear), veil, 0)
         part = image[y1:y2, x1:x2]
         cv2.multiply(part, clear, dst=part, scale=1 / 255)
         cv2.add(part, seen, dst=part)

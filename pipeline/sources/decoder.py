@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from fractions import Fraction
 
 import av
+from av.container import InputContainer
 from av.error import ExitError, FFmpegError, InvalidDataError
 from av.error import TimeoutError as FFmpegTimeoutError
 from av.stream import Discard, Disposition
@@ -17,9 +18,6 @@ from pipeline.sources.base import SourceOptions
 
 # TCP loses no packets; and FFmpeg need not buffer what it has read to find out about the stream.
 STREAM_OPTIONS = {"rtsp_transport": "tcp", "fflags": "nobuffer"}
-# Frame threads decode several frames at once. They hold as many back, which a file does not mind.
-FILE_THREADS = "AUTO"
-STREAM_THREADS = "SLICE"
 # Demuxers can go on after a damaged part; one that reports nothing but damage has reached the end.
 MAX_DAMAGED_READS = 16
 # A key frame is looked for this much ahead of a start: its decoding time may lie before it.
@@ -63,12 +61,14 @@ class Decoder:
         self._url = location if self.is_url else f"file:{location}"
         self._options = options
         self._begin: int | None = None
-        self._open(STREAM_THREADS if self.is_url else FILE_THREADS)
+        # Frame threads decode several frames at once, but hold as many back.
+        self._frame_threads = not self.is_url
+        self.container, self.stream = self._open()
 
     def skip_to(self, pts: int) -> None:
         """Begin with the first frame that is shown at `pts` or later."""
         self._begin = pts
-        margin = round(SEEK_MARGIN / self.stream.time_base)
+        margin = round(SEEK_MARGIN / (self.stream.time_base or 1))
         # What cannot seek is read from where it is: frames before `pts` are dropped anyway.
         with contextlib.suppress(FFmpegError):
             self.container.seek(pts - margin, stream=self.stream)
@@ -99,8 +99,10 @@ class Decoder:
         for tail in self._drain(last):
             shown += 1
             yield tail
-        # H.265 above all drops frames without a word. Two fields in two packets are one picture.
-        if self.stream.codec_context.name in ONE_PICTURE_PER_PACKET and not interlaced:
+        # H.265 above all drops frames without a word. Two fields in two packets are one picture,
+        # and a stream is joined at any picture.
+        codec = self.stream.codec_context.name
+        if codec in ONE_PICTURE_PER_PACKET and not interlaced and not self.is_url:
             for _ in range(packets - shown):
                 yield None
 
@@ -108,10 +110,10 @@ class Decoder:
         """Close the file or connection."""
         self.container.close()
 
-    def _open(self, thread_type: str) -> None:
+    def _open(self) -> tuple[InputContainer, av.VideoStream]:
         options = self._options
         try:
-            self.container = av.open(
+            container = av.open(
                 self._url,
                 options=STREAM_OPTIONS if self.is_url else None,
                 timeout=(options.open_timeout, options.read_timeout),
@@ -124,20 +126,19 @@ class Decoder:
             ) from error
         except FFmpegError as error:
             raise self._failure(error, options.open_timeout) from error
-        stream = self.container.streams.best("video")
-        problem = None
+        stream = container.streams.best("video")
         if not isinstance(stream, av.VideoStream) or stream.disposition & Disposition.attached_pic:
-            problem = "has no video track"
-        elif stream.codec_context is None or self.container.format.name == "tty":
-            problem = "has no video that FFmpeg can decode"  # "tty" is a text shown as video
-        if problem is not None:
-            self.container.close()
-            raise SourceError(f"{self._name}: {problem}")
-        for other in self.container.streams:
+            container.close()
+            raise SourceError(f"{self._name}: has no video track")
+        # "tty" is how FFmpeg shows a text.
+        if stream.codec_context is None or container.format.name == "tty":
+            container.close()
+            raise SourceError(f"{self._name}: has no video that FFmpeg can decode")
+        for other in container.streams:
             if other is not stream:
                 other.discard = Discard.all
-        stream.thread_type = thread_type
-        self.stream = stream
+        stream.thread_type = "AUTO" if self._frame_threads else "SLICE"
+        return container, stream
 
     def _wanted(self, pts: int | None) -> bool:
         return self._begin is None or pts is None or pts >= self._begin
@@ -163,11 +164,12 @@ class Decoder:
         except FFmpegError:
             # PyAV loses all frames that the decoder held if one of them is damaged. Without
             # frame threads it holds only good ones.
-            if self.is_url or last is None or self.stream.thread_type.name != FILE_THREADS:
+            if not self._frame_threads or last is None:
                 yield None
                 return
             self.container.close()
-            self._open(STREAM_THREADS)
+            self._frame_threads = False
+            self.container, self.stream = self._open()
             self.skip_to(last + 1)
             yield from self.frames()
             return

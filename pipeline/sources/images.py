@@ -7,6 +7,7 @@ import re
 import time
 from fractions import Fraction
 from pathlib import Path
+from typing import cast
 
 import cv2
 import numpy as np
@@ -107,5 +108,5 @@ def _load(path: Path) -> Image | None:
     except OSError:
         return None
     # An empty buffer is an error to OpenCV, not an unreadable image.
-    image: Image | None = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
-    return image
+    image = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
+    return cast("Image | None", image)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import av
 import cv2
 import numpy as np
-from av.sidedata.sidedata import Type
+from av.sidedata.sidedata import SideData
 from av.video.reformatter import Interpolation, VideoReformatter
 
 from pipeline.frame import Image
@@ -34,7 +36,7 @@ class PictureConverter:
         bgr = self._reformatter.reformat(
             frame, format="bgr24", interpolation=Interpolation.BILINEAR, threads=1
         )
-        image: Image = bgr.to_ndarray()
+        image = cast(Image, bgr.to_ndarray())
         if bgr is frame:  # it was BGR already, and the decoder may still refer to it
             image = image.copy()
         return np.ascontiguousarray(turn_upright(image, display_matrix(frame)))
@@ -46,10 +48,10 @@ def display_matrix(frame: av.VideoFrame) -> tuple[int, int, int, int]:
     It is stored with phone videos; see `AV_FRAME_DATA_DISPLAYMATRIX` of FFmpeg. Only the signs
     and which entries dominate matter here: pictures are turned by right angles and mirrored.
     """
-    data = frame.side_data.get(Type.DISPLAYMATRIX)
-    if data is None:
+    data = frame.side_data.get("DISPLAYMATRIX")
+    if not isinstance(data, SideData):
         return 1, 0, 0, 1
-    matrix = np.frombuffer(data, np.int32)
+    matrix = np.frombuffer(bytes(data), np.int32)
     return int(matrix[0]), int(matrix[1]), int(matrix[3]), int(matrix[4])
 
 
@@ -63,14 +65,11 @@ def turn_upright(image: Image, matrix: tuple[int, int, int, int]) -> Image:
     """Return the picture as the display matrix wants it shown."""
     a, b, c, d = matrix
     if swaps_axes(matrix):
-        image = cv2.transpose(image)
+        upright = cv2.transpose(image)
         mirror_x, mirror_y = c < 0, b < 0
     else:
+        upright = image
         mirror_x, mirror_y = a < 0, d < 0
-    if mirror_x and mirror_y:
-        return cv2.flip(image, -1)
-    if mirror_x:
-        return cv2.flip(image, 1)
-    if mirror_y:
-        return cv2.flip(image, 0)
-    return image
+    if mirror_x or mirror_y:
+        upright = cv2.flip(upright, -1 if mirror_x and mirror_y else int(mirror_x), upright)
+    return cast(Image, upright)

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from fractions import Fraction
 from pathlib import Path
 
 import av
-from av.format import Flags
 
 from pipeline.errors import SourceError
 from pipeline.frame import Frame
@@ -19,6 +18,7 @@ from pipeline.sources.picture import UNSPECIFIED, PictureConverter, display_matr
 from pipeline.sources.timestamps import Timestamps
 
 DEFAULT_FPS = Fraction(25)
+NO_TIMESTAMPS = 0x80  # AVFMT_NOTIMESTAMPS
 # A video that ends by more than this before the duration it states has been cut off.
 CUT_OFF = Fraction(1, 2)  # seconds
 
@@ -61,9 +61,10 @@ class VideoSource:
         self._name = redact(location)
         self._options = options
         self._convert = PictureConverter().convert
-        self._frame_id = -1
-        self._pts = 0
-        self._size: tuple[int, int] | None = None
+        self._frame_id = -1  # of the last frame decoded
+        self._pts = 0  # of the last frame passed on
+        self._size = ""
+        self._size_changed = False
         self._decoder = Decoder(location, options)
         try:
             self._prepare_time()
@@ -83,11 +84,7 @@ class VideoSource:
         frame_id = self._frame_id
         self._pts = frame_id if self._untimed else self._timestamps.mend(decoded.pts, frame_id)
         image = self._convert(decoded)
-        height, width = image.shape[:2]
-        if self._size not in (None, (width, height)):
-            was = "{}x{}".format(*self._size or ())
-            self.report.warn(f"frame size changes from {was} to {width}x{height} at {frame_id=}")
-        self._size = width, height
+        self._watch_size(f"{image.shape[1]}x{image.shape[0]}")
         return Frame(
             self._options.source_id, frame_id, self._pts, self.info.time_base, captured_at, image
         )
@@ -98,9 +95,11 @@ class VideoSource:
         self._decoder.close()
 
     def _prepare_time(self) -> None:
-        """Find out rate, time base and zero, and go to where reading starts."""
+        """Find out rate, time base, zero and end, and go to where reading starts."""
         container, stream, options = self._decoder.container, self._decoder.stream, self._options
-        self._untimed = bool(container.format.flags & Flags.no_timestamps.value)
+        self._untimed = bool(container.format.flags & NO_TIMESTAMPS)
+        self._fps = stream.average_rate or stream.guessed_rate
+        self._end: Fraction | None = None  # seconds after zero
         if self._untimed:
             self._fps = options.fps or stream.guessed_rate or DEFAULT_FPS
             self._time_base = 1 / self._fps
@@ -108,61 +107,69 @@ class VideoSource:
             fps = f"{float(self._fps):g}"
             self.report.warn(f"{self._name}: has no timestamps, taken as {fps} frames/s (--fps)")
         else:
-            self._fps = stream.average_rate or stream.guessed_rate or DEFAULT_FPS
             self._time_base = stream.time_base or Fraction(1, av.time_base)
             # 0:00 is where the container starts, for FFmpeg and players: maybe with its audio.
-            zero = Fraction(container.start_time or 0, av.time_base)
-            self._zero = round(zero / self._time_base)
+            start = Fraction(container.start_time or 0, av.time_base)
+            self._zero = round(start / self._time_base)
+            if stream.duration and stream.start_time is not None:
+                self._end = (stream.start_time + stream.duration - self._zero) * self._time_base
+            elif container.duration:
+                self._end = Fraction(container.duration, av.time_base)
         tick = self._time_base
-        self._timestamps = Timestamps(round(1 / (self._fps * tick)), round(1 / tick), self.report)
+        self._step = round(1 / ((self._fps or DEFAULT_FPS) * tick))
+        self._timestamps = Timestamps(self._step, round(1 / tick), self.report)
         self._skip = round(Fraction(options.start) / tick)
         if self._skip and not self._untimed:
             self._decoder.skip_to(self._zero + self._skip)
 
-    def _good_frames(self) -> Iterator[av.VideoFrame]:
-        stream = self._decoder.stream
-        begin = self._zero if stream.start_time is None else stream.start_time
-        skipped_ahead: int | None = None  # frames before the first one that is read
+    def _good_frames(self) -> Generator[av.VideoFrame, None, None]:
+        before: int | None = None if self._skip and not self._untimed else 0
         for position, frame in enumerate(self._decoder.frames()):
-            if self._untimed:
-                skipped_ahead = 0
-                if position < self._skip:
-                    continue
+            if self._untimed and position < self._skip:
+                continue
             if frame is None:
                 self.report.skipped["corrupt"] += 1
                 continue
-            if skipped_ahead is None:
-                skipped_ahead = 0
-                if self._skip and frame.pts is not None:
-                    ahead = round((frame.pts - begin) * self._time_base * self._fps)
-                    skipped_ahead = max(ahead - position, 0)
-            self._frame_id = skipped_ahead + position
+            if before is None:  # how many frames there are before those that are read
+                begin = self._decoder.stream.start_time or 0
+                ahead = ((frame.pts or begin) - begin) * self._time_base
+                before = round(ahead * (self._fps or DEFAULT_FPS)) - position
+            self._frame_id = before + position
             yield frame
         self._check_end()
 
     def _check_end(self) -> None:
-        seconds = self._duration()
-        if seconds is None or self._frame_id < 0:
+        if self._end is None or self._frame_id < 0:
             return
-        end = (self._pts - self._zero) * self._time_base + 1 / self._fps
-        if seconds - end > CUT_OFF:
-            at, of = float(end), float(seconds)
+        end = (self._pts + self._step - self._zero) * self._time_base
+        if self._end - end > CUT_OFF:
+            expected = self._expected_frames()
+            of = f" of {expected}" if expected is not None else ""
             self.report.warn(
-                f"{self._name}: the video ends early, at {at:.2f} of {of:.2f} s"
-                f" (frame {self._frame_id + 1}{self._of_frames()}); the file may be cut off"
+                f"{self._name}: the video ends early, at {float(end):.2f} of"
+                f" {float(self._end):.2f} s, after frame {self._frame_id + 1}{of};"
+                " the file may be cut off"
             )
 
+    def _expected_frames(self) -> int | None:
+        stream = self._decoder.stream
+        index = stream.index_entries
+        if stream.frames and len(index) == stream.frames:  # an edit list may hide some of them
+            return sum(not entry.is_discard for entry in index)
+        if stream.frames:
+            return stream.frames
+        return None if self._end is None or self._fps is None else round(self._end * self._fps)
+
     def _describe(self, location: str, first: av.VideoFrame | None) -> SourceInfo:
-        stream, seconds = self._decoder.stream, self._duration()
-        start = self._options.start
-        if first is None and seconds is not None and start >= seconds:
+        stream, start = self._decoder.stream, self._options.start
+        if first is None and self._end is not None and start >= self._end:
             raise SourceError(
-                f"{self._name}: expected a start before its end at {float(seconds):g} s,"
+                f"{self._name}: expected a start before its end at {float(self._end):g} s,"
                 f" got {start:g} s"
             )
         kind: Kind = "file"
         origin = self._zero + self._skip
-        if self._decoder.is_url and not (location.lower().startswith("http") and seconds):
+        if self._decoder.is_url and (self._end is None or not location.lower().startswith("http")):
             kind = "stream"
             if first is not None and first.pts is not None:
                 origin = first.pts
@@ -173,9 +180,9 @@ class VideoSource:
             width, height = first.width, first.height
             if swaps_axes(display_matrix(first)):
                 width, height, aspect = height, width, 1 / aspect
-            if first.color_primaries != UNSPECIFIED and first.color_trc != UNSPECIFIED:
+            if UNSPECIFIED not in (first.color_primaries, first.color_trc):
                 primaries, transfer = first.color_primaries, first.color_trc
-        frames = self._count(seconds)
+        frames = self._expected_frames()
         if frames is not None:
             frames = max(frames - max(self._frame_id, 0), 0)
         return SourceInfo(
@@ -192,3 +199,11 @@ class VideoSource:
             primaries=primaries,
             transfer=transfer,
         )
+
+    def _watch_size(self, size: str) -> None:
+        if self._size and size != self._size and not self._size_changed:
+            self._size_changed = True
+            self.report.warn(
+                f"frame size changes from {self._size} to {size} at frame {self._frame_id}"
+            )
+        self._size = size

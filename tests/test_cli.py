@@ -1,0 +1,300 @@
+"""The program as its users start it."""
+
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import pytest
+
+import run_pipeline
+
+ROOT = Path(__file__).resolve().parent.parent
+SCENE = "scene:size=320x192,fps=25,frames=12,seed=3"
+
+
+def start(*arguments: str | Path, cwd: Path | None = None, **options: Any) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, str(ROOT / "run_pipeline.py"), *map(str, arguments)],
+        cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options,
+    )  # fmt: skip
+
+
+@pytest.fixture
+def run(small_network: Path, capfd: pytest.CaptureFixture[str]) -> Any:
+    """Run the program in this process; return its exit code, standard output and error."""
+
+    def program(*arguments: str | Path) -> tuple[int, str, str]:
+        argv = [str(a) for a in arguments]
+        if "--set" not in argv:
+            argv += ["--set", f"network={small_network}"]
+        capfd.readouterr()
+        code = run_pipeline.main(argv)
+        captured = capfd.readouterr()
+        return code, captured.out, captured.err
+
+    return program
+
+
+def error_of(result: tuple[int, str, str]) -> str:
+    """Check that a run was refused properly, and return its one line."""
+    code, out, err = result
+    assert code == 2
+    assert out == ""
+    errors = [line for line in err.splitlines() if not line.startswith(("info:", "warning:"))]
+    assert len(errors) == 1, err
+    assert errors[0].startswith("error: ")
+    return errors[0]
+
+
+def frames_of(path: Path) -> list[Fraction]:
+    """Decode a video and return the times of its frames in seconds."""
+    with av.open(str(path)) as container:
+        return [frame.pts * frame.time_base for frame in container.decode(video=0)]
+
+
+def lines_of(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_a_scene_becomes_a_video_and_readable_detections(run: Any, tmp_path: Path) -> None:
+    video, jsonl, kitti = tmp_path / "out.mp4", tmp_path / "out.jsonl", tmp_path / "kitti"
+    figures = tmp_path / "figures.json"
+    code, out, err = run(
+        SCENE, "-o", video, "--jsonl", jsonl, "--kitti", kitti, "--summary", figures, "-t", "0.05"
+    )
+    assert code == 0, err
+    assert frames_of(video) == [Fraction(i, 25) for i in range(12)]
+
+    header, *lines = lines_of(jsonl)
+    assert header["model"]["name"] == "squeezedrive-v0"
+    assert header["config"]["detect"]["threshold"] == 0.05
+    assert header["source"]["kind"] == "scene"
+    assert [line["frame"] for line in lines] == list(range(12))
+    assert [line["pts"] for line in lines] == [pytest.approx(i / 25) for i in range(12)]
+    assert {(line["width"], line["height"]) for line in lines} == {(320, 192)}
+    found = [d for line in lines for d in line["detections"]]
+    assert found
+    for detection in found:
+        assert detection["class"] in ("car", "pedestrian", "cyclist")
+        assert 0.05 <= detection["score"] <= 1
+        x1, y1, x2, y2 = detection["box"]
+        assert 0 <= x1 <= x2 <= 319
+        assert 0 <= y1 <= y2 <= 191
+
+    files = sorted(kitti.iterdir())
+    assert [path.name for path in files] == [f"{i:06d}.txt" for i in range(12)]
+    rows = [row.split() for path in files for row in path.read_text().splitlines()]
+    assert len(rows) == len(found)
+    assert [float(row[-1]) for row in rows] == [d["score"] for d in found]
+
+    summary = json.loads(figures.read_text())
+    assert summary["frames"] == {"read": 12, "processed": 12, "dropped": {}, "skipped": {}}
+    assert sum(summary["detections"].values()) == len(found)
+    assert summary["ended"] == "complete"
+    assert list(summary["stages"]) == [
+        "capture", "preprocess", "inference", "postprocess", "render", "sinks",
+    ]  # fmt: skip
+    for part in ("12 read, 12 processed", "fps end to end", "limit", str(video)):
+        assert part in out
+
+
+def test_nothing_is_drawn_into_the_picture_without_need(run: Any, tmp_path: Path) -> None:
+    jsonl = tmp_path / "out.jsonl"
+    code, _, _ = run(SCENE, "--no-video", "--jsonl", jsonl)
+    assert code == 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out.jsonl"]
+    assert len(lines_of(jsonl)) == 13
+
+
+def test_the_default_output_lies_beside_the_source(run: Any, tmp_path: Path) -> None:
+    source = tmp_path / "my drive.mp4"
+    assert run(SCENE, "-o", source)[0] == 0
+    code, out, _ = run(source)
+    assert code == 0
+    output = tmp_path / "my drive.detected.mp4"
+    assert frames_of(output) == frames_of(source)
+    assert str(output) in out
+    before = output.read_bytes()
+    assert "exists already; --overwrite replaces it" in error_of(run(source))
+    assert output.read_bytes() == before
+    assert run(source, "--overwrite", "--frames", "5")[0] == 0
+    assert len(frames_of(output)) == 5
+
+
+def test_the_source_is_never_overwritten(run: Any, tmp_path: Path) -> None:
+    source = tmp_path / "drive.mp4"
+    assert run(SCENE, "-o", source)[0] == 0
+    before = source.read_bytes()
+    assert "is the source itself" in error_of(run(source, "-o", source, "--overwrite"))
+    assert source.read_bytes() == before
+
+
+def test_start_and_frames_choose_a_part(run: Any, tmp_path: Path) -> None:
+    jsonl = tmp_path / "out.jsonl"
+    video = tmp_path / "out.mp4"
+    run(SCENE, "--start", "0.2", "--frames", "4", "--jsonl", jsonl, "-o", video)
+    assert [line["frame"] for line in lines_of(jsonl)[1:]] == [5, 6, 7, 8]
+    assert frames_of(video) == [Fraction(i, 25) for i in range(4)]
+
+
+def test_classes_and_top_n_limit_what_is_found(run: Any, tmp_path: Path) -> None:
+    jsonl = tmp_path / "out.jsonl"
+    run(SCENE, "--no-video", "-t", "0", "--classes", "pedestrian,cyclist", "--top-n", "7",
+        "--jsonl", jsonl)  # fmt: skip
+    found = [line["detections"] for line in lines_of(jsonl)[1:]]
+    assert {d["class"] for one in found for d in one} <= {"pedestrian", "cyclist"}
+    assert 0 < max(len(one) for one in found) <= 7
+
+
+@pytest.mark.parametrize("fit", ["band", "letterbox", "stretch"])
+def test_boxes_come_back_in_source_pixels_in_every_fit(run: Any, tmp_path: Path, fit: str) -> None:
+    jsonl = tmp_path / "out.jsonl"
+    run("scene:size=641x359,frames=3", "--no-video", "-t", "0", "--fit", fit, "--jsonl", jsonl)
+    boxes = [d["box"] for line in lines_of(jsonl)[1:] for d in line["detections"]]
+    assert max(x2 for _, _, x2, _ in boxes) > 400
+    assert all(x1 >= 0 and x2 <= 640 and y1 >= 0 and y2 <= 358 for x1, y1, x2, y2 in boxes)
+
+
+def test_detections_on_standard_output_are_alone_there(small_network: Path) -> None:
+    process = start(SCENE, "--no-video", "--jsonl", "-", "--set", f"network={small_network}")
+    out, err = process.communicate(timeout=100)
+    assert process.returncode == 0, err
+    assert len([json.loads(line) for line in out.splitlines()]) == 13
+    assert "12 processed" in err
+
+
+def test_from_another_folder_with_spaces_in_its_name(small_network: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "a folder with spaces"
+    folder.mkdir()
+    process = start(SCENE, "--set", f"network={small_network}", cwd=folder)
+    _, err = process.communicate(timeout=100)
+    assert process.returncode == 0, err
+    assert [path.name for path in folder.iterdir()] == ["scene.detected.mp4"]
+    assert len(frames_of(folder / "scene.detected.mp4")) == 12
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_ends_the_run_with_finished_outputs(
+    small_network: Path, tmp_path: Path, number: signal.Signals, code: int
+) -> None:
+    video, jsonl = tmp_path / "out.mp4", tmp_path / "out.jsonl"
+    process = start(
+        "scene:size=320x192,seconds=100000", "-o", video, "--jsonl", jsonl,
+        "--set", f"network={small_network}",
+    )  # fmt: skip
+    wait_for_lines(process, jsonl, 30)
+    process.send_signal(number)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == code, err
+    lines = lines_of(jsonl)[1:]
+    assert len(frames_of(video)) == len(lines) >= 29
+    assert f"{len(lines):,} processed" in out
+    assert "Traceback" not in err
+
+
+def test_after_kill_the_outputs_can_be_read(small_network: Path, tmp_path: Path) -> None:
+    video, jsonl = tmp_path / "out.mp4", tmp_path / "out.jsonl"
+    process = start(
+        "scene:size=320x192,seconds=100000", "-o", video, "--jsonl", jsonl,
+        "--set", f"network={small_network}",
+    )  # fmt: skip
+    wait_for_lines(process, jsonl, 150)
+    process.kill()
+    process.communicate(timeout=60)
+    lines = lines_of(jsonl)[1:]
+    lost = len(lines) - len(frames_of(video))
+    assert lost <= 75  # of 30 fps; what x264 and the open fragment still hold
+
+
+def wait_for_lines(process: subprocess.Popen[str], path: Path, count: int) -> None:
+    deadline = time.monotonic() + 60
+    while process.poll() is None and time.monotonic() < deadline:
+        if path.exists() and path.read_bytes().count(b"\n") >= count:
+            return
+        time.sleep(0.05)
+    pytest.fail(f"the run wrote no {count} lines")
+
+
+def test_a_full_disk_ends_the_run_and_loses_nothing_written(
+    small_network: Path, tmp_path: Path
+) -> None:
+    def no_room() -> None:
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (400_000, 400_000))
+
+    video, jsonl = tmp_path / "out.mp4", tmp_path / "out.jsonl"
+    process = start(
+        "scene:size=640x384,seconds=100000", "-o", video, "--jsonl", jsonl,
+        "--set", f"network={small_network}", "--set", "video.crf=10", preexec_fn=no_room,
+    )  # fmt: skip
+    _, err = process.communicate(timeout=100)
+    assert process.returncode == 2
+    assert f"error: {video}: cannot write: File too large" in err
+    assert "Traceback" not in err
+    assert len(frames_of(video)) > 0
+    assert len(lines_of(jsonl)) > 1
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_a_full_disk_under_the_detections_finishes_the_video(run: Any, tmp_path: Path) -> None:
+    message = error_of(run(SCENE, "--jsonl", "/dev/full", "-o", tmp_path / "out.mp4"))
+    assert "/dev/full: cannot write: No space left on device" in message
+
+
+def test_wrong_options_are_told_in_one_line(run: Any, tmp_path: Path) -> None:
+    video = tmp_path / "out.mp4"
+    for arguments, part in (
+        (["--threshold", "1.5"], "--threshold: detect.threshold: expected less than or equal to 1"),
+        (["--threshold", "high"], "--threshold: detect.threshold"),
+        (["--classes", "car,bus"], "unknown class 'bus', the network knows car, pedestrian"),
+        (["--fit", "crop"], "--fit: fit.mode: expected 'band', 'letterbox' or 'stretch'"),
+        (["--backend", "gpu"], "--backend: backend: expected 'auto', 'tensorrt' or 'cpu'"),
+        (["--frames", "0"], "--frames: source.frames"),
+        (["--output", tmp_path / "none" / "out.mp4"], "does not exist"),
+        (["--output", tmp_path / "out.avi"], "expected a name that ends in .mp4"),
+        (["--output", tmp_path], "expected"),
+        (["--config", tmp_path / "none.yaml"], "cannot read the configuration"),
+    ):
+        assert part in error_of(run(SCENE, "-o", video, *arguments))
+    for setting, part in (
+        ("detect.treshold=0.3", "unknown key detect.treshold, did you mean detect.threshold?"),
+        ("network=none.yaml", "none.yaml: cannot read the configuration"),
+        ("nonsense", "expected KEY=VALUE"),
+    ):
+        assert part in error_of(run(SCENE, "-o", video, "--set", setting))
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_folder_without_permission(run: Any, tmp_path: Path) -> None:
+    tmp_path.chmod(0o500)
+    assert "no permission" in error_of(run(SCENE, "-o", tmp_path / "out.mp4"))
+
+
+def test_a_profile_that_contradicts_the_configuration(
+    run: Any, small_network: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "net.yaml"
+    path.write_text(small_network.read_text().replace("[car, pedestrian", "[pedestrian, car"))
+    message = error_of(run(SCENE, "--no-video", "--set", f"network={path}"))
+    assert "classes: ['pedestrian', 'car', 'cyclist'] contradicts the profile" in message
+
+
+def test_asking_for_tensorrt_without_it(run: Any) -> None:
+    message = error_of(run(SCENE, "--no-video", "--backend", "tensorrt"))
+    assert "backend tensorrt cannot run here" in message
+    assert "--backend cpu" in message
+
+
+def test_argparse_refuses_unknown_options() -> None:
+    with pytest.raises(SystemExit) as caught:
+        run_pipeline.main(["scene:", "--thresold", "0.5"])
+    assert caught.value.code == 2
