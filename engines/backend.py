@@ -64,6 +64,9 @@ class EngineSettings:
         Number format of the CPU back end: "fp32" or "bf16".
     threads : int
         Threads of the CPU back end; 0 for one per core this process may use.
+    streams : int
+        Frames the CPU back end works on at the same time, sharing the threads: 1 gives the
+        shortest time per frame, more give more frames per second.
     """
 
     weights: Weights
@@ -74,6 +77,7 @@ class EngineSettings:
     band_centre: float = 0.5
     cpu_precision: CpuPrecision = "fp32"
     threads: int = 0
+    streams: int = 1
 
     @property
     def cpu_threads(self) -> int:
@@ -118,9 +122,18 @@ class Slot(Protocol):
 
 
 class Backend(Protocol):
-    """A network loaded and ready to run."""
+    """A network loaded and ready to run.
+
+    Attributes
+    ----------
+    info : BackendInfo
+        What it is.
+    parallel : int
+        How many slots are worth running `infer` at the same time, from as many threads.
+    """
 
     info: BackendInfo
+    parallel: int
 
     def new_slot(self) -> Slot:
         """Allocate the memory for one frame in flight."""

@@ -36,11 +36,12 @@ class CpuBackend:
             adapter.input().preprocess().convert_color(ColorFormat.RGB)
         adapter.input().model().set_layout(ov.Layout("NCHW"))
         threads = settings.cpu_threads
+        self.parallel = min(settings.streams, threads)
         self._compiled = core.compile_model(
             adapter.build(),
             "CPU",
             {
-                "PERFORMANCE_HINT": "LATENCY",
+                "NUM_STREAMS": self.parallel,
                 # Without this, processors with bfloat16 units compute in it unasked.
                 "INFERENCE_PRECISION_HINT": _TYPES[settings.cpu_precision],
                 "INFERENCE_NUM_THREADS": threads,
@@ -52,7 +53,8 @@ class CpuBackend:
         self.info = BackendInfo(
             name="cpu",
             runtime=f"OpenVINO {ov.__version__.split('-')[0]}",
-            device=f"{core.get_property('CPU', 'FULL_DEVICE_NAME')}, {threads} threads",
+            device=f"{core.get_property('CPU', 'FULL_DEVICE_NAME')}, {threads} threads"
+            f" in {self.parallel} streams",
             precision=settings.cpu_precision,
             reason=reason,
         )

@@ -33,6 +33,7 @@ class CpuConfig(_Strict):
 
     precision: CpuPrecision
     threads: Annotated[int, Field(ge=0)]
+    streams: Count
 
 
 class FitConfig(_Strict):

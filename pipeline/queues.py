@@ -12,8 +12,9 @@ T = TypeVar("T")
 
 Policy = Literal["lossless", "latest", "bounded_age"]
 
-# Waiting threads are woken by whoever changes the queue; they look again this often in any case.
-_LOOK_AGAIN = 0.5
+# Seconds. Waiting threads are woken by whoever changes what they wait for; they look again this
+# often in any case.
+LOOK_AGAIN = 0.5
 
 
 class Cancelled(Exception):
@@ -84,7 +85,7 @@ class StageQueue(Generic[T]):
         with self._changed:
             if self.policy == "lossless":
                 while len(self._items) >= self.depth and not self._cancelled:
-                    self._changed.wait(_LOOK_AGAIN)
+                    self._changed.wait(LOOK_AGAIN)
             elif len(self._items) >= self.depth:
                 self._items.popleft()
                 self.dropped["overtaken"] += 1
@@ -107,7 +108,7 @@ class StageQueue(Generic[T]):
         with self._changed:
             while True:
                 while not self._items and not self._closed and not self._cancelled:
-                    self._changed.wait(_LOOK_AGAIN)
+                    self._changed.wait(LOOK_AGAIN)
                 if self._cancelled:
                     raise Cancelled
                 if not self._items:

@@ -155,7 +155,14 @@ class Pipeline:
             self._stage(
                 "preprocess", self._waiting, self._preprocess, prepared.put, prepared.close
             ),
-            self._stage("inference", prepared.get, self._infer, inferred.put, inferred.close),
+            self._stage(
+                "inference",
+                prepared.get,
+                self._infer,
+                inferred.put,
+                inferred.close,
+                backend.parallel,
+            ),
             self._stage("postprocess", inferred.get, self._detect, found.put, found.close),
             self._stage("render", found.get, self._draw, drawn.put, drawn.close),
             self._stage("sinks", drawn.get, self._write, lambda done: None, self._close_sinks),
@@ -217,8 +224,10 @@ class Pipeline:
         # Reads end by themselves after the source's own time-out.
         capture.join(_CAPTURE_GRACE)
 
-    def _stage(self, name: str, take: Any, work: Any, give: Any, finish: Any) -> Stage[Any, Any]:
-        return Stage(name, Steps(take, work, give, finish), self._on_error)
+    def _stage(
+        self, name: str, take: Any, work: Any, give: Any, finish: Any, workers: int = 1
+    ) -> Stage[Any, Any]:
+        return Stage(name, Steps(take, work, give, finish), self._on_error, workers)
 
     def _on_error(self, stage: str, error: BaseException) -> None:
         with self._failed:

@@ -156,6 +156,7 @@ class Session:
             band_centre=config.fit.band_centre,
             cpu_precision=config.cpu.precision,
             threads=config.cpu.threads,
+            streams=config.cpu.streams,
         )
         backend = open_backend(config.backend, settings)
         info = backend.info

@@ -1,4 +1,4 @@
-"""One step of the pipeline in a thread of its own."""
+"""One step of the pipeline in threads of its own."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from pipeline.queues import Cancelled
+from pipeline.queues import LOOK_AGAIN, Cancelled
 from pipeline.timing import StageTiming
 
 In = TypeVar("In")
@@ -37,8 +37,8 @@ class Steps(Generic[In, Out]):
     finish: Callable[[], None]
 
 
-class Stage(threading.Thread, Generic[In, Out]):
-    """A thread that takes, works and gives until its input ends or the run is given up.
+class Stage(Generic[In, Out]):
+    """Threads that take, work and give until their input ends or the run is given up.
 
     Parameters
     ----------
@@ -48,6 +48,9 @@ class Stage(threading.Thread, Generic[In, Out]):
         What to do.
     on_error : callable
         Called with the stage's name and the exception if a step raises one.
+    workers : int
+        How many items are worked on at the same time. They are taken and given one after the
+        other, in the order in which they came.
     """
 
     def __init__(
@@ -55,37 +58,88 @@ class Stage(threading.Thread, Generic[In, Out]):
         name: str,
         steps: Steps[In, Out],
         on_error: Callable[[str, BaseException], None],
+        workers: int = 1,
     ) -> None:
-        # A daemon, so that a device driver that never returns cannot keep the process alive.
-        super().__init__(name=name, daemon=True)
+        self.name = name
         self.timing = StageTiming()
+        self.workers = workers
         self._steps = steps
         self._on_error = on_error
+        self._taking = threading.Lock()
+        self._turn = threading.Condition()
+        self._taken = 0
+        self._given = 0
+        self._running = workers
+        self._failed = False
+        # Daemons, so that a device driver that never returns cannot keep the process alive.
+        self._threads = [
+            threading.Thread(target=self._run, name=name, daemon=True) for _ in range(workers)
+        ]
 
-    def run(self) -> None:
-        """Work until the input ends; called by `start`."""
-        for step in (self._loop, self._steps.finish):
+    def start(self) -> None:
+        """Begin to work."""
+        for thread in self._threads:
+            thread.start()
+
+    def is_alive(self) -> bool:
+        """Say whether any thread of the stage is still running."""
+        return any(thread.is_alive() for thread in self._threads)
+
+    def join(self, timeout: float) -> None:
+        """Wait for the stage to end, at most `timeout` seconds for each of its workers."""
+        for thread in self._threads:
+            thread.join(timeout)
+
+    def _run(self) -> None:
+        try:
+            self._loop()
+        except Cancelled:
+            pass
+        except BaseException as error:  # handed to the thread that runs the pipeline
+            self._fail(error)
+        with self._turn:
+            self.timing.cpu += time.thread_time()
+            self._running -= 1
+            last = self._running == 0
+        if last:
             try:
-                step()
+                self._steps.finish()
             except Cancelled:
                 pass
-            except BaseException as error:  # handed to the thread that runs the pipeline
-                self._on_error(self.name, error)
-        self.timing.cpu = time.thread_time()
+            except BaseException as error:  # likewise
+                self._fail(error)
+
+    def _fail(self, error: BaseException) -> None:
+        self._on_error(self.name, error)
+        with self._turn:
+            self._failed = True
+            self._turn.notify_all()
 
     def _loop(self) -> None:
         clock, timing, steps = time.perf_counter, self.timing, self._steps
-        start = clock()
-        while (item := steps.take()) is not None:
+        while True:
+            start = clock()
+            with self._taking:
+                item = steps.take()
+                if item is None:
+                    return
+                ticket = self._taken
+                self._taken += 1
             taken = clock()
-            timing.wait_in += taken - start
             result = steps.work(item)
-            del item  # or its pixels would be kept while this thread waits for the next
+            del item  # or its pixels would be kept while this thread waits
             if result is None:
                 return
             done = clock()
-            timing.busy.add(done - taken)
-            steps.give(result)
-            del result
-            start = clock()
-            timing.wait_out += start - done
+            with self._turn:
+                while self._given != ticket:
+                    if self._failed:
+                        raise Cancelled
+                    self._turn.wait(LOOK_AGAIN)
+                steps.give(result)
+                del result
+                self._given += 1
+                timing.busy.add(done - taken)
+                timing.wait_in += taken - start
+                timing.wait_out += clock() - done
+                self._turn.notify_all()

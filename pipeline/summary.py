@@ -37,7 +37,8 @@ def summarise(session: Session, cpu_seconds: float, cores: int, ended: str) -> d
         stage.name: {
             "frames": stage.timing.busy.count,
             "busy_s": stage.timing.busy.total,
-            "busy_share": stage.timing.busy.total / seconds,
+            "workers": stage.workers,
+            "busy_share": stage.timing.busy.total / seconds / stage.workers,
             "wait_in_s": stage.timing.wait_in,
             "wait_out_s": stage.timing.wait_out,
             "thread_cpu_s": stage.timing.cpu,
@@ -122,8 +123,9 @@ def _percentiles(durations: Durations) -> dict[str, float]:
 
 
 def _alone(pipeline: Pipeline) -> float:
-    busy = next(stage.timing.busy for stage in pipeline.stages if stage.name == "inference")
-    return busy.count / busy.total if busy.total else 0.0
+    stage = next(stage for stage in pipeline.stages if stage.name == "inference")
+    busy = stage.timing.busy
+    return busy.count / busy.total * stage.workers if busy.total else 0.0
 
 
 def _limit(session: Session, cpu_share: float, cores: int) -> str:
@@ -131,10 +133,12 @@ def _limit(session: Session, cpu_share: float, cores: int) -> str:
     live = session.source.info.live
     # A live source's capture stage waits for the camera, which is not work.
     stages = [s for s in session.pipeline.stages if not (live and s.name == "capture")]
-    busiest = max(stages, key=lambda stage: stage.timing.busy.total)
-    share = busiest.timing.busy.total / max(session.pipeline.seconds, 1e-9)
+    seconds = max(session.pipeline.seconds, 1e-9)
+    shares = {s.name: s.timing.busy.total / seconds / s.workers for s in stages}
+    busiest = max(shares, key=lambda name: shares[name])
+    share = shares[busiest]
     if cpu_share >= _BUSY:
-        return f"the processor: all {cores} cores are busy, most of all for {busiest.name}"
+        return f"the processor: all {cores} cores are busy, most of all for {busiest}"
     if live and share < _BUSY:
-        return f"the source: the busiest stage, {busiest.name}, works {share:.0%} of the time"
-    return f"{busiest.name}: busy {share:.0%} of the time, cores {cpu_share:.0%}"
+        return f"the source: the busiest stage, {busiest}, works {share:.0%} of the time"
+    return f"{busiest}: busy {share:.0%} of the time, cores {cpu_share:.0%}"

@@ -77,7 +77,8 @@ def _lower(model: Modeller, body: Body, fine: bool) -> None:
     bends = {z for z, _ in body.deck}
     stations = sorted(bends | {tail + 0.14, nose - 0.18} if fine else bends)
     slices = []
-    for z, deck in zip(stations, np.interp(stations, *zip(*body.deck, strict=True)), strict=True):
+    decks = np.interp(stations, *zip(*body.deck, strict=True)).tolist()
+    for z, deck in zip(stations, decks, strict=True):
         end = min(z - tail, nose - z)
         side = half * (1 - 0.13 * np.exp(-end / 0.11))
         outline = [
@@ -189,8 +190,8 @@ def _cabin(model: Modeller, body: Body, fine: bool) -> None:
     """Add the windows, the pillars between them, the roof and the mirrors."""
     low_back, high_back, high_front, low_front = body.cabin
     foot, roof = 0.435 * body.width, (0.33 if body.height < 1.6 else 0.37) * body.width
-    line = tuple(zip(*body.deck, strict=True))
-    back_y, front_y = np.interp((low_back, low_front), *line)
+    where, heights = zip(*body.deck, strict=True)
+    back_y, front_y = np.interp((low_back, low_front), where, heights).tolist()
     top = body.height - 0.05
 
     rear = np.array(((-foot, back_y, low_back), (foot, back_y, low_back),

@@ -10,38 +10,23 @@ import numpy as np
 
 from pipeline.frame import Image
 from pipeline.scene.camera import Camera
-from pipeline.scene.light import HAZE, cloudiness, haze, rng
+from pipeline.scene.light import VEIL, cloudiness, haze, rng
 from pipeline.scene.road import HOUSES_LEFT, HOUSES_RIGHT
 from pipeline.scene.shapes import Polygons, hazy
 
 LENGTH = 15.0  # metres of street one front takes
-FRONTS = 9  # different fronts
+FRONTS = 9  # different fronts, one for each colour of `WALLS`
+RATIO = 1.5  # of the distances for which one size of wall is used
 REACH = 170.0  # metres
 CLEAR = 20.0  # metres without haze: a front that fills the picture is costly to tint
 STOREY, SHOP, ROOF = 3.1, 3.7, 2.4  # metres
+TALLEST = SHOP + 4 * STOREY + ROOF
+SPARE = 2  # pixels around a wall: rounding may let a pixel look that far beside it
+SIDES = ((-1, HOUSES_LEFT), (1, HOUSES_RIGHT))
 WALLS = (
     (176, 206, 222), (160, 188, 206), (150, 176, 214), (196, 206, 210), (96, 112, 158),
     (164, 196, 196), (140, 160, 176), (120, 160, 204), (182, 184, 180),
 )  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Front:
-    """A painted house front.
-
-    Attributes
-    ----------
-    height : float
-        Metres to the ridge.
-    wall : tuple of float
-        BGR of the gable.
-    halves : tuple of tuple of uint8 array
-        Near and far half, each in ever smaller sizes.
-    """
-
-    height: float
-    wall: tuple[float, float, float]
-    halves: tuple[tuple[Image, ...], tuple[Image, ...]]
 
 
 def _window(wall: Image, box: tuple[int, int, int, int], generator: np.random.Generator) -> None:
@@ -76,7 +61,7 @@ def _paint(generator: np.random.Generator, kind: int, scale: float) -> tuple[Ima
         return rows - round(above * scale)
 
     wall = np.empty((rows, columns, 3), np.uint8)
-    base = np.array(WALLS[kind % len(WALLS)], np.float32)
+    base = np.array(WALLS[kind], np.float32)
     grime = cloudiness(generator, (rows, columns), max(4, 3 * scale), 5)[..., None]
     grain = generator.normal(0, 0.035, (rows, columns, 1)).astype(np.float32)
     wall[:] = np.clip(base * (0.92 + 0.07 * grime + grain), 0, 255)
@@ -125,42 +110,156 @@ def _paint(generator: np.random.Generator, kind: int, scale: float) -> tuple[Ima
     return wall, height
 
 
-def _sizes(image: Image) -> tuple[Image, ...]:
-    """Return an image and copies for greater distances: width shrinks faster than height."""
-    copies = [image]
-    for level in range(1, 5):
-        size = (
-            max(2, round(image.shape[1] * 0.42**level)),
-            max(2, round(image.shape[0] * 0.62**level)),
-        )
-        copies.append(cv2.resize(image, size, interpolation=cv2.INTER_AREA))
-    return tuple(copies)
-
-
 @dataclass(frozen=True)
 class Band:
-    """A range of distances on one side and how its part of the picture maps to a wall.
+    """A range of distances on one side of the street, and the walls as they look from there.
 
     Attributes
     ----------
     near, far : float
         Metres.
-    left, right : int
-        Columns of the picture.
-    along, down : float
-        Pixels per metre of the walls to use, along the street and in height.
+    along : float
+        Pixels per metre of its walls along the street.
+    left, top : int
+        Where in the picture its maps begin.
     fixed, fraction : int16 array (rows, columns, 2), uint16 array (rows, columns)
-        Maps of `cv2.remap` from the rows above `bottom` into a wall that begins at `near` and is
-        as high as the highest house.
-    bottom : int array (columns,)
-        Row where the wall meets the ground.
+        Maps of `cv2.remap` into the strip.
+    strip : uint8 array
+        Scratch: a wall as long as the band and `TALLEST` metres high, filled for each house.
+    walls : list of uint8 array
+        Every front.
     """
 
     near: float
     far: float
-    left: int
-    right: int
     along: float
-    down: float
+    left: int
+    top: int
     fixed: np.ndarray
     fraction: np.ndarray
+    strip: Image
+    walls: list[Image]
+
+
+class Houses:
+    """The house fronts along the street.
+
+    A wall along the street has the same perspective wherever the camera is: a column of the picture
+    is a distance. So there are fixed maps from pixels to walls, and a frame only shifts the walls.
+    """
+
+    def __init__(self, seed: int, camera: Camera) -> None:
+        self._camera = camera
+        self._seed = seed
+        self._scale = float(np.clip(camera.focal / 20, 4, 48))
+        self._fronts = [_paint(rng(seed, 103, kind), kind, self._scale) for kind in range(FRONTS)]
+        self._kind = lru_cache(maxsize=256)(self._choose)
+        self._bands: dict[int, list[Band]] = {}
+        for side, x in SIDES:
+            near = 0.98 * abs(x) * camera.focal / (camera.width / 2)  # enters the view here
+            self._bands[side] = []
+            while near < REACH:
+                self._bands[side].append(self._band(x, near, RATIO * near))
+                near *= RATIO
+
+    def _band(self, x: float, near: float, far: float) -> Band:
+        camera = self._camera
+        along = min(self._scale, 1.3 * camera.focal * abs(x) / (near * far))
+        down = min(self._scale, 1.2 * camera.focal / near)
+        walls = []
+        for wall, height in self._fronts:
+            size = (max(2, round(LENGTH * along)), max(2, round(height * down)))
+            small = cv2.resize(wall, size, interpolation=cv2.INTER_AREA)
+            walls.append(np.pad(small, ((SPARE, 0), (SPARE, SPARE), (0, 0)), mode="edge"))
+        ends = sorted(camera.centre_x + camera.focal * x / z for z in (near, far))
+        left, right = max(0, int(ends[0])), min(camera.width, int(ends[1]) + 1)
+        top = max(0, int(camera.horizon - (TALLEST - camera.eye) * camera.focal / near))
+        bottom = min(camera.height, int(camera.horizon + camera.eye * camera.focal / near) + 2)
+        columns, rows = np.arange(left, max(right, left + 1)), np.arange(top, bottom)
+        distances = (
+            camera.focal * x / np.where(columns == camera.centre_x, 1, columns - camera.centre_x)
+        )
+        heights = camera.eye + np.outer(camera.horizon - rows, distances) / camera.focal
+        u = np.tile((distances - near) * along - 0.5, (len(rows), 1)).astype(np.float32)
+        v = ((TALLEST - heights) * down + SPARE - 0.5).astype(np.float32)
+        maps = cv2.convertMaps(u, v, cv2.CV_16SC2)
+        strip = np.zeros((round(TALLEST * down) + SPARE, int((far - near) * along) + 3, 3), np.uint8)
+        return Band(near, far, along, left, top, *maps, strip, walls)
+
+    def _choose(self, side: int, cell: int) -> int | None:
+        generator = rng(self._seed, 104, side, cell)
+        return None if generator.random() < 0.1 else int(generator.integers(FRONTS))
+
+    def _height(self, side: int, cell: int) -> float:
+        kind = self._kind(side, cell)
+        return 0.0 if kind is None else self._fronts[kind][1]
+
+    def draw(self, image: Image, travelled: float) -> None:
+        """Draw the houses, far ones first, after some metres travelled."""
+        for side, x in SIDES:
+            for band in reversed(self._bands[side]):
+                first = int((travelled + band.near) // LENGTH)
+                last = int((travelled + min(band.far, REACH)) // LENGTH)
+                for cell in range(last, first - 1, -1):
+                    kind = self._kind(side, cell)
+                    if kind is not None:
+                        near = cell * LENGTH - travelled
+                        hidden = self._height(side, cell - 1) >= self._fronts[kind][1] + 1.5
+                        if near >= band.near and not hidden:
+                            self._gable(image, kind, x, near, side)
+                        self._wall(image, band, kind, x, near)
+
+    def _gable(self, image: Image, kind: int, x: float, near: float, side: int) -> None:
+        """Draw the end of a house that is turned to the camera."""
+        height = self._fronts[kind][1]
+        eaves, back = height - ROOF, x + side * 11
+        outline = np.array(
+            (
+                (x, 0, near),
+                (x, eaves, near),
+                (x + side * 2, height, near),
+                (x + side * 5.5, height + 1.5, near),
+                (back, eaves, near),
+                (back, 0, near),
+            )
+        )
+        colours = hazy(0.62 * np.array([WALLS[kind]]), np.array([near]))
+        Polygons(self._camera.project(outline), np.array([6]), colours).paint(image)
+
+    def _wall(self, image: Image, band: Band, kind: int, x: float, near: float) -> None:
+        """Draw the part of a front that lies in a band."""
+        camera, height, wall = self._camera, self._fronts[kind][1], band.walls[kind]
+        begin, end = max(near, band.near), min(near + LENGTH, band.far)
+        ends = sorted(camera.centre_x + camera.focal * x / z for z in (begin, end))
+        x1 = max(0, int(np.ceil(ends[0])) - band.left)
+        x2 = min(band.fixed.shape[1], int(np.ceil(ends[1])) - band.left)
+        y1 = int(camera.horizon - (height - camera.eye) * camera.focal / begin) - band.top
+        y2 = int(camera.horizon + camera.eye * camera.focal / begin) + 2 - band.top
+        y1, y2 = max(0, y1), min(len(band.fixed), y2)
+        if x1 >= x2 or y1 >= y2:
+            return
+        self._lay(band, wall, round((near - band.near) * band.along), (begin + end) / 2)
+        rows = slice(band.top + y1, band.top + y2)
+        columns = slice(band.left + x1, band.left + x2)
+        cv2.remap(
+            band.strip,
+            band.fixed[y1:y2, x1:x2],
+            band.fraction[y1:y2, x1:x2],
+            cv2.INTER_LINEAR,
+            dst=image[rows, columns],
+            borderMode=cv2.BORDER_REPLICATE,
+        )
+
+    def _lay(self, band: Band, wall: Image, offset: int, distance: float) -> None:
+        """Put a wall, with haze, into the strip of a band."""
+        high, wide = band.strip.shape[:2]
+        start, stop = max(0, offset - SPARE), min(wide, offset - SPARE + wall.shape[1])
+        if start >= stop:
+            return
+        part = wall[:, start - offset + SPARE : stop - offset + SPARE]
+        place = band.strip[high - len(wall) :, start:stop]
+        share = haze(distance - CLEAR)
+        if share > 0.02:
+            cv2.addWeighted(part, 1 - share, part, 0, VEIL * share, dst=place)
+        else:
+            place[:] = part

@@ -28,7 +28,7 @@ SMALLEST = 8  # pixels of height; what is smaller is not in the truth
 FINE = 45  # pixels of height from which on a car is drawn in detail
 NOISE = 9  # levels of grey between the darkest and the brightest grain of the sensor
 
-Item = Union[Actor, Post]
+Item = Union[Actor, Post]  # noqa: UP007 - evaluated at run time
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from pipeline.errors import SourceError, SourceTimeout
 from pipeline.sources import STREAM, redact
 from pipeline.sources.base import SourceOptions
 
+GENERATE_PTS = 0x1  # AVFMT_FLAG_GENPTS
 # TCP loses no packets; and FFmpeg need not buffer what it has read to find out about the stream.
 STREAM_OPTIONS = {"rtsp_transport": "tcp", "fflags": "nobuffer"}
 # Demuxers can go on after a damaged part; one that reports nothing but damage has reached the end.
@@ -61,6 +62,7 @@ class Decoder:
         self._url = location if self.is_url else f"file:{location}"
         self._options = options
         self._begin: int | None = None
+        self._last: int | None = None  # pts of the last frame
         # Frame threads decode several frames at once, but hold as many back.
         self._frame_threads = not self.is_url
         self.container, self.stream = self._open()
@@ -80,23 +82,23 @@ class Decoder:
         from a damaged one cannot be told from a good one.
         """
         packets = shown = 0
-        last: int | None = None
         interlaced = False
         for packet in self._packets():
-            packets += self._wanted(packet.pts) and not packet.is_discard
+            stamp = packet.dts if packet.pts is None else packet.pts
+            counts = self._wanted(stamp) and not packet.is_discard
+            packets += counts
             try:
                 decoded = self.stream.decode(packet)
             except FFmpegError:
-                if self._wanted(packet.pts) and not packet.is_discard:
+                if counts:
                     shown += 1
                     yield None
                 continue
-            for frame in decoded:
-                if self._wanted(frame.pts):
-                    shown += 1
-                    last, interlaced = frame.pts, interlaced or frame.interlaced_frame
-                    yield None if frame.is_corrupt else frame
-        for tail in self._drain(last):
+            for frame in self._stamped(decoded):
+                shown += 1
+                interlaced = interlaced or frame.interlaced_frame
+                yield None if frame.is_corrupt else frame
+        for tail in self._drain():
             shown += 1
             yield tail
         # H.265 above all drops frames without a word. Two fields in two packets are one picture,
@@ -134,6 +136,8 @@ class Decoder:
         if stream.codec_context is None or container.format.name == "tty":
             container.close()
             raise SourceError(f"{self._name}: has no video that FFmpeg can decode")
+        # PyAV lets FFmpeg make up what timestamps are missing, and with H.264 in AVI it errs.
+        container.flags &= ~GENERATE_PTS
         for other in container.streams:
             if other is not stream:
                 other.discard = Discard.all
@@ -157,25 +161,36 @@ class Decoder:
             except FFmpegError as error:
                 raise self._failure(error, self._options.read_timeout) from error
 
-    def _drain(self, last: int | None) -> Iterator[av.VideoFrame | None]:
-        """Yield the frames the decoder still holds; `last` is the pts of the one before them."""
+    def _stamped(self, frames: list[av.VideoFrame]) -> Iterator[av.VideoFrame]:
+        """Yield the frames that are wanted, with a pts if there is a way to know it."""
+        for frame in frames:
+            if frame.pts is None and frame.dts is not None:
+                # AVI stores frames in the order of decoding: the decoder's delay comes on top.
+                frame.pts = frame.dts - self.stream.codec_context.reorder_depth * frame.duration
+            elif frame.pts is None and self._last is not None and frame.duration:
+                frame.pts = self._last + frame.duration
+            if self._wanted(frame.pts):
+                self._last = frame.pts
+                yield frame
+
+    def _drain(self) -> Iterator[av.VideoFrame | None]:
+        """Yield the frames that the decoder still holds at the end."""
         try:
             decoded = self.stream.decode(None)
         except FFmpegError:
-            # PyAV loses all frames that the decoder held if one of them is damaged. Without
-            # frame threads it holds only good ones.
-            if not self._frame_threads or last is None:
+            # PyAV loses all frames that the decoder holds if one of them is damaged. Without
+            # frame threads it never holds a damaged one: decode them again.
+            if not self._frame_threads or self._last is None:
                 yield None
                 return
             self.container.close()
             self._frame_threads = False
             self.container, self.stream = self._open()
-            self.skip_to(last + 1)
+            self.skip_to(self._last + 1)
             yield from self.frames()
             return
-        for frame in decoded:
-            if self._wanted(frame.pts):
-                yield None if frame.is_corrupt else frame
+        for frame in self._stamped(decoded):
+            yield None if frame.is_corrupt else frame
 
     def _failure(self, error: FFmpegError, timeout: float) -> SourceError:
         if isinstance(error, (ExitError, FFmpegTimeoutError)):

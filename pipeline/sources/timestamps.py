@@ -29,17 +29,18 @@ class Timestamps:
         self._report = report
         self._last: int | None = None
         self._moved = 0
+        self._warned: set[str] = set()
 
     def mend(self, pts: int | None, frame_id: int) -> int:
         """Return the timestamp to use for a frame, always greater than the one before."""
         last = self._last
         if pts is None:
-            self._report.warn(f"frame {frame_id} and maybe others have no timestamp: put in line")
+            self._warn("missing", f"frame {frame_id} has no timestamp, put in line")
             pts = 0 if last is None else last + self._step
         else:
             pts += self._moved
             if last is not None and pts <= last:
-                self._report.warn(f"time runs backwards at frame {frame_id}: timestamps mended")
+                self._warn("backwards", f"time runs backwards at frame {frame_id}, mended")
                 if last - pts >= self._second:
                     self._moved += last + self._step - pts
                     pts = last + self._step
@@ -47,3 +48,8 @@ class Timestamps:
                     pts = last + 1
         self._last = pts
         return pts
+
+    def _warn(self, problem: str, line: str) -> None:
+        if problem not in self._warned:
+            self._warned.add(problem)
+            self._report.warn(f"{line}; there may be more")

@@ -1,5 +1,6 @@
 """The pipeline with sources, networks and sinks that do exactly what a test needs."""
 
+import random
 import threading
 import time
 from collections import Counter
@@ -77,6 +78,7 @@ class FakeBackend:
     """Counts calls; `script` maps a step to what happens in it."""
 
     info = BackendInfo("fake", "none", "none", "fp32", "test")
+    parallel = 1
 
     def __init__(self, script: dict[str, Callable[[], Any]] | None = None) -> None:
         self.slots: list[FakeSlot] = []
@@ -155,6 +157,40 @@ def test_every_frame_arrives_once_in_order_with_its_own_boxes() -> None:
     assert pipeline.found == {"car": 200}
     assert sink.closed == 1
     assert [slot.closed for slot in backend.slots] == [True] * 3
+
+
+def test_frames_keep_their_order_when_several_are_in_the_network() -> None:
+    generator = random.Random(0)
+    backend = FakeBackend({"infer": lambda: time.sleep(generator.random() * 0.003)})
+    backend.parallel = 3
+    sink = FakeSink()
+    pipeline = make(FakeSource(200), backend, sink, options=QueueOptions(slots=4))
+    pipeline.run()
+    assert [r.frame.frame_id for r in sink.results] == list(range(200))
+    assert [int(r.detections.boxes[0, 0]) for r in sink.results] == list(range(200))
+    assert pipeline.stages[2].workers == 3
+
+
+def test_several_frames_are_in_the_network_at_once() -> None:
+    together = threading.Barrier(3, timeout=10)  # opens only when three are there
+    backend = FakeBackend({"infer": together.wait})
+    backend.parallel = 3
+    make(FakeSource(30), backend, FakeSink(), options=QueueOptions(slots=3)).run()
+
+
+def test_a_fault_with_several_frames_in_the_network_stops_all() -> None:
+    backend, sink = FakeBackend(), FakeSink()
+    backend.parallel = 3
+
+    def tenth_time() -> None:
+        time.sleep(0.001)
+        if backend.calls["infer"] >= 10:
+            raise ZeroDivisionError("oops")
+
+    backend._script["infer"] = tenth_time
+    with pytest.raises(StageError, match="stage inference failed"):
+        make(FakeSource(10**9), backend, sink, options=QueueOptions(slots=4)).run()
+    assert sink.closed == 1
 
 
 def test_every_stage_counts_its_work() -> None:
