@@ -35,9 +35,10 @@ $(VENV)/installed-test: pyproject.toml | $(VENV)/bin/python
 # The interpreter has to be run to know whether it works: version managers leave dead links.
 # Debian's python3 comes without ensurepip, so there are three more ways to a pip.
 $(VENV)/bin/python:
-	@for python in $(PYTHON) python3 python3.13 python3.12 python3.11 python3.10; do \
+	@found=; for python in $(or $(PYTHON),python3 python3.13 python3.12 python3.11 python3.10); do \
 		"$$python" -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))' \
 			2>/dev/null || continue; \
+		found="$$python"; \
 		echo "Creating $(VENV) with $$("$$python" --version) ..."; \
 		"$$python" -m venv --clear $(VENV) >/dev/null 2>&1 && exit 0; \
 		"$$python" -m virtualenv --quiet --clear $(VENV) 2>/dev/null && exit 0; \
@@ -45,9 +46,12 @@ $(VENV)/bin/python:
 		"$$python" -m venv --clear --without-pip $(VENV) 2>/dev/null && \
 			"$$python" -m pip --python $(VENV)/bin/python install --quiet pip 2>/dev/null && exit 0; \
 		rm -rf $(VENV); \
-		echo "error: $$python can create no virtual environment with pip; on Debian or Ubuntu:" \
-			"apt install python3-venv" >&2; \
-		exit 2; \
 	done; \
-	echo "error: no Python 3.10 to 3.13 found; name one: make PYTHON=/path/to/python3.12" >&2; \
+	if [ "$$found" ]; then \
+		echo "error: $$found can create no virtual environment with pip;" \
+			"on Debian or Ubuntu: apt install python3-venv" >&2; \
+	else \
+		echo "error: no Python 3.10 to 3.13 among: $(or $(PYTHON),python3 and python3.10 to .13);" \
+			"name one: make PYTHON=/path/to/python3.12" >&2; \
+	fi; \
 	exit 2

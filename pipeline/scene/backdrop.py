@@ -21,7 +21,8 @@ def backdrop(seed: int, camera: Camera) -> Image:
     image = np.repeat(sky, width, axis=1).astype(np.float32)
     quarter = (max(2, height // 4), max(2, width // 4))
     clouds = cloudiness(generator, quarter, max(4, 0.1 * camera.focal), 5)
-    clouds = cv2.resize(clouds, (width, 2 * height // 3), interpolation=cv2.INTER_CUBIC)
+    size = (width, max(1, 2 * height // 3))
+    clouds = np.asarray(cv2.resize(clouds, size, interpolation=cv2.INTER_CUBIC), np.float32)
     cover = np.clip(1.5 * clouds - 0.05, 0, 1)[..., None] * np.minimum(1, 5 * up[: len(clouds)])
     image[: len(clouds)] += (250 - image[: len(clouds)]) * cover * np.float32(0.85)
 
@@ -37,6 +38,6 @@ def backdrop(seed: int, camera: Camera) -> Image:
         rows = camera.horizon - (top - camera.eye) * camera.focal / distance
         part = image[max(0, int(rows.min()) - 1) : horizon + 2]
         covered = np.clip(np.arange(horizon + 2 - len(part), horizon + 2)[:, None] - rows, 0, 1)
-        texture = 1 + 0.12 * cloudiness(generator, part.shape[:2], max(4, cell / 2), 4)[..., None]
+        texture = 1 + 0.12 * cloudiness(generator, (len(part), width), max(4, cell / 2))[..., None]
         part += (np.array(colour) * texture - part) * covered[..., None]
     return np.clip(image, 0, 255).astype(np.uint8)

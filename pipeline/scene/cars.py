@@ -77,7 +77,7 @@ def _lower(model: Modeller, body: Body, fine: bool) -> None:
     bends = {z for z, _ in body.deck}
     stations = sorted(bends | {tail + 0.14, nose - 0.18} if fine else bends)
     slices = []
-    decks = np.interp(stations, *zip(*body.deck, strict=True)).tolist()
+    decks = np.interp(stations, *np.transpose(body.deck)).tolist()
     for z, deck in zip(stations, decks, strict=True):
         end = min(z - tail, nose - z)
         side = half * (1 - 0.13 * np.exp(-end / 0.11))
@@ -124,7 +124,7 @@ def _wheels(model: Modeller, body: Body, fine: bool) -> None:
 
     patch((rear + 0.4, front - 0.4), (0.24, 0.33), TRIM, 0.6)
     if fine:
-        belt = float(np.interp(0, *zip(*body.deck, strict=True)))
+        belt = float(np.interp(0, *np.transpose(body.deck)))
         for z in (body.cabin[3] - 0.22, 0.0 if body.length > 4.2 else -0.25, rear + 0.3):
             patch((z, z + 0.01), (0.34, belt - 0.1), SEAM, 1.0)
             patch((z + 0.06, z + 0.24), (belt - 0.2, belt - 0.17), TRIM, 1.0)
@@ -190,8 +190,7 @@ def _cabin(model: Modeller, body: Body, fine: bool) -> None:
     """Add the windows, the pillars between them, the roof and the mirrors."""
     low_back, high_back, high_front, low_front = body.cabin
     foot, roof = 0.435 * body.width, (0.33 if body.height < 1.6 else 0.37) * body.width
-    where, heights = zip(*body.deck, strict=True)
-    back_y, front_y = np.interp((low_back, low_front), where, heights).tolist()
+    back_y, front_y = np.interp((low_back, low_front), *np.transpose(body.deck)).tolist()
     top = body.height - 0.05
 
     rear = np.array(((-foot, back_y, low_back), (foot, back_y, low_back),

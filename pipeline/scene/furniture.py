@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pipeline.scene.road import TREE_SPACING, TREES_LEFT, TREES_RIGHT
+from pipeline.scene.layout import TREE_SPACING, TREES_LEFT, TREES_RIGHT
 from pipeline.scene.shapes import Rods
 from pipeline.scene.trees import KINDS
 

@@ -10,8 +10,8 @@ import numpy as np
 
 from pipeline.frame import Image
 from pipeline.scene.camera import Camera
+from pipeline.scene.layout import HOUSES_LEFT, HOUSES_RIGHT
 from pipeline.scene.light import VEIL, cloudiness, haze, rng
-from pipeline.scene.road import HOUSES_LEFT, HOUSES_RIGHT
 from pipeline.scene.shapes import Polygons, hazy
 
 LENGTH = 15.0  # metres of street one front takes
@@ -97,7 +97,7 @@ def _paint(generator: np.random.Generator, kind: int, scale: float) -> tuple[Ima
             pane = (left, row(2.7), left + px(pitch - 0.5), row(0.5 if bay != bays // 2 else 0.05))
             _window(wall, pane, generator)
         cv2.rectangle(wall, (px(0.2), row(3.45)), (columns - px(0.2), row(2.85)), colour, -1)
-        for x in np.arange(1.5, LENGTH - 2, 0.55):  # lettering
+        for x in np.arange(1.5, LENGTH - 2, 0.55).tolist():  # lettering
             if generator.random() < 0.7:
                 box = ((px(x), row(3.32)), (px(x + 0.34), row(2.98)))
                 cv2.rectangle(wall, *box, (228, 230, 230), max(1, px(0.07)))
@@ -125,9 +125,10 @@ class Band:
     fixed, fraction : int16 array (rows, columns, 2), uint16 array (rows, columns)
         Maps of `cv2.remap` into the strip.
     strip : uint8 array
-        Scratch: a wall as long as the band and `TALLEST` metres high, filled for each house.
+        Scratch: a wall as long as the band, filled for each house; row 0 is at the ground, so that
+        its end is at the roof, above which nothing is drawn.
     walls : list of uint8 array
-        Every front.
+        Every front, upside down like the strip.
     """
 
     near: float
@@ -169,21 +170,22 @@ class Houses:
         walls = []
         for wall, height in self._fronts:
             size = (max(2, round(LENGTH * along)), max(2, round(height * down)))
-            small = cv2.resize(wall, size, interpolation=cv2.INTER_AREA)
-            walls.append(np.pad(small, ((SPARE, 0), (SPARE, SPARE), (0, 0)), mode="edge"))
+            small = np.asarray(cv2.resize(wall, size, interpolation=cv2.INTER_AREA), np.uint8)
+            walls.append(np.pad(small[::-1], ((0, 0), (SPARE, SPARE), (0, 0)), mode="edge"))
         ends = sorted(camera.centre_x + camera.focal * x / z for z in (near, far))
         left, right = max(0, int(ends[0])), min(camera.width, int(ends[1]) + 1)
         top = max(0, int(camera.horizon - (TALLEST - camera.eye) * camera.focal / near))
         bottom = min(camera.height, int(camera.horizon + camera.eye * camera.focal / near) + 2)
         columns, rows = np.arange(left, max(right, left + 1)), np.arange(top, bottom)
-        distances = (
-            camera.focal * x / np.where(columns == camera.centre_x, 1, columns - camera.centre_x)
-        )
+        aside = columns - camera.centre_x
+        distances = camera.focal * x / np.where(aside == 0, 1, aside)
         heights = camera.eye + np.outer(camera.horizon - rows, distances) / camera.focal
         u = np.tile((distances - near) * along - 0.5, (len(rows), 1)).astype(np.float32)
-        v = ((TALLEST - heights) * down + SPARE - 0.5).astype(np.float32)
+        v = (heights * down - 0.5).astype(np.float32)
         maps = cv2.convertMaps(u, v, cv2.CV_16SC2)
-        strip = np.zeros((round(TALLEST * down) + SPARE, int((far - near) * along) + 3, 3), np.uint8)
+        strip = np.zeros(
+            (round(TALLEST * down) + SPARE, int((far - near) * along) + 3, 3), np.uint8
+        )
         return Band(near, far, along, left, top, *maps, strip, walls)
 
     def _choose(self, side: int, cell: int) -> int | None:
@@ -242,22 +244,22 @@ class Houses:
         rows = slice(band.top + y1, band.top + y2)
         columns = slice(band.left + x1, band.left + x2)
         cv2.remap(
-            band.strip,
+            band.strip[: len(wall)],
             band.fixed[y1:y2, x1:x2],
             band.fraction[y1:y2, x1:x2],
             cv2.INTER_LINEAR,
             dst=image[rows, columns],
-            borderMode=cv2.BORDER_REPLICATE,
+            borderMode=cv2.BORDER_TRANSPARENT,  # above the roof
         )
 
     def _lay(self, band: Band, wall: Image, offset: int, distance: float) -> None:
         """Put a wall, with haze, into the strip of a band."""
-        high, wide = band.strip.shape[:2]
+        wide = band.strip.shape[1]
         start, stop = max(0, offset - SPARE), min(wide, offset - SPARE + wall.shape[1])
         if start >= stop:
             return
         part = wall[:, start - offset + SPARE : stop - offset + SPARE]
-        place = band.strip[high - len(wall) :, start:stop]
+        place = band.strip[: len(wall), start:stop]
         share = haze(distance - CLEAR)
         if share > 0.02:
             cv2.addWeighted(part, 1 - share, part, 0, VEIL * share, dst=place)

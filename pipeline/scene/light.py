@@ -18,7 +18,8 @@ VISIBILITY = 260.0  # metres at which haze hides 63 %
 
 def shade(normals: Floats) -> Floats:
     """Return the brightness (n,) of surfaces with outward unit normals (n, 3)."""
-    return 0.42 + 0.42 * np.maximum(normals @ SUN, 0) + 0.13 * (1 + normals[:, 1])
+    brightness: Floats = 0.42 + 0.42 * np.maximum(normals @ SUN, 0) + 0.13 * (1 + normals[:, 1])
+    return brightness
 
 
 def haze(distance: float) -> float:

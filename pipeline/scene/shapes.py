@@ -75,7 +75,8 @@ class Polygons:
 def hazy(colours: Floats, distances: Floats) -> Floats:
     """Return colours (n, 3) as seen from distances (n,) in metres."""
     share = 1 - np.exp(-np.maximum(distances, 0) / VISIBILITY)[:, None]
-    return np.minimum(colours * (1 - share) + HAZE * share, 255)
+    seen: Floats = np.minimum(colours * (1 - share) + HAZE * share, 255)
+    return seen
 
 
 @dataclass(frozen=True)

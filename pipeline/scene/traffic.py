@@ -9,9 +9,9 @@ from functools import lru_cache
 import numpy as np
 
 from pipeline.scene.cars import Car
+from pipeline.scene.layout import CROSSING, KERB_LEFT, KERB_RIGHT, crossing_at
 from pipeline.scene.light import rng
 from pipeline.scene.people import Cyclist, Pedestrian
-from pipeline.scene.road import CROSSING, KERB_LEFT, KERB_RIGHT, crossing_at
 
 SPEED = 9.5  # metres per second of the camera
 BEHIND = 3.0  # metres behind the camera from which things are kept: long ones reach forward
@@ -96,7 +96,8 @@ STREAMS = (
     Stream(Pedestrian, -11.0, 0.25, 1.2, AHEAD, 19.0, 15.0, 0.5, 85.0),
 )
 # The cars ahead in the own lane: mean distance, how far they fall back and pull away, period in s.
-LEADERS = ((21.0, 5.5, 23.0), (44.0, 8.0, 31.0), (78.0, 9.0, 37.0))
+# The room between them is for people who cross.
+LEADERS = ((19.0, 4.0, 23.0), (70.0, 8.0, 37.0))
 
 
 MOVING = (0, 3, 4)  # streams that cross the way of who crosses the street
@@ -166,7 +167,7 @@ class Traffic:
     def _driving(self, seconds: float) -> Iterator[Actor]:
         for leader, car in enumerate(self._leaders):
             z = self._gap(leader, seconds)
-            yield Actor(_number(len(STREAMS), leader), car, 0.06 * (leader - 1), z, 0.0)
+            yield Actor(_number(len(STREAMS), leader), car, 0.1 * leader, z, 0.0)
 
     def _crossing(self, seconds: float) -> Iterator[Actor]:
         """Yield people who wait at the kerb, cross between two cars and walk on."""
@@ -199,7 +200,7 @@ class Traffic:
         way, size = float(generator.choice((-1, 1))), int(generator.integers(1, 3))
         pace = float(generator.uniform(1.5, 1.9))
         arrival = crossing_at(place) / SPEED
-        for early in range(34, 50):
+        for early in range(24, 56):
             party = Party(way, size, pace, arrival - early / 4)
             if self._clear(place, party):
                 return party
@@ -217,7 +218,7 @@ class Traffic:
                 vehicles += self._members(number, STREAMS[number], seconds)
             if abs(x) < 2 and z < 12:
                 return False
-            if any(abs(v.x - x) < 2 and abs(v.z - z) < 3 + v.model.length for v in vehicles):
+            if any(abs(v.x - x) < 1.9 and abs(v.z - z) < 2 + v.model.length / 2 for v in vehicles):
                 return False
         return True
 

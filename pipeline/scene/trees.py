@@ -12,31 +12,33 @@ from pipeline.scene.light import VEIL, haze, rng
 
 KINDS = 4
 CROWN = 2.35  # metres above the ground where the crown begins; no car or person reaches that high
+BOUGHS, LEAVES = 6, 1700
+GREENS = np.array(((34, 74, 58), (30, 92, 74), (40, 104, 92), (26, 60, 46), (48, 122, 112)))
 COARSE = 48  # pixels; larger crowns are drawn without smoothing, nobody sees it among leaves
 
 
 def _crown(generator: np.random.Generator, side: int) -> tuple[Image, NDArray[np.uint8]]:
     """Return a crown (side, side, 3), black outside, and how far one sees through it, 0 to 255."""
-    image = np.zeros((4 * side // 4, side, 4), np.uint8)
-    greens = np.array(((34, 74, 58), (30, 92, 74), (40, 104, 92), (26, 60, 46), (48, 122, 112)))
-    hue = generator.uniform(0.75, 1.1, 3)
-    for layer in range(3):
-        for _ in range(520):
-            angle, far = generator.uniform(0, 2 * np.pi), np.sqrt(generator.uniform(0, 1))
-            lump = 0.86 + 0.14 * np.sin(5 * angle + layer)
-            x = 0.5 + 0.43 * far * lump * np.cos(angle)
-            y = 0.5 + 0.43 * far * lump * np.sin(angle)
-            sun = 0.62 + 0.55 * (0.62 * (x - 0.5) + 0.9 * (0.5 - y)) + 0.16 * layer
-            colour = greens[generator.integers(len(greens))] * hue
-            colour = colour * sun * generator.uniform(0.6, 1.3)
-            radius = generator.uniform(0.008, 0.028) * side
-            axes = (max(1, round(radius * 1.5)), max(1, round(radius)))
-            centre = (round(x * side), round(y * side))
-            turn = float(generator.uniform(0, 180))
-            fill = (*np.clip(colour, 0, 255).tolist(), 255)
-            cv2.ellipse(image, centre, axes, turn, 0, 360, fill, -1)
-    image = cv2.GaussianBlur(image, (3, 3), 0)
-    return image[..., :3].copy(), 255 - image[..., 3]
+    image = np.zeros((side, side, 4), np.uint8)
+    boughs = generator.normal(0.5, 0.1, (BOUGHS, 2)) * (1, 0.9) + (0, 0.04)
+    bough = generator.integers(BOUGHS, size=LEAVES)
+    angle, far = generator.uniform(0, 2 * np.pi, LEAVES), np.sqrt(generator.uniform(0, 1, LEAVES))
+    x = boughs[bough, 0] + 0.25 * far * np.cos(angle)
+    y = boughs[bough, 1] + 0.25 * far * np.sin(angle)
+    layer = np.arange(LEAVES) / LEAVES  # the last drawn are in front, in the sun
+    sun = 0.5 + 0.8 * (0.62 * (x - 0.5) + 0.9 * (0.5 - y)) + 0.5 * layer
+    sun += 0.25 * np.sin(angle - 0.6) * -far  # each bough has its own bright side
+    colours = GREENS[generator.integers(len(GREENS), size=LEAVES)] * generator.uniform(0.8, 1.1, 3)
+    colours *= (sun * generator.uniform(0.65, 1.25, LEAVES))[:, None]
+    fills = np.clip(np.hstack((colours, np.full((LEAVES, 1), 255))), 0, 255).tolist()
+    centres = np.rint(np.clip(np.stack((x, y), axis=1), 0.04, 0.96) * side).astype(int).tolist()
+    radii = generator.uniform(0.006, 0.022, LEAVES) * side
+    axes = np.maximum(1, np.rint(np.stack((1.5 * radii, radii), axis=1))).astype(int).tolist()
+    turns = generator.uniform(0, 180, LEAVES).tolist()
+    for centre, size, turn, fill in zip(centres, axes, turns, fills, strict=True):
+        cv2.ellipse(image, centre, size, turn, 0, 360, fill, -1)
+    soft = np.asarray(cv2.GaussianBlur(image, (3, 3), 0), np.uint8)
+    return soft[..., :3].copy(), 255 - soft[..., 3]
 
 
 class Crowns:
@@ -49,13 +51,12 @@ class Crowns:
         for kind in range(KINDS):
             sizes = [_crown(rng(seed, 105, kind), side)]
             while len(sizes[-1][1]) > 12:
-                half = len(sizes[-1][1]) // 2
-                image, through = sizes[0]
-                smaller = tuple(
-                    cv2.resize(part, (half, half), interpolation=cv2.INTER_AREA)
-                    for part in (image, through)
-                )
-                sizes.append(smaller)
+                half = (len(sizes[-1][1]) // 2,) * 2
+                smaller = [
+                    np.asarray(cv2.resize(part, half, interpolation=cv2.INTER_AREA), np.uint8)
+                    for part in sizes[0]
+                ]
+                sizes.append((smaller[0], smaller[1]))
             self._kinds.append(sizes)
 
     def draw(self, image: Image, kind: int, x: float, z: float, size: float) -> None:

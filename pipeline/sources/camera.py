@@ -18,7 +18,7 @@ from pipeline.frame import Frame, Image
 from pipeline.sources.base import SourceInfo, SourceOptions, SourceReport
 
 TIME_BASE = Fraction(1, 1_000_000)
-CLOSE_TIMEOUT = 2.0  # seconds
+CLOSE_TIMEOUT = 1.0  # seconds
 
 
 class Capture(Protocol):
@@ -145,7 +145,7 @@ class CameraSource:
                 self._post(_Picture(frame_id, time.monotonic(), image))
                 frame_id += 1
         except cv2.error as error:
-            self._post(SourceError(f"{self._name}: {error.err}"))
+            self._post(SourceError(f"{self._name}: {' '.join(str(error).split())}"))
         finally:
             capture.release()
 

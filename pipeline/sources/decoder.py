@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Iterator
 from fractions import Fraction
 
 import av
 from av.container import InputContainer
+from av.error import EOFError as FFmpegEOFError
 from av.error import ExitError, FFmpegError, InvalidDataError
 from av.error import TimeoutError as FFmpegTimeoutError
 from av.stream import Discard, Disposition
@@ -17,8 +19,7 @@ from pipeline.sources import STREAM, redact
 from pipeline.sources.base import SourceOptions
 
 GENERATE_PTS = 0x1  # AVFMT_FLAG_GENPTS
-# TCP loses no packets; and FFmpeg need not buffer what it has read to find out about the stream.
-STREAM_OPTIONS = {"rtsp_transport": "tcp", "fflags": "nobuffer"}
+STREAM_OPTIONS = {"rtsp_transport": "tcp"}  # loses no packets
 # Demuxers can go on after a damaged part; one that reports nothing but damage has reached the end.
 MAX_DAMAGED_READS = 16
 # A key frame is looked for this much ahead of a start: its decoding time may lie before it.
@@ -114,6 +115,7 @@ class Decoder:
 
     def _open(self) -> tuple[InputContainer, av.VideoStream]:
         options = self._options
+        self._asked_at = time.monotonic()
         try:
             container = av.open(
                 self._url,
@@ -121,13 +123,14 @@ class Decoder:
                 timeout=(options.open_timeout, options.read_timeout),
                 metadata_errors="replace",
             )
-        except InvalidDataError as error:
+        except (InvalidDataError, FFmpegEOFError):
+            self._check_timeout(options.open_timeout)
             raise SourceError(
                 f"{self._name}: expected a video, found nothing that FFmpeg can read; it may be"
-                " something else, or cut off before its index was written"
-            ) from error
+                " empty, something else, or cut off before its index was written"
+            ) from None
         except FFmpegError as error:
-            raise self._failure(error, options.open_timeout) from error
+            raise self._failure(error, options.open_timeout) from None
         stream = container.streams.best("video")
         if not isinstance(stream, av.VideoStream) or stream.disposition & Disposition.attached_pic:
             container.close()
@@ -150,16 +153,19 @@ class Decoder:
     def _packets(self) -> Iterator[av.Packet]:
         damaged = 0
         while damaged < MAX_DAMAGED_READS:
+            self._asked_at = time.monotonic()
             try:
                 for packet in self.container.demux(self.stream):
                     if packet.size:  # an empty one would end decoding
                         damaged = 0
                         yield packet
+                    self._asked_at = time.monotonic()
                 return
             except InvalidDataError:
+                self._check_timeout(self._options.read_timeout)
                 damaged += 1
             except FFmpegError as error:
-                raise self._failure(error, self._options.read_timeout) from error
+                raise self._failure(error, self._options.read_timeout) from None
 
     def _stamped(self, frames: list[av.VideoFrame]) -> Iterator[av.VideoFrame]:
         """Yield the frames that are wanted, with a pts if there is a way to know it."""
@@ -193,6 +199,15 @@ class Decoder:
             yield None if frame.is_corrupt else frame
 
     def _failure(self, error: FFmpegError, timeout: float) -> SourceError:
+        # The error itself is not chained: it shows the URL with its password.
         if isinstance(error, (ExitError, FFmpegTimeoutError)):
-            return SourceTimeout(f"{self._name}: no answer within {timeout:g} s")
+            return self._no_answer(timeout)
         return SourceError(f"{self._name}: {redact(error.strerror or str(error))}")
+
+    def _check_timeout(self, timeout: float) -> None:
+        # FFmpeg's RTSP client calls what it did not receive in time invalid.
+        if self.is_url and time.monotonic() - self._asked_at >= timeout:
+            raise self._no_answer(timeout) from None
+
+    def _no_answer(self, timeout: float) -> SourceTimeout:
+        return SourceTimeout(f"{self._name}: no answer within {timeout:g} s")

@@ -115,6 +115,9 @@ class VideoSource:
                 self._end = (stream.start_time + stream.duration - self._zero) * self._time_base
             elif container.duration:
                 self._end = Fraction(container.duration, av.time_base)
+            if self._end is not None and self._fps is not None and stream.frames:
+                # FFmpeg shortens the duration of a cut off AVI to what is left.
+                self._end = max(self._end, self._listed_frames() / self._fps)
         tick = self._time_base
         self._step = round(1 / ((self._fps or DEFAULT_FPS) * tick))
         self._timestamps = Timestamps(self._step, round(1 / tick), self.report)
@@ -151,13 +154,16 @@ class VideoSource:
                 " the file may be cut off"
             )
 
-    def _expected_frames(self) -> int | None:
+    def _listed_frames(self) -> int:
         stream = self._decoder.stream
         index = stream.index_entries
-        if stream.frames and len(index) == stream.frames:  # an edit list may hide some of them
+        if len(index) == stream.frames:  # an edit list may hide some of them
             return sum(not entry.is_discard for entry in index)
-        if stream.frames:
-            return stream.frames
+        return stream.frames
+
+    def _expected_frames(self) -> int | None:
+        if self._decoder.stream.frames:
+            return self._listed_frames()
         return None if self._end is None or self._fps is None else round(self._end * self._fps)
 
     def _describe(self, location: str, first: av.VideoFrame | None) -> SourceInfo:

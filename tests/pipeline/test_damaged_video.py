@@ -102,8 +102,8 @@ def test_sound_without_a_video_track(tmp_path: Path) -> None:
 
 
 def test_no_frames(tmp_path: Path) -> None:
-    path = tmp_path / "a.mkv"
-    write_video(path, 0)
+    path = tmp_path / "a.y4m"
+    write_video(path, 0, codec="rawvideo")
     source = VideoSource(str(path), SourceOptions())
     assert source.read() is None
     assert source.read() is None

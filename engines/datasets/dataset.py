@@ -1,0 +1,205 @@
+"""A data set in memory: which pictures there are, and what is labelled in them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engines.errors import UserError
+
+Layout = Literal["kitti", "coco", "yolo"]
+
+EVERY_CLASS = -1  # in `Item.ignore_classes`
+
+
+class DatasetError(UserError, ValueError):
+    """A data set is incomplete, or a file in it is not what its layout asks for."""
+
+
+@dataclass(frozen=True)
+class Labels:
+    """Labelled objects of one picture as aligned arrays, in the order of the label file.
+
+    Attributes
+    ----------
+    boxes : float32 array (n, 4)
+        Corners x1, y1, x2, y2 in pixels of the picture.
+    classes : int32 array (n,)
+        Index into the data set's class names.
+    truncation : float64 array (n,)
+        Part of the object outside the picture, 0 to 1; 0 where the layout does not tell.
+    occlusion : int32 array (n,)
+        0 fully visible, 1 partly, 2 largely occluded, 3 unknown; 0 where the layout does not tell.
+    height : float64 array (n,)
+        y2 - y1 in double precision: KITTI's limits of 25 and 40 px are met exactly by some boxes.
+    neighbour : bool array (n,)
+        The object is not of this class but of one like it (a van for a car): nothing to find and
+        nothing to learn, yet a box on it is no mistake.
+    """
+
+    boxes: NDArray[np.float32]
+    classes: NDArray[np.int32]
+    truncation: NDArray[np.float64]
+    occlusion: NDArray[np.int32]
+    height: NDArray[np.float64]
+    neighbour: NDArray[np.bool_]
+
+    def __len__(self) -> int:
+        return len(self.classes)
+
+    def __getitem__(self, index: NDArray[np.bool_] | NDArray[np.intp] | slice) -> Labels:
+        """Return the labels that a mask, an index array or a slice selects."""
+        return Labels(
+            self.boxes[index],
+            self.classes[index],
+            self.truncation[index],
+            self.occlusion[index],
+            self.height[index],
+            self.neighbour[index],
+        )
+
+
+@dataclass(frozen=True)
+class Item:
+    """One picture of a data set.
+
+    Attributes
+    ----------
+    image : Path
+        The picture's file; its stem names the picture in result files.
+    size : tuple of int or None
+        Width and height in pixels; None where the labels do not tell, to be seen when it is read.
+    labels : Labels
+        Objects and neighbours together.
+    ignore_boxes : float32 array (m, 4)
+        Regions in which objects are not labelled one by one.
+    ignore_classes : int32 array (m,)
+        The class each region is ignored for, or `EVERY_CLASS`.
+    """
+
+    image: Path
+    size: tuple[int, int] | None
+    labels: Labels
+    ignore_boxes: NDArray[np.float32]
+    ignore_classes: NDArray[np.int32]
+
+    @property
+    def objects(self) -> Labels:
+        """The labels without neighbours: what is to be found."""
+        return self.labels[~self.labels.neighbour]
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """One split of a data set.
+
+    Attributes
+    ----------
+    root : Path
+        Where it lies.
+    split : str
+        Which part of it: "train", "val" or a name of the user's.
+    layout : str
+        "kitti", "coco" or "yolo".
+    classes : tuple of str
+        Names in the order of the class indices.
+    items : tuple of Item
+        The pictures, in the order of the split.
+    """
+
+    root: Path
+    split: str
+    layout: Layout
+    classes: tuple[str, ...]
+    items: tuple[Item, ...]
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def counts(self) -> NDArray[np.intp]:
+        """Return how many objects there are of each class, neighbours not counted."""
+        counts = np.zeros(len(self.classes), np.intp)
+        for item in self.items:
+            counts += np.bincount(item.objects.classes, minlength=len(self.classes))
+        return counts
+
+
+class ItemBuilder:
+    """Collects the labels of one picture line by line; boxes without area are left out."""
+
+    def __init__(self, image: Path, size: tuple[int, int] | None = None) -> None:
+        self._image = image
+        self._size = size
+        self._labels: list[tuple[Sequence[float], int, float, int, bool]] = []
+        self._ignored: list[tuple[Sequence[float], int]] = []
+
+    def add(
+        self,
+        box: Sequence[float],
+        class_index: int,
+        truncation: float = 0.0,
+        occlusion: int = 0,
+        neighbour: bool = False,
+    ) -> None:
+        """Add an object with corners x1, y1, x2, y2 in pixels."""
+        if box[2] > box[0] and box[3] > box[1]:
+            self._labels.append((box, class_index, truncation, occlusion, neighbour))
+
+    def ignore(self, box: Sequence[float], class_index: int = EVERY_CLASS) -> None:
+        """Add a region to ignore for a class, or for all."""
+        self._ignored.append((box, class_index))
+
+    def build(self) -> Item:
+        """Return the picture with what was added."""
+        boxes = np.array([label[0] for label in self._labels], np.float64).reshape(-1, 4)
+        labels = Labels(
+            boxes=boxes.astype(np.float32),
+            classes=np.array([label[1] for label in self._labels], np.int32),
+            truncation=np.array([label[2] for label in self._labels], np.float64),
+            occlusion=np.array([label[3] for label in self._labels], np.int32),
+            height=boxes[:, 3] - boxes[:, 1],
+            neighbour=np.array([label[4] for label in self._labels], np.bool_),
+        )
+        return Item(
+            image=self._image,
+            size=self._size,
+            labels=labels,
+            ignore_boxes=np.array([box for box, _ in self._ignored], np.float32).reshape(-1, 4),
+            ignore_classes=np.array([index for _, index in self._ignored], np.int32),
+        )
+
+
+def class_key(name: str) -> str:
+    """Return what two spellings of a class name have in common: "Person_sitting", "person sitting".
+
+    KITTI writes names with capitals and without spaces, profiles and other layouts as they like.
+    """
+    return "_".join(name.casefold().split())
+
+
+def class_indices(names: Sequence[str]) -> dict[str, int]:
+    """Return the index of each class by `class_key`.
+
+    Raises
+    ------
+    DatasetError
+        If a name comes twice.
+    """
+    indices = {class_key(name): index for index, name in enumerate(names)}
+    if len(indices) != len(names):
+        raise DatasetError(f"class names must differ, got {', '.join(names)}")
+    return indices
+
+
+def check_overlap(where: Path, asked: Sequence[str], there: Sequence[str]) -> None:
+    """Raise DatasetError if none of the classes asked for is there."""
+    if not {class_key(name) for name in asked} & {class_key(name) for name in there}:
+        raise DatasetError(
+            f"{where}: none of the classes asked for ({', '.join(asked)}) is labelled here;"
+            f" there are {', '.join(there) or 'no labels'}"
+        )

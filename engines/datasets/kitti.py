@@ -1,0 +1,117 @@
+"""The KITTI object layout: `training/image_2`, `training/label_2` and `ImageSets/<split>.txt`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+from engines.datasets.dataset import (
+    Dataset,
+    DatasetError,
+    Item,
+    ItemBuilder,
+    check_overlap,
+    class_indices,
+    class_key,
+)
+from engines.datasets.images import is_image
+
+NEIGHBOURS = {"van": "car", "person_sitting": "pedestrian"}  # as the development kit pairs them
+DONT_CARE = "dontcare"
+LABEL_COLUMNS = 15
+
+
+def load_kitti(root: Path, split: str, classes: Sequence[str] | None) -> Dataset:
+    """Read a split; see `engines.datasets.load.load_dataset`."""
+    names = _split_names(root, split)
+    pictures = _pictures(root / "training" / "image_2")
+    texts = {name: _label_text(root, name) for name in names}
+    found = sorted({class_key(line.split()[0]) for text in texts.values() for line in text})
+    labelled = [name for name in found if name != DONT_CARE]
+    if classes is None:
+        classes = [name for name in labelled if NEIGHBOURS.get(name) not in labelled]
+    check_overlap(root, classes, labelled)
+    indices = class_indices(classes)
+    items = []
+    for name, text in texts.items():
+        if name not in pictures:
+            raise DatasetError(
+                f"{root / 'training' / 'image_2'}: no picture {name}, which is in split {split}"
+            )
+        label_path = root / "training" / "label_2" / f"{name}.txt"
+        items.append(_read_item(pictures[name], label_path, text, indices))
+    return Dataset(root, split, "kitti", tuple(classes), tuple(items))
+
+
+def _split_names(root: Path, split: str) -> list[str]:
+    folder = root / "ImageSets"
+    path = folder / f"{split}.txt"
+    try:
+        names = path.read_text(encoding="utf-8").split()
+    except FileNotFoundError:
+        there = ", ".join(sorted(file.stem for file in folder.glob("*.txt")))
+        raise DatasetError(
+            f"{path}: no such split; "
+            + (f"there are {there}" if there else "make the file, one picture's name a line")
+        ) from None
+    except OSError as error:
+        raise DatasetError(f"{path}: cannot be read: {error.strerror}") from None
+    if not names:
+        raise DatasetError(f"{path}: is empty, expected one picture's name a line")
+    return names
+
+
+def _pictures(folder: Path) -> dict[str, Path]:
+    try:
+        return {path.stem: path for path in folder.iterdir() if is_image(path)}
+    except OSError as error:
+        raise DatasetError(f"{folder}: cannot be read: {error.strerror}") from None
+
+
+def _label_text(root: Path, name: str) -> list[str]:
+    path = root / "training" / "label_2" / f"{name}.txt"
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except FileNotFoundError:
+        raise DatasetError(
+            f"{path}: no such label file; a picture without objects has an empty one"
+        ) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise DatasetError(f"{path}: cannot be read: {error}") from None
+    return [line for line in lines if line.strip()]
+
+
+def _read_item(image: Path, path: Path, lines: list[str], indices: dict[str, int]) -> Item:
+    builder = ItemBuilder(image)
+    for line in lines:
+        name, values = parse_line(path, line, LABEL_COLUMNS)
+        box = values[3:7]
+        if name == DONT_CARE:
+            builder.ignore(box)
+        elif name in indices:
+            builder.add(box, indices[name], values[0], int(values[1]))
+        elif NEIGHBOURS.get(name) in indices:
+            index = indices[NEIGHBOURS[name]]
+            builder.add(box, index, values[0], int(values[1]), neighbour=True)
+    return builder.build()
+
+
+def parse_line(path: Path, line: str, columns: int) -> tuple[str, list[float]]:
+    """Split a line of a label or result file into the class (as `class_key`) and its numbers.
+
+    Raises
+    ------
+    DatasetError
+        If it does not have that many columns, or one is not a number.
+    """
+    name, *rest = line.split()
+    try:
+        values = [float(field) for field in rest]
+    except ValueError as error:
+        raise DatasetError(f"{path}: {error} in the line {line.strip()!r}") from None
+    if len(values) + 1 < columns or not all(map(math.isfinite, values)):
+        raise DatasetError(
+            f"{path}: expected a class name and {columns - 1} numbers a line, got {line.strip()!r}"
+        )
+    return class_key(name), values

@@ -1,0 +1,282 @@
+"""Average precision as the KITTI object development kit computes it, rule for rule.
+
+Geiger, Lenz, Urtasun: Are we ready for autonomous driving? (CVPR 2012). For a class and a
+difficulty:
+
+1. Labels are *counted* if they are of the class and within the limits of height, occlusion and
+   truncation; those beyond, and neighbours (vans, sitting persons), are *ignored*: a box on them is
+   neither right nor wrong. Labels of other classes do not take part.
+2. Boxes lower than the smallest height are *ignored* whatever their class; others of other classes
+   do not take part.
+3. With all boxes, each label in file order takes the best-scored box that overlaps it enough.
+   The scores of counted boxes on counted labels give up to 41 thresholds, spaced by recall.
+4. At each threshold, each label takes the box that overlaps it most, an ignored one only if there
+   is no other. A counted label with none is missed. Counted boxes left over are false unless
+   DontCare regions cover them.
+5. Precision at a threshold is raised to the best at any lower one. AP is its mean at 11 recall
+   positions (every fourth, from 0; the SqueezeDet paper) or at 40 (without the first; since 2019).
+
+The kit averages over fixed positions: with fewer than 41 counted labels, fewer thresholds than
+positions exist, the rest count as 0, and AP cannot reach 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engines.datasets.dataset import EVERY_CLASS, Item, Labels, class_key
+from engines.evaluation.overlap import coverage, iou
+from engines.evaluation.results import Found
+
+POSITIONS = 41
+MIN_IOU = {"car": 0.7}
+OTHER_MIN_IOU = 0.5
+
+
+@dataclass(frozen=True)
+class Difficulty:
+    """Which labels are counted: boxes higher than `min_height` pixels, and no worse than the rest.
+
+    Boxes that are found take part from `min_height` on.
+    """
+
+    name: str
+    min_height: float
+    max_occlusion: int
+    max_truncation: float
+
+    def counts(self, labels: Labels) -> NDArray[np.bool_]:
+        """Return which labels are counted, as bool array (n,)."""
+        return (
+            ~labels.neighbour
+            & (labels.height > self.min_height)
+            & (labels.occlusion <= self.max_occlusion)
+            & (labels.truncation <= self.max_truncation)
+        )
+
+
+DIFFICULTIES = (
+    Difficulty("easy", 40, 0, 0.15),
+    Difficulty("moderate", 25, 1, 0.30),
+    Difficulty("hard", 25, 2, 0.50),
+)
+
+
+@dataclass(frozen=True)
+class KittiCurve:
+    """Precision against recall, for one class and difficulty.
+
+    Attributes
+    ----------
+    precision : float64 array (41,)
+        At recall 0, 1/40, ... 1, best to the right; 0 where recall is not reached.
+    objects : int
+        How many labels were counted.
+    """
+
+    precision: NDArray[np.float64]
+    objects: int
+
+    @property
+    def ap11(self) -> float:
+        """AP on 11 recall positions, 0 to 1; NaN if there was nothing to find."""
+        return float(self.precision[::4].mean()) if self.objects else float("nan")
+
+    @property
+    def ap40(self) -> float:
+        """AP on 40 recall positions, 0 to 1; NaN if there was nothing to find."""
+        return float(self.precision[1:].mean()) if self.objects else float("nan")
+
+
+@dataclass(frozen=True)
+class KittiResult:
+    """AP of every class at every difficulty.
+
+    Attributes
+    ----------
+    classes : tuple of str
+        Class names.
+    min_iou : tuple of float
+        What each class was evaluated at.
+    curves : tuple of tuple of KittiCurve
+        For each class easy, moderate and hard.
+    """
+
+    classes: tuple[str, ...]
+    min_iou: tuple[float, ...]
+    curves: tuple[tuple[KittiCurve, ...], ...]
+
+    def ap(self, positions: int) -> NDArray[np.float64]:
+        """Return AP for each class and difficulty, on 11 or 40 recall positions."""
+        values = [
+            [curve.ap11 if positions == 11 else curve.ap40 for curve in row] for row in self.curves
+        ]
+        return np.array(values, np.float64).reshape(-1, len(DIFFICULTIES))
+
+    def mean_ap(self, positions: int) -> float:
+        """Return the mean of all APs, of nine for three classes: the published "mAP".
+
+        Classes and difficulties without labels are left out; NaN if there are none with.
+        """
+        values = self.ap(positions)
+        there = ~np.isnan(values)
+        return float(values[there].mean()) if there.any() else float("nan")
+
+
+def evaluate_kitti(
+    items: Sequence[Item],
+    found: Sequence[Found],
+    classes: Sequence[str],
+    min_iou: Mapping[str, float] | None = None,
+) -> KittiResult:
+    """Compute the curves of all classes and difficulties.
+
+    Parameters
+    ----------
+    items : sequence of Item
+        Labelled pictures.
+    found : sequence of Found
+        The boxes in each of them.
+    classes : sequence of str
+        Names of the class indices.
+    min_iou : mapping of str to float, optional
+        Smallest overlap, exclusive, for classes by name; KITTI's 0.7 for cars, 0.5 for others.
+    """
+    ious = [iou(f.boxes, item.labels.boxes) for item, f in zip(items, found, strict=True)]
+    required = class_iou(classes, min_iou)
+    curves = []
+    for index, threshold in enumerate(required):
+        row = []
+        for difficulty in DIFFICULTIES:
+            matchings = [
+                _matching(item, f, overlaps, index, difficulty, threshold)
+                for item, f, overlaps in zip(items, found, ious, strict=True)
+            ]
+            row.append(_curve(matchings))
+        curves.append(tuple(row))
+    return KittiResult(tuple(classes), required, tuple(curves))
+
+
+def class_iou(
+    classes: Sequence[str], min_iou: Mapping[str, float] | None = None
+) -> tuple[float, ...]:
+    """Return the smallest overlap of a correct box for each class, KITTI's unless given."""
+    given = {class_key(name): value for name, value in (min_iou or {}).items()}
+    keys = [class_key(name) for name in classes]
+    return tuple(given.get(key, MIN_IOU.get(key, OTHER_MIN_IOU)) for key in keys)
+
+
+@dataclass(frozen=True)
+class _Matching:
+    """Who may take part in one picture, labels and boxes in file order.
+
+    `candidates` lists for each label the indices and overlaps of the boxes that overlap enough.
+    """
+
+    counted_labels: NDArray[np.bool_]
+    candidates: list[tuple[NDArray[np.intp], NDArray[np.float64]]]
+    scores: NDArray[np.float64]
+    counted_boxes: NDArray[np.bool_]
+    dont_care: NDArray[np.bool_]
+
+
+def _matching(
+    item: Item,
+    found: Found,
+    overlaps: NDArray[np.float64],
+    index: int,
+    difficulty: Difficulty,
+    threshold: float,
+) -> _Matching:
+    low = np.abs(found.boxes[:, 3] - found.boxes[:, 1]) < difficulty.min_height
+    boxes = np.flatnonzero(low | (found.classes == index))
+    labels = np.flatnonzero(item.labels.classes == index)
+    regions = item.ignore_boxes[np.isin(item.ignore_classes, (index, EVERY_CLASS))]
+    covered = (coverage(found.boxes[boxes], regions) > threshold).any(axis=1)
+    candidates = []
+    for column in overlaps[boxes][:, labels].T:
+        near = np.flatnonzero(column > threshold)
+        candidates.append((near, column[near]))
+    return _Matching(
+        difficulty.counts(item.labels)[labels],
+        candidates,
+        found.scores[boxes],
+        ~low[boxes],
+        np.asarray(covered),
+    )
+
+
+def _curve(matchings: Sequence[_Matching]) -> KittiCurve:
+    objects = int(sum(m.counted_labels.sum() for m in matchings))
+    scores = [score for m in matchings for score in _true_scores(m)]
+    thresholds = recall_thresholds(np.array(scores, np.float64), objects)
+    right = np.zeros(len(thresholds), np.int64)
+    wrong = np.zeros(len(thresholds), np.int64)
+    for m in matchings:
+        if len(m.scores):
+            tp, fp = _count(m, thresholds)
+            right += tp
+            wrong += fp
+    precision = np.zeros(POSITIONS)
+    np.divide(right, right + wrong, out=precision[: len(thresholds)], where=right > 0)
+    best_to_the_right = np.maximum.accumulate(precision[::-1])[::-1]
+    return KittiCurve(best_to_the_right, objects)
+
+
+def _true_scores(m: _Matching) -> list[float]:
+    """Return the scores of counted boxes on counted labels, the best-scored box to each label."""
+    free = np.ones(len(m.scores), np.bool_)
+    scores = []
+    for counted, (near, _) in zip(m.counted_labels, m.candidates, strict=True):
+        near = near[free[near]]
+        if not len(near):
+            continue
+        taken = near[m.scores[near].argmax()]
+        free[taken] = False
+        if counted and m.counted_boxes[taken]:
+            scores.append(float(m.scores[taken]))
+    return scores
+
+
+def recall_thresholds(scores: NDArray[np.float64], objects: int) -> NDArray[np.float64]:
+    """Pick up to 41 of the scores of true boxes, best first, where recall is nearest to i / 40.
+
+    A score is passed over if the next one brings recall nearer to the position that is sought.
+    """
+    ordered = np.sort(scores)[::-1]
+    thresholds = []
+    sought = 0.0
+    for i, score in enumerate(ordered):
+        last = i == len(ordered) - 1
+        left, right = (i + 1) / objects, (i + 2) / objects
+        if not last and right - sought < sought - left:
+            continue
+        thresholds.append(score)
+        sought += 1 / (POSITIONS - 1.0)  # accumulated, as the kit does: 1/40 is not exact
+    return np.array(thresholds, np.float64)
+
+
+def _count(
+    m: _Matching, thresholds: NDArray[np.float64]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return how many boxes are true and false in one picture, at each threshold."""
+    free = m.scores >= thresholds[:, None]  # (thresholds, boxes), not yet taken
+    true = np.zeros(len(thresholds), np.int64)
+    for counted, (near, overlaps) in zip(m.counted_labels, m.candidates, strict=True):
+        usable = free[:, near]
+        if not usable.any():
+            continue
+        # Counted boxes by overlap, the ignored ones behind them; of equals the first in the file.
+        rank = np.where(usable, np.where(m.counted_boxes[near], overlaps, 0.0), -1.0)
+        best = rank.argmax(axis=1)
+        rank_of_best = rank.max(axis=1)
+        rows = np.flatnonzero(rank_of_best >= 0)
+        free[rows, near[best[rows]]] = False
+        if counted:
+            true += rank_of_best > 0
+    false = (free & m.counted_boxes & ~m.dont_care).sum(axis=1)
+    return true, false

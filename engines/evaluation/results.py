@@ -1,0 +1,101 @@
+"""What a detector found in the pictures of a data set."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engines.datasets.dataset import Dataset, DatasetError, class_indices
+from engines.datasets.kitti import parse_line
+from kernels.detections import Detections
+
+RESULT_COLUMNS = 16
+OTHER_CLASS = -1  # in `Found.classes`: none of the data set's
+
+
+@dataclass(frozen=True)
+class Found:
+    """Boxes found in one picture, in double precision as the development kit reads them.
+
+    Attributes
+    ----------
+    boxes : float64 array (n, 4)
+        Corners x1, y1, x2, y2 in pixels of the picture.
+    scores : float64 array (n,)
+        The larger the more certain.
+    classes : int array (n,)
+        Index into the data set's class names, or `OTHER_CLASS`.
+    """
+
+    boxes: NDArray[np.float64]
+    scores: NDArray[np.float64]
+    classes: NDArray[np.intp]
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+    @classmethod
+    def from_detections(
+        cls, detections: Detections, class_names: Sequence[str], dataset: Dataset
+    ) -> Found:
+        """Take over a back end's boxes, whose classes are indices into `class_names`."""
+        indices = class_map(class_names, dataset.classes)
+        return cls(
+            detections.boxes.astype(np.float64),
+            detections.scores.astype(np.float64),
+            indices[detections.classes],
+        )
+
+
+def class_map(names: Sequence[str], others: Sequence[str]) -> NDArray[np.intp]:
+    """Return for each name its index among the other names, or `OTHER_CLASS`."""
+    wanted = class_indices(others)
+    return np.array([wanted.get(key, OTHER_CLASS) for key in class_indices(names)], np.intp)
+
+
+def read_results(folder: Path, dataset: Dataset) -> list[Found]:
+    """Read a KITTI result file for each picture of a data set.
+
+    Parameters
+    ----------
+    folder : Path
+        Holds `<picture's stem>.txt`; lines of 16 columns, the last one the score.
+    dataset : Dataset
+        Says which pictures, and which classes have which index.
+
+    Returns
+    -------
+    list of Found
+        In the order of the pictures and of the lines.
+
+    Raises
+    ------
+    DatasetError
+        If a file is missing or damaged.
+    """
+    if not folder.is_dir():
+        raise DatasetError(f"{folder}: no such folder, expected one of KITTI result files")
+    paths = [folder / f"{item.image.stem}.txt" for item in dataset.items]
+    missing = [path.name for path in paths if not path.is_file()]
+    if missing:
+        raise DatasetError(
+            f"{folder}: {len(missing)} of {len(paths)} result files are missing, the first is"
+            f" {missing[0]}; a picture without detections has an empty one"
+        )
+    indices = class_indices(dataset.classes)
+    return [_read_file(path, indices) for path in paths]
+
+
+def _read_file(path: Path, indices: dict[str, int]) -> Found:
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DatasetError(f"{path}: cannot be read: {error}") from None
+    rows = [parse_line(path, line, RESULT_COLUMNS) for line in lines if line.strip()]
+    values = np.array([numbers[:15] for _, numbers in rows], np.float64).reshape(-1, 15)
+    classes = np.array([indices.get(name, OTHER_CLASS) for name, _ in rows], np.intp)
+    return Found(values[:, 3:7], values[:, 14], classes)

@@ -1,0 +1,86 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import pytest
+
+from pipeline.errors import SourceError
+from pipeline.sources import open_source, redact
+from pipeline.sources.base import SourceOptions
+from tests.media import picture, write_video
+
+OPTIONS = SourceOptions(open_timeout=1.0, read_timeout=1.0)
+
+
+def test_what_the_user_names_decides_the_kind(tmp_path: Path) -> None:
+    write_video(tmp_path / "a.mp4", 3)
+    write_video(tmp_path / "clip[1].mp4", 3)  # a file, though it looks like a pattern
+    folder = tmp_path / "images"
+    folder.mkdir()
+    cv2.imwrite(str(folder / "1.JPG"), picture(0))
+    for spec, kind in (
+        (tmp_path / "a.mp4", "file"),
+        (tmp_path / "clip[1].mp4", "file"),
+        (folder, "images"),
+        (folder / "*.JPG", "images"),
+        (folder / "1.JPG", "images"),
+    ):
+        source = open_source(str(spec), OPTIONS)
+        assert source.info.kind == kind
+        assert source.info.name == str(spec)
+        source.close()
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ("missing.mp4", "missing.mp4: no such file or folder"),
+        ("missing/", "missing/: no such file or folder"),
+        ("missing/*.png", "missing/*.png: pattern matches no images"),
+        ("ftp://me:word@host/a.mp4", "ftp://***@host/a.mp4: unknown kind of stream"),
+        ("/dev/video99", "camera /dev/video99: cannot be opened"),
+        ("97", "camera 97: cannot be opened"),
+    ],
+)
+def test_what_cannot_be_opened(spec: str, message: str) -> None:
+    with pytest.raises(SourceError) as caught:
+        open_source(spec, OPTIONS)
+    assert str(caught.value).startswith(message)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("rtsp://host:554/cam", "rtsp://host:554/cam"),
+        ("rtsp://me:word@host:554/cam", "rtsp://***@host:554/cam"),
+        ("rtsp://me:w@rd@host/cam", "rtsp://***@host/cam"),
+        ("rtsp://me:wo/rd@host/cam", "rtsp://***@host/cam"),
+        ("rtsp://me@host/cam", "rtsp://***@host/cam"),
+        ("http://host/a?x=1&token=word&y=2", "http://host/a?x=1&token=***&y=2"),
+        ("http://host/a?Password=word", "http://host/a?Password=***"),
+        ("http://host/a?access_key=word#t", "http://host/a?access_key=***#t"),
+        (
+            "cannot open rtsp://me:word@host/cam: refused",
+            "cannot open rtsp://***@host/cam: refused",
+        ),
+        ("me@host.mp4", "me@host.mp4"),
+    ],
+)
+def test_passwords_are_not_shown(url: str, shown: str) -> None:
+    assert redact(url) == shown
+    assert "word@" not in redact(url)
+
+
+def test_no_library_is_imported_before_it_is_needed() -> None:
+    code = "import sys, pipeline.sources; print([m for m in ('av', 'cv2', 'numpy.random') if m in sys.modules])"  # fmt: skip # noqa: E501
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True, text=True, check=True, timeout=60,
+        cwd=Path(__file__).resolve().parents[2],
+    )  # fmt: skip
+    assert "'av'" not in done.stdout
+    assert "'cv2'" not in done.stdout

@@ -1,0 +1,119 @@
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from pipeline.errors import SourceError, SourceTimeout
+from pipeline.sources import open_source
+from pipeline.sources.base import SourceOptions
+from tests.media import number_of, read_all, write_video
+
+OPTIONS = SourceOptions(open_timeout=1.0, read_timeout=1.0)
+
+
+@pytest.fixture
+def serve() -> Iterator[Callable[[bytes, bool], int]]:
+    """Serve bytes to one client over TCP, then hang up or fall silent; the call gives the port."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    done = threading.Event()
+    threads = []
+
+    def answer(data: bytes, hang_up: bool) -> None:
+        client, _ = listener.accept()
+        with client:
+            try:
+                client.sendall(data)
+            except OSError:  # the client has heard enough
+                return
+            if not hang_up:
+                done.wait(20)
+
+    def start(data: bytes, hang_up: bool) -> int:
+        thread = threading.Thread(target=answer, args=(data, hang_up), daemon=True)
+        thread.start()
+        threads.append(thread)
+        return int(listener.getsockname()[1])
+
+    yield start
+    done.set()
+    for thread in threads:
+        thread.join(5)
+    listener.close()
+
+
+class Quiet(SimpleHTTPRequestHandler):
+    def log_message(self, *args: object) -> None:
+        pass
+
+
+@pytest.fixture
+def web(tmp_path: Path) -> Iterator[str]:
+    """Serve a folder over HTTP."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(tmp_path)))
+    thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+    thread.join(5)
+
+
+def clip(tmp_path: Path) -> bytes:
+    path = tmp_path / "a.ts"
+    write_video(path, range(100, 150), options={"g": "10"})
+    return path.read_bytes()
+
+
+def test_a_stream_ends_when_the_sender_hangs_up(
+    tmp_path: Path, serve: Callable[[bytes, bool], int]
+) -> None:
+    source = open_source(f"tcp://127.0.0.1:{serve(clip(tmp_path), True)}", OPTIONS)
+    frames = read_all(source)
+    assert [number_of(f.image) for f in frames] == list(range(50))
+    info = source.info
+    assert (info.kind, info.live, info.path, info.frames) == ("stream", True, None, None)
+    assert info.origin == frames[0].pts
+    assert (info.width, info.height) == (160, 120)
+    assert source.report.warnings == []
+
+
+def test_a_stream_that_falls_silent(tmp_path: Path, serve: Callable[[bytes, bool], int]) -> None:
+    port = serve(clip(tmp_path), False)
+    with pytest.raises(SourceTimeout, match=r"tcp://\*\*\*@127\.0\.0\.1:\d+: no answer within 1 s"):
+        read_all(open_source(f"tcp://me:word@127.0.0.1:{port}", OPTIONS))
+
+
+def test_a_server_that_never_answers(serve: Callable[[bytes, bool], int]) -> None:
+    port = serve(b"", False)
+    with pytest.raises(SourceTimeout, match=r"rtsp://\*\*\*@127\.0\.0\.1:\d+/cam: no answer") as e:
+        open_source(f"rtsp://me:word@127.0.0.1:{port}/cam", OPTIONS)
+    assert "word" not in str(e.value)
+
+
+def test_nobody_listens() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    with pytest.raises(SourceError, match=r"\*\*\*@127\.0\.0\.1:\d+/cam: Connection refused") as e:
+        open_source(f"rtsp://me:word@127.0.0.1:{port}/cam", OPTIONS)
+    assert "word" not in str(e.value)
+    assert not isinstance(e.value, TimeoutError)
+
+
+def test_a_file_on_a_web_server_is_a_file(tmp_path: Path, web: str) -> None:
+    write_video(tmp_path / "a.mp4", 30, muxer={"movflags": "faststart"})
+    source = open_source(f"{web}/a.mp4?token=word", OPTIONS)
+    info = source.info
+    assert (info.kind, info.live, info.path, info.frames) == ("file", False, None, 30)
+    assert info.name == f"{web}/a.mp4?token=***"
+    assert [number_of(f.image) for f in read_all(source)] == list(range(30))
+
+
+def test_a_missing_page(web: str) -> None:
+    with pytest.raises(SourceError, match="404 Not Found"):
+        open_source(f"{web}/missing.mp4", OPTIONS)
