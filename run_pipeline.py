@@ -128,13 +128,21 @@ def run(arguments: argparse.Namespace) -> int:
     return execute(arguments.source, config, outputs, progress=arguments.progress)
 
 
+def _log_to_stderr(level: str) -> None:
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("{levelname}: {message}", style="{"))
+    for number, name in ((logging.INFO, "info"), (logging.WARNING, "warning")):
+        logging.addLevelName(number, name)
+    log = logging.getLogger("squeezedrive")
+    log.handlers = [handler]
+    log.propagate = False
+    log.setLevel(level.upper())
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run the program; return its exit code."""
     arguments = parse_arguments(argv)
-    logging.basicConfig(format="%(levelname)s: %(message)s", stream=sys.stderr)
-    for number, name in ((logging.INFO, "info"), (logging.WARNING, "warning")):
-        logging.addLevelName(number, name)
-    logging.getLogger("squeezedrive").setLevel(arguments.log_level.upper())
+    _log_to_stderr(arguments.log_level)
     from engines.errors import UserError
 
     try:

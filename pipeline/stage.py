@@ -70,7 +70,7 @@ class Stage(Generic[In, Out]):
         self._taken = 0
         self._given = 0
         self._running = workers
-        self._failed = False
+        self._broken = False
         # Daemons, so that a device driver that never returns cannot keep the process alive.
         self._threads = [
             threading.Thread(target=self._run, name=name, daemon=True) for _ in range(workers)
@@ -91,28 +91,25 @@ class Stage(Generic[In, Out]):
             thread.join(timeout)
 
     def _run(self) -> None:
-        try:
-            self._loop()
-        except Cancelled:
-            pass
-        except BaseException as error:  # handed to the thread that runs the pipeline
-            self._fail(error)
+        self._guard(self._loop)
         with self._turn:
             self.timing.cpu += time.thread_time()
             self._running -= 1
             last = self._running == 0
         if last:
-            try:
-                self._steps.finish()
-            except Cancelled:
-                pass
-            except BaseException as error:  # likewise
-                self._fail(error)
+            self._guard(self._steps.finish)
 
-    def _fail(self, error: BaseException) -> None:
-        self._on_error(self.name, error)
+    def _guard(self, step: Callable[[], None]) -> None:
+        """Do a step; if it does not come to its end, the other workers must not wait for it."""
+        try:
+            step()
+            return
+        except Cancelled:
+            pass
+        except BaseException as error:  # handed to the thread that runs the pipeline
+            self._on_error(self.name, error)
         with self._turn:
-            self._failed = True
+            self._broken = True
             self._turn.notify_all()
 
     def _loop(self) -> None:
@@ -133,7 +130,7 @@ class Stage(Generic[In, Out]):
             done = clock()
             with self._turn:
                 while self._given != ticket:
-                    if self._failed:
+                    if self._broken:
                         raise Cancelled
                     self._turn.wait(LOOK_AGAIN)
                 steps.give(result)

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+import run_pipeline
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -30,3 +33,19 @@ def small_network(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "input: {width: 320, height: 96}\n"
     )
     return path
+
+
+@pytest.fixture
+def run(small_network: Path, capfd: pytest.CaptureFixture[str]) -> Any:
+    """Run the program in this process; return its exit code, standard output and error."""
+
+    def program(*arguments: str | Path) -> tuple[int, str, str]:
+        argv = [str(a) for a in arguments]
+        if not any(a.startswith("network=") for a in argv):
+            argv += ["--set", f"network={small_network}"]
+        capfd.readouterr()
+        code = run_pipeline.main(argv)
+        captured = capfd.readouterr()
+        return code, captured.out, captured.err
+
+    return program

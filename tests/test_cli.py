@@ -27,22 +27,6 @@ def start(*arguments: str | Path, cwd: Path | None = None, **options: Any) -> su
     )  # fmt: skip
 
 
-@pytest.fixture
-def run(small_network: Path, capfd: pytest.CaptureFixture[str]) -> Any:
-    """Run the program in this process; return its exit code, standard output and error."""
-
-    def program(*arguments: str | Path) -> tuple[int, str, str]:
-        argv = [str(a) for a in arguments]
-        if "--set" not in argv:
-            argv += ["--set", f"network={small_network}"]
-        capfd.readouterr()
-        code = run_pipeline.main(argv)
-        captured = capfd.readouterr()
-        return code, captured.out, captured.err
-
-    return program
-
-
 def error_of(result: tuple[int, str, str]) -> str:
     """Check that a run was refused properly, and return its one line."""
     code, out, err = result
@@ -68,14 +52,14 @@ def test_a_scene_becomes_a_video_and_readable_detections(run: Any, tmp_path: Pat
     video, jsonl, kitti = tmp_path / "out.mp4", tmp_path / "out.jsonl", tmp_path / "kitti"
     figures = tmp_path / "figures.json"
     code, out, err = run(
-        SCENE, "-o", video, "--jsonl", jsonl, "--kitti", kitti, "--summary", figures, "-t", "0.05"
+        SCENE, "-o", video, "--jsonl", jsonl, "--kitti", kitti, "--summary", figures, "-t", "0.001"
     )
     assert code == 0, err
     assert frames_of(video) == [Fraction(i, 25) for i in range(12)]
 
     header, *lines = lines_of(jsonl)
     assert header["model"]["name"] == "squeezedrive-v0"
-    assert header["config"]["detect"]["threshold"] == 0.05
+    assert header["config"]["detect"]["threshold"] == 0.001
     assert header["source"]["kind"] == "scene"
     assert [line["frame"] for line in lines] == list(range(12))
     assert [line["pts"] for line in lines] == [pytest.approx(i / 25) for i in range(12)]
@@ -84,7 +68,7 @@ def test_a_scene_becomes_a_video_and_readable_detections(run: Any, tmp_path: Pat
     assert found
     for detection in found:
         assert detection["class"] in ("car", "pedestrian", "cyclist")
-        assert 0.05 <= detection["score"] <= 1
+        assert 0.001 <= detection["score"] <= 1
         x1, y1, x2, y2 = detection["box"]
         assert 0 <= x1 <= x2 <= 319
         assert 0 <= y1 <= y2 <= 191
@@ -237,7 +221,7 @@ def test_a_full_disk_ends_the_run_and_loses_nothing_written(
     )  # fmt: skip
     _, err = process.communicate(timeout=100)
     assert process.returncode == 2
-    assert f"error: {video}: cannot write: File too large" in err
+    assert f"error: {video}: cannot be written: File too large" in err
     assert "Traceback" not in err
     assert len(frames_of(video)) > 0
     assert len(lines_of(jsonl)) > 1

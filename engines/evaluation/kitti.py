@@ -5,25 +5,28 @@ difficulty:
 
 1. Labels are *counted* if they are of the class and within the limits of height, occlusion and
    truncation; those beyond, and neighbours (vans, sitting persons), are *ignored*: a box on them is
-   neither right nor wrong. Labels of other classes do not take part.
-2. Boxes lower than the smallest height are *ignored* whatever their class; others of other classes
-   do not take part.
-3. With all boxes, each label in file order takes the best-scored box that overlaps it enough.
-   The scores of counted boxes on counted labels give up to 41 thresholds, spaced by recall.
-4. At each threshold, each label takes the box that overlaps it most, an ignored one only if there
-   is no other. A counted label with none is missed. Counted boxes left over are false unless
-   DontCare regions cover them.
-5. Precision at a threshold is raised to the best at any lower one. AP is its mean at 11 recall
+   neither right nor wrong. Labels of other classes do not take part, nor do boxes.
+2. With all boxes, each label in file order takes the best-scored box that overlaps it enough.
+   The scores of boxes on counted labels give up to 41 thresholds, spaced by recall.
+3. At each threshold, each label takes the box that overlaps it most. Boxes left over are false
+   unless DontCare regions cover them.
+4. Precision at a threshold is raised to the best at any lower one. AP is its mean at 11 recall
    positions (every fourth, from 0; the SqueezeDet paper) or at 40 (without the first; since 2019).
 
-The kit averages over fixed positions: with fewer than 41 counted labels, fewer thresholds than
-positions exist, the rest count as 0, and AP cannot reach 1.
+The kit exists in two states, and both are here. "paper" is the original one, which the authors of
+SqueezeDet evaluated with. "current", since 3D boxes are evaluated, wants labels *higher* than the
+limit instead of as high, and *ignores* boxes lower than it, of whatever class: such a box is no
+error, and a label that overlaps no other box takes it and counts as neither found nor missed.
+
+The kit averages over fixed positions: with fewer than 41 counted labels there are fewer thresholds
+than positions, the rest count as 0, and AP cannot reach 1.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +35,8 @@ from engines.datasets.dataset import EVERY_CLASS, Item, Labels, class_key
 from engines.evaluation.overlap import coverage, iou
 from engines.evaluation.results import Found
 
+Kit = Literal["paper", "current"]
+
 POSITIONS = 41
 MIN_IOU = {"car": 0.7}
 OTHER_MIN_IOU = 0.5
@@ -39,21 +44,21 @@ OTHER_MIN_IOU = 0.5
 
 @dataclass(frozen=True)
 class Difficulty:
-    """Which labels are counted: boxes higher than `min_height` pixels, and no worse than the rest.
-
-    Boxes that are found take part from `min_height` on.
-    """
+    """Limits of the labels that are counted: least height in pixels, most occlusion, truncation."""
 
     name: str
     min_height: float
     max_occlusion: int
     max_truncation: float
 
-    def counts(self, labels: Labels) -> NDArray[np.bool_]:
+    def counts(self, labels: Labels, kit: Kit = "paper") -> NDArray[np.bool_]:
         """Return which labels are counted, as bool array (n,)."""
+        high_enough = labels.height > self.min_height
+        if kit == "paper":
+            high_enough |= labels.height == self.min_height
         return (
             ~labels.neighbour
-            & (labels.height > self.min_height)
+            & high_enough
             & (labels.occlusion <= self.max_occlusion)
             & (labels.truncation <= self.max_truncation)
         )
@@ -98,6 +103,8 @@ class KittiResult:
 
     Attributes
     ----------
+    kit : str
+        The state of the development kit, "paper" or "current".
     classes : tuple of str
         Class names.
     min_iou : tuple of float
@@ -106,6 +113,7 @@ class KittiResult:
         For each class easy, moderate and hard.
     """
 
+    kit: Kit
     classes: tuple[str, ...]
     min_iou: tuple[float, ...]
     curves: tuple[tuple[KittiCurve, ...], ...]
@@ -132,6 +140,7 @@ def evaluate_kitti(
     found: Sequence[Found],
     classes: Sequence[str],
     min_iou: Mapping[str, float] | None = None,
+    kit: Kit = "paper",
 ) -> KittiResult:
     """Compute the curves of all classes and difficulties.
 
@@ -145,6 +154,8 @@ def evaluate_kitti(
         Names of the class indices.
     min_iou : mapping of str to float, optional
         Smallest overlap, exclusive, for classes by name; KITTI's 0.7 for cars, 0.5 for others.
+    kit : str
+        Which state of the development kit, "paper" or "current"; see above.
     """
     ious = [iou(f.boxes, item.labels.boxes) for item, f in zip(items, found, strict=True)]
     required = class_iou(classes, min_iou)
@@ -153,12 +164,12 @@ def evaluate_kitti(
         row = []
         for difficulty in DIFFICULTIES:
             matchings = [
-                _matching(item, f, overlaps, index, difficulty, threshold)
+                _matching(item, f, overlaps, index, difficulty, threshold, kit)
                 for item, f, overlaps in zip(items, found, ious, strict=True)
             ]
             row.append(_curve(matchings))
         curves.append(tuple(row))
-    return KittiResult(tuple(classes), required, tuple(curves))
+    return KittiResult(kit, tuple(classes), required, tuple(curves))
 
 
 def class_iou(
@@ -191,8 +202,10 @@ def _matching(
     index: int,
     difficulty: Difficulty,
     threshold: float,
+    kit: Kit,
 ) -> _Matching:
-    low = np.abs(found.boxes[:, 3] - found.boxes[:, 1]) < difficulty.min_height
+    smallest = difficulty.min_height if kit == "current" else -np.inf
+    low = found.boxes[:, 3] - found.boxes[:, 1] < smallest
     boxes = np.flatnonzero(low | (found.classes == index))
     labels = np.flatnonzero(item.labels.classes == index)
     regions = item.ignore_boxes[np.isin(item.ignore_classes, (index, EVERY_CLASS))]
@@ -202,7 +215,7 @@ def _matching(
         near = np.flatnonzero(column > threshold)
         candidates.append((near, column[near]))
     return _Matching(
-        difficulty.counts(item.labels)[labels],
+        difficulty.counts(item.labels, kit)[labels],
         candidates,
         found.scores[boxes],
         ~low[boxes],

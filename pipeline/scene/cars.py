@@ -223,8 +223,10 @@ def _cabin(model: Modeller, body: Body, fine: bool) -> None:
 
 
 @cache
-def car_mesh(kind: int, fine: bool) -> Mesh:
+def car_mesh(kind: int, fine: bool, turned: bool) -> Mesh:
     """Return one of `BODIES`, its middle at 0, 0 on the ground; coarse for the distance."""
+    if turned:
+        return car_mesh(kind, fine, False).turned()
     body = BODIES[kind]
     model = Modeller((0.0, 0.6, 0.0))
     half, tail, nose = 0.86 * body.width / 2, -body.length / 2 + 0.12, body.length / 2 - 0.15
@@ -253,8 +255,7 @@ class Car:
         paint = PAINTS[int(generator.integers(len(PAINTS)))]
         self._meshes = []
         for fine in (False, True):
-            mesh = car_mesh(kind, fine)
-            self._meshes.append((mesh.turned() if heading else mesh).painted(paint))
+            self._meshes.append(car_mesh(kind, fine, heading != 0).painted(paint))
 
     def mesh(self, x: float, z: float, fine: bool) -> Mesh:
         """Return the body at x, z."""

@@ -16,8 +16,8 @@ from pipeline.scene.shapes import Polygons, hazy
 
 LENGTH = 15.0  # metres of street one front takes
 FRONTS = 9  # different fronts, one for each colour of `WALLS`
-RATIO = 1.5  # of the distances for which one size of wall is used
-REACH = 170.0  # metres
+RATIO = 1.7  # of the distances for which one size of wall is used
+REACH = 140.0  # metres
 CLEAR = 20.0  # metres without haze: a front that fills the picture is costly to tint
 STOREY, SHOP, ROOF = 3.1, 3.7, 2.4  # metres
 TALLEST = SHOP + 4 * STOREY + ROOF
@@ -154,7 +154,7 @@ class Houses:
         self._seed = seed
         self._scale = float(np.clip(camera.focal / 20, 4, 48))
         self._fronts = [_paint(rng(seed, 103, kind), kind, self._scale) for kind in range(FRONTS)]
-        self._kind = lru_cache(maxsize=256)(self._choose)
+        self._kind = lru_cache(maxsize=128)(self._choose)
         self._bands: dict[int, list[Band]] = {}
         for side, x in SIDES:
             near = 0.98 * abs(x) * camera.focal / (camera.width / 2)  # enters the view here

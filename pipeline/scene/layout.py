@@ -14,4 +14,4 @@ PERIOD = 72.0  # metres after which the surface repeats
 
 def crossing_at(number: int) -> float:
     """Return where a zebra crossing is, in metres from where the camera started."""
-    return (number + 0.9) * CROSSING
+    return (number + 1.0) * CROSSING

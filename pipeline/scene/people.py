@@ -58,6 +58,7 @@ def _dress(generator: np.random.Generator) -> dict[str, Colour]:
 
     clothes = {"top": pick(TOPS), "trousers": pick(TROUSERS), "skin": pick(SKINS)}
     clothes |= {"hair": pick(HAIRS), "frame": pick(TOPS), "bag": pick(TOPS)}
+    clothes["sleeve"] = clothes["skin" if generator.random() < 0.5 else "top"]
     if generator.random() < 0.55:  # no bag: the same rods, hidden in the back
         clothes["bag"] = clothes["top"]
     return clothes | {"black": BLACK, "grey": GREY, "light": LIGHT}
@@ -88,7 +89,7 @@ def _walker(turn: float, swing: float) -> list[Rod]:
             (joint, knee, 0.054, 0.042, "trousers"),
             (knee, ankle, 0.041, 0.029, "trousers"),
             (socket, elbow, 0.036, 0.03, "top"),
-            (elbow, hand, 0.03, 0.023, "top"),
+            (elbow, hand, 0.03, 0.023, "sleeve"),
             (hand, hand, 0.024, 0.024, "skin"),
             ((side * 0.038, hip, 0), (side * 0.072, shoulder - 0.02, 0), 0.062, 0.062, "top"),
         ]
@@ -166,7 +167,7 @@ def _rider(turn: float) -> list[Rod]:
             (hip, knee, 0.095, 0.065, "trousers"),
             (knee, ankle, 0.065, 0.042, "trousers"),
             (socket, elbow, 0.06, 0.048, "top"),
-            (elbow, hand, 0.046, 0.036, "top"),
+            (elbow, hand, 0.046, 0.036, "sleeve"),
             (hand, hand, 0.042, 0.042, "skin"),
             (*flank, 0.1, 0.105, "top"),
         ]

@@ -128,19 +128,20 @@ class Road:
         strips: list[tuple[float, float, float, float, Colour]] = []
         for x, colour in ((KERB_RIGHT, (150.0, 152.0, 154.0)), (KERB_LEFT, (166.0, 168.0, 170.0))):
             strips.append((x - 0.08, x + 0.08, 0.5, 300, colour))
+        place = int(travelled // CROSSING)
+        zebras = [crossing_at(number) - travelled for number in (place - 1, place)]
+        for zebra in zebras:
+            if 0 < zebra < 110:
+                for x in np.arange(LANE_LEFT - 0.9, LANE_RIGHT + 1.4).tolist():
+                    strips.append((x, x + 0.5, zebra - 1.6, zebra + 2.4, WHITE))
         for x, dash, gap in ((LANE_MIDDLE, 3, 6), (LANE_RIGHT, 1, 1.5), (LANE_LEFT, 1, 1.5)):
             first = -(travelled % (dash + gap))
             for near in np.arange(first, 25 if gap < 2 else 110, dash + gap).tolist():
-                if near + dash > 1:
+                on_zebra = any(zebra - 2 - dash < near < zebra + 2.8 for zebra in zebras)
+                if near + dash > 1 and not on_zebra:
                     strips.append((x - 0.06, x + 0.06, near, near + dash, WHITE))
             if gap < 2:
                 strips.append((x - 0.03, x + 0.03, near, 200, (160.0, 162.0, 162.0)))
-        place = int(travelled // CROSSING)
-        for crossing in (crossing_at(place - 1), crossing_at(place)):
-            near, far = crossing - 1.6 - travelled, crossing + 2.4 - travelled
-            if far > 1 and near < 110:
-                for x in np.arange(LANE_LEFT - 0.9, LANE_RIGHT + 1.4).tolist():
-                    strips.append((x, x + 0.5, near, far, WHITE))
         corners = np.array(
             [
                 ((x1, 0.0, z1), (x2, 0.0, z1), (x2, 0.0, z2), (x1, 0.0, z2))

@@ -14,7 +14,7 @@ from pipeline.scene.light import HAZE, VISIBILITY
 
 Ints = NDArray[np.int64]
 SHIFT = 4  # corners are given to OpenCV in 1/16 pixel
-FARTHEST = 30000.0  # pixels outside the picture at which a corner is cut off
+FARTHEST = 400_000.0  # pixels at which a corner is cut off; OpenCV counts on beyond that
 ROUND = np.linspace(-np.pi / 2, np.pi / 2, 5)  # directions of the corners of half a circle
 THINNEST, SUNNY = 0.3, 2.0  # pixels of radius: rods drawn at all, rods with a sunny side
 
@@ -51,8 +51,7 @@ class Polygons:
         self._fill(labels, [label] * len(self.ends), cv2.LINE_8)
 
     def _fill(self, image: NDArray[np.uint8], colours: list, line: int) -> None:
-        corners = np.clip(self.points * (1 << SHIFT), -FARTHEST * 16, FARTHEST * 16)
-        corners = np.rint(corners).astype(np.int32)
+        corners = np.rint(np.clip(self.points, -FARTHEST, FARTHEST) * (1 << SHIFT)).astype(np.int32)
         start = 0
         for end, colour in zip(self.ends.tolist(), colours, strict=True):
             cv2.fillConvexPoly(image, corners[start:end], colour, line, SHIFT)
@@ -141,7 +140,7 @@ def project_rods(camera: Camera, parts: Sequence[Rods]) -> list[Polygons]:
     )
     sunny = radii.max(axis=0) > SUNNY
     drawn = np.stack((np.ones_like(sunny), sunny), axis=1)
-    tones = np.stack((colours * np.where(sunny, 0.74, 0.9)[:, None], 1.1 * colours), axis=1)
+    tones = np.stack((colours * np.where(sunny, 0.55, 0.85)[:, None], 1.2 * colours), axis=1)
     points = outlines[drawn]
     polygons = Polygons(
         points.reshape(-1, 2),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Union
 
 import cv2
 import numpy as np
@@ -28,7 +27,8 @@ SMALLEST = 8  # pixels of height; what is smaller is not in the truth
 FINE = 45  # pixels of height from which on a car is drawn in detail
 NOISE = 9  # levels of grey between the darkest and the brightest grain of the sensor
 
-Item = Union[Actor, Post]  # noqa: UP007 - evaluated at run time
+Box = tuple[float, float, float, float]
+Item = Actor | Post
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class TruthBox:
 
     track_id: int
     name: str
-    box: tuple[float, float, float, float]
+    box: Box
     truncated: float
     occluded: float
 
@@ -106,34 +106,37 @@ class Street:
 
         Left out is what is less than 8 pixels high, outside the picture or entirely hidden.
         """
-        width, height = self.spec.width, self.spec.height
-        labels = np.zeros((height, width), np.uint8)
+        size = (self.spec.width - 1, self.spec.height - 1)
+        labels = np.zeros((self.spec.height, self.spec.width), np.uint8)  # far fewer than 255
         alone = np.zeros_like(labels)
-        found: list[tuple[Actor, tuple[float, float, float, float], float, int]] = []
+        found: list[tuple[Actor, Box, float, int]] = []
         items = self._items(float(index / self.spec.fps))
         for item, seen in zip(items, self._project(items), strict=True):
             if isinstance(item, Post):
                 seen.stamp(labels, 0)
                 continue
-            if not len(seen.ends):
+            outside = ((seen.points < 0) | (seen.points > size)).any(axis=1)
+            if outside.all():
                 continue
             x1, y1, x2, y2 = seen.box()
-            box = (max(x1, 0.0), max(y1, 0.0), min(x2, width - 1.0), min(y2, height - 1.0))
-            if box[3] - box[1] < SMALLEST or box[2] <= box[0]:
-                continue
-            label = len(found) + 1
-            seen.stamp(labels, label)
-            part = alone[int(box[1]) : int(box[3]) + 2, int(box[0]) : int(box[2]) + 2]
+            left, top = max(0, int(x1)), max(0, int(y1))
+            part = alone[top : int(min(y2, size[1])) + 2, left : int(min(x2, size[0])) + 2]
             seen.stamp(alone, 1)
-            pixels = int(cv2.countNonZero(part))
+            pixels = cv2.countNonZero(part)
+            if outside.any():  # corners far outside say little about where the rest is
+                column, row, wide, high = cv2.boundingRect(part)
+                x1, y1 = float(left + column), float(top + row)
+                x2, y2 = x1 + wide - 1, y1 + high - 1
             part[:] = 0
-            outside = (seen.points < 0) | (seen.points > (width - 1, height - 1))
-            found.append((item, box, float(outside.any(axis=1).mean()), pixels))
-        visible = np.bincount(labels.ravel(), minlength=256)
+            if y2 - y1 < SMALLEST or x2 <= x1:
+                continue
+            found.append((item, (x1, y1, x2, y2), float(outside.mean()), pixels))
+            seen.stamp(labels, len(found))
+        visible = np.bincount(labels.ravel(), minlength=256).tolist()
         boxes = [
-            TruthBox(item.track_id, item.model.name, box, truncated, float(1 - left / pixels))
-            for left, (item, box, truncated, pixels) in zip(visible[1:], found, strict=False)
-            if left
+            TruthBox(item.track_id, item.model.name, box, truncated, max(0.0, 1 - shown / pixels))
+            for shown, (item, box, truncated, pixels) in zip(visible[1:], found, strict=False)
+            if shown
         ]
         return tuple(reversed(boxes))
 

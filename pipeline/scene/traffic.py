@@ -118,7 +118,7 @@ class Traffic:
 
     def __init__(self, seed: int) -> None:
         self._seed = seed
-        self._member = lru_cache(maxsize=4096)(self._invite)
+        self._member = lru_cache(maxsize=256)(self._invite)
         self._party = lru_cache(maxsize=16)(self._gather)
         self._walker = lru_cache(maxsize=64)(self._make_walker)
         self._leaders = [Car(rng(seed, 106, k), AHEAD) for k in range(len(LEADERS))]

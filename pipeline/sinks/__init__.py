@@ -1,0 +1,1 @@
+"""Where results go: video, JSON lines, KITTI files, a window."""

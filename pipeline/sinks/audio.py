@@ -9,6 +9,7 @@ from fractions import Fraction
 from pathlib import Path
 
 import av
+from av.bitstream import BitStreamFilterContext
 from av.container import OutputContainer
 from av.error import FFmpegError
 from av.stream import Discard, Disposition
@@ -30,6 +31,10 @@ class _CopiedTrack:
         self.stream = output.add_stream_from_template(stream)
         self._shift = round(zero / (stream.time_base or 1))
         self._last: int | None = None
+        # AAC of broadcasts has its parameters in every packet, AAC in MP4 has them in the header.
+        self._filter: BitStreamFilterContext | None = None
+        if stream.codec_context.name == "aac" and not stream.codec_context.extradata:
+            self._filter = BitStreamFilterContext("aac_adtstoasc", stream)
 
     def take(self, packet: av.Packet) -> list[av.Packet]:
         if packet.pts is None or packet.dts is None:
@@ -39,8 +44,10 @@ class _CopiedTrack:
         self._last = packet.dts
         packet.pts -= self._shift
         packet.dts -= self._shift
-        packet.stream = self.stream
-        return [packet]
+        packets = [packet] if self._filter is None else self._filter.filter(packet)
+        for packet in packets:
+            packet.stream = self.stream
+        return packets
 
     def flush(self) -> list[av.Packet]:
         return []

@@ -6,7 +6,7 @@ import os
 import time
 from fractions import Fraction
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import av
 import cv2
@@ -143,7 +143,10 @@ class VideoSink:
         self._step = max(round(1 / (fps * info.time_base)), 1)
         height, width = image.shape[:2]
         self._size = width, height
-        self._yuv = np.empty((_even(height) * 3 // 2, _even(width)), np.uint8)
+        width, height = _even(width), _even(height)
+        self._yuv = np.empty((height * 3 // 2, width), np.uint8)
+        # x264 keeps a copy of its own, so that one frame serves for all.
+        self._frame = av.VideoFrame(width, height, "yuv420p")
         file = _SyncedFile(self._path)
         # Where a track begins is stored in the movie's time scale: make it that of the pictures.
         options = {**MUXER, "movie_timescale": str(_track_timescale(info.time_base))}
@@ -151,7 +154,7 @@ class VideoSink:
         self._file = file
         stream = self._output.add_stream("libx264", rate=fps, options=self._options)
         context = stream.codec_context
-        context.width, context.height = _even(width), _even(height)
+        context.width, context.height = width, height
         context.pix_fmt = "yuv420p"
         context.thread_count = self._threads
         context.time_base = stream.time_base = info.time_base
@@ -169,15 +172,23 @@ class VideoSink:
                 self._warnings.append(f"{info.path}: audio cannot be read: {error.strerror}")
 
     def _encode(self, image: Image, pts: int) -> None:
-        # The buffer is used again for the next frame: x264 keeps a copy of its own.
         cv2.cvtColor(self._fit(image), cv2.COLOR_BGR2YUV_I420, dst=self._yuv)
-        frame = av.VideoFrame.from_numpy_buffer(self._yuv, format="yuv420p")
-        frame.pts = pts
-        frame.time_base = self._time_base
-        if self._last_key is None or (pts - self._last_key) * self._time_base >= KEYFRAME_SECONDS:
-            frame.pict_type = PictureType.I
+        begin = 0
+        for plane in self._frame.planes:  # `from_numpy_buffer` needs a height divisible by 4
+            height, width = plane.height, plane.width
+            rows = np.frombuffer(cast(Any, plane), np.uint8).reshape(height, plane.line_size)
+            end = begin + height * width
+            rows[:, :width] = self._yuv.reshape(-1)[begin:end].reshape(height, width)
+            begin = end
+        self._frame.pts = pts
+        self._frame.time_base = self._time_base
+        is_key = (
+            self._last_key is None or (pts - self._last_key) * self._time_base >= KEYFRAME_SECONDS
+        )
+        self._frame.pict_type = PictureType.I if is_key else PictureType.NONE
+        if is_key:
             self._last_key = pts
-        self._mux(self._stream.encode(frame))
+        self._mux(self._stream.encode(self._frame))
 
     def _fit(self, image: Image) -> Image:
         """Return the picture in the size of the first one, made even."""

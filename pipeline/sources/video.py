@@ -115,9 +115,14 @@ class VideoSource:
                 self._end = (stream.start_time + stream.duration - self._zero) * self._time_base
             elif container.duration:
                 self._end = Fraction(container.duration, av.time_base)
-            if self._end is not None and self._fps is not None and stream.frames:
-                # FFmpeg shortens the duration of a cut off AVI to what is left.
-                self._end = max(self._end, self._listed_frames() / self._fps)
+                if "matroska" in container.format.name:  # its duration is counted from 0
+                    self._end -= start
+        self._expected = self._listed_frames()
+        if self._end is not None and self._fps is not None:
+            if self._expected is None:
+                self._expected = round(self._end * self._fps)
+            else:  # FFmpeg shortens the duration of a cut off AVI to what is left
+                self._end = max(self._end, self._expected / self._fps)
         tick = self._time_base
         self._step = round(1 / ((self._fps or DEFAULT_FPS) * tick))
         self._timestamps = Timestamps(self._step, round(1 / tick), self.report)
@@ -146,25 +151,20 @@ class VideoSource:
             return
         end = (self._pts + self._step - self._zero) * self._time_base
         if self._end - end > CUT_OFF:
-            expected = self._expected_frames()
-            of = f" of {expected}" if expected is not None else ""
+            of = f" of {self._expected}" if self._expected is not None else ""
             self.report.warn(
                 f"{self._name}: the video ends early, at {float(end):.2f} of"
                 f" {float(self._end):.2f} s, after frame {self._frame_id + 1}{of};"
                 " the file may be cut off"
             )
 
-    def _listed_frames(self) -> int:
+    def _listed_frames(self) -> int | None:
+        """Return how many frames the container lists that are shown, if it has a list."""
         stream = self._decoder.stream
         index = stream.index_entries
-        if len(index) == stream.frames:  # an edit list may hide some of them
+        if stream.frames and len(index) == stream.frames:  # an edit list may hide some of them
             return sum(not entry.is_discard for entry in index)
-        return stream.frames
-
-    def _expected_frames(self) -> int | None:
-        if self._decoder.stream.frames:
-            return self._listed_frames()
-        return None if self._end is None or self._fps is None else round(self._end * self._fps)
+        return stream.frames or None
 
     def _describe(self, location: str, first: av.VideoFrame | None) -> SourceInfo:
         stream, start = self._decoder.stream, self._options.start
@@ -188,7 +188,7 @@ class VideoSource:
                 width, height, aspect = height, width, 1 / aspect
             if UNSPECIFIED not in (first.color_primaries, first.color_trc):
                 primaries, transfer = first.color_primaries, first.color_trc
-        frames = self._expected_frames()
+        frames = self._expected
         if frames is not None:
             frames = max(frames - max(self._frame_id, 0), 0)
         return SourceInfo(

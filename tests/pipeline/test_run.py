@@ -193,6 +193,16 @@ def test_a_fault_with_several_frames_in_the_network_stops_all() -> None:
     assert sink.closed == 1
 
 
+@pytest.mark.parametrize("attempt", range(20))
+def test_a_failing_sink_ends_workers_that_wait_for_their_turn(attempt: int) -> None:
+    backend = FakeBackend()
+    backend.parallel = 3
+    bad = FakeSink(on_write=lambda: time.sleep(0.002) or fail(SinkError("full"))())
+    options = QueueOptions(depth=1, slots=4)
+    with pytest.raises(SinkError, match="full"):
+        make(FakeSource(10**9), backend, bad, options=options).run()
+
+
 def test_every_stage_counts_its_work() -> None:
     pipeline = make(FakeSource(50), FakeBackend(), FakeSink())
     pipeline.run()

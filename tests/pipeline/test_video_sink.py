@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 import subprocess
@@ -84,7 +85,7 @@ def test_timestamps_are_the_sources(
     assert [p.pts * p.time_base for p in written] == expected
     ends = [(p.pts + p.duration) * p.time_base for p in written]
     assert ends[:-1] == expected[1:]
-    assert ends[-1] - expected[-1] == pytest.approx(float(1 / rate), rel=0.05)
+    assert ends[-1] - expected[-1] == pytest.approx(float(1 / info.fps), rel=0.05)
     assert [number_of(f.image) for f in frames] == list(range(len(pts)))
     assert sink.warnings == []
 
@@ -125,7 +126,7 @@ def test_key_frames_follow_time_not_number(tmp_path: Path) -> None:
         sink.write(result(picture(pts), pts, Fraction(1, 10)))
     sink.close()
     keys = [p.pts * p.time_base for p in packets(tmp_path / "out.mp4") if p.is_keyframe]
-    assert max(b - a for a, b in zip(keys, keys[1:], strict=False)) <= Fraction(12, 10)
+    assert max(b - a for a, b in itertools.pairwise(keys)) <= Fraction(12, 10)
 
 
 @pytest.mark.parametrize("size", [(160, 120), (161, 121), (162, 122), (854, 481), (35, 33)])
@@ -268,7 +269,7 @@ def test_a_full_disk_leaves_what_was_written(tmp_path: Path) -> None:
     assert (err, process.returncode) == ("", 0)
     assert message == f"{path}: cannot be written: File too large"
     assert path.stat().st_size <= limit
-    seen = times(path)
-    assert seen == [Fraction(k, 25) for k in range(len(seen))]
-    assert len(seen) >= int(written) - 30
-    assert len(seen) > 50
+    source = VideoSource(str(path), SourceOptions())
+    seen = [number_of(f.image) for f in read_all(source)]
+    assert seen == list(range(len(seen)))
+    assert len(seen) >= int(written) - 30 > 50

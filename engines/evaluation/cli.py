@@ -1,0 +1,268 @@
+"""`python -m engines evaluate`: its options, and what they set going."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import json
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from engines.errors import ConfigError, UserError
+
+if TYPE_CHECKING:
+    from engines.datasets.dataset import Dataset
+    from engines.evaluation.evaluate import Evaluation
+    from engines.evaluation.results import Found
+
+EXAMPLES = """\
+The network's boxes are taken from a score of 0.005 on and the best 64 a picture, as in the
+SqueezeDet paper, whatever the threshold of drawing is.
+
+examples:
+  python -m engines evaluate --data kitti --fit stretch
+  python -m engines evaluate --data kitti --precision bf16 --json bf16.json --plots out
+  python -m engines evaluate --data dashcam --classes car --iou car=0.5
+  python -m engines evaluate --data kitti --detections results
+"""
+
+
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def _size(text: str) -> tuple[int, int]:
+    width, _, height = text.partition("x")
+    if not (width.isdecimal() and height.isdecimal()):
+        raise argparse.ArgumentTypeError(f"expected WIDTHxHEIGHT, got {text!r}")
+    size = int(width), int(height)
+    if min(size) < 16 or any(n % 16 for n in size):
+        raise argparse.ArgumentTypeError(f"expected multiples of 16, got {text}")
+    return size
+
+
+def _fraction(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"expected a number 0 to 1, got {text!r}")
+    return value
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a number of at least 1, got {text!r}")
+    return int(text)
+
+
+def _class_iou(text: str) -> tuple[str, float]:
+    name, _, value = text.rpartition("=")
+    if not name:
+        raise argparse.ArgumentTypeError(f"expected CLASS=IOU, got {text!r}")
+    return name, _fraction(value)
+
+
+def add_evaluate_parser(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the verb and its options to those of `python -m engines`."""
+    parser = verbs.add_parser(
+        "evaluate",
+        help="measure AP on a labelled data set",
+        description="Measure average precision, as KITTI and COCO define it, on a data set in"
+        " KITTI, COCO or YOLO layout, and say what goes wrong.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("--data", type=Path, required=True, metavar="ROOT", help="the data set's folder")
+    add("--split", default="val", help="which part of it (default: val)")
+    add(
+        "--classes", type=_names, metavar="A,B",
+        help="only these (default: all that the weights know)",
+    )  # fmt: skip
+    add(
+        "--iou", type=_class_iou, action="append", default=[], metavar="CLASS=IOU",
+        help="overlap of a correct box; repeatable (default: KITTI's, else 0.5)",
+    )  # fmt: skip
+    add(
+        "--kit", choices=("paper", "current"), default="paper",
+        help="state of KITTI's development kit; current ignores low boxes (default: paper)",
+    )  # fmt: skip
+    add(
+        "--score", type=_fraction, default=0.4, metavar="S",
+        help="count mistakes among boxes from this score on (default: 0.4)",
+    )  # fmt: skip
+
+    source = parser.add_argument_group("where the boxes come from")
+    either = source.add_mutually_exclusive_group()
+    either.add_argument("--backend", choices=("auto", "tensorrt", "cpu"), default="auto")
+    either.add_argument(
+        "--detections", type=Path, metavar="DIR", help="KITTI result files instead of a network"
+    )
+    add = source.add_argument
+    add("--weights", type=Path, metavar="FILE.npz", help="default: the project's own")
+    add("--size", type=_size, metavar="WxH", help="input in pixels; default: as trained")
+    add(
+        "--fit", choices=("band", "letterbox", "stretch"), default="band",
+        help="how pictures of another aspect are put into the input (default: band)",
+    )  # fmt: skip
+    add(
+        "--band-centre", type=_fraction, default=0.5, metavar="Y",
+        help="middle of the band, as a fraction of the height from the top (default: 0.5)",
+    )  # fmt: skip
+    add(
+        "--precision", choices=("fp32", "bf16"), default="fp32",
+        help="number format of the CPU back end (default: fp32)",
+    )  # fmt: skip
+
+    add(
+        "--top-n", type=_count, default=64, metavar="N",
+        help="boxes a picture kept before suppression (default: 64)",
+    )  # fmt: skip
+
+    outputs = parser.add_argument_group("outputs")
+    add = outputs.add_argument
+    add("--json", type=Path, metavar="FILE", help="write all figures and curves")
+    add("--plots", type=Path, metavar="DIR", help="draw curves and confusion as PNG")
+    add("-y", "--overwrite", action="store_true", help="replace existing outputs")
+
+
+def run_evaluate(arguments: argparse.Namespace) -> None:
+    """Evaluate, print the tables and write what was asked for.
+
+    Raises
+    ------
+    UserError
+        If the data set, the weights, the back end or an output cannot be used.
+    """
+    plots = _check_outputs(arguments)
+
+    from engines.datasets.load import load_dataset
+    from engines.evaluation.evaluate import evaluate
+    from engines.evaluation.report import as_data, as_text
+    from engines.weights import DEFAULT, load_profile
+
+    weights = arguments.weights or DEFAULT
+    known = load_profile(weights.with_suffix(".json")).output.classes
+    dataset = load_dataset(arguments.data, arguments.split, arguments.classes or known)
+    min_iou = dict(arguments.iou)
+    _check_names("--iou", list(min_iou), dataset.classes)
+    if arguments.detections:
+        from engines.evaluation.results import read_results
+
+        found = read_results(arguments.detections, dataset)
+        source: dict[str, Any] = {"detections": str(arguments.detections)}
+        title = f"boxes from {arguments.detections}"
+    else:
+        _check_names("--classes", dataset.classes, known)
+        found, source = _run_network(arguments, weights, dataset)
+        title = "{weights}, {backend} {precision}, {width}x{height}, fit {fit}, top {top_n}".format(
+            **source
+        )
+    evaluation = evaluate(dataset, found, min_iou, arguments.kit, arguments.score)
+    print(f"{title}; {arguments.split} of {arguments.data}, {len(dataset)} pictures\n")
+    print(as_text(evaluation))
+    if arguments.json:
+        text = json.dumps({"source": source, **as_data(evaluation)}, indent=1)
+        try:
+            arguments.json.write_text(text + "\n", encoding="utf-8")
+        except OSError as error:
+            raise UserError(f"{arguments.json}: cannot be written: {error.strerror}") from None
+        print(f"\nwrote {arguments.json}")
+    if plots:
+        _write_plots(evaluation, arguments.plots)
+
+
+def _check_outputs(arguments: argparse.Namespace) -> bool:
+    """Complain before, not after minutes of work; return whether plots can be drawn."""
+    for path in (arguments.json, arguments.plots):
+        if path is not None and not path.absolute().parent.is_dir():
+            raise UserError(f"{path}: the folder {path.parent} does not exist")
+    if arguments.json and arguments.json.exists() and not arguments.overwrite:
+        raise UserError(f"{arguments.json}: exists already; --overwrite replaces it")
+    if not arguments.plots:
+        return False
+    if arguments.plots.exists() and not arguments.plots.is_dir():
+        raise UserError(f"{arguments.plots}: is a file, expected a folder for the plots")
+    if importlib.util.find_spec("matplotlib") is None:
+        print(
+            "no plots: matplotlib is missing; install it with  pip install -e '.[train]'",
+            file=sys.stderr,
+        )
+        return False
+    from engines.evaluation.plots import CONFUSION, CURVES
+
+    for name in (CURVES, CONFUSION):
+        if (arguments.plots / name).exists() and not arguments.overwrite:
+            raise UserError(f"{arguments.plots / name}: exists already; --overwrite replaces it")
+    return True
+
+
+def _check_names(option: str, names: list[str] | tuple[str, ...], known: tuple[str, ...]) -> None:
+    from engines.datasets.dataset import class_key
+
+    keys = {class_key(name) for name in known}
+    for name in names:
+        if class_key(name) not in keys:
+            raise ConfigError(f"{option}: unknown class {name!r}, expected {', '.join(known)}")
+
+
+def _run_network(
+    arguments: argparse.Namespace, weights_path: Path, dataset: Dataset
+) -> tuple[list[Found], dict[str, Any]]:
+    """Return the boxes, and what found them."""
+    from engines.backend import EngineSettings, open_backend
+    from engines.evaluation.run import DETECT, ProgressLine, find_all
+    from engines.weights import load_weights
+
+    weights = load_weights(weights_path)
+    profile = weights.profile
+    width, height = arguments.size or (profile.input.width, profile.input.height)
+    detect = replace(DETECT, top_n=arguments.top_n)
+    settings = EngineSettings(
+        weights=weights,
+        width=width,
+        height=height,
+        detect=detect,
+        fit=arguments.fit,
+        band_centre=arguments.band_centre,
+        cpu_precision=arguments.precision,
+    )
+    backend = open_backend(arguments.backend, settings)
+    progress = ProgressLine(len(dataset))
+    try:
+        found = find_all(backend, profile.output.classes, dataset, progress)
+    finally:
+        progress.close()
+        backend.close()
+    info = backend.info
+    source = {
+        "weights": profile.name,
+        "backend": info.name,
+        "runtime": info.runtime,
+        "device": info.device,
+        "precision": info.precision,
+        "width": width,
+        "height": height,
+        "fit": arguments.fit,
+        "band_centre": arguments.band_centre,
+        "threshold": detect.threshold,
+        "top_n": detect.top_n,
+        "nms_iou": detect.nms_iou,
+    }
+    return found, source
+
+
+def _write_plots(evaluation: Evaluation, folder: Path) -> None:
+    from engines.evaluation.plots import write_plots
+
+    try:
+        folder.mkdir(exist_ok=True)
+        paths = write_plots(evaluation, folder)
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be written: {error.strerror}") from None
+    for path in paths:
+        print(f"wrote {path}")

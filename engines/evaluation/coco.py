@@ -1,0 +1,131 @@
+"""Average precision as the COCO evaluation defines it (Lin et al., ECCV 2014; cocodataset.org).
+
+All sizes of objects, up to 100 boxes a class and picture, IoU from 0.50 to 0.95, precision at 101
+recall positions. Regions to ignore (crowds, KITTI's DontCare) take any number of boxes, by the part
+of the box they cover; boxes on them or on neighbours are neither right nor wrong.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engines.datasets.dataset import EVERY_CLASS, Item
+from engines.evaluation.overlap import coverage, iou
+from engines.evaluation.results import Found
+
+IOUS = np.linspace(0.5, 0.95, 10)
+RECALLS = np.linspace(0, 1, 101)
+MAX_BOXES = 100
+
+
+@dataclass(frozen=True)
+class CocoCurve:
+    """Precision against recall for one class.
+
+    Attributes
+    ----------
+    precision : float64 array (10, 101)
+        At each of `IOUS` and each of `RECALLS`; 0 where recall is not reached.
+    objects : int
+        How many there were to find.
+    """
+
+    precision: NDArray[np.float64]
+    objects: int
+
+    def ap(self, min_iou: float | None = None) -> float:
+        """Return AP at one of `IOUS`, or their mean; NaN if there was nothing to find."""
+        if not self.objects:
+            return float("nan")
+        if min_iou is None:
+            return float(self.precision.mean())
+        return float(self.precision[np.abs(IOUS - min_iou).argmin()].mean())
+
+
+def evaluate_coco(
+    items: Sequence[Item], found: Sequence[Found], classes: Sequence[str]
+) -> tuple[CocoCurve, ...]:
+    """Compute the curves of every class.
+
+    Parameters
+    ----------
+    items : sequence of Item
+        Labelled pictures.
+    found : sequence of Found
+        The boxes in each of them.
+    classes : sequence of str
+        Names of the class indices.
+    """
+    return tuple(_curve(items, found, index) for index in range(len(classes)))
+
+
+def _curve(items: Sequence[Item], found: Sequence[Found], index: int) -> CocoCurve:
+    scores: list[NDArray[np.float64]] = []
+    right: list[NDArray[np.bool_]] = []
+    ignored: list[NDArray[np.bool_]] = []
+    objects = 0
+    for item, f in zip(items, found, strict=True):
+        objects += int(((item.labels.classes == index) & ~item.labels.neighbour).sum())
+        mine = np.flatnonzero(f.classes == index)
+        mine = mine[np.argsort(-f.scores[mine], kind="stable")[:MAX_BOXES]]
+        if len(mine):
+            hit, skip = _match(item, f.boxes[mine], index)
+            scores.append(f.scores[mine])
+            right.append(hit)
+            ignored.append(skip)
+    precision = np.zeros((len(IOUS), len(RECALLS)))
+    if objects and scores:
+        order = np.argsort(-np.concatenate(scores), kind="stable")
+        hits = np.concatenate(right, axis=1)[:, order]
+        skips = np.concatenate(ignored, axis=1)[:, order]
+        for row, hit, skip in zip(precision, hits, skips, strict=True):
+            row[:] = _precision(hit & ~skip, ~hit & ~skip, objects)
+    return CocoCurve(precision, objects)
+
+
+def _precision(
+    true: NDArray[np.bool_], false: NDArray[np.bool_], objects: int
+) -> NDArray[np.float64]:
+    """Return precision at each of `RECALLS` of boxes from best to worst score."""
+    true_so_far, false_so_far = true.cumsum(), false.cumsum()
+    recall = true_so_far / objects
+    precision = true_so_far / np.maximum(true_so_far + false_so_far, 1)
+    precision = np.maximum.accumulate(precision[::-1])[::-1]
+    reached = np.searchsorted(recall, RECALLS, side="left")
+    return np.append(precision, 0.0)[reached]
+
+
+def _match(
+    item: Item, boxes: NDArray[np.float64], index: int
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Give each box, best first, the object it overlaps most that no better box has taken.
+
+    Returns
+    -------
+    hit, skip : bool arrays (10, n)
+        At each of `IOUS`: the box has taken something; it has taken something to be ignored.
+    """
+    labels = item.labels[item.labels.classes == index]
+    regions = item.ignore_boxes[np.isin(item.ignore_classes, (index, EVERY_CLASS))]
+    overlaps = np.hstack([iou(boxes, labels.boxes), coverage(boxes, regions)])
+    optional = np.append(labels.neighbour, np.ones(len(regions), np.bool_))
+    once = np.arange(len(optional)) < len(labels)
+    free = np.ones((len(IOUS), len(optional)), np.bool_)
+    hit = np.zeros((len(IOUS), len(boxes)), np.bool_)
+    skip = np.zeros_like(hit)
+    if not len(optional):
+        return hit, skip
+    rows = np.arange(len(IOUS))
+    for number, overlap in enumerate(overlaps):
+        usable = free & (overlap >= IOUS[:, None])
+        # Objects come before what is to be ignored, then the larger overlap, then the later label.
+        rank = np.where(usable, overlap + 2 * ~optional, -1)[:, ::-1]
+        taken = rank.shape[1] - 1 - rank.argmax(axis=1)
+        hit[:, number] = rank.max(axis=1) >= 0
+        skip[:, number] = hit[:, number] & optional[taken]
+        free[rows, taken] &= ~(hit[:, number] & once[taken])
+    return hit, skip

@@ -1,0 +1,77 @@
+"""All figures of one evaluation together."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from engines.datasets.dataset import Dataset
+from engines.evaluation.coco import CocoCurve, evaluate_coco
+from engines.evaluation.kitti import DIFFICULTIES, Kit, KittiResult, class_iou, evaluate_kitti
+from engines.evaluation.mistakes import Mistakes, find_mistakes
+from engines.evaluation.results import Found
+
+SHOWN_SCORE = 0.4  # from here on the pipeline draws boxes
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What was measured on a data set.
+
+    Attributes
+    ----------
+    dataset : Dataset
+        The pictures and the class names.
+    min_iou : tuple of float
+        Overlap, exclusive, of a correct box of each class; the COCO figures have their own.
+    kitti : KittiResult or None
+        KITTI's AP; None for other layouts, whose labels lack what its difficulties go by.
+    coco : tuple of CocoCurve
+        COCO's AP of each class.
+    mistakes : Mistakes
+        What is wrong among the boxes that a user gets to see.
+    """
+
+    dataset: Dataset
+    min_iou: tuple[float, ...]
+    kitti: KittiResult | None
+    coco: tuple[CocoCurve, ...]
+    mistakes: Mistakes
+
+
+def evaluate(
+    dataset: Dataset,
+    found: Sequence[Found],
+    min_iou: Mapping[str, float] | None = None,
+    kit: Kit = "paper",
+    score: float = SHOWN_SCORE,
+) -> Evaluation:
+    """Compare what was found with the labels.
+
+    Parameters
+    ----------
+    dataset : Dataset
+        Labelled pictures.
+    found : sequence of Found
+        The boxes in each of them, with scores as low as they come: a threshold costs AP.
+    min_iou : mapping of str to float, optional
+        Overlap of a correct box for classes by name, else in KITTI layout 0.7 for cars, and 0.5.
+    kit : str
+        Which state of KITTI's development kit, see `engines.evaluation.kitti`.
+    score : float
+        From which score on mistakes are counted.
+    """
+    classes = dataset.classes
+    is_kitti = dataset.layout == "kitti"
+    defaults = {} if is_kitti else dict.fromkeys(classes, 0.5)
+    required = class_iou(classes, {**defaults, **(min_iou or {})})
+    by_name = dict(zip(classes, required, strict=True))
+    return Evaluation(
+        dataset,
+        required,
+        evaluate_kitti(dataset.items, found, classes, by_name, kit) if is_kitti else None,
+        evaluate_coco(dataset.items, found, classes),
+        find_mistakes(
+            dataset.items, found, required, score, DIFFICULTIES[-1] if is_kitti else None
+        ),
+    )

@@ -1,0 +1,159 @@
+"""What goes wrong above a score: which boxes are false and why, which objects are missed and how.
+
+A breakdown in the manner of the SqueezeDet authors' error analysis and of TIDE (Bolya et al., ECCV
+2020). A box, best scores first, is
+
+- *correct* on an object of its class, not yet found, that it overlaps enough;
+- not judged on a neighbour or an object beyond the limits, or inside a region to be ignored;
+- a *duplicate* on an object of its class that has been found;
+- a *confusion* if it overlaps an object of another class as much as that class asks for;
+- badly *localised* if it overlaps an object of its class by 0.1 or more;
+- *background* otherwise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engines.datasets.dataset import EVERY_CLASS, Item
+from engines.evaluation.kitti import Difficulty
+from engines.evaluation.overlap import coverage, iou
+from engines.evaluation.results import OTHER_CLASS, Found
+
+NEAR = 0.1  # IoU from which a box is about an object at all
+
+CORRECT, LOCALISATION, CONFUSION, DUPLICATE, BACKGROUND = range(5)
+BOX_KINDS = ("correct", "localisation", "confusion", "duplicate", "background")
+FOUND, BADLY_LOCALISED, CONFUSED, MISSED = range(4)
+OBJECT_KINDS = ("found", "badly_localised", "confused", "missed")
+
+
+@dataclass(frozen=True)
+class Mistakes:
+    """Counts over a data set.
+
+    Attributes
+    ----------
+    score : float
+        The smallest score of the boxes that were looked at.
+    boxes : int array (classes, 5)
+        Boxes of each class by `BOX_KINDS`.
+    objects : int array (classes, 4)
+        Objects of each class by `OBJECT_KINDS`: those not found have a box of another class on
+        them, else one of their class near them, else are missed altogether.
+    confusion : int array (classes + 1, classes + 1)
+        Rows: the true class, last row background. Columns: the class of the box, last column none
+        that overlaps enough. A row of a class sums up to its objects.
+    """
+
+    score: float
+    boxes: NDArray[np.int64]
+    objects: NDArray[np.int64]
+    confusion: NDArray[np.int64]
+
+
+def find_mistakes(
+    items: Sequence[Item],
+    found: Sequence[Found],
+    min_iou: Sequence[float],
+    score: float,
+    limits: Difficulty | None = None,
+) -> Mistakes:
+    """Judge every box and every object.
+
+    Parameters
+    ----------
+    items : sequence of Item
+        Labelled pictures.
+    found : sequence of Found
+        The boxes in each of them.
+    min_iou : sequence of float
+        For each class the overlap, exclusive, of a correct box.
+    score : float
+        Boxes with a smaller one are not looked at.
+    limits : Difficulty, optional
+        Objects beyond it need not be found; None: all are to be.
+
+    Notes
+    -----
+    Boxes of a class that is not labelled anywhere are left out: nothing is known of them.
+    """
+    n = len(min_iou)
+    labelled = np.zeros(n, np.bool_)
+    for item in items:
+        labelled[item.objects.classes] = True
+    total = Mistakes(
+        score,
+        np.zeros((n, len(BOX_KINDS)), np.int64),
+        np.zeros((n, len(OBJECT_KINDS)), np.int64),
+        np.zeros((n + 1, n + 1), np.int64),
+    )
+    required = np.array(min_iou, np.float64)
+    for item, f in zip(items, found, strict=True):
+        wanted = (f.scores >= score) & (f.classes != OTHER_CLASS)
+        wanted &= np.append(labelled, False)[f.classes]
+        order = np.argsort(-f.scores, kind="stable")
+        order = order[wanted[order]]
+        _judge(item, f.boxes[order], f.classes[order], required, limits, total)
+    return total
+
+
+def _judge(
+    item: Item,
+    boxes: NDArray[np.float64],
+    classes: NDArray[np.intp],
+    required: NDArray[np.float64],
+    limits: Difficulty | None,
+    total: Mistakes,
+) -> None:
+    """Add one picture's boxes, best first, and objects to the counts."""
+    labels = item.labels
+    counted = limits.counts(labels) if limits else ~labels.neighbour
+    overlaps = iou(boxes, labels.boxes)
+    enough = overlaps > required[labels.classes]
+    covered = coverage(boxes, item.ignore_boxes)
+    state = np.full(len(labels), MISSED)
+    taken_for = np.full(len(labels), len(required))  # the column of the confusion matrix
+
+    left = []
+    for box, class_index in enumerate(classes):
+        same = labels.classes == class_index
+        free = same & enough[box] & counted & (state != FOUND)
+        if free.any():
+            best = np.where(free, overlaps[box], -1).argmax()
+            state[best], taken_for[best] = FOUND, class_index
+            total.boxes[class_index, CORRECT] += 1
+        else:
+            left.append(box)
+
+    for box in left:
+        class_index = classes[box]
+        same = labels.classes == class_index
+        ignoring = np.isin(item.ignore_classes, (class_index, EVERY_CLASS))
+        if (same & enough[box] & ~counted).any() or (
+            covered[box, ignoring] > required[class_index]
+        ).any():
+            continue
+        if (same & enough[box]).any():
+            kind = DUPLICATE
+        elif (~same & enough[box]).any():
+            kind = CONFUSION
+            victim = np.where(~same & enough[box], overlaps[box], -1).argmax()
+            if state[victim] not in (FOUND, CONFUSED):
+                state[victim], taken_for[victim] = CONFUSED, class_index
+        elif (same & (overlaps[box] >= NEAR)).any():
+            kind = LOCALISATION
+            victim = np.where(same, overlaps[box], -1).argmax()
+            if state[victim] == MISSED:
+                state[victim] = BADLY_LOCALISED
+        else:
+            kind = BACKGROUND
+            total.confusion[-1, class_index] += 1
+        total.boxes[class_index, kind] += 1
+
+    np.add.at(total.objects, (labels.classes[counted], state[counted]), 1)
+    np.add.at(total.confusion, (labels.classes[counted], taken_for[counted]), 1)

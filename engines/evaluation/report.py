@@ -1,0 +1,170 @@
+"""An evaluation as text for people and as plain data for programs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from engines.evaluation.coco import IOUS, RECALLS
+from engines.evaluation.evaluate import Evaluation
+from engines.evaluation.kitti import DIFFICULTIES, KittiResult
+from engines.evaluation.mistakes import BOX_KINDS, OBJECT_KINDS
+
+KITS = {
+    "paper": "the kit of the SqueezeDet paper",
+    "current": "the current kit, which ignores boxes lower than the limits",
+}
+
+
+def as_text(evaluation: Evaluation) -> str:
+    """Lay out the figures as tables; AP in percent, "-" where there was nothing to find."""
+    parts = []
+    if evaluation.kitti:
+        parts += [_kitti_text(evaluation.kitti, positions) for positions in (11, 40)]
+    parts += [_coco_text(evaluation), _mistakes_text(evaluation), _confusion_text(evaluation)]
+    dataset = evaluation.dataset
+    absent = [
+        name for name, count in zip(dataset.classes, dataset.counts(), strict=True) if not count
+    ]
+    if absent:
+        parts.append(f"Not labelled in this split and left out of all means: {', '.join(absent)}.")
+    return "\n\n".join(parts)
+
+
+def _kitti_text(result: KittiResult, positions: int) -> str:
+    names = [difficulty.name for difficulty in DIFFICULTIES]
+    rows = [["class", "IoU over", *names, "objects"]]
+    values = result.ap(positions)
+    for name, required, curves, ap in zip(
+        result.classes, result.min_iou, result.curves, values, strict=True
+    ):
+        objects = " / ".join(str(curve.objects) for curve in curves)
+        rows.append([name, f"{required:g}", *map(_percent, ap), objects])
+    mean = _percent(result.mean_ap(positions))
+    title = f"KITTI AP in %, {positions} recall points, {KITS[result.kit]}"
+    return f"{title}\n{_table(rows)}\nmean of {int((~np.isnan(values)).sum())}: {mean}"
+
+
+def _coco_text(evaluation: Evaluation) -> str:
+    rows = [["class", "AP50", "AP75", "AP50-95", "objects"]]
+    columns = [
+        [curve.ap(0.5), curve.ap(0.75), curve.ap(), curve.objects] for curve in evaluation.coco
+    ]
+    for name, (ap50, ap75, ap, objects) in zip(evaluation.dataset.classes, columns, strict=True):
+        rows.append([name, *map(_percent, (ap50, ap75, ap)), str(objects)])
+    values = np.array([column for column in columns if column[-1]]).reshape(-1, 4)
+    if len(values):
+        rows.append(["mean", *map(_percent, values[:, :3].mean(axis=0)), ""])
+    return f"COCO AP in %, 101 recall points, objects of all sizes\n{_table(rows)}"
+
+
+def _mistakes_text(evaluation: Evaluation) -> str:
+    mistakes = evaluation.mistakes
+    rows = [["class", "boxes", *BOX_KINDS, "objects", *OBJECT_KINDS]]
+    for name, boxes, objects in zip(
+        evaluation.dataset.classes, mistakes.boxes, mistakes.objects, strict=True
+    ):
+        cells = [boxes.sum(), *boxes, objects.sum(), *objects]
+        rows.append([name, *map(str, cells)])
+    rows[0] = [cell.replace("_", " ") for cell in rows[0]]
+    limits = " within KITTI's hard limits" if evaluation.kitti else ""
+    title = f"Boxes with a score of {mistakes.score:g} or more, and objects{limits}"
+    return f"{title}\n{_table(rows)}"
+
+
+def _confusion_text(evaluation: Evaluation) -> str:
+    names = evaluation.dataset.classes
+    rows = [["is", *names, "nothing"]]
+    for name, row in zip([*names, "background"], evaluation.mistakes.confusion, strict=True):
+        rows.append([name, *map(str, row)])
+    rows[-1][-1] = ""  # background that is rightly left alone cannot be counted
+    return f"What they are (rows), and what they are taken for (columns)\n{_table(rows)}"
+
+
+def _percent(value: float) -> str:
+    return "-" if math.isnan(value) else f"{100 * value:.2f}"
+
+
+def _table(rows: Sequence[Sequence[str]]) -> str:
+    """Align columns, the first to the left, the others to the right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join(
+        "  ".join(
+            cell.rjust(width) if i else cell.ljust(width)
+            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    )
+
+
+def as_data(evaluation: Evaluation) -> dict[str, Any]:
+    """Return the figures as JSON knows data; AP 0 to 1, None where there was nothing to find."""
+    dataset, mistakes = evaluation.dataset, evaluation.mistakes
+    data: dict[str, Any] = {
+        "data": str(dataset.root),
+        "split": dataset.split,
+        "layout": dataset.layout,
+        "images": len(dataset),
+        "classes": list(dataset.classes),
+        "min_iou": list(evaluation.min_iou),
+        "coco": {
+            name: {
+                "AP50": _number(curve.ap(0.5)),
+                "AP75": _number(curve.ap(0.75)),
+                "AP50-95": _number(curve.ap()),
+                "objects": curve.objects,
+                "precision50": _numbers(curve.precision[0]),
+            }
+            for name, curve in zip(dataset.classes, evaluation.coco, strict=True)
+        },
+        "coco_recall": _numbers(RECALLS),
+        "coco_iou": _numbers(IOUS),
+        "mistakes": {
+            "score": mistakes.score,
+            "boxes": _counts(dataset.classes, BOX_KINDS, mistakes.boxes.tolist()),
+            "objects": _counts(dataset.classes, OBJECT_KINDS, mistakes.objects.tolist()),
+            "confusion_rows": [*dataset.classes, "background"],
+            "confusion_columns": [*dataset.classes, "nothing"],
+            "confusion": mistakes.confusion.tolist(),
+        },
+    }
+    if evaluation.kitti:
+        data["kitti"] = _kitti_data(evaluation.kitti)
+    return data
+
+
+def _kitti_data(result: KittiResult) -> dict[str, Any]:
+    return {
+        "kit": result.kit,
+        "difficulties": [difficulty.name for difficulty in DIFFICULTIES],
+        "mAP11": _number(result.mean_ap(11)),
+        "mAP40": _number(result.mean_ap(40)),
+        "classes": {
+            name: {
+                "AP11": [_number(curve.ap11) for curve in curves],
+                "AP40": [_number(curve.ap40) for curve in curves],
+                "objects": [curve.objects for curve in curves],
+                "precision": [_numbers(curve.precision) for curve in curves],
+            }
+            for name, curves in zip(result.classes, result.curves, strict=True)
+        },
+    }
+
+
+def _number(value: float) -> float | None:
+    return None if math.isnan(value) else round(value, 6)
+
+
+def _numbers(values: np.ndarray) -> list[float]:
+    return [round(value, 6) for value in values.tolist()]
+
+
+def _counts(
+    classes: Sequence[str], kinds: Sequence[str], rows: Sequence[Sequence[int]]
+) -> dict[str, dict[str, int]]:
+    return {
+        name: dict(zip(kinds, row, strict=True)) for name, row in zip(classes, rows, strict=True)
+    }

@@ -1,0 +1,82 @@
+"""Runs a back end over a data set."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+
+from engines.backend import Backend
+from engines.datasets.dataset import Dataset
+from engines.datasets.images import read_image
+from engines.evaluation.results import Found
+from kernels.reference import DetectParams
+
+# As in the SqueezeDet paper. Never the threshold of drawing: AP needs the uncertain boxes, too.
+DETECT = DetectParams(threshold=0.005, top_n=64)
+
+
+def find_all(
+    backend: Backend,
+    class_names: tuple[str, ...],
+    dataset: Dataset,
+    progress: Callable[[int], None] = lambda done: None,
+) -> list[Found]:
+    """Return what a back end finds in each picture of a data set, in pixels of the picture.
+
+    Parameters
+    ----------
+    backend : Backend
+        Opened with `DETECT` or the like.
+    class_names : tuple of str
+        Names of the back end's class indices.
+    dataset : Dataset
+        Which pictures, and which classes have which index in the result.
+    progress : callable
+        Is given the number of pictures done after each.
+
+    Raises
+    ------
+    DatasetError
+        If a picture cannot be read or does not have the size that its labels were made for.
+    """
+    found = []
+    slot = backend.new_slot()
+    try:
+        for item in dataset.items:
+            slot.preprocess(read_image(item.image, item.size))
+            slot.infer()
+            found.append(Found.from_detections(slot.detect(), class_names, dataset))
+            progress(len(found))
+    finally:
+        slot.close()
+    return found
+
+
+class ProgressLine:
+    """A line on stderr that is written over: pictures done and the time that is left.
+
+    Nothing is written where stderr is no terminal, or before a second has passed.
+    """
+
+    def __init__(self, total: int) -> None:
+        self._total = total
+        self._start = time.monotonic()
+        self._shown = self._start
+        self._written = False
+
+    def __call__(self, done: int) -> None:
+        """Show that so many pictures are done."""
+        now = time.monotonic()
+        if not sys.stderr.isatty() or (now - self._shown < 1 and done < self._total):
+            return
+        self._shown = now
+        left = (now - self._start) / done * (self._total - done)
+        line = f"{done} of {self._total} pictures, {left:.0f} s left"
+        print(f"\r{line:<50}", end="", file=sys.stderr, flush=True)
+        self._written = True
+
+    def close(self) -> None:
+        """End the line, so that what follows starts a new one."""
+        if self._written:
+            print(file=sys.stderr)

@@ -1,0 +1,146 @@
+"""The loss and its four parts: class, confidence of objects, confidence of background, box."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+import torch
+from torch.nn import functional as F
+
+from engines.training.boxes import Decoder, Prediction, ciou, giou, iou
+from engines.training.config import LossConfig
+from engines.training.targets import NOTHING, Truth, background
+
+BOX_IOU = {"giou": giou, "ciou": ciou}
+
+
+@dataclass(frozen=True)
+class LossParts:
+    """The parts of a loss, weighted, as scalar tensors; what is minimised is their sum."""
+
+    class_: torch.Tensor
+    confidence_positive: torch.Tensor
+    confidence_negative: torch.Tensor
+    box: torch.Tensor
+
+    @property
+    def total(self) -> torch.Tensor:
+        """The sum of the parts."""
+        return self.class_ + self.confidence_positive + self.confidence_negative + self.box
+
+    def stack(self) -> torch.Tensor:
+        """Return the parts as one tensor (4,) without gradient, in the order of `NAMES`."""
+        return torch.stack([getattr(self, f.name).detach() for f in fields(self)])
+
+
+NAMES = tuple(field.name.rstrip("_") for field in fields(LossParts))
+
+
+def compute_loss(
+    prediction: Prediction,
+    truth: Truth,
+    assigned: torch.Tensor,
+    decoder: Decoder,
+    config: LossConfig,
+) -> LossParts:
+    """Return the loss that the configuration names.
+
+    Parameters
+    ----------
+    prediction : Prediction
+        What the network says, in float32.
+    truth : Truth
+        What is there.
+    assigned : int64 tensor (B, A)
+        Each anchor's object; see `engines.training.targets`.
+    decoder : Decoder
+        Anchors and input size.
+    config : LossConfig
+        Kind and weights.
+    """
+    negative = background(assigned, truth, prediction, decoder)
+    function = published_loss if config.kind == "published" else iou_loss
+    return function(prediction, truth, assigned, negative, decoder, config)
+
+
+def published_loss(
+    prediction: Prediction,
+    truth: Truth,
+    assigned: torch.Tensor,
+    negative: torch.Tensor,
+    decoder: Decoder,
+    config: LossConfig,
+) -> LossParts:
+    """Return the loss of the paper (arXiv 1612.01051, equation 2), the mean over the pictures.
+
+    For a picture with N objects: cross-entropy of the class over N; (IoU - confidence)^2 over N
+    for the anchors with an object; confidence^2 for the others over their number; squared errors
+    of the deltas over N. IoU is that of the predicted box with the object, a target without
+    gradient. A picture without objects has the third part only.
+    """
+    positive = assigned != NOTHING
+    boxes, classes = _objects(truth, assigned)
+    per_object = positive / positive.sum(dim=1, keepdim=True).clamp(min=1)
+    per_other = negative / negative.sum(dim=1, keepdim=True).clamp(min=1)
+    pictures = len(assigned)
+
+    entropy = F.cross_entropy(prediction.logits.transpose(1, 2), classes, reduction="none")
+    quality = iou(decoder.clip(prediction.boxes), boxes).detach()
+    confidence = prediction.confidence.sigmoid()
+    errors = (prediction.deltas - decoder.encode(boxes)).square().sum(dim=2)
+    return LossParts(
+        config.class_ * (entropy * per_object).sum() / pictures,
+        config.confidence_positive
+        * ((quality - confidence).square() * per_object).sum() / pictures,
+        config.confidence_negative * (confidence.square() * per_other).sum() / pictures,
+        config.box * (errors * per_object).sum() / pictures,
+    )  # fmt: skip
+
+
+def iou_loss(
+    prediction: Prediction,
+    truth: Truth,
+    assigned: torch.Tensor,
+    negative: torch.Tensor,
+    decoder: Decoder,
+    config: LossConfig,
+) -> LossParts:
+    """Return a loss in terms of overlap, each part a sum over the number of assigned anchors.
+
+    Class: cross-entropy with smoothed labels. Confidence: quality focal loss, a cross-entropy with
+    the IoU of the predicted box as target, weighted by |target - confidence|^focal (Li et al.,
+    arXiv 2006.04388). Box: 1 - GIoU or CIoU of the predicted box.
+    """
+    positive = assigned != NOTHING
+    boxes, classes = _objects(truth, assigned)
+    count = positive.sum().clamp(min=1)
+
+    entropy = F.cross_entropy(
+        prediction.logits[positive],
+        classes[positive],
+        reduction="sum",
+        label_smoothing=config.label_smoothing,
+    )
+    predicted, wanted = prediction.boxes[positive], boxes[positive]
+    quality = torch.zeros_like(prediction.confidence)
+    quality[positive] = iou(decoder.clip(predicted), wanted).detach()
+    cross = F.binary_cross_entropy_with_logits(prediction.confidence, quality, reduction="none")
+    difference = (quality - prediction.confidence.sigmoid()).abs()
+    focal = cross * difference.pow(config.focal)
+    overlap = BOX_IOU[config.box_iou](predicted, wanted)
+    return LossParts(
+        config.class_ * entropy / count,
+        config.confidence_positive * (focal * positive).sum() / count,
+        config.confidence_negative * (focal * negative).sum() / count,
+        config.box * (1 - overlap).sum() / count,
+    )
+
+
+def _objects(truth: Truth, assigned: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return box (B, A, 4) and class (B, A) of each anchor's object, of anchors without any."""
+    if not truth.classes.shape[1]:
+        zeros = assigned.new_zeros(assigned.shape)
+        return truth.boxes.new_zeros((*assigned.shape, 4)), zeros
+    index = assigned.clamp(min=0)
+    boxes = truth.boxes.gather(1, index[..., None].expand(-1, -1, 4))
+    return boxes, truth.classes.gather(1, index).clamp(min=0)

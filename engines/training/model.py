@@ -1,0 +1,258 @@
+"""The network as a PyTorch module, built from the same description as everything else."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable, Mapping
+from itertools import groupby
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+from torch.nn import functional as F
+
+from engines.errors import WeightsError
+from engines.network import NETWORKS, Operation, operations
+from engines.profile import Profile
+
+
+class ConvUnit(nn.Module):
+    """A convolution, a batch normalisation if there is one, and ReLU if the operation has it."""
+
+    def __init__(self, step: Operation, padding: str) -> None:
+        super().__init__()
+        self.step = step
+        self.padding = padding
+        self.conv = nn.Conv2d(step.in_channels, step.out_channels, step.kernel, step.stride)
+        self.norm: nn.BatchNorm2d | None = None
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return the operation's output, (B, out_channels, h, w)."""
+        return self.activate(self.convolve(x))
+
+    def convolve(self, x: torch.Tensor) -> torch.Tensor:
+        """Return the convolution alone."""
+        x, pad = _pad(x, self.step, self.padding, 0.0)
+        return F.conv2d(x, self.conv.weight, self.conv.bias, self.step.stride, pad)
+
+    def activate(self, x: torch.Tensor) -> torch.Tensor:
+        """Normalise and rectify the convolution's output."""
+        if self.norm is not None:
+            x = self.norm(x)
+        return F.relu(x, inplace=True) if self.step.relu else x
+
+    def folded(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Return weights and bias of the one convolution that computes the same in inference."""
+        weight, bias = (p.detach().double().cpu() for p in (self.conv.weight, self.conv.bias))
+        if self.norm is not None:
+            norm = self.norm
+            scale = norm.weight.detach().double().cpu()
+            scale = scale / (norm.running_var.double().cpu() + norm.eps).sqrt()
+            weight = weight * scale[:, None, None, None]
+            bias = (bias - norm.running_mean.double().cpu()) * scale
+            bias = bias + norm.bias.detach().double().cpu()
+        return weight.numpy().astype(np.float32), bias.numpy().astype(np.float32)
+
+
+class Detector(nn.Module):
+    """A network of `engines.network` for training.
+
+    It starts with random weights: He initialisation, and a head close to zero whose confidence
+    starts at `confidence_prior` everywhere.
+
+    Parameters
+    ----------
+    profile : Profile
+        Names the network and what belongs to its weights: padding, layout, normalisation.
+    dropout : float
+        Probability that a value the head reads is zeroed, in training.
+    confidence_prior : float
+        Confidence of an untrained head, 0 to 1.
+    """
+
+    mean: torch.Tensor
+
+    def __init__(
+        self, profile: Profile, dropout: float = 0.0, confidence_prior: float = 0.01
+    ) -> None:
+        super().__init__()
+        self.profile = profile
+        self.dropout = dropout
+        self.steps = operations(
+            NETWORKS[profile.network],
+            profile.head_channels,
+            profile.input.width,
+            profile.input.height,
+        )
+        self.head = self.steps[-1].name
+        self.units = nn.ModuleDict(
+            {s.name: ConvUnit(s, profile.padding) for s in self.steps if s.kind == "conv"}
+        )
+        mean = torch.tensor(profile.input.mean, dtype=torch.float32).reshape(1, 3, 1, 1)
+        self.register_buffer("mean", mean, persistent=False)
+        self.reset(list(self.units), confidence_prior)
+
+    def unit(self, name: str) -> ConvUnit:
+        """Return a convolution by the name of its operation."""
+        unit = self.units[name]
+        assert isinstance(unit, ConvUnit)
+        return unit
+
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Run the network.
+
+        Parameters
+        ----------
+        pixels : tensor (B, 3, H, W)
+            0 to 255 in the profile's channel order, uint8 or float; any H and W.
+
+        Returns
+        -------
+        tensor (B, head channels, ceil(H / 16), ceil(W / 16))
+        """
+        return self._run(pixels, lambda unit, x: unit(x))
+
+    def _run(
+        self, pixels: torch.Tensor, run_unit: Callable[[ConvUnit, torch.Tensor], torch.Tensor]
+    ) -> torch.Tensor:
+        x = (pixels.float() - self.mean) * self.profile.input.scale
+        values = {"image": x}
+        for step in self.steps:
+            inputs = [values[name] for name in step.inputs]
+            if step.kind == "concat":
+                x = torch.cat(inputs, dim=1)
+            elif step.kind == "pool":
+                x, pad = _pad(inputs[0], step, self.profile.padding, -math.inf)
+                x = F.max_pool2d(x, step.kernel, step.stride, pad)
+            else:
+                if step.name == self.head and self.dropout:
+                    inputs = [F.dropout(inputs[0], self.dropout, self.training)]
+                x = run_unit(self.unit(step.name), inputs[0])
+            values[step.name] = x
+        return x
+
+    def reset(self, names: list[str], confidence_prior: float) -> None:
+        """Give convolutions random weights: He initialisation, the head close to zero."""
+        for name in names:
+            conv = self.unit(name).conv
+            nn.init.zeros_(conv.bias)
+            if name != self.head:
+                nn.init.kaiming_normal_(conv.weight, nonlinearity="relu")
+                continue
+            nn.init.normal_(conv.weight, std=1e-4)
+            anchors, classes = len(self.profile.anchors.shapes), len(self.profile.output.classes)
+            channels = torch.arange(anchors) * (classes + 5) + classes
+            if self.profile.output.layout == "by_kind":
+                channels = torch.arange(anchors) + anchors * classes
+            with torch.no_grad():
+                conv.bias[channels] = math.log(confidence_prior / (1 - confidence_prior))
+
+    def load_arrays(self, arrays: Mapping[str, NDArray[np.float32]]) -> list[str]:
+        """Take over convolutions by name; return the names of those that were not given.
+
+        Raises
+        ------
+        WeightsError
+            If an array is not part of the network or of another shape.
+        """
+        missing = []
+        rest = dict(arrays)
+        for name in self.units:
+            conv = self.unit(name).conv
+            weight, bias = rest.pop(f"{name}_w", None), rest.pop(f"{name}_b", None)
+            if weight is None or bias is None:
+                missing.append(name)
+                continue
+            if weight.shape != tuple(conv.weight.shape) or bias.shape != tuple(conv.bias.shape):
+                raise WeightsError(
+                    f"{name}: expected weights of shape {tuple(conv.weight.shape)}, got"
+                    f" {weight.shape}"
+                )
+            with torch.no_grad():
+                conv.weight.copy_(torch.from_numpy(np.array(weight, np.float32)))
+                conv.bias.copy_(torch.from_numpy(np.array(bias, np.float32)))
+        if rest:
+            raise WeightsError(f"{next(iter(rest))} is not part of {self.profile.network}")
+        return missing
+
+    def to_arrays(self) -> dict[str, NDArray[np.float32]]:
+        """Return the weights as `engines.weights` keeps them, batch normalisation folded in."""
+        arrays = {}
+        for name in self.units:
+            arrays[f"{name}_w"], arrays[f"{name}_b"] = self.unit(name).folded()
+        return arrays
+
+    def freeze(self, through: str) -> None:
+        """Keep the weights of a layer and of all before it as they are.
+
+        Raises
+        ------
+        WeightsError
+            If there is no such layer.
+        """
+        layers = [layer for layer, _ in groupby(self.steps, key=lambda step: step.layer)]
+        if through not in layers:
+            raise WeightsError(f"no layer {through!r} to freeze; there are {', '.join(layers)}")
+        frozen = layers[: layers.index(through) + 1]
+        for name in self.units:
+            if self.unit(name).step.layer in frozen:
+                self.unit(name).requires_grad_(False)
+
+    @torch.no_grad()
+    def insert_batch_norm(self, pixels: torch.Tensor, fresh: list[str]) -> None:
+        """Put a batch normalisation behind each trainable convolution that is followed by ReLU.
+
+        Means and variances are measured on these pictures, and scale and shift undo them: the
+        network computes what it did before. Only behind the convolutions in `fresh`, which have
+        learned nothing yet, the output becomes normalised.
+
+        Parameters
+        ----------
+        pixels : tensor (B, 3, H, W)
+            As for `forward`; the more, the better measured.
+        fresh : list of str
+            Names of convolutions with random weights.
+        """
+
+        def measure(unit: ConvUnit, x: torch.Tensor) -> torch.Tensor:
+            x = unit.convolve(x)
+            if unit.step.relu and unit.conv.weight.requires_grad:
+                norm = nn.BatchNorm2d(unit.step.out_channels).to(x.device)
+                variance, mean = torch.var_mean(x, dim=(0, 2, 3))
+                norm.running_mean.copy_(mean)
+                norm.running_var.copy_(variance)
+                if unit.step.name not in fresh:
+                    norm.weight.copy_((variance + norm.eps).sqrt())
+                    norm.bias.copy_(mean)
+                unit.norm = norm.eval()
+            return unit.activate(x)
+
+        training = self.training
+        self.eval()
+        self._run(pixels, measure)
+        self.train(training)
+
+    def clone(self) -> Detector:
+        """Return a copy without gradients, in inference mode."""
+        return copy.deepcopy(self).requires_grad_(False).eval()
+
+
+def _pad(
+    x: torch.Tensor, step: Operation, padding: str, value: float
+) -> tuple[torch.Tensor, tuple[int, int]]:
+    """Pad as `engines.onnx_graph` does, as far as the operation itself cannot.
+
+    Returns the input and the equal padding (rows, columns) that is left to the operation.
+    """
+    if padding == "symmetric":
+        return x, (step.kernel // 2,) * 2
+    before, after = [], []
+    for size in x.shape[2:]:
+        total = max((-(-size // step.stride) - 1) * step.stride + step.kernel - size, 0)
+        before.append(total // 2)
+        after.append(total - total // 2)
+    if before == after:
+        return x, (before[0], before[1])
+    return F.pad(x, (before[1], after[1], before[0], after[0]), value=value), (0, 0)

@@ -1,0 +1,178 @@
+"""Which anchor has to find which object, and which anchors must find nothing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+import torch
+
+from engines.datasets.dataset import EVERY_CLASS
+from engines.training.boxes import Decoder, Prediction, area, corners, iou, shared_area
+
+NOTHING = -1
+"""In an assignment (B, A): this anchor has no object. In `Truth.classes`: there is no object."""
+
+NO_REGION = -2
+"""In `Truth.ignore_classes`: there is no region."""
+
+COVERED = 0.5
+"""A predicted box of which regions to ignore cover more than this is not background."""
+
+
+@dataclass(frozen=True)
+class Truth:
+    """What is labelled in a batch, padded to the largest number of objects in it.
+
+    Attributes
+    ----------
+    boxes : tensor (B, M, 4)
+        Corners x1, y1, x2, y2 in input pixels.
+    classes : int64 tensor (B, M)
+        Class of each object; `NOTHING` where there is none.
+    ignore_boxes : tensor (B, R, 4)
+        Regions in which boxes are neither right nor wrong.
+    ignore_classes : int64 tensor (B, R)
+        The class a region is ignored for, `EVERY_CLASS`, or `NO_REGION` where there is none.
+    labelled : bool tensor (B, classes)
+        Which classes are labelled in each picture's data set.
+    """
+
+    boxes: torch.Tensor
+    classes: torch.Tensor
+    ignore_boxes: torch.Tensor
+    ignore_classes: torch.Tensor
+    labelled: torch.Tensor
+
+    def to(self, device: torch.device) -> Truth:
+        """Move to a device."""
+        moved = (getattr(self, f.name).to(device, non_blocking=True) for f in fields(self))
+        return Truth(*moved)
+
+
+def assign_published(truth: Truth, anchors: torch.Tensor) -> torch.Tensor:
+    """Give each object the anchor of highest IoU that no earlier object has taken.
+
+    If no free anchor overlaps it, it gets the nearest by squared distance of (cx, cy, w, h), as
+    in the code of the authors.
+
+    Parameters
+    ----------
+    truth : Truth
+    anchors : tensor (A, 4)
+        cx, cy, w, h in input pixels.
+
+    Returns
+    -------
+    int64 tensor (B, A)
+        Index of the anchor's object, or `NOTHING`.
+    """
+    batch, objects = truth.classes.shape
+    assigned = truth.classes.new_full((batch, len(anchors)), NOTHING)
+    boxes = corners(anchors)
+    rows = torch.arange(batch, device=assigned.device)
+    for index in range(objects):
+        box = truth.boxes[:, index, None]
+        taken = assigned != NOTHING
+        overlap = iou(boxes, box).masked_fill(taken, -1)
+        size = box[..., 2:] - box[..., :2]
+        centred = torch.cat([(box[..., :2] + box[..., 2:]) / 2, size], dim=-1)
+        distance = (anchors - centred).square().sum(dim=-1).masked_fill(taken, torch.inf)
+        best_overlap, best = overlap.max(dim=1)
+        chosen = torch.where(best_overlap > 0, best, distance.argmin(dim=1))
+        there = truth.classes[:, index] != NOTHING
+        assigned[rows[there], chosen[there]] = index
+    return assigned
+
+
+def assign_by_iou(truth: Truth, anchors: torch.Tensor, min_iou: float) -> torch.Tensor:
+    """Give each anchor the object it overlaps most, if by `min_iou`; objects have one at least.
+
+    Parameters and result are those of `assign_published`, which gives each object its first one.
+    """
+    first = assign_published(truth, anchors)
+    if not truth.classes.shape[1]:
+        return first
+    overlaps = iou(corners(anchors)[None, :, None], truth.boxes[:, None])
+    overlaps = overlaps.masked_fill((truth.classes == NOTHING)[:, None], -1)
+    best, index = overlaps.max(dim=2)
+    return torch.where((first == NOTHING) & (best >= min_iou), index, first)
+
+
+@torch.no_grad()
+def assign_dynamic(
+    truth: Truth, anchors: torch.Tensor, prediction: Prediction, top: int, radius: float
+) -> torch.Tensor:
+    """Give each object as many anchors as predict it well, the cheapest first.
+
+    As SimOTA (Ge et al., YOLOX, arXiv 2107.08430): an object gets the sum of the `top` highest
+    IoUs of predicted boxes, rounded down, and at least one anchor. An anchor's cost is that of its
+    score and three times that of its IoU, both as negative logarithm.
+
+    Parameters
+    ----------
+    truth : Truth
+    anchors : tensor (A, 4)
+        cx, cy, w, h in input pixels.
+    prediction : Prediction
+        What the network says now.
+    top : int
+        Most anchors an object can get.
+    radius : float
+        Only anchors centred in the object or within so many pixels around its centre, in x and in
+        y, can be its own.
+
+    Returns
+    -------
+    int64 tensor (B, A)
+        Index of the anchor's object, or `NOTHING`.
+    """
+    batch, objects = truth.classes.shape
+    assigned = truth.classes.new_full((batch, len(anchors)), NOTHING)
+    if not objects:
+        return assigned
+    centre = anchors[None, :, None, :2]
+    box = truth.boxes[:, None]
+    inside = ((centre > box[..., :2]) & (centre < box[..., 2:])).all(dim=-1)
+    near = ((centre - (box[..., :2] + box[..., 2:]) / 2).abs() < radius).all(dim=-1)
+    candidate = (inside | near) & (truth.classes != NOTHING)[:, None]
+    overlaps = iou(prediction.boxes[:, :, None], box) * candidate
+
+    log_class = prediction.logits.log_softmax(dim=2)
+    index = truth.classes.clamp(min=0)[:, None].expand(-1, len(anchors), -1)
+    log_score = log_class.gather(2, index) + torch.nn.functional.logsigmoid(
+        prediction.confidence[..., None]
+    )
+    cost = -log_score - 3 * overlaps.clamp(min=1e-6).log()
+    cost = cost.masked_fill(~candidate, torch.inf)
+
+    top = min(top, len(anchors))
+    count = overlaps.topk(top, dim=1).values.sum(dim=1).long().clamp(min=1)  # (B, M)
+    cheapest, order = cost.topk(top, dim=1, largest=False)
+    rank = torch.arange(top, device=count.device)[None, :, None]
+    wanted = (rank < count[:, None]) & cheapest.isfinite()
+    matched = torch.zeros_like(candidate).scatter_(1, order, wanted)
+    # An anchor that several objects want goes to the one it is cheapest for.
+    lowest, chosen = cost.masked_fill(~matched, torch.inf).min(dim=2)
+    return torch.where(lowest.isfinite(), chosen, assigned)
+
+
+@torch.no_grad()
+def background(
+    assigned: torch.Tensor, truth: Truth, prediction: Prediction, decoder: Decoder
+) -> torch.Tensor:
+    """Return which anchors must have low confidence, as bool tensor (B, A).
+
+    Not those that have an object, nor those whose predicted box lies for the most part in a region
+    to be ignored for its class. Nor those whose most probable class is not labelled in the
+    picture's data set: what they have found may well be there.
+    """
+    predicted = prediction.logits.argmax(dim=2)
+    negative = (assigned == NOTHING) & truth.labelled.gather(1, predicted)
+    if truth.ignore_classes.shape[1]:
+        boxes = decoder.clip(prediction.boxes)
+        covered = shared_area(boxes[:, :, None], truth.ignore_boxes[:, None])
+        covered = covered / area(boxes)[..., None].clamp(min=1)
+        region = truth.ignore_classes[:, None]
+        applies = (region == EVERY_CLASS) | (region == predicted[..., None])
+        negative &= ~((covered > COVERED) & applies).any(dim=2)
+    return negative

@@ -1,0 +1,283 @@
+"""The rendered street: its name, its pictures, its truth, and the source made of them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from fractions import Fraction
+
+import numpy as np
+import pytest
+
+from pipeline.errors import SourceError
+from pipeline.scene.layout import CROSSING, crossing_at
+from pipeline.scene.spec import SceneSpec, parse_scene
+from pipeline.scene.street import SMALLEST, Street, TruthBox
+from pipeline.scene.traffic import SPEED, STREAMS, Traffic
+from pipeline.sources.base import SourceOptions
+from pipeline.sources.scene import SceneSource
+
+SMALL = "scene:size=320x180"
+
+
+@pytest.fixture(scope="module")
+def street() -> Street:
+    return Street(parse_scene(SMALL))
+
+
+@pytest.fixture(scope="module")
+def large() -> Street:
+    return Street(parse_scene("scene:size=960x540"))
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("scene:", SceneSpec()),
+        ("scene:size=641x359,seed=7", SceneSpec(width=641, height=359, seed=7)),
+        ("scene:fps=30000/1001", SceneSpec(fps=Fraction(30000, 1001), frames=300)),
+        ("scene:fps=29.97,seconds=100", SceneSpec(fps=Fraction(2997, 100), frames=2997)),
+        ("scene: fps=12.5 , seconds=2.5", SceneSpec(fps=Fraction(25, 2), frames=31)),
+        ("scene:frames=20000", SceneSpec(frames=20000)),
+        ("scene:seconds=0.001", SceneSpec(frames=1)),
+    ],
+)
+def test_parse(text: str, expected: SceneSpec) -> None:
+    assert parse_scene(text) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("scene:sise=640x360", ["'sise'", "did you mean 'size'"]),
+        ("scene:second=3", ["'second'", "did you mean 'seconds'"]),
+        ("scene:frame=3", ["'frame'", "did you mean 'frames'"]),
+        ("scene:size", ["size=VALUE"]),
+        ("scene:size=640", ["size", "WIDTHxHEIGHT", "'640'"]),
+        ("scene:size=8x9000", ["size", "'8x9000'"]),
+        ("scene:fps=0", ["fps", "'0'"]),
+        ("scene:fps=30/0", ["fps", "'30/0'"]),
+        ("scene:fps=fast", ["fps", "'fast'"]),
+        ("scene:fps=1e999999", ["fps"]),
+        ("scene:seconds=-1", ["seconds", "'-1'"]),
+        ("scene:seconds=nan", ["seconds", "'nan'"]),
+        ("scene:frames=2.5", ["frames", "whole number", "'2.5'"]),
+        ("scene:frames=0", ["frames", "'0'"]),
+        ("scene:seed=-1", ["seed", "'-1'"]),
+        ("scene:seed=1,seed=2", ["seed", "twice"]),
+        ("scene:frames=3,seconds=1", ["seconds and frames"]),
+        ("street:", ["scene:", "'street:'"]),
+    ],
+)
+def test_parse_names_what_is_wrong(text: str, named: list[str]) -> None:
+    with pytest.raises(SourceError) as caught:
+        parse_scene(text)
+    message = str(caught.value)
+    assert "\n" not in message
+    assert all(name in message for name in named), message
+
+
+def test_same_seed_same_pixels(street: Street) -> None:
+    again = Street(parse_scene(SMALL))
+    for index in (0, 7):
+        np.testing.assert_array_equal(street.render(index), again.render(index))
+        assert street.truth(index) == again.truth(index)
+
+
+def test_other_seed_other_street(street: Street) -> None:
+    other = Street(parse_scene(SMALL + ",seed=1"))
+    assert np.mean(street.render(5) != other.render(5)) > 0.5
+    assert street.truth(5) != other.truth(5)
+
+
+def test_any_order_gives_the_same_frames(street: Street) -> None:
+    indexes = [0, 1, 2, 40, 41, 299]
+    forward = {index: street.render(index) for index in indexes}
+    fresh = Street(parse_scene(SMALL))
+    for index in (41, 299, 2, 0, 40, 1):
+        np.testing.assert_array_equal(fresh.render(index), forward[index])
+
+
+def test_it_moves(street: Street) -> None:
+    first, second = street.render(10), street.render(11)
+    assert not np.shares_memory(first, second)
+    assert np.mean(first != second) > 0.3
+
+
+@pytest.mark.parametrize("size", ["33x17", "16x16", "641x359", "1248x384", "180x320", "100x16"])
+def test_any_size(size: str) -> None:
+    width, height = (int(side) for side in size.split("x"))
+    street = Street(parse_scene(f"scene:size={size}"))
+    for index in (0, 100):
+        image = street.render(index)
+        assert image.shape == (height, width, 3)
+        assert image.dtype == np.uint8
+        assert image.flags.c_contiguous
+        assert image.std() > 10
+        _check(street.truth(index), width, height)
+
+
+def _check(boxes: tuple[TruthBox, ...], width: int, height: int) -> None:
+    """Check what holds for every truth."""
+    assert len({box.track_id for box in boxes}) == len(boxes)
+    for box in boxes:
+        x1, y1, x2, y2 = box.box
+        assert 0 <= x1 < x2 <= width - 1
+        assert 0 <= y1 < y2 <= height - 1
+        assert y2 - y1 >= SMALLEST
+        assert box.name in ("car", "pedestrian", "cyclist")
+        assert 0 <= box.truncated < 1
+        assert 0 <= box.occluded < 1
+
+
+def test_truth_is_tight_on_the_pixels_drawn(large: Street) -> None:
+    checked: Counter[str] = Counter()
+    for index in (30, 120):
+        full = large.render(index).astype(int)
+        for box in large.truth(index):
+            if box.occluded > 0:
+                continue
+            without = large.render(index, hidden={box.track_id}).astype(int)
+            rows, columns = np.nonzero(np.abs(full - without).max(axis=2) > 2)
+            drawn = (columns.min(), rows.min(), columns.max(), rows.max())
+            np.testing.assert_allclose(drawn, box.box, atol=2, err_msg=f"{box} in {index}")
+            checked[box.name] += 1
+    assert set(checked) == {"car", "pedestrian", "cyclist"}, checked
+
+
+def test_truth_says_what_is_hidden_and_cut_off(large: Street) -> None:
+    boxes = [box for index in range(0, 300, 25) for box in large.truth(index)]
+    assert any(box.occluded > 0.5 for box in boxes)
+    cut = [box for box in boxes if box.truncated > 0]
+    assert cut
+    for box in cut:
+        x1, _, x2, y2 = box.box
+        assert x1 == 0 or x2 == 959 or y2 == 539
+    for box in boxes:
+        if box.truncated == 0:
+            assert 0 < box.box[0] < box.box[2] < 959
+
+
+def test_occlusion_is_the_share_of_pixels_lost(large: Street) -> None:
+    """What changes when it goes, beside what changes when it goes from an empty street."""
+    index = 60
+    boxes = large.truth(index)
+    everybody = {box.track_id for box in boxes}
+    target = max((box for box in boxes if 0.2 < box.occluded < 0.8), key=lambda box: box.box[3])
+    full = large.render(index).astype(int)
+    rest = np.abs(full - large.render(index, hidden={target.track_id})).max(axis=2) > 2
+    alone = large.render(index, hidden=everybody - {target.track_id}).astype(int)
+    whole = np.abs(alone - large.render(index, hidden=everybody)).max(axis=2) > 2
+    assert 1 - rest.sum() / whole.sum() == pytest.approx(target.occluded, abs=0.1)
+
+
+def test_every_class_appears_in_the_default_scene() -> None:
+    street = Street(parse_scene("scene:size=640x360"))
+    seen = Counter(
+        box.name
+        for index in range(0, 300, 30)
+        for box in street.truth(index)
+        if box.occluded < 0.3 and box.box[3] - box.box[1] > 25
+    )
+    assert set(seen) == {"car", "pedestrian", "cyclist"}
+    assert min(seen.values()) >= 5, seen
+
+
+def test_objects_move_smoothly(large: Street) -> None:
+    """No jumps: in the middle of the picture, boxes only appear small or from behind others."""
+    before = {box.track_id: box for box in large.truth(0)}
+    for index in range(1, 60):
+        now = {box.track_id: box for box in large.truth(index)}
+        for track_id, box in now.items():
+            x1, y1, x2, y2 = box.box
+            if track_id not in before:
+                at_edge = x1 < 40 or x2 > 959 - 40
+                assert at_edge or y2 - y1 < 30 or box.occluded > 0.5, (index, box)
+            elif box.truncated == 0 == before[track_id].truncated:
+                shift = np.abs(np.subtract(box.box, before[track_id].box)).max()
+                assert shift < 0.35 * max(x2 - x1, y2 - y1), (index, box)
+        before = now
+
+
+def test_nobody_who_crosses_is_run_over() -> None:
+    walkers = {len(STREAMS) + 1, len(STREAMS) + 2}
+    crossed = 0
+    for seed in range(4):
+        traffic = Traffic(seed)
+        for tick in range(0, 600):
+            actors = traffic.at(tick / 10)
+            for walker in actors:
+                if walker.track_id % 16 not in walkers or not -5 < walker.x < 1.7:
+                    continue
+                crossed += 1
+                for car in actors:
+                    if car.model.name == "car" and abs(car.x - walker.x) < car.model.width / 2:
+                        assert abs(car.z - walker.z) > car.model.length / 2, (seed, tick)
+                assert walker.z > 10 or walker.x < -2
+    assert crossed > 100
+
+
+def test_crossings_are_free_of_parked_cars() -> None:
+    traffic = Traffic(0)
+    for tick in range(0, 400, 10):
+        for actor in traffic.at(tick / 10):
+            if actor.model.name == "car" and abs(actor.x) > 4:  # parked
+                place = (actor.z + SPEED * tick / 10 - crossing_at(0)) % CROSSING
+                assert min(place, CROSSING - place) > 3
+
+
+def test_endless_and_of_bounded_memory() -> None:
+    street = Street(parse_scene("scene:size=64x36,fps=1"))
+    for index in (10**6, 10**9):
+        assert street.render(index).std() > 10
+        _check(street.truth(index), 64, 36)
+    traffic = Traffic(0)
+    for second in range(0, 40000, 2):
+        list(traffic._members(5, STREAMS[5], float(second)))
+    info = traffic._member.cache_info()
+    assert info.maxsize is not None
+    assert info.misses > info.maxsize >= info.currsize
+
+
+def test_source_counts_and_stamps_exactly() -> None:
+    source = SceneSource("scene:size=32x18,fps=30000/1001,seconds=2", SourceOptions(source_id=3))
+    info = source.info
+    assert (info.kind, info.width, info.height, info.frames) == ("scene", 32, 18, 60)
+    assert info.fps == Fraction(30000, 1001)
+    assert info.time_base == Fraction(1001, 30000)
+    assert info.origin == 0
+    assert not info.live
+    assert info.path is None
+    frames = list(iter(source.read, None))
+    assert [frame.pts for frame in frames] == list(range(60))
+    assert [frame.frame_id for frame in frames] == list(range(60))
+    assert {frame.source_id for frame in frames} == {3}
+    assert frames[-1].seconds == float(Fraction(59 * 1001, 30000))
+    captured = [frame.captured_at for frame in frames]
+    assert captured == sorted(captured)
+    assert source.read() is None
+    assert not source.report.warnings
+    assert not source.report.skipped
+
+
+def test_start_skips_but_keeps_numbers() -> None:
+    spec = "scene:size=48x27,frames=40"
+    whole = list(iter(SceneSource(spec, SourceOptions()).read, None))
+    source = SceneSource(spec, SourceOptions(start=1.0))
+    assert (source.info.origin, source.info.frames) == (30, 10)
+    rest = list(iter(source.read, None))
+    assert [(frame.frame_id, frame.pts) for frame in rest] == [(n, n) for n in range(30, 40)]
+    for late, frame in zip(rest, whole[30:], strict=True):
+        np.testing.assert_array_equal(late.image, frame.image)
+
+
+def test_start_past_the_end() -> None:
+    with pytest.raises(SourceError, match=r"2 s long.*got 2 s"):
+        SceneSource("scene:size=32x18,seconds=2", SourceOptions(start=2.0))
+
+
+def test_close_ends_the_source() -> None:
+    source = SceneSource("scene:size=32x18", SourceOptions())
+    assert source.read() is not None
+    source.close()
+    source.close()
+    assert source.read() is None

@@ -1,0 +1,208 @@
+"""What the program makes of sources that are not as they should be, and of real clips."""
+
+import json
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import cv2
+import numpy as np
+import pytest
+
+import run_pipeline
+from tests.media import damage, times, write_video
+from tests.test_cli import error_of, frames_of, lines_of
+
+# Every frame by itself, so that damage stays where it is.
+ALONE = {"g": "1"}
+
+
+def warnings_of(err: str) -> list[str]:
+    return [line for line in err.splitlines() if line.startswith("warning: ")]
+
+
+def test_no_such_file(run: Any, tmp_path: Path) -> None:
+    message = error_of(run(tmp_path / "none.mp4", "--no-video"))
+    assert "none.mp4" in message
+    assert "no such file" in message.lower()
+
+
+def test_a_folder_without_images(run: Any, tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("hello")
+    assert "image" in error_of(run(tmp_path, "--no-video"))
+    assert "match" in error_of(run(tmp_path / "*.png", "--no-video"))
+
+
+def test_a_text_that_is_called_mp4(run: Any, tmp_path: Path) -> None:
+    path = tmp_path / "notes.mp4"
+    path.write_text("dear diary")
+    assert f"{path}: expected a video" in error_of(run(path))
+    assert [p.name for p in tmp_path.iterdir()] == ["notes.mp4"]
+
+
+def test_a_video_without_frames(run: Any, tmp_path: Path) -> None:
+    path = tmp_path / "empty.y4m"
+    write_video(path, 0, codec="rawvideo")
+    assert "has no frames that can be shown" in error_of(run(path))
+    assert [p.name for p in tmp_path.iterdir()] == ["empty.y4m"]
+
+
+def test_a_truncated_video_is_processed_as_far_as_it_goes(run: Any, tmp_path: Path) -> None:
+    path = tmp_path / "cut.mp4"
+    write_video(path, 100, options=ALONE, muxer={"movflags": "faststart"})
+    data = path.read_bytes()
+    path.write_bytes(data[: len(data) * 6 // 10])
+    code, out, err = run(path)
+    assert code == 0
+    (warning,) = warnings_of(err)
+    assert "ends early" in warning
+    count = len(frames_of(tmp_path / "cut.detected.mp4"))
+    assert 40 < count < 70
+    assert f"{count} processed" in out
+
+
+def test_a_corrupt_frame_is_left_out_and_counted(run: Any, tmp_path: Path) -> None:
+    path, jsonl = tmp_path / "hurt.mp4", tmp_path / "hurt.jsonl"
+    write_video(path, 30, options=ALONE)
+    damage(path, 12)
+    code, out, err = run(path, "--jsonl", jsonl)
+    assert code == 0, err
+    assert "1 corrupt" in out
+    expected = [i for i in range(30) if i != 12]
+    assert [line["frame"] for line in lines_of(jsonl)[1:]] == expected
+    assert frames_of(tmp_path / "hurt.detected.mp4") == [Fraction(i, 25) for i in expected]
+
+
+def test_a_frame_size_that_changes(run: Any, tmp_path: Path) -> None:
+    first, second = tmp_path / "a.h264", tmp_path / "b.h264"
+    write_video(first, 10, size=(320, 192))
+    write_video(second, 10, size=(480, 272))
+    both, jsonl = tmp_path / "both.h264", tmp_path / "both.jsonl"
+    both.write_bytes(first.read_bytes() + second.read_bytes())
+    code, _, err = run(both, "--jsonl", jsonl)
+    assert code == 0, err
+    sizes = [(line["width"], line["height"]) for line in lines_of(jsonl)[1:]]
+    assert sizes == [(320, 192)] * 10 + [(480, 272)] * 10
+    assert any("320x192" in line and "480x272" in line for line in warnings_of(err))
+    with av.open(str(tmp_path / "both.detected.mp4")) as output:
+        assert [(f.width, f.height) for f in output.decode(video=0)] == [(320, 192)] * 20
+
+
+def test_a_file_without_timestamps_gets_them_from_its_rate(run: Any, tmp_path: Path) -> None:
+    path, video = tmp_path / "raw.h264", tmp_path / "out.mp4"
+    write_video(path, 10)
+    code, _, err = run(path, "--fps", "12.5", "-o", video)
+    assert code == 0, err
+    assert frames_of(video) == [Fraction(i * 2, 25) for i in range(10)]
+    assert any("timestamps" in line for line in warnings_of(err))
+
+
+def test_a_folder_of_images_gives_kitti_files_of_their_names(run: Any, tmp_path: Path) -> None:
+    folder = tmp_path / "drive"
+    folder.mkdir()
+    for name in ("2", "10", "1"):
+        cv2.imwrite(str(folder / f"{name}.png"), np.full((96, 320, 3), 90, np.uint8))
+    (folder / "3.png").write_text("broken")
+    code, out, err = run(folder, "--fps", "10", "--kitti", tmp_path / "results")
+    assert code == 0, err
+    names = sorted(path.name for path in (tmp_path / "results").iterdir())
+    assert names == ["1.txt", "10.txt", "2.txt"]
+    assert "1 corrupt" in out
+    assert any("3.png" in line for line in warnings_of(err))
+    assert frames_of(tmp_path / "drive.detected.mp4") == [Fraction(i, 10) for i in (0, 1, 3)]
+
+
+def test_rotation_is_applied_once(run: Any, tmp_path: Path) -> None:
+    path, jsonl = tmp_path / "phone.mp4", tmp_path / "phone.jsonl"
+    write_video(path, 5, size=(320, 192), rotation=90)
+    assert run(path, "--jsonl", jsonl)[0] == 0
+    assert {(line["width"], line["height"]) for line in lines_of(jsonl)[1:]} == {(192, 320)}
+    with av.open(str(tmp_path / "phone.detected.mp4")) as output:
+        frame = next(output.decode(video=0))
+        assert (frame.width, frame.height, frame.rotation) == (192, 320, 0)
+
+
+def test_audio_and_uneven_timestamps_come_through(run: Any, tmp_path: Path) -> None:
+    path = tmp_path / "phone.mp4"
+    stamps = [0, 33, 67, 150, 151, 400, 1000]
+    write_video(path, stamps, Fraction(1, 1000), audio="aac")
+    assert run(path)[0] == 0
+    output = tmp_path / "phone.detected.mp4"
+    assert times(output) == [Fraction(t, 1000) for t in stamps]
+    with av.open(str(output)) as container:
+        assert [s.codec_context.name for s in container.streams.audio] == ["aac"]
+
+
+CLIPS = [
+    "zx_kitti_20110926.avi", "udacity_test_video.mp4", "udacity_solidWhiteRight.mp4",
+    "tmo_seattlestreet1.mp4", "tmo_rainy.mp4", "tmo_night.mp4", "dv_traffic.mp4",
+    "dp_pedestrians_compilation.mp4", "kb_dashcam2.mp4", "ke_night.mp4",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CLIPS)
+def test_real_clips_keep_their_timestamps(
+    run: Any, shared: Path, tmp_path: Path, name: str
+) -> None:
+    source, output = shared / "data" / "videos" / name, tmp_path / "out.mp4"
+    count = 60
+    assert run(source, "-o", output, "--frames", str(count))[0] == 0
+    assert times(output) == times(source)[:count]
+
+
+def test_every_class_is_found_in_a_real_city(
+    shared: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    jsonl = tmp_path / "out.jsonl"
+    clip = shared / "data" / "videos" / "zx_kitti_20110926.avi"
+    code = run_pipeline.main([str(clip), "--no-video", "--frames", "40", "--jsonl", str(jsonl)])
+    assert code == 0, capfd.readouterr().err
+    found = [d for line in lines_of(jsonl)[1:] for d in line["detections"]]
+    assert {d["class"] for d in found} == {"car", "pedestrian", "cyclist"}
+    cars = [d for d in found if d["class"] == "car"]
+    assert len(cars) > 100
+
+
+def test_kitti_labels_are_met(shared: Path, tmp_path: Path) -> None:
+    """Large, unhidden cars of the held-out images are found where the labels say."""
+    kitti = shared / "data" / "kitti"
+    names = (kitti / "ImageSets" / "val.txt").read_text().split()[::12]
+    folder = tmp_path / "images"
+    folder.mkdir()
+    for name in names:
+        (image,) = (kitti / "training" / "image_2").glob(f"{name}.*")
+        (folder / image.name).symlink_to(image)
+    jsonl = tmp_path / "out.jsonl"
+    assert run_pipeline.main([str(folder), "--no-video", "--jsonl", str(jsonl)]) == 0
+    met = total = 0
+    for name, line in zip(sorted(names), lines_of(jsonl)[1:], strict=True):
+        for row in (kitti / "training" / "label_2" / f"{name}.txt").read_text().splitlines():
+            fields = row.split()
+            box = [float(v) for v in fields[4:8]]
+            if fields[0] != "Car" or fields[2] != "0" or float(fields[1]) > 0.1:
+                continue
+            if box[3] - box[1] < 50:
+                continue
+            total += 1
+            met += any(iou(box, d["box"]) > 0.6 for d in line["detections"])
+    assert total >= 10
+    assert met / total > 0.7
+
+
+def iou(a: list[float], b: list[float]) -> float:
+    w = min(a[2], b[2]) - max(a[0], b[0])
+    h = min(a[3], b[3]) - max(a[1], b[1])
+    if w <= 0 or h <= 0:
+        return 0.0
+    areas = [(c[2] - c[0]) * (c[3] - c[1]) for c in (a, b)]
+    return w * h / (sum(areas) - w * h)
+
+
+def test_the_header_says_what_was_run(run: Any, tmp_path: Path) -> None:
+    path, jsonl = tmp_path / "a.mkv", tmp_path / "a.jsonl"
+    write_video(path, 3)
+    run(path, "--jsonl", jsonl, "--no-video", "--fit", "stretch", "--set", "detect.nms_iou=0.3")
+    header = json.loads(jsonl.read_text().splitlines()[0])
+    assert header["source"]["name"] == str(path)
+    assert header["config"]["fit"]["mode"] == "stretch"
