@@ -156,18 +156,18 @@ def test_every_class_is_found_in_a_real_city(
 ) -> None:
     jsonl = tmp_path / "out.jsonl"
     clip = shared / "data" / "videos" / "zx_kitti_20110926.avi"
-    code = run_pipeline.main([str(clip), "--no-video", "--frames", "40", "--jsonl", str(jsonl)])
-    assert code == 0, capfd.readouterr().err
+    arguments = ["--no-video", "--start", "12", "--frames", "30", "--jsonl", str(jsonl)]
+    assert run_pipeline.main([str(clip), *arguments]) == 0, capfd.readouterr().err
     found = [d for line in lines_of(jsonl)[1:] for d in line["detections"]]
     assert {d["class"] for d in found} == {"car", "pedestrian", "cyclist"}
     cars = [d for d in found if d["class"] == "car"]
-    assert len(cars) > 100
+    assert len(cars) > 80
 
 
 def test_kitti_labels_are_met(shared: Path, tmp_path: Path) -> None:
     """Large, unhidden cars of the held-out images are found where the labels say."""
     kitti = shared / "data" / "kitti"
-    names = (kitti / "ImageSets" / "val.txt").read_text().split()[::12]
+    names = (kitti / "ImageSets" / "val.txt").read_text().split()[::5]
     folder = tmp_path / "images"
     folder.mkdir()
     for name in names:
@@ -182,7 +182,7 @@ def test_kitti_labels_are_met(shared: Path, tmp_path: Path) -> None:
             box = [float(v) for v in fields[4:8]]
             if fields[0] != "Car" or fields[2] != "0" or float(fields[1]) > 0.1:
                 continue
-            if box[3] - box[1] < 50:
+            if box[3] - box[1] < 40:
                 continue
             total += 1
             met += any(iou(box, d["box"]) > 0.6 for d in line["detections"])

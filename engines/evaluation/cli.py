@@ -166,7 +166,7 @@ def run_evaluate(arguments: argparse.Namespace) -> None:
     print(f"{title}; {arguments.split} of {arguments.data}, {len(dataset)} pictures\n")
     print(as_text(evaluation))
     if arguments.json:
-        text = json.dumps({"source": source, **as_data(evaluation)}, indent=1)
+        text = json.dumps({"source": source, **as_data(evaluation)}, indent=1, allow_nan=False)
         try:
             arguments.json.write_text(text + "\n", encoding="utf-8")
         except OSError as error:

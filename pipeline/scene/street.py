@@ -61,7 +61,7 @@ class Street:
     """A street seen from a car that drives along it for ever.
 
     Every picture is a function of the spec and the frame's index alone; nothing is kept from one
-    to the next but caches of bounded size.
+    to the next but caches of bounded size. One thread at a time may use it.
 
     Parameters
     ----------
