@@ -16,6 +16,7 @@ from engines.datasets.dataset import (
     class_key,
 )
 from engines.datasets.images import is_image
+from engines.datasets.text import read_text
 
 NEIGHBOURS = {"van": "car", "person_sitting": "pedestrian"}  # as the development kit pairs them
 DONT_CARE = "dontcare"
@@ -47,16 +48,9 @@ def load_kitti(root: Path, split: str, classes: Sequence[str] | None) -> Dataset
 def _split_names(root: Path, split: str) -> list[str]:
     folder = root / "ImageSets"
     path = folder / f"{split}.txt"
-    try:
-        names = path.read_text(encoding="utf-8").split()
-    except FileNotFoundError:
-        there = ", ".join(sorted(file.stem for file in folder.glob("*.txt")))
-        raise DatasetError(
-            f"{path}: no such split; "
-            + (f"there are {there}" if there else "make the file, one picture's name a line")
-        ) from None
-    except OSError as error:
-        raise DatasetError(f"{path}: cannot be read: {error.strerror}") from None
+    there = ", ".join(sorted(file.stem for file in folder.glob("*.txt")))
+    hint = f"there are {there}" if there else "make the file, one picture's name a line"
+    names = read_text(path, f"no such split; {hint}").split()
     if not names:
         raise DatasetError(f"{path}: is empty, expected one picture's name a line")
     return names
@@ -71,15 +65,8 @@ def _pictures(folder: Path) -> dict[str, Path]:
 
 def _label_text(root: Path, name: str) -> list[str]:
     path = root / "training" / "label_2" / f"{name}.txt"
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except FileNotFoundError:
-        raise DatasetError(
-            f"{path}: no such label file; a picture without objects has an empty one"
-        ) from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise DatasetError(f"{path}: cannot be read: {error}") from None
-    return [line for line in lines if line.strip()]
+    text = read_text(path, "no such label file; a picture without objects has an empty one")
+    return [line for line in text.splitlines() if line.strip()]
 
 
 def _read_item(image: Path, path: Path, lines: list[str], indices: dict[str, int]) -> Item:

@@ -23,6 +23,7 @@ from engines.datasets.dataset import (
     class_key,
 )
 from engines.datasets.images import image_size, is_image
+from engines.datasets.text import read_text
 
 TOLERANCE = 0.01  # labels are often rounded to a little outside the picture
 
@@ -46,10 +47,8 @@ def load_yolo(description: Path, split: str, classes: Sequence[str] | None) -> D
 
 def _read_yaml(path: Path) -> dict[str, Any]:
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise DatasetError(f"{path}: cannot be read: {error.strerror}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        content = yaml.safe_load(read_text(path))
+    except yaml.YAMLError as error:
         raise DatasetError(f"{path}: is not YAML: {' '.join(str(error).split())}") from None
     if not isinstance(content, dict) or not isinstance(content.get("names"), list | dict):
         raise DatasetError(f"{path}: expected the class names under names:")
@@ -70,8 +69,8 @@ def _pictures(description: Path, content: dict[str, Any], split: str) -> list[Pa
         if path.is_dir():
             pictures += sorted(file for file in path.rglob("*") if is_image(file))
         elif path.is_file():
-            lines = path.read_text(encoding="utf-8").splitlines()
-            pictures += [path.parent / line.strip() for line in lines if line.strip()]
+            lines = filter(str.strip, read_text(path).splitlines())
+            pictures += [path.parent / line.strip() for line in lines]
         else:
             raise DatasetError(
                 f"{description}: {split}: expected a folder of pictures or a list of them at {path}"
@@ -93,12 +92,7 @@ def _read_item(picture: Path, indices: list[int | None]) -> Item:
     width, height = image_size(picture)
     builder = ItemBuilder(picture, (width, height))
     path = _label_path(picture)
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except FileNotFoundError:
-        lines = []
-    except (OSError, UnicodeDecodeError) as error:
-        raise DatasetError(f"{path}: cannot be read: {error}") from None
+    lines = read_text(path).splitlines() if path.exists() else []
     for line in filter(str.strip, lines):
         number, (cx, cy, w, h) = _parse_line(path, line, len(indices))
         index = indices[number]

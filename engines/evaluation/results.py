@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from engines.datasets.dataset import Dataset, DatasetError, class_indices
 from engines.datasets.kitti import parse_line
+from engines.datasets.text import read_text
 from kernels.detections import Detections
 
 RESULT_COLUMNS = 16
@@ -91,10 +92,7 @@ def read_results(folder: Path, dataset: Dataset) -> list[Found]:
 
 
 def _read_file(path: Path, indices: dict[str, int]) -> Found:
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DatasetError(f"{path}: cannot be read: {error}") from None
+    lines = read_text(path).splitlines()
     rows = [parse_line(path, line, RESULT_COLUMNS) for line in lines if line.strip()]
     values = np.array([numbers[:15] for _, numbers in rows], np.float64).reshape(-1, 15)
     classes = np.array([indices.get(name, OTHER_CLASS) for name, _ in rows], np.intp)

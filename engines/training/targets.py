@@ -8,6 +8,7 @@ import torch
 
 from engines.datasets.dataset import EVERY_CLASS
 from engines.training.boxes import Decoder, Prediction, area, corners, iou, shared_area
+from engines.training.config import AssignConfig
 
 NOTHING = -1
 """In an assignment (B, A): this anchor has no object. In `Truth.classes`: there is no object."""
@@ -176,3 +177,14 @@ def background(
         applies = (region == EVERY_CLASS) | (region == predicted[..., None])
         negative &= ~((covered > COVERED) & applies).any(dim=2)
     return negative
+
+
+def assign(
+    config: AssignConfig, truth: Truth, anchors: torch.Tensor, prediction: Prediction
+) -> torch.Tensor:
+    """Return the object of each anchor, int64 (B, A), by the method of the configuration."""
+    if config.method == "published":
+        return assign_published(truth, anchors)
+    if config.method == "iou":
+        return assign_by_iou(truth, anchors, config.min_iou)
+    return assign_dynamic(truth, anchors, prediction, config.top, config.radius)

@@ -55,10 +55,9 @@ def test_kitti_labels_in_file_order_with_neighbours_and_regions(kitti: Path) -> 
 
 
 def test_kitti_heights_are_as_exact_as_the_file(tmp_path: Path) -> None:
-    """225.37 - 200.37 is below 25 in single precision."""
-    text = kitti_line("Car", (0, 200.37, 50, 225.37))
+    text = kitti_line("Car", (0, 250.37, 50, 275.37))
     (item,) = load_dataset(write_kitti(tmp_path / "k", {"a": text}), "val").items
-    assert item.labels.height[0] == 225.37 - 200.37
+    assert item.labels.height[0] == 25
     assert item.labels.boxes[0, 3] - item.labels.boxes[0, 1] != 25
 
 
@@ -83,6 +82,10 @@ def test_kitti_classes_are_those_labelled_unless_they_are_named(kitti: Path) -> 
         (
             lambda root: (root / "training" / "label_2" / "empty.txt").write_text("Car x" * 15),
             "could not convert",
+        ),
+        (
+            lambda root: (root / "training" / "label_2" / "empty.txt").write_bytes(b"\xff"),
+            "is not UTF-8 text",
         ),
     ],
 )

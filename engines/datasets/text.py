@@ -1,0 +1,25 @@
+"""Text files of a data set."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from engines.datasets.dataset import DatasetError
+
+
+def read_text(path: Path, missing: str = "no such file") -> str:
+    """Return a file's content.
+
+    Raises
+    ------
+    DatasetError
+        If there is no such file (saying `missing`), it cannot be read or is not UTF-8.
+    """
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise DatasetError(f"{path}: {missing}") from None
+    except OSError as error:
+        raise DatasetError(f"{path}: cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        raise DatasetError(f"{path}: is not UTF-8 text: {error}") from None

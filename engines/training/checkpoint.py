@@ -1,0 +1,63 @@
+"""The state of a training on disk, written so that a power cut leaves the old one or the new."""
+
+from __future__ import annotations
+
+import os
+import pickle
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from engines.errors import UserError
+
+VERSION = 1
+
+
+class CheckpointError(UserError, ValueError):
+    """A checkpoint is missing, damaged or of another version of this program."""
+
+
+def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
+    """Write a state of tensors and plain values in place of the last one."""
+    temporary = path.with_name(f"{path.name}.tmp")
+    with temporary.open("wb") as file:
+        torch.save({"version": VERSION, **state}, file)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+
+
+def load_checkpoint(path: Path, device: torch.device) -> dict[str, Any]:
+    """Read a state; only tensors and plain values are accepted, no code.
+
+    Raises
+    ------
+    CheckpointError
+        If there is none or it cannot be used.
+    """
+    if not path.is_file():
+        raise CheckpointError(f"{path}: no checkpoint to resume from; leave --resume out to begin")
+    try:
+        state = torch.load(path, map_location=device, weights_only=True)
+    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        reason = str(error).split("\n")[0]
+        raise CheckpointError(f"{path}: damaged checkpoint: {reason}") from None
+    if not isinstance(state, dict) or state.get("version") != VERSION:
+        raise CheckpointError(f"{path}: not a checkpoint of this version of the program")
+    return state
+
+
+def random_state() -> dict[str, torch.Tensor]:
+    """Return the states of PyTorch's random numbers, which dropout draws from."""
+    state = {"cpu": torch.get_rng_state()}
+    if torch.cuda.is_initialized():
+        state["cuda"] = torch.cuda.get_rng_state()
+    return state
+
+
+def restore_random_state(state: dict[str, torch.Tensor]) -> None:
+    """Put PyTorch's random numbers where they were."""
+    torch.set_rng_state(state["cpu"].cpu())
+    if "cuda" in state and torch.cuda.is_initialized():
+        torch.cuda.set_rng_state(state["cuda"].cpu())

@@ -1,0 +1,104 @@
+"""On what a training computes: processor or GPU, number format, one process or several."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+
+import torch
+import torch.distributed as dist
+
+from engines.errors import UserError
+from engines.training.config import TrainConfig
+
+# A process waits this long for the others: the first evaluates while they wait.
+PATIENCE = timedelta(hours=1)
+
+
+@dataclass(frozen=True)
+class Compute:
+    """Where and how this process computes.
+
+    Attributes
+    ----------
+    device : torch.device
+        Processor or GPU.
+    precision : str
+        "fp32", "bf16" or "fp16".
+    rank, world : int
+        Number of this process and of all; torchrun starts one for each GPU.
+    """
+
+    device: torch.device
+    precision: str
+    rank: int
+    world: int
+
+    @property
+    def first(self) -> bool:
+        """Whether this is the process that writes and evaluates."""
+        return self.rank == 0
+
+    def autocast(self) -> torch.autocast:
+        """Return the context in which the network computes in the precision asked for."""
+        kind = torch.float16 if self.precision == "fp16" else torch.bfloat16
+        return torch.autocast(self.device.type, kind, enabled=self.precision != "fp32")
+
+    def any(self, flag: bool) -> bool:
+        """Return whether the flag is set in any process."""
+        if self.world == 1:
+            return flag
+        value = torch.tensor(int(flag), device=self.device)
+        dist.all_reduce(value, dist.ReduceOp.MAX)
+        return bool(value.item())
+
+    def __str__(self) -> str:
+        name = "CPU"
+        if self.device.type == "cuda":
+            name = torch.cuda.get_device_name(self.device)
+        threads = f", {torch.get_num_threads()} threads" if self.device.type == "cpu" else ""
+        return f"{self.world} x {name}{threads}, {self.precision}"
+
+
+@contextlib.contextmanager
+def open_compute(config: TrainConfig) -> Iterator[Compute]:
+    """Choose device and precision, and meet the other processes if torchrun started several.
+
+    Raises
+    ------
+    UserError
+        If the machine lacks what the configuration asks for.
+    """
+    cuda = torch.cuda.is_available()
+    if config.device == "cuda" and not cuda:
+        raise UserError(
+            "device cuda: PyTorch finds no NVIDIA GPU here (driver, or a CPU build of PyTorch);"
+            " --set device=cpu trains without"
+        )
+    use_cuda = cuda and config.device != "cpu"
+    if config.precision == "fp16" and not use_cuda:
+        raise UserError("precision fp16 needs a GPU; on the CPU use fp32 or bf16")
+    if config.threads:
+        torch.set_num_threads(config.threads)
+    local = int(os.environ.get("LOCAL_RANK", 0))
+    device = torch.device("cuda", local) if use_cuda else torch.device("cpu")
+    if use_cuda:
+        torch.cuda.set_device(device)
+        torch.backends.cudnn.benchmark = True
+    world = int(os.environ.get("WORLD_SIZE", 1))
+    rank = int(os.environ.get("RANK", 0))
+    precision = config.precision
+    if precision == "auto":
+        # Processors with AMX multiply bfloat16 several times as fast; others emulate it.
+        fast = use_cuda or torch.cpu.get_capabilities().get("amx_bf16", False)
+        precision = "bf16" if fast else "fp32"
+    if world > 1:
+        dist.init_process_group("nccl" if use_cuda else "gloo", timeout=PATIENCE)
+    try:
+        yield Compute(device, precision, rank, world)
+    finally:
+        if world > 1:
+            dist.destroy_process_group()

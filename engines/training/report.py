@@ -1,0 +1,207 @@
+"""The folder of a training, which explains itself: what was done, with what, and what came out."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from engines.errors import UserError
+from engines.training.checkpoint import CheckpointError
+from engines.training.config import TrainConfig
+from engines.training.model import Detector
+from engines.training.pictures import draw_comparison, plot_curves
+from engines.training.validate import Validator
+from engines.weights import Weights, load_weights
+
+PACKAGES = ("torch", "numpy", "opencv-python-headless", "openvino", "pydantic", "tensorboard")
+ROOT = Path(__file__).resolve().parent.parent.parent
+
+
+class RunFolder:
+    """Writes what belongs to one training.
+
+    - `config.yaml`: the whole configuration as used
+    - `versions.json`: packages, Python, machine, git revision, seed
+    - `metrics.jsonl`: one line for each epoch: losses, learning rate, time, AP if evaluated
+    - `curves.png`: the same as curves, if Matplotlib is installed
+    - `tensorboard/`: the same and more, if TensorBoard is installed
+    - `checkpoint.pt`: the state to resume from
+    - `NAME.npz`, `NAME.json`: the best weights so far and their profile; NAME is the folder's name
+
+    Parameters
+    ----------
+    path : Path
+        The folder; is made if it is not there.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.config = path / "config.yaml"
+        self.checkpoint = path / "checkpoint.pt"
+        self.weights = path / f"{path.resolve().name}.npz"
+        self._metrics = path / "metrics.jsonl"
+        self._epochs: list[dict[str, Any]] = []
+        self._board: Any = None
+
+    def create(self, config: TrainConfig, device: str) -> None:
+        """Begin a new training.
+
+        Raises
+        ------
+        UserError
+            If the folder holds one already, or cannot be made.
+        """
+        if self.config.exists():
+            raise UserError(
+                f"{self.path}: holds a training already; --resume goes on with it, another --out"
+                " begins anew"
+            )
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            self.config.write_text(config.to_yaml(), encoding="utf-8")
+        except OSError as error:
+            raise UserError(f"{self.path}: cannot be written: {error.strerror}") from None
+        versions = json.dumps(_versions(config.seed, device), indent=2)
+        (self.path / "versions.json").write_text(versions + "\n", encoding="utf-8")
+
+    def reopen(self, config: TrainConfig, epoch: int) -> None:
+        """Go on with a training at an epoch: what was noted of it and later ones is dropped."""
+        self.config.write_text(config.to_yaml(), encoding="utf-8")
+        if self._metrics.exists():
+            lines = self._metrics.read_text(encoding="utf-8").splitlines()
+            self._epochs = [json.loads(line) for line in lines]
+            self._epochs = [line for line in self._epochs if line["epoch"] <= epoch]
+        text = "".join(json.dumps(line) + "\n" for line in self._epochs)
+        self._metrics.write_text(text, encoding="utf-8")
+
+    def open_board(self) -> bool:
+        """Open TensorBoard's log; return False if it is not installed."""
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError:
+            return False
+        self._board = SummaryWriter(str(self.path / "tensorboard"))
+        return True
+
+    def step(self, step: int, values: dict[str, float]) -> None:
+        """Note figures of a single step."""
+        if self._board is not None:
+            for name, value in values.items():
+                self._board.add_scalar(f"step/{name}", value, step)
+
+    def epoch(self, values: dict[str, Any]) -> None:
+        """Note an epoch: `epoch` counts from 1, figures that are not finite become null."""
+        line = {
+            key: None if isinstance(value, float) and not np.isfinite(value) else value
+            for key, value in values.items()
+        }
+        self._epochs.append(line)
+        with self._metrics.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+        if self._board is not None:
+            for key, value in line.items():
+                if key != "epoch" and value is not None:
+                    self._board.add_scalar(key, value, line["epoch"])
+
+    def pictures(self, model: Detector, validator: Validator, count: int, epoch: int) -> None:
+        """Note the same pictures with boxes, and how weights are spread, in TensorBoard."""
+        if self._board is None:
+            return
+        dataset = validator.datasets[0]
+        spread = np.linspace(0, len(dataset) - 1, min(count, len(dataset))).astype(int)
+        chosen = type(dataset)(
+            dataset.root, dataset.split, dataset.layout, dataset.classes,
+            tuple(dataset.items[i] for i in spread),
+        )  # fmt: skip
+        for item, (image, found) in zip(
+            chosen.items, validator.detect(model, chosen), strict=True
+        ):
+            drawn = draw_comparison(image, item, found, dataset.classes)
+            name = f"pictures/{item.image.stem}"
+            self._board.add_image(name, drawn[..., ::-1].copy(), epoch, dataformats="HWC")
+        for name, values in model.to_arrays().items():
+            self._board.add_histogram(f"weights/{name}", values, epoch)
+
+    def plot(self) -> None:
+        """Draw the curves."""
+        if self._epochs:
+            plot_curves(self._epochs, self.path / "curves.png")
+
+    def save_weights(
+        self, model: Detector, config: TrainConfig, training: dict[str, Any], scores: dict[str, Any]
+    ) -> None:
+        """Write weights and profile in place of those before."""
+        arrays = model.to_arrays()
+        profile = config.profile(self.weights.stem, sum(array.size for array in arrays.values()))
+        update = {"training": training, "evaluation": scores}
+        save_weights(Weights(profile.model_copy(update=update), arrays), self.weights)
+
+    def close(self) -> None:
+        """Finish TensorBoard's log."""
+        if self._board is not None:
+            self._board.close()
+
+
+def save_weights(weights: Weights, path: Path) -> None:
+    """Write weights and the profile beside them, so that `load_weights` accepts both.
+
+    Each file is replaced at once; the profile, which the weights are refused without, is last.
+    """
+    temporary = path.with_name(f"{path.stem}.tmp.npz")
+    np.savez(temporary, **weights.arrays)  # type: ignore[arg-type]
+    profile = temporary.with_suffix(".json")
+    profile.write_text(weights.profile.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    load_weights(temporary)
+    os.replace(temporary, path)
+    os.replace(profile, path.with_suffix(".json"))
+
+
+def stored_config(path: Path) -> Path:
+    """Return the configuration of a training to resume.
+
+    Raises
+    ------
+    CheckpointError
+        If the folder holds no training.
+    """
+    if not (path / "config.yaml").is_file():
+        raise CheckpointError(f"{path}: no training to resume here; leave --resume out to begin")
+    return path / "config.yaml"
+
+
+def _versions(seed: int, device: str) -> dict[str, Any]:
+    packages = {}
+    for name in PACKAGES:
+        try:
+            packages[name] = version(name)
+        except PackageNotFoundError:
+            packages[name] = None
+    return {
+        "seed": seed,
+        "git": _git_revision(),
+        "device": device,
+        "cuda": torch.version.cuda,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "packages": packages,
+    }
+
+
+def _git_revision() -> str | None:
+    """Return the checkout's revision, with "-dirty" if files were changed; None without git."""
+    try:
+        done = subprocess.run(
+            ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],
+            cwd=ROOT, capture_output=True, text=True, timeout=10, check=True,
+        )  # fmt: skip
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()

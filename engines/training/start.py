@@ -1,0 +1,77 @@
+"""What a training starts from: random weights, a backbone, or a whole network."""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+
+import numpy as np
+
+from engines.errors import WeightsError
+from engines.training.model import Detector
+from engines.weights import load_weights
+
+
+def start_from(model: Detector, path: Path) -> list[str]:
+    """Load weights into a new model as far as they fit.
+
+    Weights without a profile are a backbone: what the channels of a head mean is not known, so
+    the head stays random, as do layers that are missing. With a profile the head is taken over if
+    anchors, classes and layout are the same.
+
+    Parameters
+    ----------
+    model : Detector
+        Has random weights.
+    path : Path
+        Weights in our layout (.npz).
+
+    Returns
+    -------
+    list of str
+        The convolutions that stay random.
+
+    Raises
+    ------
+    WeightsError
+        If the file is unusable, or its weights were trained with other padding or other pixels.
+    """
+    head = model.head
+    if path.with_suffix(".json").is_file():
+        weights = load_weights(path)
+        theirs, ours = weights.profile, model.profile
+        for what, got, wanted in (
+            ("network.padding", theirs.padding, ours.padding),
+            ("network.input.channels", theirs.input.channels, ours.input.channels),
+            ("network.input.scale", theirs.input.scale, ours.input.scale),
+        ):
+            if got != wanted:
+                raise WeightsError(
+                    f"{path}: these weights were trained with {what}={got}, the configuration"
+                    f" says {wanted}; --set {what}={got} takes over theirs"
+                )
+        arrays = dict(weights.arrays)
+        keep_head = (theirs.anchors, theirs.output) == (ours.anchors, ours.output)
+    else:
+        arrays = _read_backbone(path)
+        keep_head = False
+    if not keep_head:
+        arrays.pop(f"{head}_w", None)
+        arrays.pop(f"{head}_b", None)
+    try:
+        fresh = model.load_arrays(arrays)
+    except WeightsError as error:
+        raise WeightsError(f"{path}: {error}") from None
+    if len(fresh) == len(model.units):
+        raise WeightsError(f"{path}: holds no layer of {model.profile.network}")
+    return fresh
+
+
+def _read_backbone(path: Path) -> dict[str, np.ndarray]:
+    if not path.is_file():
+        raise WeightsError(f"{path}: no such weights file")
+    try:
+        with np.load(path) as archive:
+            return {name: archive[name].astype(np.float32) for name in archive.files}
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, AttributeError) as error:
+        raise WeightsError(f"{path}: expected a NumPy .npz archive: {error}") from None
