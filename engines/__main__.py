@@ -1,4 +1,4 @@
-"""Look at the network and write it as ONNX: `python -m engines describe|export`."""
+"""Work on the network: `python -m engines describe|export|evaluate`."""
 
 from __future__ import annotations
 
@@ -6,30 +6,23 @@ import argparse
 import sys
 from pathlib import Path
 
+from engines.arguments import input_size
 from engines.errors import UserError
+from engines.evaluation.cli import add_evaluate_parser, run_evaluate
 
 EXAMPLES = """\
 examples:
   python -m engines describe
   python -m engines export squeezedet.onnx
   python -m engines export squeezedet-fp16.onnx --precision fp16 --size 1248x704
+  python -m engines evaluate --data kitti/ --split val
 """
-
-
-def _size(text: str) -> tuple[int, int]:
-    width, _, height = text.partition("x")
-    if not (width.isdecimal() and height.isdecimal()):
-        raise argparse.ArgumentTypeError(f"expected WIDTHxHEIGHT, got {text!r}")
-    size = int(width), int(height)
-    if min(size) < 16 or any(n % 16 for n in size):
-        raise argparse.ArgumentTypeError(f"expected multiples of 16, got {text}")
-    return size
 
 
 def _parse(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m engines",
-        description="Look at the network, or write it as ONNX.",
+        description="Look at the network, write it as ONNX, or measure how well it detects.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -44,8 +37,9 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
             "--weights", type=Path, metavar="FILE.npz", help="default: the project's own"
         )
         verb.add_argument(
-            "--size", type=_size, metavar="WxH", help="input in pixels; default: as trained"
+            "--size", type=input_size, metavar="WxH", help="input in pixels; default: as trained"
         )
+    add_evaluate_parser(verbs)
     return parser.parse_args(argv)
 
 
@@ -53,10 +47,9 @@ def main(argv: list[str] | None = None) -> int:
     """Run a verb; return the exit code: 0, or 2 for wrong input."""
     arguments = _parse(argv)
     try:
-        if arguments.verb == "describe":
-            _describe(arguments)
-        else:
-            _export(arguments)
+        {"describe": _describe, "export": _export, "evaluate": run_evaluate}[arguments.verb](
+            arguments
+        )
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -42,6 +42,7 @@ class CpuBackend:
             "CPU",
             {
                 "NUM_STREAMS": self.parallel,
+                "ENABLE_CPU_PINNING": False,
                 # Without this, processors with bfloat16 units compute in it unasked.
                 "INFERENCE_PRECISION_HINT": _TYPES[settings.cpu_precision],
                 "INFERENCE_NUM_THREADS": threads,

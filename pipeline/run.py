@@ -276,7 +276,8 @@ class Pipeline:
         if self._painter is not None:
             rate = self._rate.tick(time.monotonic())
             self._spent += 0.1 * (item.spent - self._spent) if self._spent else item.spent
-            status = f"{rate:.0f} fps  {self._spent * 1e3:.0f} ms"
+            # There is no rate before the second frame.
+            status = f"{rate:.0f} fps  " * (rate > 0) + f"{self._spent * 1e3:.0f} ms"
             self._painter.draw(item.frame.image, item.detections, status)
         return Result(item.frame, item.detections)
 

@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from engines.arguments import input_size
 from engines.errors import ConfigError, UserError
 
 if TYPE_CHECKING:
@@ -31,16 +32,6 @@ examples:
 
 def _names(text: str) -> list[str]:
     return [name.strip() for name in text.split(",") if name.strip()]
-
-
-def _size(text: str) -> tuple[int, int]:
-    width, _, height = text.partition("x")
-    if not (width.isdecimal() and height.isdecimal()):
-        raise argparse.ArgumentTypeError(f"expected WIDTHxHEIGHT, got {text!r}")
-    size = int(width), int(height)
-    if min(size) < 16 or any(n % 16 for n in size):
-        raise argparse.ArgumentTypeError(f"expected multiples of 16, got {text}")
-    return size
 
 
 def _fraction(text: str) -> float:
@@ -104,7 +95,7 @@ def add_evaluate_parser(verbs: argparse._SubParsersAction[argparse.ArgumentParse
     )
     add = source.add_argument
     add("--weights", type=Path, metavar="FILE.npz", help="default: the project's own")
-    add("--size", type=_size, metavar="WxH", help="input in pixels; default: as trained")
+    add("--size", type=input_size, metavar="WxH", help="input in pixels; default: as trained")
     add(
         "--fit", choices=("band", "letterbox", "stretch"), default="band",
         help="how pictures of another aspect are put into the input (default: band)",

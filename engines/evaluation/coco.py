@@ -83,7 +83,7 @@ def _curve(items: Sequence[Item], found: Sequence[Found], index: int) -> CocoCur
         hits = np.concatenate(right, axis=1)[:, order]
         skips = np.concatenate(ignored, axis=1)[:, order]
         for row, hit, skip in zip(precision, hits, skips, strict=True):
-            row[:] = _precision(hit & ~skip, ~hit & ~skip, objects)
+            row[:] = _precision(hit & ~skip, ~hit, objects)
     return CocoCurve(precision, objects)
 
 

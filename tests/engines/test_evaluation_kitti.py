@@ -242,7 +242,7 @@ def test_thresholds_lie_where_recall_is_nearest() -> None:
 
 @pytest.mark.parametrize("kit", ["paper", "current"])
 def test_agrees_with_the_rules_spelled_out(kit: Kit) -> None:
-    items, results = random_pictures(seed=3, pictures=60, classes=2)
+    items, results = random_pictures(seed=3, pictures=150, classes=2)
     names = ("car", "pedestrian")
     fast = evaluate_kitti(items, results, names, kit=kit)
     for index in range(2):
@@ -250,7 +250,7 @@ def test_agrees_with_the_rules_spelled_out(kit: Kit) -> None:
             slow = plain_precision(items, results, index, level, kit)
             quick = fast.curves[index][level].precision
             np.testing.assert_allclose(quick, slow, atol=1e-12)
-            assert 0.05 < quick.mean() < 0.95
+            assert len(np.unique(quick)) > 3
 
 
 def plain_precision(

@@ -1,0 +1,144 @@
+"""How close the pipeline comes to its slowest stage, and to what its processor time allows.
+
+    python -m tests.benchmarks.stages drive.mp4 [--frames 200] [--set key=value ...]
+
+Runs each stage alone over the same frames, then all of them in the pipeline, and repeats that so
+that a machine that gets slower or faster does so for both. Stages that share the cores cannot
+each run at their own speed: the bound for the whole is the processor time of a frame, summed over
+the stages and divided by the cores.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import os
+import resource
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from engines.backend import Slot
+from pipeline.config import load_config, parse_setting
+from pipeline.drawing import Painter
+from pipeline.session import Outputs, Session
+from pipeline.sinks.base import Result
+
+ROUNDS = 3
+
+
+def measure(work: Callable[[Any], object], items: Iterable[Any]) -> tuple[float, float, list[Any]]:
+    """Return wall and processor milliseconds per item, and the results."""
+    results = []
+    cpu, start = cpu_seconds(), time.perf_counter()
+    for item in items:
+        results.append(work(item))
+    wall = time.perf_counter() - start
+    return wall / len(results) * 1e3, (cpu_seconds() - cpu) / len(results) * 1e3, results
+
+
+def cpu_seconds() -> float:
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    return usage.ru_utime + usage.ru_stime
+
+
+def alone(source: str, config: Any, folder: Path, frames: int) -> dict[str, tuple[float, float]]:
+    """Run the stages one after the other; return wall and processor ms per frame of each."""
+    with Session(source, config, Outputs(video=folder / "alone.mp4")) as session:
+        (video,) = session.sinks
+        slots = [session.backend.new_slot() for _ in range(session.backend.parallel)]
+        slot = slots[0]
+        painter = Painter(session.class_names)
+        times = {}
+        reads = itertools.repeat(None, frames)
+        *times["capture"], pictures = measure(lambda _: session.source.read(), reads)
+        for one in slots:
+            one.preprocess(pictures[0].image)
+            one.infer()
+            one.detect()
+        *times["preprocess"], _ = measure(lambda f: slot.preprocess(f.image), pictures)
+        times["inference"] = infer_all(slots, len(pictures))
+        *times["postprocess"], found = measure(lambda f: slot.detect(), pictures)
+        results = [Result(f, d) for f, d in zip(pictures, found, strict=True)]
+        *times["render"], _ = measure(
+            lambda r: painter.draw(r.frame.image, r.detections, "25 fps  60 ms"), results
+        )
+        wall, cpu = time.perf_counter(), cpu_seconds()
+        for result in results:
+            video.write(result)
+        video.close()  # the encoder works on in its own threads until here
+        per_frame = 1e3 / len(results)
+        times["sinks"] = [
+            (time.perf_counter() - wall) * per_frame,
+            (cpu_seconds() - cpu) * per_frame,
+        ]
+        for one in slots:
+            one.close()
+    return {name: (wall, cpu) for name, (wall, cpu) in times.items()}
+
+
+def infer_all(slots: list[Slot], frames: int) -> list[float]:
+    """Run the network as often, with as many frames in it at once as the pipeline has."""
+
+    def work(slot: Slot) -> None:
+        for _ in range(frames // len(slots)):
+            slot.infer()
+
+    wall, cpu = time.perf_counter(), cpu_seconds()
+    with ThreadPoolExecutor(len(slots)) as pool:
+        list(pool.map(work, slots))
+    per_frame = 1e3 / (frames // len(slots) * len(slots))
+    return [(time.perf_counter() - wall) * per_frame, (cpu_seconds() - cpu) * per_frame]
+
+
+def together(source: str, config: Any, folder: Path) -> tuple[float, float]:
+    """Run the pipeline; return wall and processor ms per frame."""
+    with Session(source, config, Outputs(video=folder / "together.mp4", overwrite=True)) as session:
+        cpu = cpu_seconds()
+        session.pipeline.run()
+        frames = session.pipeline.processed
+        return session.pipeline.seconds / frames * 1e3, (cpu_seconds() - cpu) / frames * 1e3
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("source")
+    parser.add_argument("--frames", type=int, default=150)
+    parser.add_argument("--set", action="append", default=[])
+    arguments = parser.parse_args()
+    settings = [parse_setting(text) for text in arguments.set]
+    settings.append(("--frames", "source.frames", arguments.frames))
+    config = load_config(settings=settings)
+    rounds, wholes = [], []
+    for _ in range(ROUNDS):
+        with tempfile.TemporaryDirectory() as name:
+            rounds.append(alone(arguments.source, config, Path(name), arguments.frames))
+            wholes.append(together(arguments.source, config, Path(name)))
+
+    cores = len(os.sched_getaffinity(0))
+    print(f"{'stage':<12} {'fps alone':>9} {'ms':>7} {'cpu ms':>7}   median of {ROUNDS}")
+    total, slowest = 0.0, 0.0
+    for stage in rounds[0]:
+        wall = statistics.median(r[stage][0] for r in rounds)
+        cpu = statistics.median(r[stage][1] for r in rounds)
+        total += cpu
+        slowest = max(slowest, wall)
+        print(f"{stage:<12} {1e3 / wall:9.1f} {wall:7.1f} {cpu:7.1f}")
+    wall = statistics.median(w for w, _ in wholes)
+    cpu = statistics.median(c for _, c in wholes)
+    bound = max(slowest, total / cores)
+    print(f"{'pipeline':<12} {1e3 / wall:9.1f} {wall:7.1f} {cpu:7.1f}")
+    print(f"slowest stage alone: {1e3 / slowest:.1f} fps")
+    print(
+        f"{total:.1f} ms of processor time a frame on {cores} cores: {cores * 1e3 / total:.1f} fps"
+    )
+    print(f"the pipeline reaches {bound / wall:.0%} of the lower of the two")
+    print(f"cores busy {cpu / wall / cores:.0%}")
+
+
+if __name__ == "__main__":
+    main()
