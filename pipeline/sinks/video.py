@@ -64,7 +64,8 @@ class VideoSink:
     crf : int
         Quality of libx264, 0 (best) to 51.
     threads : int
-        Of the encoder; 0 for as many as there are cores.
+        Of the encoder; 0 for half the cores: the network needs the others, and threads that
+        wait for a core cost the encoder more than they win.
 
     Attributes
     ----------
@@ -80,7 +81,7 @@ class VideoSink:
         self._path = path
         self._source = source
         self._options = {**ENCODER, "preset": preset, "crf": str(crf)}
-        self._threads = threads
+        self._threads = threads or max(len(os.sched_getaffinity(0)) // 2, 1)
         self._file: _SyncedFile | None = None
         self._output: OutputContainer
         self._warnings: list[str] = []
