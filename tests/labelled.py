@@ -1,69 +1,92 @@
-"""Small labelled data sets made of coloured rectangles, and configurations to train on them."""
+"""Labels and boxes by hand, and data sets on disk."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
 
-CLASSES = ("Car", "Pedestrian", "Cyclist")
-COLOURS = ((40, 40, 220), (40, 220, 40), (220, 40, 40))
-SIZES = ((60, 42), (18, 40), (30, 36))
-SIZE = (320, 96)
+from engines.datasets.dataset import Item, ItemBuilder
+from engines.evaluation.results import Found
+
+Box = tuple[float, float, float, float]
 
 
-def write_kitti(
-    root: Path, count: int, seed: int = 0, classes: tuple[int, ...] = (0, 1, 2)
-) -> Path:
-    """Write a data set in KITTI layout whose splits `train` and `val` are the same pictures."""
+def box(x: float, y: float = 0, width: float = 100, height: float = 100) -> Box:
+    """Return corners of a box of this size."""
+    return (x, y, x + width, y + height)
+
+
+def item(*labels: Mapping[str, object], ignore: Sequence[tuple[Box, int]] = ()) -> Item:
+    """Return a picture; labels are keywords of `ItemBuilder.add`, class 0 unless given."""
+    builder = ItemBuilder(Path("picture.png"))
+    for label in labels:
+        builder.add(**{"class_index": 0, **label})  # type: ignore[arg-type]
+    for region, class_index in ignore:
+        builder.ignore(region, class_index)
+    return builder.build()
+
+
+def found(*rows: tuple[Box, float] | tuple[Box, float, int]) -> Found:
+    """Return boxes from (corners, score) or (corners, score, class)."""
+    return Found(
+        np.array([row[0] for row in rows], np.float64).reshape(-1, 4),
+        np.array([row[1] for row in rows], np.float64),
+        np.array([row[2] if len(row) == 3 else 0 for row in rows], np.intp),
+    )
+
+
+def random_pictures(seed: int, pictures: int, classes: int) -> tuple[list[Item], list[Found]]:
+    """Return crowded pictures: objects of all kinds, boxes near them with tied scores."""
     rng = np.random.default_rng(seed)
-    for folder in ("training/image_2", "training/label_2", "ImageSets"):
-        (root / folder).mkdir(parents=True)
-    names = []
-    for number in range(count):
-        image = np.full((SIZE[1], SIZE[0], 3), 120, np.uint8)
-        lines = ["DontCare -1 -1 -10 300 0 319 20 -1 -1 -1 -1000 -1000 -1000 -10"]
-        for slot, index in enumerate(classes):
-            width, height = SIZES[index]
-            x1 = slot * 100 + int(rng.integers(5, 95 - width))
-            y1 = int(rng.integers(24, 90 - height))
-            box = (x1, y1, x1 + width, y1 + height)
-            cv2.rectangle(image, box[:2], box[2:], COLOURS[index], -1)
-            corners = " ".join(f"{value:.2f}" for value in box)
-            lines.append(f"{CLASSES[index]} 0.00 0 0 {corners} 1 1 1 0 0 0 0")
-        names.append(f"{number:06}")
-        cv2.imwrite(str(root / f"training/image_2/{names[-1]}.png"), image)
-        (root / f"training/label_2/{names[-1]}.txt").write_text("\n".join(lines) + "\n")
-    for split in ("train", "val"):
-        (root / f"ImageSets/{split}.txt").write_text("\n".join(names) + "\n")
+    items, results = [], []
+    for _ in range(pictures):
+        builder = ItemBuilder(Path("picture.png"))
+        rows = []
+        for _ in range(rng.integers(0, 7)):
+            corner, size = rng.integers(0, 150, 2), rng.integers(20, 70, 2)
+            corners = np.array([*corner, *(corner + size)], np.float64)
+            class_index = int(rng.integers(classes))
+            if rng.random() < 0.15:
+                builder.ignore(tuple(corners), int(rng.choice([-1, class_index])))
+            else:
+                builder.add(
+                    tuple(corners),
+                    class_index,
+                    truncation=float(rng.choice([0, 0.2, 0.4, 0.6])),
+                    occlusion=int(rng.integers(4)),
+                    neighbour=bool(rng.random() < 0.2),
+                )
+            for _ in range(rng.integers(0, 4)):
+                jitter = corners + rng.integers(-3, 4, 4)
+                other = int(rng.integers(classes)) if rng.random() < 0.2 else class_index
+                rows.append((tuple(jitter), float(rng.integers(1, 20) / 20), other))
+        items.append(builder.build())
+        results.append(found(*rows))
+    return items, results
+
+
+def write_picture(path: Path, size: tuple[int, int] = (120, 60)) -> None:
+    """Write noise of this width and height."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(0)
+    assert cv2.imwrite(str(path), rng.integers(0, 256, (size[1], size[0], 3), np.uint8))
+
+
+def kitti_line(name: str, corners: Box, truncation: float = 0.0, occlusion: int = 0) -> str:
+    """Return a line of a KITTI label file."""
+    numbers = " ".join(f"{value:.2f}" for value in corners)
+    return f"{name} {truncation:.2f} {occlusion} -1.57 {numbers} 1.5 1.6 4.0 1.0 1.5 10.0 0.1\n"
+
+
+def write_kitti(root: Path, pictures: Mapping[str, str], split: str = "val") -> Path:
+    """Write a data set of pictures and their label files' text; return its folder."""
+    (root / "ImageSets").mkdir(parents=True)
+    (root / "training" / "label_2").mkdir(parents=True)
+    (root / "ImageSets" / f"{split}.txt").write_text("\n".join(pictures) + "\n")
+    for name, text in pictures.items():
+        write_picture(root / "training" / "image_2" / f"{name}.jpg")
+        (root / "training" / "label_2" / f"{name}.txt").write_text(text)
     return root
-
-
-PLAIN = {
-    "aim": 0, "zoom": [1, 1], "aspect": 0, "drift": [0, 0], "flip": 0, "mosaic": 0,
-    "brightness": 0, "contrast": 0, "saturation": 0, "hue": 0, "balance": 0, "night": 0,
-    "jpeg": 0, "min_size": 0, "min_visible": 0,
-}  # fmt: skip
-"""Augmentation that changes nothing."""
-
-
-def small(*roots: Path, **keys: Any) -> list[tuple[str, Any]]:
-    """Return settings of a training for small pictures, in one process and one thread."""
-    settings = {
-        "network.input.width": SIZE[0],
-        "network.input.height": SIZE[1],
-        "network.anchors.shapes": [[60, 42], [18, 40], [30, 36]],
-        "network.freeze": None,
-        "data.sets": [{"root": str(root)} for root in roots],
-        "data.workers": 0,
-        "device": "cpu",
-        "precision": "fp32",
-        "threads": 1,
-        "batch": 2,
-        "epochs": 2,
-        "evaluate.every": 0,
-    }
-    settings.update({key.replace("__", "."): value for key, value in keys.items()})
-    return list(settings.items())
