@@ -1,4 +1,4 @@
-"""Work on the network: `python -m engines describe|export|evaluate`."""
+"""Work on the network: `python -m engines describe|export|evaluate|train`."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 from engines.arguments import input_size
 from engines.errors import UserError
 from engines.evaluation.cli import add_evaluate_parser, run_evaluate
+from engines.training.cli import add_train_parser, run_train
 
 EXAMPLES = """\
 examples:
@@ -22,7 +23,7 @@ examples:
 def _parse(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m engines",
-        description="Look at the network, write it as ONNX, or measure how well it detects.",
+        description="Look at the network, write it as ONNX, measure how well it detects, train it.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -40,6 +41,7 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
             "--size", type=input_size, metavar="WxH", help="input in pixels; default: as trained"
         )
     add_evaluate_parser(verbs)
+    add_train_parser(verbs)
     return parser.parse_args(argv)
 
 
@@ -47,6 +49,8 @@ def main(argv: list[str] | None = None) -> int:
     """Run a verb; return the exit code: 0, or 2 for wrong input."""
     arguments = _parse(argv)
     try:
+        if arguments.verb == "train":
+            return run_train(arguments)
         {"describe": _describe, "export": _export, "evaluate": run_evaluate}[arguments.verb](
             arguments
         )

@@ -46,7 +46,7 @@ def random_pictures(seed: int, pictures: int, classes: int) -> tuple[list[Item],
         builder = ItemBuilder(Path("picture.png"))
         rows = []
         for _ in range(rng.integers(0, 7)):
-            corner, size = rng.integers(0, 300, 2), rng.integers(20, 120, 2)
+            corner, size = rng.integers(0, 250, 2), rng.integers(20, 110, 2)
             corners = np.array([*corner, *(corner + size)], np.float64)
             class_index = int(rng.integers(classes))
             if rng.random() < 0.15:
@@ -55,17 +55,16 @@ def random_pictures(seed: int, pictures: int, classes: int) -> tuple[list[Item],
                 builder.add(
                     tuple(corners),
                     class_index,
-                    truncation=float(rng.choice([0, 0, 0, 0.2, 0.4, 0.6])),
+                    truncation=float(rng.choice([0, 0, 0.2, 0.4, 0.6])),
                     occlusion=int(rng.choice([0, 0, 0, 1, 2, 3])),
                     neighbour=bool(rng.random() < 0.2),
                 )
             for _ in range(rng.integers(0, 4)):
-                amplitude = int(rng.choice([2, 12]))
-                jitter = corners + rng.integers(-amplitude, amplitude + 1, 4)
+                reach = int(rng.choice([3, 3, 15]))
+                jitter = corners + rng.integers(-reach, reach + 1, 4)
+                jitter += 300 * (rng.random() < 0.1)
                 other = int(rng.integers(classes)) if rng.random() < 0.2 else class_index
                 rows.append((tuple(jitter), float(rng.integers(1, 20) / 20), other))
-        if rng.random() < 0.2:  # on nothing at all
-            rows.append(((500, 500, 540, 560), 0.5, int(rng.integers(classes))))
         items.append(builder.build())
         results.append(found(*rows))
     return items, results

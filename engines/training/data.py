@@ -6,6 +6,7 @@ import os
 import signal
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -49,7 +50,7 @@ class _Part:
     labelled: NDArray[np.bool_]
 
 
-class TrainingSet(Dataset):  # type: ignore[type-arg]
+class TrainingSet(Dataset[Any]):
     """All pictures to train on.
 
     Pictures are decoded each time they are needed: with as many processes as cores that is faster
@@ -196,6 +197,8 @@ def make_loader(
         persistent_workers=workers > 0,
         worker_init_fn=_init_worker,
         multiprocessing_context="fork" if workers else None,
+        # Else each epoch, and each going on after a stop, would draw from the numbers for dropout.
+        generator=torch.Generator(),
     )
 
 

@@ -236,7 +236,10 @@ class Detector(nn.Module):
 
     def clone(self) -> Detector:
         """Return a copy without gradients, in inference mode."""
-        return copy.deepcopy(self).requires_grad_(False).eval()
+        copied = copy.deepcopy(self)
+        copied.requires_grad_(False)
+        copied.eval()
+        return copied
 
 
 def _pad(

@@ -53,22 +53,19 @@ class Progress:
         """Leave the time until the next step out of the speed: it is spent on something else."""
         self._mark = None
 
-    @property
-    def seconds_per_step(self) -> float:
-        """The mean so far; 0 before the second step."""
-        return self._seconds / max(self._steps, 1)
-
     def show(self, position: Position, losses: dict[str, float], rate: float, batch: int) -> None:
         """Write the line with losses, learning rate, speed and remaining time."""
         self._last = time.monotonic()
         if self._quiet:
             return
         parts = ", ".join(f"{name} {value:.3f}" for name, value in losses.items())
-        speed = batch / self.seconds_per_step if self.seconds_per_step else 0.0
+        pace = ""
+        if self._steps:
+            seconds = self._seconds / self._steps
+            pace = f", {batch / seconds:.1f} pictures/s, {clock(position.left * seconds)} left"
         line = (
             f"epoch {position.epoch + 1}/{position.epochs}, step {position.step}/{position.steps}:"
-            f" loss {sum(losses.values()):.3f} ({parts}), rate {rate:.2g},"
-            f" {speed:.1f} pictures/s, {clock(position.left * self.seconds_per_step)} left"
+            f" loss {sum(losses.values()):.3f} ({parts}), rate {rate:.2g}{pace}"
         )
         if self._terminal:
             self._stream.write(f"\r\x1b[K{line}")

@@ -121,9 +121,7 @@ class RunFolder:
             dataset.root, dataset.split, dataset.layout, dataset.classes,
             tuple(dataset.items[i] for i in spread),
         )  # fmt: skip
-        for item, (image, found) in zip(
-            chosen.items, validator.detect(model, chosen), strict=True
-        ):
+        for item, (image, found) in zip(chosen.items, validator.detect(model, chosen), strict=True):
             drawn = draw_comparison(image, item, found, dataset.classes)
             name = f"pictures/{item.image.stem}"
             self._board.add_image(name, drawn[..., ::-1].copy(), epoch, dataformats="HWC")
@@ -178,7 +176,7 @@ def stored_config(path: Path) -> Path:
 
 
 def _versions(seed: int, device: str) -> dict[str, Any]:
-    packages = {}
+    packages: dict[str, str | None] = {}
     for name in PACKAGES:
         try:
             packages[name] = version(name)

@@ -17,16 +17,13 @@ from engines.datasets.load import load_dataset
 from engines.evaluation.coco import evaluate_coco
 from engines.evaluation.kitti import DIFFICULTIES, evaluate_kitti
 from engines.evaluation.results import Found
+from engines.evaluation.run import DETECT
 from engines.training.config import TrainConfig
+from engines.training.head import make_head
 from engines.training.model import Detector
 from kernels.cpu import detect
 from kernels.detections import Detections
 from kernels.fit import make_fit
-from kernels.head import Head, anchor_grid
-from kernels.reference import DetectParams
-
-# As the authors evaluate: the best 64 boxes of a picture, whatever their score.
-PARAMS = DetectParams(threshold=0.001, top_n=64, nms_iou=0.4)
 
 
 @dataclass(frozen=True)
@@ -48,21 +45,6 @@ class Scores:
     mean_ap: float
     metrics: dict[str, float]
     summary: dict[str, Any]
-
-
-def make_head(config: TrainConfig, width: int, height: int) -> Head:
-    """Return how to read the network's output for an input of this size."""
-    network = config.network
-    threshold = network.output.exponential_threshold
-    return Head(
-        classes=len(network.output.classes),
-        anchors=anchor_grid(width, height, network.anchors.shapes, network.anchors.centres),
-        anchors_per_cell=len(network.anchors.shapes),
-        layout=network.output.layout,
-        exp_threshold=np.inf if threshold is None else threshold,
-        width=width,
-        height=height,
-    )
 
 
 class Validator:
@@ -116,7 +98,7 @@ class Validator:
             ordered = network_input if pixels.channels == "BGR" else network_input[..., ::-1]
             batch = torch.from_numpy(np.ascontiguousarray(ordered))[None].to(self._device)
             output = model(batch.permute(0, 3, 1, 2))
-            boxes = detect(output[0].float().cpu().contiguous().numpy(), self._head, PARAMS)
+            boxes = detect(output[0].float().cpu().contiguous().numpy(), self._head, DETECT)
             yield image, Detections(fit.to_source(boxes.boxes), boxes.scores, boxes.classes)
 
 

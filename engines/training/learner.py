@@ -1,0 +1,126 @@
+"""The network that learns: its optimiser, its average, and one step of training."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.nn.parallel import DistributedDataParallel
+
+from engines.training.boxes import Decoder
+from engines.training.config import TrainConfig
+from engines.training.data import Batch, TrainingSet, collate
+from engines.training.device import Compute
+from engines.training.head import make_head
+from engines.training.loss import LossParts, compute_loss
+from engines.training.model import Detector
+from engines.training.optimize import Average, clip_gradients, make_optimizer
+from engines.training.start import start_from
+from engines.training.targets import assign
+
+MEASURED = 32  # pictures that the inserted batch normalisation is measured on
+
+
+class Learner:
+    """A network with everything that changes when it learns.
+
+    Parameters
+    ----------
+    config : TrainConfig
+        Everything there is to know.
+    compute : Compute
+        Where and in which precision.
+    data : TrainingSet or None
+        Pictures to measure the batch normalisation on; None if `restore` follows.
+
+    Attributes
+    ----------
+    model : Detector
+        The network.
+    fresh : list of str
+        Its convolutions that started with random weights.
+    """
+
+    def __init__(self, config: TrainConfig, compute: Compute, data: TrainingSet | None) -> None:
+        self._config, self._compute = config, compute
+        network = config.network
+        self.model = Detector(
+            config.profile("new", 0), network.dropout, network.confidence_prior
+        )  # fmt: skip
+        self.fresh = list(self.model.units)
+        if network.init is not None and data is not None:
+            self.fresh = start_from(self.model, Path(network.init))
+        if network.freeze is not None:
+            self.model.freeze(network.freeze)
+        self.model.to(device=compute.device, memory_format=torch.channels_last)
+        if network.batch_norm:
+            pixels = torch.zeros(1, 3, 64, 64)
+            if data is not None:
+                pixels = collate([data[key] for key in data.order(0)[:MEASURED]]).pixels
+            self.model.insert_batch_norm(pixels.to(compute.device), self.fresh)
+        self._decoder = Decoder(make_head(config, *config.window), compute.device)
+        self._optimizer = make_optimizer(self.model, config.optimizer)
+        self._scaler = torch.amp.GradScaler("cuda", enabled=compute.precision == "fp16")
+        self._average = Average(self.model, config.ema) if config.ema else None
+        self._network: torch.nn.Module = self.model
+        if compute.world > 1:
+            devices = [compute.device] if compute.device.type == "cuda" else None
+            self._network = DistributedDataParallel(self.model, devices)
+
+    @property
+    def evaluated(self) -> Detector:
+        """The network that is evaluated and kept: the average if there is one."""
+        return self.model if self._average is None else self._average.model
+
+    @property
+    def rate(self) -> float:
+        """The learning rate of the last step."""
+        return float(self._optimizer.param_groups[0]["lr"])
+
+    def step(self, batch: Batch, rate: float) -> LossParts:
+        """Learn from a batch at a learning rate; return the loss before."""
+        for group in self._optimizer.param_groups:
+            group["lr"] = rate
+        parts = self.loss(batch)
+        self._scaler.scale(parts.total).backward()
+        self._scaler.unscale_(self._optimizer)
+        clip_gradients(self.model.parameters(), self._config.optimizer)
+        self._scaler.step(self._optimizer)
+        self._scaler.update()
+        self._optimizer.zero_grad(set_to_none=True)
+        if self._average is not None:
+            self._average.update(self.model)
+        return parts
+
+    def loss(self, batch: Batch) -> LossParts:
+        """Return the loss of a batch, in float32 whatever the network computes in."""
+        device = self._compute.device
+        pixels = batch.pixels.to(device, non_blocking=True)
+        truth = batch.truth.to(device)
+        self._network.train()
+        with self._compute.autocast():
+            output = self._network(pixels)
+        prediction = self._decoder(output)
+        assigned = assign(self._config.assign, truth, self._decoder.anchors, prediction)
+        return compute_loss(prediction, truth, assigned, self._decoder, self._config.loss)
+
+    def state(self) -> dict[str, Any]:
+        """Return everything that changes, as tensors and plain values."""
+        average = self._average
+        return {
+            "model": self.model.state_dict(),
+            "optimizer": self._optimizer.state_dict(),
+            "scaler": self._scaler.state_dict(),
+            "average": None if average is None else average.model.state_dict(),
+            "average_steps": 0 if average is None else average.steps,
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go back to a state."""
+        self.model.load_state_dict(state["model"])
+        self._optimizer.load_state_dict(state["optimizer"])
+        self._scaler.load_state_dict(state["scaler"])
+        if self._average is not None and state["average"] is not None:
+            self._average.model.load_state_dict(state["average"])
+            self._average.steps = state["average_steps"]

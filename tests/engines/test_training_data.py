@@ -1,0 +1,216 @@
+"""Pictures for training: boxes follow the picture, and the same seed gives the same picture."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+pytest.importorskip("torch", reason="training needs PyTorch: pip install -e '.[train]'")
+
+from engines.datasets.dataset import EVERY_CLASS, DatasetError
+from engines.training.augment import Sample, change_light
+from engines.training.config import AugmentConfig, load_config
+from engines.training.data import Batches, TrainingSet, collate, make_loader
+from engines.training.targets import NO_REGION, NOTHING
+from tests.rectangles import COLOURS, PLAIN, SIZE, small, write_kitti
+
+
+def training_set(*roots: Path, augment: dict[str, Any] | None = None, **keys: Any) -> TrainingSet:
+    changed = {f"augment.{k}": v for k, v in {**PLAIN, **(augment or {})}.items()}
+    return TrainingSet(load_config(None, [*small(*roots, **keys), *changed.items()]))
+
+
+def measured_box(image: NDArray[np.uint8], index: int) -> list[int]:
+    """Return the corners x1, y1, x2, y2 of the pixels in the colour of a class."""
+    near = np.abs(image.astype(int) - COLOURS[index]).max(axis=2) < 60
+    y, x = np.nonzero(near)
+    return [x.min(), y.min(), x.max(), y.max()]
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_kitti(tmp_path_factory.mktemp("kitti") / "set", 6)
+
+
+def test_plain_sample_is_the_labelled_picture(root: Path) -> None:
+    data = training_set(root)
+    sample, labelled = data[0, 0, 0]
+    assert sample.image.shape == (SIZE[1], SIZE[0], 3)
+    np.testing.assert_array_equal(sample.boxes, data.parts[0].dataset.items[0].labels.boxes)
+    assert sample.classes.tolist() == [0, 1, 2]
+    np.testing.assert_array_equal(sample.ignore_boxes, [[300, 0, 319, 20]])
+    assert sample.ignore_classes.tolist() == [EVERY_CLASS]
+    assert labelled.tolist() == [True, True, True]
+
+
+@pytest.mark.parametrize(
+    "augment",
+    [
+        {"flip": 1},
+        {"drift": [60, 30]},
+        {"zoom": [0.6, 1.6], "aspect": 0.3},
+        {"window": [128, 64], "zoom": [0.7, 1.5]},
+        {"window": [128, 64], "aim": 1, "flip": 0.5, "drift": [20, 20]},
+    ],
+    ids=["flip", "drift", "zoom", "window", "aim"],
+)
+def test_boxes_follow_the_picture(root: Path, augment: dict[str, Any]) -> None:
+    data = training_set(root, augment={"min_visible": 0.01, **augment})
+    compared = 0
+    for position in range(12):
+        sample, _ = data[0, position, position % 6]
+        for index in range(3):
+            boxes = sample.boxes[sample.classes == index]
+            if len(boxes) == 1 and np.prod(boxes[0, 2:] - boxes[0, :2]) > 100:
+                np.testing.assert_allclose(measured_box(sample.image, index), boxes[0], atol=2.5)
+                compared += 1
+    assert compared >= 8
+
+
+def test_mosaic_shows_four_pictures_with_their_boxes(root: Path) -> None:
+    data = training_set(root, augment={"mosaic": 1, "zoom": [0.8, 1.2], "flip": 0.5})
+    for position in range(6):
+        sample, _ = data[0, position, position]
+        assert sample.image.shape == (SIZE[1], SIZE[0], 3)
+        assert len(sample.boxes) > 3
+        for box, index in zip(sample.boxes, sample.classes, strict=True):
+            x1, y1, x2, y2 = (int(value) for value in box.round())
+            inside = sample.image[y1 + 1 : y2 - 1, x1 + 1 : x2 - 1].astype(int)
+            assert (np.abs(inside - COLOURS[index]).max(axis=2) < 60).all()
+
+
+def test_aimed_windows_show_rare_classes(root: Path) -> None:
+    data = training_set(root, augment={"window": [64, 48], "aim": 1, "min_visible": 0.5})
+    seen = np.zeros(3, int)
+    for position in range(60):
+        sample, _ = data[0, position, position % 6]
+        seen[np.unique(sample.classes)] += 1
+    assert seen.min() >= 8
+
+
+def test_what_is_cut_off_or_too_small_is_ignored(root: Path) -> None:
+    cut = training_set(root, augment={"window": [64, 48], "min_visible": 0.99})
+    small_ones = training_set(root, augment={"min_size": 25})
+    sample, _ = small_ones[0, 0, 0]
+    assert sample.classes.tolist() == [0, 2]  # the pedestrian is 18 px wide
+    assert sorted(sample.ignore_classes.tolist()) == [EVERY_CLASS, 1]
+    ignored = 0
+    for position in range(20):
+        sample, _ = cut[0, position, position % 6]
+        assert (sample.boxes >= 0).all()
+        assert (sample.boxes <= [63, 47, 63, 47]).all()
+        ignored += (sample.ignore_classes >= 0).sum()
+        assert (sample.ignore_boxes[:, 2:] > sample.ignore_boxes[:, :2]).all()
+    assert ignored > 5
+
+
+def test_neighbours_are_regions_to_ignore_for_their_class(tmp_path: Path) -> None:
+    folder = write_kitti(tmp_path / "set", 1)
+    path = folder / "training/label_2/000000.txt"
+    path.write_text(path.read_text().replace("Car ", "Van "))
+    sample, labelled = training_set(folder)[0, 0, 0]
+    assert sample.classes.tolist() == [1, 2]
+    assert sample.ignore_classes.tolist() == [0, EVERY_CLASS]
+    assert labelled.tolist() == [False, True, True]
+
+
+def test_same_seed_same_sample(root: Path) -> None:
+    wild = {"zoom": [0.7, 1.5], "flip": 0.5, "night": 0.5, "jpeg": 0.5, "hue": 10, "mosaic": 0.5}
+    first, again = (training_set(root, augment=wild) for _ in range(2))
+    other = training_set(root, augment=wild, seed=7)
+    differ = 0
+    for key in [(0, 0, 0), (0, 1, 0), (3, 5, 2)]:
+        a, b, c = (data[key][0] for data in (first, again, other))
+        for name in vars(a):
+            np.testing.assert_array_equal(getattr(a, name), getattr(b, name))
+        differ += a.image.tolist() != c.image.tolist()
+    assert differ == 3
+    assert first[0, 0, 0][0].image.tolist() != first[1, 0, 0][0].image.tolist()
+
+
+def test_light_changes_within_limits() -> None:
+    image = np.full((32, 48, 3), 128, np.uint8)
+    image[:16] = (200, 60, 60)
+
+    def config(**keys: Any) -> AugmentConfig:
+        return AugmentConfig(window=None, **{**PLAIN, **keys})  # type: ignore[arg-type]
+
+    rng = np.random.default_rng(0)
+    np.testing.assert_array_equal(change_light(image, config(), rng), image)
+    for _ in range(10):
+        grey = change_light(image, config(saturation=0.9, hue=30), rng)[16:]
+        np.testing.assert_allclose(grey, 128, atol=1)  # grey has no colour to change
+        brighter = change_light(image, config(brightness=0.1), rng).astype(int) - image
+        assert abs(brighter).max() <= 26
+        assert change_light(image, config(night=1), rng).mean() < 0.75 * image.mean()
+    assert image[0, 0].tolist() == [200, 60, 60]
+
+
+def test_partly_labelled_sets(tmp_path: Path, root: Path) -> None:
+    cars = write_kitti(tmp_path / "cars", 3, classes=(0,))
+    data = training_set(root, cars)
+    assert data[0, 0, 0][1].tolist() == [True, True, True]
+    assert data[0, 0, 7][1].tolist() == [True, False, False]
+    said = [{"root": str(cars), "labelled": ["car", "Cyclist"]}]
+    assert training_set(data__sets=said)[0, 0, 0][1].tolist() == [True, False, True]
+    with pytest.raises(DatasetError, match="expected some of car, pedestrian, cyclist, got 'bus'"):
+        training_set(data__sets=[{"root": str(cars), "labelled": ["bus"]}])
+
+
+def test_order_draws_each_set_by_its_weight(tmp_path: Path, root: Path) -> None:
+    sets = [{"root": str(root)}, {"root": str(write_kitti(tmp_path / "b", 4)), "weight": 2.5}]
+    data = training_set(data__sets=sets)
+    order = data.order(0)
+    counts = np.bincount([index for _, _, index in order], minlength=10)
+    assert counts[:6].tolist() == [1] * 6
+    assert counts[6:].sum() == 10
+    assert counts[6:].min() >= 2
+    assert order == data.order(0)
+    assert [key[2] for key in order] != [key[2] for key in data.order(1)]
+
+
+def test_batches_are_shared_out_and_go_on(root: Path) -> None:
+    data = training_set(root)
+    both = [Batches(data, 1, rank, 2) for rank in range(2)]
+    keys = [batch[0] for batches in both for batch in batches]
+    assert [len(batches) for batches in both] == [3, 3]
+    assert sorted(index for _, _, index in keys) == list(range(6))
+    late = Batches(data, 2, 0, 1)
+    whole = list(late)
+    late.skip = 2
+    assert list(late) == whole[2:]
+    with pytest.raises(DatasetError, match="6 pictures are fewer than a batch of 4 on 2"):
+        Batches(data, 4, 0, 2)
+
+
+def test_collate_pads() -> None:
+    def sample(objects: int, regions: int) -> Sample:
+        return Sample(
+            np.full((16, 32, 3), objects, np.uint8),
+            np.full((objects, 4), objects, np.float32),
+            np.full(objects, objects, np.int64),
+            np.zeros((regions, 4), np.float32),
+            np.zeros(regions, np.int64),
+        )
+
+    labelled = np.array([True, False, True])
+    batch = collate([(sample(2, 0), labelled), (sample(0, 1), ~labelled)])
+    assert tuple(batch.pixels.shape) == (2, 3, 16, 32)
+    assert batch.truth.classes.tolist() == [[2, 2], [NOTHING, NOTHING]]
+    assert batch.truth.ignore_classes.tolist() == [[NO_REGION], [0]]
+    assert batch.truth.labelled.tolist() == [[True, False, True], [False, True, False]]
+
+
+def test_worker_processes_give_the_same_batches(root: Path) -> None:
+    data = training_set(root, augment={"flip": 0.5, "zoom": [0.8, 1.2]})
+    here, there = (
+        list(make_loader(data, Batches(data, 3, 0, 1), workers, pin=False)) for workers in (0, 2)
+    )
+    assert len(here) == len(there) == 2
+    for a, b in zip(here, there, strict=True):
+        assert a.pixels.equal(b.pixels)
+        assert a.truth.boxes.equal(b.truth.boxes)

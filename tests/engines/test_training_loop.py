@@ -1,0 +1,224 @@
+"""Whole trainings: they learn, stop, go on exactly, and leave a folder that explains itself."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import signal
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("torch", reason="training needs PyTorch: pip install -e '.[train]'")
+
+import torch
+
+from engines.errors import ConfigError, UserError
+from engines.training.cli import add_train_parser, run_train
+from engines.training.config import CONFIGS, load_config, parse_setting
+from engines.training.learner import Learner
+from engines.training.loop import train
+from engines.training.model import Detector
+from engines.training.optimize import Average, clip_gradients, learning_rate
+from engines.training.validate import Validator
+from engines.weights import DEFAULT, load_weights
+from tests.rectangles import PLAIN, small, write_kitti
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_kitti(tmp_path_factory.mktemp("kitti") / "set", 4)
+
+
+def config(root: Path, **keys: Any) -> Any:
+    plain = [(f"augment.{key}", value) for key, value in PLAIN.items()]
+    return load_config(None, [*plain, *small(root, **keys)])
+
+
+def test_losses_fall_and_objects_are_found(tmp_path: Path, root: Path) -> None:
+    out = tmp_path / "learned"
+    settings = config(
+        root, epochs=25, batch=4, ema=0.9, network__init=str(DEFAULT), network__freeze="pool3",
+        schedule__warmup=2, evaluate__every=25, optimizer__rate=0.002,
+    )  # fmt: skip
+    assert train(settings, out) == 0
+    lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    assert [line["epoch"] for line in lines] == list(range(1, 26))
+    assert lines[-1]["loss/total"] < 0.5 * lines[0]["loss/total"]
+    for name in ("class", "confidence_positive", "box"):
+        assert lines[-1][f"loss/{name}"] < lines[0][f"loss/{name}"]
+    # Four objects of a class give four of the kit's recall positions at most: AP 1/11.
+    assert lines[-1]["AP11/car/moderate"] == pytest.approx(1 / 11)
+    weights = load_weights(out / "learned.npz")
+    assert weights.profile.name == "learned"
+    assert weights.profile.training["epochs"] == "25 of 25"
+    assert weights.profile.evaluation["set/val, 4 pictures"]["mAP"] == round(lines[-1]["mAP"], 4)
+    versions = json.loads((out / "versions.json").read_text())
+    assert versions["packages"]["torch"] == torch.__version__
+    assert load_config(out / "config.yaml") == settings
+    assert (out / "curves.png").stat().st_size > 1000
+    with pytest.raises(UserError, match="holds a training already"):
+        train(settings, out)
+
+
+def stop_after(monkeypatch: pytest.MonkeyPatch, steps: int) -> None:
+    """Send SIGTERM to this process when so many steps are done."""
+    done = 0
+    original = Learner.step
+
+    def step(self: Learner, *arguments: Any) -> Any:
+        nonlocal done
+        done += 1
+        if done == steps:
+            signal.raise_signal(signal.SIGTERM)
+        return original(self, *arguments)
+
+    monkeypatch.setattr(Learner, "step", step)
+
+
+def test_resumed_training_is_the_same_training(
+    tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys = {"network__dropout": 0.3, "ema": 0.9, "augment__flip": 0.5}
+    whole, parts = tmp_path / "same", tmp_path / "parts" / "same"
+    assert train(config(root, **keys), whole) == 0
+    with monkeypatch.context() as patched:
+        stop_after(patched, 3)  # in the middle of the second epoch
+        assert train(config(root, **keys), parts) == 128 + signal.SIGTERM
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    assert not (parts / "same.npz").exists()
+    assert train(config(root, **keys), parts, resume=True) == 0
+    first, second = load_weights(whole / "same.npz"), load_weights(parts / "same.npz")
+    for name, array in first.arrays.items():
+        np.testing.assert_array_equal(array, second.arrays[name])
+    logs = [[json.loads(x) for x in (p / "metrics.jsonl").open()] for p in (whole, parts)]
+    for a, b in zip(*logs, strict=True):
+        assert {**a, "seconds": 0} == {**b, "seconds": 0}
+
+
+def test_signal_during_evaluation_evaluates_again(
+    tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = config(root, epochs=1, evaluate__every=1)
+    original = Validator.evaluate
+
+    def interrupted(self: Validator, *arguments: Any) -> Any:
+        signal.raise_signal(signal.SIGINT)
+        return original(self, *arguments)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Validator, "evaluate", interrupted)
+        assert train(settings, tmp_path / "run") == 128 + signal.SIGINT
+    assert not (tmp_path / "run/metrics.jsonl").exists()
+    assert train(settings, tmp_path / "run", resume=True) == 0
+    assert "mAP" in json.loads((tmp_path / "run/metrics.jsonl").read_text())
+
+
+@pytest.mark.parametrize("recipe", ["paper.yaml", "default.yaml"])
+def test_recipes_take_a_step(tmp_path: Path, root: Path, recipe: str) -> None:
+    settings = [*small(root), ("epochs", 1), ("batch", 4), ("network.init", str(DEFAULT))]
+    if recipe == "paper.yaml":
+        settings.append(("network.padding", "symmetric"))
+    assert train(load_config(CONFIGS / recipe, settings), tmp_path / "step") == 0
+    load_weights(tmp_path / "step/step.npz")
+
+
+def test_paper_is_the_published_recipe() -> None:
+    paper = load_config(CONFIGS / "paper.yaml")
+    assert (paper.batch, paper.network.dropout, paper.network.freeze) == (20, 0.5, "conv1")
+    assert not paper.network.batch_norm
+    o, s, l = paper.optimizer, paper.schedule, paper.loss  # noqa: E741
+    assert (o.kind, o.rate, o.momentum, o.weight_decay) == ("sgd", 0.01, 0.9, 1e-4)
+    assert (o.clip, o.clip_by) == (1.0, "variable")
+    assert (l.kind, l.class_, l.confidence_positive, l.confidence_negative, l.box) == (
+        "published", 1, 75, 100, 5,
+    )  # fmt: skip
+    rates = [learning_rate(n, 45, 300, o.rate, s) for n in (0, 9_999, 10_000, 20_000)]
+    assert rates == [0.01, 0.01, 0.005, 0.0025]
+
+
+def test_cosine_schedule() -> None:
+    schedule = load_config(None, [("schedule.warmup", 1), ("schedule.final", 0.1)]).schedule
+    rates = [learning_rate(n, 10, 11, 1.0, schedule) for n in range(110)]
+    np.testing.assert_allclose(rates[:10], np.arange(1, 11) / 11)
+    assert rates[10] == 1
+    assert rates[60] == pytest.approx(0.55)
+    assert rates == sorted(rates[:11]) + sorted(rates[11:], reverse=True)
+    assert rates[-1] == pytest.approx(0.1, abs=0.001)
+
+
+def test_gradients_are_clipped_by_variable_or_together() -> None:
+    for by, expected in (("variable", (1.0, 0.5)), ("global", (3 / 3.0414, 0.5 / 3.0414))):
+        optimizer = load_config(None, [("optimizer.clip", 1), ("optimizer.clip_by", by)]).optimizer
+        a, b = (torch.nn.Parameter(torch.zeros(1)) for _ in range(2))
+        a.grad, b.grad = torch.tensor([3.0]), torch.tensor([0.5])
+        clip_gradients([a, b], optimizer)
+        assert (float(a.grad), float(b.grad)) == pytest.approx(expected, rel=1e-3)
+
+
+def test_average_follows_the_weights() -> None:
+    model = Detector(load_weights(DEFAULT).profile)
+    with torch.no_grad():
+        model.unit("conv1").conv.bias.zero_()
+        average = Average(model, decay=0.5)
+        model.unit("conv1").conv.bias.fill_(1)
+    seen = []
+    for _ in range(10):
+        average.update(model)
+        seen.append(float(average.model.unit("conv1").conv.bias[0]))
+    assert seen[0] == pytest.approx(0.9)  # decay 1/10 at first
+    assert seen[1] == pytest.approx(1 - 0.1 * 2 / 11)
+    assert float(model.unit("conv1").conv.bias.detach()[0]) == 1
+
+
+def test_loss_that_is_not_finite_ends_the_training(tmp_path: Path, root: Path) -> None:
+    settings = config(root, optimizer__kind="sgd", optimizer__rate=1e18, optimizer__clip=0)
+    with pytest.raises(UserError, match=r"not finite any more in epoch 1.*optimizer\.rate"):
+        train(settings, tmp_path / "run")
+    assert not (tmp_path / "run/run.npz").exists()
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("optimizer.rat=1", "unknown key optimizer.rat, did you mean optimizer.rate?"),
+        ("epochs=0", "epochs: input should be greater than or equal to 1, got 0"),
+        ("augment.zoom=[2, 1]", "the smaller first"),
+        ("loss=3", r"loss: expected keys \(kind, class, .*\), got 3"),
+    ],
+)
+def test_wrong_settings_are_explained(setting: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        load_config(None, [parse_setting(setting)])
+
+
+def parse(*arguments: str) -> argparse.Namespace:
+    parser = argparse.ArgumentParser()
+    add_train_parser(parser.add_subparsers())
+    return parser.parse_args(["train", *arguments])
+
+
+def test_command_line(tmp_path: Path, root: Path) -> None:
+    settings = [f"{key}={json.dumps(value)}" for key, value in small() if key != "data.sets"]
+    flags = [flag for text in [*settings, "epochs=1"] for flag in ("--set", text)]
+    out = str(tmp_path / "run")
+    done = run_train(parse("--data", str(root), "--init", str(DEFAULT), "--out", out, *flags))
+    assert done == 0
+    assert run_train(parse("--resume", "--out", out, "--set", "epochs=2")) == 0
+    lines = (tmp_path / "run/metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line)["epoch"] for line in lines] == [1, 2]
+    with pytest.raises(UserError, match="no data set to train on"):
+        run_train(parse("--out", str(tmp_path / "other")))
+    with pytest.raises(UserError, match="no training to resume here"):
+        run_train(parse("--resume", "--out", str(tmp_path / "other")))
+    with pytest.raises(UserError, match="--resume takes"):
+        run_train(parse("--resume", "--data", str(root), "--out", out))
+
+
+def test_damaged_checkpoint_is_refused(tmp_path: Path, root: Path) -> None:
+    train(config(root, epochs=1), tmp_path / "run")
+    (tmp_path / "run/checkpoint.pt").write_bytes(b"PK\x03\x04 cut off")
+    with pytest.raises(UserError, match="damaged checkpoint"):
+        train(config(root), tmp_path / "run", resume=True)

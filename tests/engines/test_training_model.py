@@ -1,0 +1,189 @@
+"""The PyTorch module computes what the ONNX graph computes."""
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+pytest.importorskip("torch", reason="training needs PyTorch: pip install -e '.[train]'")
+
+import openvino as ov
+import torch
+
+from engines.errors import WeightsError
+from engines.onnx_graph import build_onnx
+from engines.training.model import Detector
+from engines.training.report import save_weights
+from engines.training.start import start_from
+from engines.weights import DEFAULT, Weights, load_weights
+
+torch.set_num_threads(1)
+
+
+def run_onnx(weights: Weights, pixels: NDArray[np.float32]) -> NDArray[np.float32]:
+    graph = build_onnx(weights, pixels.shape[3], pixels.shape[2])
+    model = ov.Core().read_model(io.BytesIO(graph.SerializeToString()))
+    compiled = ov.Core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    return np.array(compiled(pixels)[0])
+
+
+def with_padding(padding: str) -> Weights:
+    weights = load_weights(DEFAULT)
+    return Weights(weights.profile.model_copy(update={"padding": padding}), weights.arrays)
+
+
+def pixels(count: int = 1) -> torch.Tensor:
+    rng = np.random.default_rng(1)
+    return torch.from_numpy(rng.integers(0, 256, (count, 3, 64, 128)).astype(np.float32))
+
+
+@pytest.mark.parametrize("padding", ["symmetric", "same_upper"])
+def test_same_output_as_onnx(padding: str) -> None:
+    weights = with_padding(padding)
+    model = Detector(weights.profile).eval()
+    assert model.load_arrays(weights.arrays) == []
+    with torch.no_grad():
+        ours = model(pixels()).numpy()
+    theirs = run_onnx(weights, pixels().numpy())
+    assert ours.shape == theirs.shape == (1, 72, 4, 8)
+    np.testing.assert_allclose(ours, theirs, atol=2e-4 * np.abs(theirs).max())
+
+
+def test_paddings_differ() -> None:
+    outputs = []
+    for padding in ("symmetric", "same_upper"):
+        weights = with_padding(padding)
+        model = Detector(weights.profile).eval()
+        model.load_arrays(weights.arrays)
+        with torch.no_grad():
+            outputs.append(model(pixels()))
+    assert (outputs[0] - outputs[1]).abs().max() > 0.1
+
+
+def test_weights_come_back_bit_for_bit() -> None:
+    weights = load_weights(DEFAULT)
+    model = Detector(weights.profile)
+    model.load_arrays(weights.arrays)
+    arrays = model.to_arrays()
+    assert arrays.keys() == weights.arrays.keys()
+    for name, array in arrays.items():
+        np.testing.assert_array_equal(array, weights.arrays[name])
+
+
+def normalised_model() -> tuple[Detector, torch.Tensor]:
+    """Return v0 with frozen conv1 and batch normalisation elsewhere, and its output before."""
+    weights = load_weights(DEFAULT)
+    model = Detector(weights.profile).eval()
+    model.load_arrays(weights.arrays)
+    with torch.no_grad():
+        before = model(pixels(4))
+    model.freeze("pool1")
+    model.insert_batch_norm(pixels(4), [])
+    return model, before
+
+
+def test_batch_norm_changes_nothing_where_weights_are_given() -> None:
+    model, before = normalised_model()
+    assert model.unit("conv1").norm is None
+    assert model.unit("conv12").norm is None
+    assert model.unit("fire11_expand3x3").norm is not None
+    for training in (False, True):  # in training the statistics of these very pictures are used
+        model.train(training)
+        with torch.no_grad():
+            after = model(pixels(4))
+        torch.testing.assert_close(after, before, rtol=0, atol=0.01 * before.abs().max().item())
+
+
+def test_folded_equals_unfolded_after_training() -> None:
+    model, before = normalised_model()
+    model.train()
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e-5)
+    for _ in range(2):
+        model(pixels(4)).square().mean().backward()
+        optimizer.step()
+    model.eval()
+    with torch.no_grad():
+        unfolded = model(pixels(4))
+        plain = Detector(model.profile).eval()
+        assert plain.load_arrays(model.to_arrays()) == []
+        folded = plain(pixels(4))
+    assert (unfolded - before).abs().max() > 1e-3 * before.abs().max()
+    torch.testing.assert_close(folded, unfolded, rtol=0, atol=1e-4 * before.abs().max().item())
+
+
+def test_fresh_layers_are_normalised() -> None:
+    weights = load_weights(DEFAULT)
+    model = Detector(weights.profile)
+    model.load_arrays(weights.arrays)
+    model.insert_batch_norm(pixels(4), ["fire11_squeeze1x1"])
+    seen = []
+    unit = model.unit("fire11_squeeze1x1")
+    assert unit.norm is not None
+    unit.norm.register_forward_hook(lambda _, inputs, output: seen.append(output.clone()))
+    model.eval()
+    model(pixels(4))
+    assert seen[0].mean().item() == pytest.approx(0, abs=0.01)
+    assert seen[0].std().item() == pytest.approx(1, abs=0.05)
+
+
+def test_frozen_layers_keep_their_weights() -> None:
+    model = Detector(load_weights(DEFAULT).profile)
+    model.freeze("fire3")
+    frozen = {name for name in model.units if not model.unit(name).conv.weight.requires_grad}
+    assert frozen == {
+        "conv1", "fire2_squeeze1x1", "fire2_expand1x1", "fire2_expand3x3",
+        "fire3_squeeze1x1", "fire3_expand1x1", "fire3_expand3x3",
+    }  # fmt: skip
+    with pytest.raises(WeightsError, match="no layer 'fire12'"):
+        model.freeze("fire12")
+
+
+def test_untrained_head_has_the_prior_confidence() -> None:
+    profile = load_weights(DEFAULT).profile
+    for layout, first in (("per_anchor", [3, 11]), ("by_kind", [27, 28])):
+        output = profile.output.model_copy(update={"layout": layout})
+        model = Detector(profile.model_copy(update={"output": output}), confidence_prior=0.01)
+        bias = model.unit("conv12").conv.bias.detach()
+        assert (bias != 0).sum() == 9
+        np.testing.assert_allclose(torch.sigmoid(bias[first]).numpy(), 0.01, rtol=1e-5)
+
+
+def test_start_from_a_backbone_leaves_the_rest_random(tmp_path: Path) -> None:
+    weights = load_weights(DEFAULT)
+    head = ("fire10", "fire11")
+    backbone = {k: v for k, v in weights.arrays.items() if not k.startswith(head)}
+    path = tmp_path / "backbone.npz"
+    np.savez(path, **backbone)
+    model = Detector(weights.profile)
+    fresh = start_from(model, path)
+    assert {name.split("_")[0] for name in fresh} == {"fire10", "fire11", "conv12"}
+    np.testing.assert_array_equal(
+        model.unit("fire9_expand3x3").conv.weight.detach().numpy(),
+        weights.arrays["fire9_expand3x3_w"],
+    )
+
+
+def test_start_from_a_network_checks_its_profile(tmp_path: Path) -> None:
+    weights = load_weights(DEFAULT)
+    model = Detector(weights.profile)
+    assert start_from(model, DEFAULT) == []
+    other = weights.profile.output.model_copy(update={"classes": ("a", "b", "c")})
+    renamed = Detector(weights.profile.model_copy(update={"output": other}))
+    assert start_from(renamed, DEFAULT) == ["conv12"]
+    shifted = Detector(weights.profile.model_copy(update={"padding": "same_upper"}))
+    with pytest.raises(WeightsError, match=r"network\.padding=symmetric"):
+        start_from(shifted, DEFAULT)
+    with pytest.raises(WeightsError, match="no such weights file"):
+        start_from(model, tmp_path / "missing.npz")
+
+
+def test_saved_weights_can_be_loaded(tmp_path: Path) -> None:
+    weights = load_weights(DEFAULT)
+    path = tmp_path / "mine.npz"
+    save_weights(weights, path)
+    back = load_weights(path)
+    assert back.profile == weights.profile
+    np.testing.assert_array_equal(back.arrays["conv12_b"], weights.arrays["conv12_b"])
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["mine.json", "mine.npz"]

@@ -1,0 +1,118 @@
+"""Which anchor is made responsible for which object."""
+
+import pytest
+
+pytest.importorskip("torch", reason="training needs PyTorch: pip install -e '.[train]'")
+
+import torch
+
+from engines.training.boxes import Decoder, corners
+from engines.training.targets import (
+    NOTHING,
+    Truth,
+    assign_by_iou,
+    assign_dynamic,
+    assign_published,
+)
+from kernels.head import Head, anchor_grid
+
+# A row of four cells, in each a flat anchor (even numbers) and a tall one (odd numbers).
+SHAPES = [(20, 10), (8, 16)]
+ANCHORS = torch.from_numpy(anchor_grid(64, 16, SHAPES, "half_stride"))
+
+
+def truth(boxes: list[list[float]], classes: list[int]) -> Truth:
+    return Truth(
+        torch.tensor([boxes]).reshape(1, -1, 4),
+        torch.tensor([classes], dtype=torch.int64),
+        torch.zeros(1, 0, 4),
+        torch.zeros(1, 0, dtype=torch.int64),
+        torch.ones(1, 2, dtype=torch.bool),
+    )
+
+
+def around(x: float, y: float, w: float, h: float) -> list[float]:
+    return [x - w / 2, y - h / 2, x + w / 2, y + h / 2]
+
+
+def test_published_takes_the_highest_iou_that_is_free() -> None:
+    same = around(24, 8, 20, 10)
+    assigned = assign_published(truth([same, same, same], [0, 1, 0]), ANCHORS)[0]
+    # The first gets the very anchor 2. The tall anchor 3 overlaps it by 80 of 200 + 128 - 80 px,
+    # each flat neighbour by 40 of 360: so the second gets 3, and the third the first of 0 and 4.
+    assert assigned.tolist() == [2, NOTHING, 0, 1, NOTHING, NOTHING, NOTHING, NOTHING]
+
+
+def test_published_falls_back_on_the_nearest() -> None:
+    far = around(62, -40, 4, 4)  # overlaps no anchor; (62, -40, 4, 4) is nearest to (56, 8, 8, 16)
+    assigned = assign_published(truth([far], [0]), ANCHORS)[0]
+    assert assigned.tolist() == [NOTHING] * 7 + [0]
+
+
+def test_padding_is_no_object() -> None:
+    labels = truth([around(24, 8, 20, 10), [0, 0, 0, 0]], [0, NOTHING])
+    for assigned in (assign_published(labels, ANCHORS), assign_by_iou(labels, ANCHORS, 0.2)):
+        assert set(assigned[0].tolist()) == {NOTHING, 0}
+
+
+def test_batch_is_assigned_picture_by_picture() -> None:
+    a, b = truth([around(24, 8, 20, 10)], [0]), truth([around(40, 8, 8, 16)], [0])
+    both = Truth(*(torch.cat([getattr(a, k), getattr(b, k)]) for k in vars(a)))
+    assigned = assign_published(both, ANCHORS)
+    assert assigned.argmax(dim=1).tolist() == [2, 5]
+
+
+def test_by_iou_adds_anchors_that_overlap_enough() -> None:
+    labels = truth([around(26, 8, 16, 12)], [1])
+    # IoU with the flat anchor 2 is 160/232 = 0.69, with the tall anchor 3 96/224 = 0.43.
+    assert assign_by_iou(labels, ANCHORS, 0.5)[0].tolist().count(0) == 1
+    assert assign_by_iou(labels, ANCHORS, 0.4)[0, 2:4].tolist() == [0, 0]
+    assert (assign_by_iou(labels, ANCHORS, 0.9)[0] == 0).sum() == 1  # one at least
+
+
+def predict(deltas: torch.Tensor, confidence: float = 0.0):  # type: ignore[no-untyped-def]
+    head = Head(2, ANCHORS.numpy(), 2, "per_anchor", 1.0, 64, 16)
+    values = torch.zeros(1, 8, 7)
+    values[..., 2] = confidence
+    values[..., 3:] = deltas
+    raw = values.reshape(1, 1, 4, 14).permute(0, 3, 1, 2)
+    return Decoder(head, torch.device("cpu"))(raw)
+
+
+def test_dynamic_follows_the_predicted_boxes() -> None:
+    labels = truth([around(24, 8, 20, 10)], [0])
+    untouched = predict(torch.zeros(8, 4))
+    torch.testing.assert_close(untouched.boxes[0], corners(ANCHORS))
+    # The IoUs near the centre are 1 and 80/248: their sum is worth one anchor.
+    assert assign_dynamic(labels, ANCHORS, untouched, 10, 12).tolist() == [[-1, -1, 0] + [-1] * 5]
+    # If the tall anchor of the cell has learned the same box, it is one of two.
+    deltas = torch.zeros(8, 4)
+    deltas[3, 2:] = torch.log(torch.tensor([20 / 8, 10 / 16]))
+    learned = predict(deltas)
+    assert assign_dynamic(labels, ANCHORS, learned, 10, 12).tolist() == [[-1, -1, 0, 0] + [-1] * 4]
+    assert (assign_dynamic(labels, ANCHORS, learned, 1, 12) == 0).sum() == 1
+
+
+def test_dynamic_gives_an_anchor_to_the_object_it_suits_best() -> None:
+    labels = truth([around(24, 8, 18, 10), around(24, 8, 20, 10)], [0, 0])
+    assigned = assign_dynamic(labels, ANCHORS, predict(torch.zeros(8, 4)), 10, 12)
+    assert assigned[0, 2] == 1
+
+
+def test_dynamic_takes_only_anchors_near_the_object() -> None:
+    labels = truth([around(24, 8, 4, 4)], [0])
+    deltas = torch.zeros(8, 4)
+    deltas[6] = torch.tensor([(24 - 56) / 20, 0, 0, 0])  # from the far end of the row
+    assigned = assign_dynamic(labels, ANCHORS, predict(deltas), 10, 12)
+    assert assigned[0, 6] == NOTHING
+    assert (assigned == 0).sum() == 1
+
+
+def test_no_objects_at_all() -> None:
+    labels = truth([], [])
+    for assigned in (
+        assign_published(labels, ANCHORS),
+        assign_by_iou(labels, ANCHORS, 0.5),
+        assign_dynamic(labels, ANCHORS, predict(torch.zeros(8, 4)), 10, 12),
+    ):
+        assert assigned.tolist() == [[NOTHING] * 8]
