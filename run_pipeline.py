@@ -21,6 +21,7 @@ examples:
   run_pipeline.py scene: --config configs/profile.yaml what this machine can do
 
 exit status: 0 done, 1 a fault in the program, 2 wrong input, 130 or 143 interrupted
+(cameras and streams, which have no end of their own: 0)
 """
 
 # Options that set one configuration key each, and the name of their value.
@@ -92,21 +93,27 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
         "--log-level", default="info", choices=["debug", "info", "warning", "error"],
         help="least severity of messages shown (default: info)",
     )  # fmt: skip
-    return parser.parse_args(argv)
+    arguments = parser.parse_args(argv)
+    if arguments.no_video and arguments.output is not None:
+        parser.error("--output and --no-video contradict each other")
+    return arguments
 
 
 def settings_of(arguments: argparse.Namespace) -> list[tuple[str, str, Any]]:
     """List what the command line sets as (how it was written, configuration key, value)."""
-    from pipeline.config import parse_setting, parse_value
+    from pipeline.config import parse_number, parse_setting
 
     settings = [parse_setting(text) for text in arguments.set]
     for name, (key, _, _) in SHORTCUTS.items():
         text = getattr(arguments, name.replace("-", "_"))
         if text is not None:
-            value = text.split(",") if name == "classes" else parse_value(f"--{name}", text)
+            names = [part.strip() for part in text.split(",") if part.strip()]
+            value = names if name == "classes" else parse_number(text)
             settings.append((f"--{name}", key, value))
     if arguments.no_video:
         settings.append(("--no-video", "video.write", False))
+    elif arguments.output is not None:
+        settings.append(("--output", "video.write", True))
     return settings
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal, Protocol
 
 import numpy as np
@@ -64,6 +65,9 @@ class EngineSettings:
         Number format of the CPU back end: "fp32" or "bf16".
     threads : int
         Threads of the CPU back end; 0 for one per core this process may use.
+    onnx : Path or None
+        A model to run instead of the one written from the weights: the same network in another
+        number format, as QuantizeLinear and DequantizeLinear around its convolutions.
     streams : int
         Frames the CPU back end works on at the same time, sharing the threads: 1 gives the
         shortest time per frame, more give more frames per second.
@@ -78,6 +82,7 @@ class EngineSettings:
     cpu_precision: CpuPrecision = "fp32"
     threads: int = 0
     streams: int = 1
+    onnx: Path | None = None
 
     @property
     def cpu_threads(self) -> int:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from openvino.preprocess import ColorFormat, PrePostProcessor
 
 from engines.backend import BackendInfo, EngineSettings
-from engines.onnx_graph import build_onnx
+from engines.onnx_graph import build_onnx, is_quantised, load_onnx
 from kernels.cpu import detect
 from kernels.detections import Detections
 from kernels.fit import Fit, make_fit
@@ -25,7 +25,10 @@ class CpuBackend:
         self.settings = settings
         profile = settings.weights.profile
         core = ov.Core()
-        graph = build_onnx(settings.weights, settings.width, settings.height)
+        if settings.onnx is None:
+            graph = build_onnx(settings.weights, settings.width, settings.height)
+        else:
+            graph = load_onnx(settings.onnx, settings.weights, settings.width, settings.height)
         model = core.read_model(io.BytesIO(graph.SerializeToString()))
         # Bytes go in as they are: conversion, layout and mean are one pass inside the graph.
         adapter = PrePostProcessor(model)
@@ -56,7 +59,7 @@ class CpuBackend:
             runtime=f"OpenVINO {ov.__version__.split('-')[0]}",
             device=f"{core.get_property('CPU', 'FULL_DEVICE_NAME')}, {threads} threads"
             f" in {self.parallel} streams",
-            precision=settings.cpu_precision,
+            precision="int8" if is_quantised(graph) else settings.cpu_precision,
             reason=reason,
         )
 

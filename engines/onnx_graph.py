@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import math
 from functools import partial
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import onnx
+from google.protobuf.message import DecodeError
 from onnx import TensorProto, helper, numpy_helper
 
+from engines.errors import WeightsError
 from engines.network import Operation
 from engines.weights import Weights
 
@@ -118,6 +121,44 @@ def build_onnx(
     helper.set_model_props(model, {"profile": profile.model_dump_json()})
     onnx.checker.check_model(model, full_check=True)
     return model
+
+
+def load_onnx(path: Path, weights: Weights, width: int, height: int) -> onnx.ModelProto:
+    """Read a model that does what `build_onnx` would write for these weights and this size.
+
+    Raises
+    ------
+    WeightsError
+        If it cannot be read, belongs to other weights, or takes or gives arrays of other shapes.
+    """
+    try:
+        model = onnx.load(path)
+        onnx.checker.check_model(model)
+    except OSError as error:
+        raise WeightsError(f"{path}: cannot be read: {error.strerror}") from None
+    except (DecodeError, onnx.checker.ValidationError):
+        raise WeightsError(f"{path}: is not a valid ONNX model") from None
+    profile = weights.profile
+    stored = {prop.key: prop.value for prop in model.metadata_props}.get("profile")
+    if stored != profile.model_dump_json():
+        raise WeightsError(f"{path}: its profile is not that of the weights {profile.name}")
+    last = weights.operations(width, height)[-1]
+    expected = {
+        "image": [1, 3, height, width],
+        "output": [1, profile.head_channels, last.out_size[1], last.out_size[0]],
+    }
+    found = {
+        value.name: [dim.dim_value for dim in value.type.tensor_type.shape.dim]
+        for value in (*model.graph.input, *model.graph.output)
+    }
+    if found != expected:
+        raise WeightsError(f"{path}: expected input and output {expected}, got {found}")
+    return model
+
+
+def is_quantised(model: onnx.ModelProto) -> bool:
+    """Say whether a model computes in 8-bit integers."""
+    return any(node.op_type == "QuantizeLinear" for node in model.graph.node)
 
 
 def _pads(step: Operation, padding: str) -> list[int]:

@@ -83,7 +83,7 @@ def load_weights(path: Path) -> Weights:
     try:
         with np.load(path) as archive:
             arrays = {name: archive[name].astype(np.float32) for name in archive.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, AttributeError) as error:
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, AttributeError, TypeError) as error:
         raise WeightsError(f"{path}: expected a NumPy .npz archive: {error}") from None
     weights = Weights(profile, arrays)
     _check(path, weights)

@@ -19,13 +19,14 @@ CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 BASE = CONFIGS / "file.yaml"
 
 Fraction01 = Annotated[float, Field(ge=0, le=1)]
-Seconds = Annotated[float, Field(ge=0)]
+Seconds = Annotated[float, Field(ge=0, le=10**7)]
 Count = Annotated[int, Field(ge=1)]
 Model = TypeVar("Model", bound=BaseModel)
 
 
 class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    # Strict: `true` is no threshold and "0.3" no number.
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, strict=True)
 
 
 class CpuConfig(_Strict):
@@ -50,7 +51,7 @@ class DetectConfig(_Strict):
     top_n: Count
     nms_iou: Fraction01
     nms: Literal["greedy", "original"]
-    classes: tuple[str, ...]
+    classes: list[str]
 
 
 class QueueConfig(_Strict):
@@ -67,7 +68,7 @@ class SourceConfig(_Strict):
 
     start: Seconds
     frames: Count | None
-    fps: Annotated[float, Field(gt=0, le=1000)] | None
+    fps: Annotated[float, Field(ge=0.001, le=1000)] | None
     open_timeout: Annotated[float, Field(gt=0)]
     read_timeout: Annotated[float, Field(gt=0)]
 
@@ -79,7 +80,7 @@ class VideoConfig(_Strict):
     preset: Literal[
         "ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower"
     ]
-    crf: Annotated[int, Field(ge=0, le=51)]
+    crf: Annotated[int, Field(ge=1, le=51)]  # 0, lossless, is a profile browsers do not play
     threads: Annotated[int, Field(ge=0)]
 
 
@@ -115,7 +116,8 @@ class NetworkConfig(_Strict):
 
     architecture: str
     weights: str
-    classes: tuple[str, ...]
+    onnx: str | None
+    classes: list[str]
     input: InputConfig
 
 
@@ -157,7 +159,7 @@ def load_config(path: Path | None = None, settings: Sequence[tuple[str, str, Any
 
 
 def load_network_config(path: Path) -> NetworkConfig:
-    """Read the description of a network; its `weights` comes back as an absolute path.
+    """Read the description of a network; paths in it come back relative to the current folder.
 
     Raises
     ------
@@ -166,6 +168,7 @@ def load_network_config(path: Path) -> NetworkConfig:
     """
     layer = _read(path)
     _resolve(layer, "weights")
+    _resolve(layer, "onnx")
     _check_keys(layer, layer.values, NetworkConfig, NetworkConfig)
     return _validate(NetworkConfig, layer.values, [layer])
 
@@ -181,21 +184,20 @@ def parse_setting(text: str) -> tuple[str, str, Any]:
     key, equals, value = text.partition("=")
     if not equals or not key:
         raise ConfigError(f"--set: expected KEY=VALUE, got {text!r}")
-    return f"--set {text}", key, parse_value(f"--set {text}", value)
-
-
-def parse_value(origin: str, text: str) -> Any:
-    """Read a value from the command line as YAML; `origin` is how the user wrote it.
-
-    Raises
-    ------
-    ConfigError
-        If it is not YAML.
-    """
     try:
-        return yaml.safe_load(text)
+        return f"--set {text}", key, yaml.safe_load(value)
     except yaml.YAMLError:
-        raise ConfigError(f"{origin}: {text!r} is not valid YAML") from None
+        raise ConfigError(f"--set {text}: the value is not valid YAML") from None
+
+
+def parse_number(text: str) -> int | float | str:
+    """Read the value of an option as a number if it is one, in decimal notation."""
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text
 
 
 def _read(path: Path) -> _Layer:
@@ -214,7 +216,7 @@ def _read(path: Path) -> _Layer:
 
 
 def _resolve(layer: _Layer, key: str) -> None:
-    """Make the path at `key` absolute, if there is one: it is relative to the file it stands in."""
+    """Let the path at `key`, if there is one, start at the folder of the file it stands in."""
     value = layer.values.get(key)
     if isinstance(value, str):
         layer.values[key] = str(Path(layer.origin).parent / value)

@@ -9,7 +9,7 @@ import resource
 import signal
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 
@@ -39,12 +39,14 @@ def execute(source: str, config: Config, outputs: Outputs, progress: bool = True
         failure: UserError | None = None
         cpu_before = _cpu_seconds()
         with (
-            _signals(pipeline) as received,
+            _signals() as received,
             open_progress(session.expected_frames, progress) as show,
         ):
 
             def tick(running: Pipeline) -> None:
-                if session.window is not None and session.window.closed:
+                if len(received) > 1:
+                    running.give_up()
+                elif received or (session.window is not None and session.window.closed):
                     running.stop()
                 show(running)
 
@@ -55,16 +57,22 @@ def execute(source: str, config: Config, outputs: Outputs, progress: bool = True
         cpu = _cpu_seconds() - cpu_before
         if received:
             ended = signal.Signals(received[0]).name
-        if pipeline.processed == 0 and failure is None and not received:
+        if pipeline.read == 0 and failure is None and not received:
             failure = SourceError(f"{info.name}: has no frames that can be shown")
         for line in session.warnings:
             log.warning("%s", line)
         summary = summarise(session, cpu, len(os.sched_getaffinity(0)), ended)
-        if outputs.summary is not None:
-            _write_summary(outputs.summary, json.dumps(summary, indent=2) + "\n")
-        if pipeline.processed:
+        if pipeline.processed or (pipeline.read and failure is None):
             stdout_taken = outputs.jsonl == Path("-")
-            print(render(summary), file=sys.stderr if stdout_taken else sys.stdout, flush=True)
+            # Who has closed our output does not want to read it.
+            with suppress(OSError):
+                print(render(summary), file=sys.stderr if stdout_taken else sys.stdout, flush=True)
+        if outputs.summary is not None:
+            try:
+                outputs.summary.write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
+            except OSError as error:
+                reason = f"{outputs.summary}: cannot write the summary: {error.strerror}"
+                failure = failure or SinkError(reason)
         if failure is not None:
             raise failure
         # A camera is always ended by a signal: that is no failure.
@@ -72,16 +80,12 @@ def execute(source: str, config: Config, outputs: Outputs, progress: bool = True
 
 
 @contextmanager
-def _signals(pipeline: Pipeline) -> Iterator[list[int]]:
-    """End the run in order on the first SIGINT or SIGTERM and at once on the second."""
+def _signals() -> Iterator[list[int]]:
+    """Collect SIGINT and SIGTERM: the first is to end the run in order, the second at once."""
     received: list[int] = []
 
     def handle(number: int, _: FrameType | None) -> None:
         received.append(number)
-        if len(received) == 1:
-            pipeline.stop()
-        else:
-            pipeline.give_up()
 
     previous = {n: signal.signal(n, handle) for n in (signal.SIGINT, signal.SIGTERM)}
     try:
@@ -94,10 +98,3 @@ def _signals(pipeline: Pipeline) -> Iterator[list[int]]:
 def _cpu_seconds() -> float:
     usage = resource.getrusage(resource.RUSAGE_SELF)
     return usage.ru_utime + usage.ru_stime
-
-
-def _write_summary(path: Path, text: str) -> None:
-    try:
-        path.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise SinkError(f"{path}: cannot write the summary: {error.strerror}") from None

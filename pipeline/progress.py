@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from contextlib import suppress
 from types import TracebackType
 from typing import Protocol
 
@@ -73,7 +74,8 @@ class _Plain(_Silent):
             left = f", {max(self._expected - done, 0) / fps:.0f} s left"
         dropped = _dropped(pipeline)
         lost = f", {dropped} dropped" if dropped else ""
-        print(f"frame {done}{total}, {fps:.1f} fps{lost}{left}", file=sys.stderr, flush=True)
+        with suppress(OSError):  # nobody reads it any more: no reason to end the run
+            print(f"frame {done}{total}, {fps:.1f} fps{lost}{left}", file=sys.stderr, flush=True)
 
 
 class _Line(_Silent):

@@ -23,6 +23,7 @@ from pipeline.timing import Durations, Rate
 
 _TICK = 0.1  # seconds between looks at the threads
 _CAPTURE_GRACE = 2.0  # seconds a source may take to notice that the run is stopping
+_GIVE_UP_GRACE = 3.0  # seconds all stages may take to notice that the run is given up
 
 
 class StageError(RuntimeError):
@@ -31,6 +32,10 @@ class StageError(RuntimeError):
     def __init__(self, stage: str, error: BaseException) -> None:
         super().__init__(f"stage {stage} failed: {type(error).__name__}: {error}")
         self.stage = stage
+
+
+class Stuck(UserError):
+    """A stage does not come back from the system, so the run ends without it."""
 
 
 @dataclass(frozen=True)
@@ -131,6 +136,7 @@ class Pipeline:
         self._rate = Rate()
         self._spent = 0.0
         self._stop = threading.Event()
+        self._given_up = False
         self._failure: tuple[str, BaseException] | None = None
         self._failed = threading.Lock()
 
@@ -177,6 +183,8 @@ class Pipeline:
             What a source or sink raised. Frames read before a source failed have been processed.
         StageError
             If a stage failed otherwise; its cause is the original exception.
+        Stuck
+            If the run is given up, and a stage is held by a device or file that does not answer.
         """
         slots = [self._backend.new_slot() for _ in range(self._free.depth)]
         for slot in slots:
@@ -186,12 +194,18 @@ class Pipeline:
             stage.start()
         try:
             self._watch(on_tick)
+        except Stuck:
+            raise
+        except BaseException:
+            self.give_up()
+            self._watch(None)
+            raise
         finally:
             self.seconds = time.perf_counter() - start
-            # Only a source that does not return from the system can still be running here, and
-            # it holds no slot.
-            for slot in slots:
-                slot.close()
+        # Only a source that does not return from the system can still be running here, and it
+        # holds no slot.
+        for slot in slots:
+            slot.close()
         if self._failure is not None:
             stage_name, error = self._failure
             raise (
@@ -205,24 +219,35 @@ class Pipeline:
     def give_up(self) -> None:
         """End the run now: finish the outputs, leave out the frames on their way."""
         self._stop.set()
+        self._given_up = True
         self._free.cancel()
         for queue in self.queues.values():
             queue.cancel()
 
+    @property
+    def capturing(self) -> bool:
+        """Whether the source is still being read."""
+        return self.stages[0].is_alive()
+
     def _watch(self, on_tick: Callable[[Pipeline], None] | None) -> None:
-        capture, *others = self.stages
         stopping_since: float | None = None
-        while any(stage.is_alive() for stage in others):
-            others[-1].join(_TICK)
+        given_up_since: float | None = None
+        while alive := [stage for stage in self.stages[1:] if stage.is_alive()]:
+            alive[-1].join(_TICK)
             if on_tick is not None:
                 on_tick(self)
-            if self._stop.is_set() and capture.is_alive():
-                now = time.monotonic()
+            now = time.monotonic()
+            if self._stop.is_set() and self.capturing:
                 stopping_since = stopping_since or now
                 if now - stopping_since > _CAPTURE_GRACE:
                     self.queues["preprocess"].close()
+            if self._given_up:
+                given_up_since = given_up_since or now
+                if now - given_up_since > _GIVE_UP_GRACE:
+                    names = ", ".join(stage.name for stage in alive)
+                    raise Stuck(f"{names}: a file or device does not answer; ended without it")
         # Reads end by themselves after the source's own time-out.
-        capture.join(_CAPTURE_GRACE)
+        self.stages[0].join(_CAPTURE_GRACE)
 
     def _stage(
         self, name: str, take: Any, work: Any, give: Any, finish: Any, workers: int = 1

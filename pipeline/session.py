@@ -78,6 +78,7 @@ class Session:
 
     def __init__(self, source: str, config: Config, outputs: Outputs) -> None:
         self.config = config
+        self._opened = False
         with ExitStack() as stack:
             network_file = Path(config.network)
             network = load_network_config(network_file)
@@ -85,7 +86,7 @@ class Session:
             self.class_names = self.weights.profile.output.classes
             detect = _detect_params(config, self.class_names)
             self.source = self._open_source(source)
-            stack.callback(self.source.close)
+            stack.callback(self._close_source)
             self.video = self._video_path(outputs)
             _check_outputs(outputs, self.video, self.source.info)
             self.backend = self._open_backend(network, detect)
@@ -103,6 +104,7 @@ class Session:
                 limit=config.source.frames,
             )
             self._stack = stack.pop_all()
+            self._opened = True
 
     def __enter__(self) -> Session:
         return self
@@ -128,6 +130,11 @@ class Session:
         for sink in self.sinks:
             lines += getattr(sink, "warnings", [])
         return lines
+
+    def _close_source(self) -> None:
+        # A source that hangs in the system may not be closed while it is being read.
+        if not (self._opened and self.pipeline.capturing):
+            self.source.close()
 
     def _open_source(self, spec: str) -> Source:
         config = self.config.source
@@ -157,6 +164,7 @@ class Session:
             cpu_precision=config.cpu.precision,
             threads=config.cpu.threads,
             streams=config.cpu.streams,
+            onnx=None if network.onnx is None else Path(network.onnx),
         )
         backend = open_backend(config.backend, settings)
         info = backend.info
@@ -178,6 +186,11 @@ class Session:
     def _sinks(self, outputs: Outputs, network: NetworkConfig) -> list[Sink]:
         # Each sink brings a library that only runs with it need.
         sinks: list[Sink] = []
+        if outputs.show:
+            from pipeline.sinks.window import WindowSink
+
+            self.window = WindowSink(f"SqueezeDrive: {self.source.info.name}")
+            sinks.append(self.window)  # first: without a display nothing is written
         if outputs.jsonl is not None:
             from pipeline.sinks.jsonl import JsonlSink
 
@@ -192,11 +205,6 @@ class Session:
 
             video = self.config.video
             sinks.append(VideoSink(self.video, self.source, video.preset, video.crf, video.threads))
-        if outputs.show:
-            from pipeline.sinks.window import WindowSink
-
-            self.window = WindowSink(f"SqueezeDrive: {self.source.info.name}")
-            sinks.append(self.window)
         return sinks
 
     def _header(self, network: NetworkConfig) -> dict[str, Any]:
@@ -222,19 +230,9 @@ class Session:
 
 
 def default_output(info: SourceInfo) -> Path:
-    """Return where the annotated video goes if the user does not say.
-
-    That is beside a file or a folder of images, and in the current folder for everything else.
-    """
-    if info.path is not None:
-        return info.path.with_name(f"{info.path.stem}.detected.mp4")
-    if info.kind in ("camera", "stream", "scene"):
-        return Path(f"{info.kind}.detected.mp4")
-    folder = Path(info.name)
-    if not folder.is_dir():  # a pattern, or a single image
-        folder = folder.parent if folder.suffix == "" or "*" in folder.name else folder
-    folder = folder.resolve()
-    return folder.with_name(f"{folder.stem}.detected.mp4")
+    """Return where the annotated video goes if the user does not say: beside the source."""
+    stem = info.stem if info.stem.name else info.stem.resolve()
+    return stem.with_name(f"{stem.name}.detected.mp4")
 
 
 def _load_weights(network_file: Path, network: NetworkConfig) -> Weights:
@@ -243,7 +241,7 @@ def _load_weights(network_file: Path, network: NetworkConfig) -> Weights:
     profile = weights.profile
     for key, configured, trained in (
         ("architecture", network.architecture, profile.network),
-        ("classes", list(network.classes), list(profile.output.classes)),
+        ("classes", network.classes, list(profile.output.classes)),
     ):
         if configured != trained:
             raise WeightsError(
@@ -258,7 +256,7 @@ def _detect_params(config: Config, names: tuple[str, ...]) -> DetectParams:
     for name in detect.classes:
         if name not in names:
             raise ConfigError(
-                f"classes: unknown class {name!r}, the network knows {', '.join(names)}"
+                f"detect.classes: unknown class {name!r}, the network knows {', '.join(names)}"
             )
     return DetectParams(
         threshold=detect.threshold,
@@ -270,31 +268,64 @@ def _detect_params(config: Config, names: tuple[str, ...]) -> DetectParams:
 
 
 def _check_outputs(outputs: Outputs, video: Path | None, info: SourceInfo) -> None:
-    if video is not None:
-        if video.suffix.lower() != ".mp4":
-            raise SinkError(
-                f"{video}: expected a name that ends in .mp4, the video is H.264 in MP4"
-            )
-        if info.path is not None and video.resolve() == info.path.resolve():
-            raise SinkError(f"{video}: is the source itself, choose another --output")
+    """Refuse outputs that cannot be written, or that would cost the user something."""
     jsonl = None if outputs.jsonl == Path("-") else outputs.jsonl
-    for path in (video, jsonl, outputs.summary):
-        if path is None:
-            continue
-        if path.is_dir():
-            raise SinkError(f"{path}: is a folder, expected a file name")
-        if path.is_file() and not outputs.overwrite:
-            raise SinkError(f"{path}: exists already; --overwrite replaces it")
-    if outputs.kitti is not None and outputs.kitti.exists():
-        if not outputs.kitti.is_dir():
-            raise SinkError(f"{outputs.kitti}: is a file, expected a folder for KITTI results")
-        if any(outputs.kitti.glob("*.txt")) and not outputs.overwrite:
-            raise SinkError(f"{outputs.kitti}: holds results already; --overwrite replaces them")
-    for path in (video, jsonl, outputs.summary, outputs.kitti):
-        if path is None:
-            continue
-        folder = path.absolute().parent
-        if not folder.is_dir():
-            raise SinkError(f"{path}: the folder {folder} does not exist")
-        if not os.access(path if path.exists() else folder, os.W_OK):
-            raise SinkError(f"{path}: no permission to write there")
+    files = [path for path in (video, jsonl, outputs.summary) if path is not None]
+    folders = [] if outputs.kitti is None else [outputs.kitti]
+    try:
+        if video is not None:
+            _check_video(video)
+        for path in files:
+            _check_file(path, info, outputs.overwrite)
+        _check_distinct(files)
+        for path in folders:
+            _check_results_folder(path, outputs.overwrite)
+        for path in files + folders:
+            folder = path.absolute().parent
+            if not folder.is_dir():
+                raise SinkError(f"{path}: the folder {folder} does not exist")
+            if not os.access(path if path.exists() else folder, os.W_OK):
+                raise SinkError(f"{path}: no permission to write there")
+    except SinkError:
+        raise
+    except OSError as error:
+        raise SinkError(f"{error.filename}: cannot be written: {error.strerror}") from None
+
+
+def _check_video(path: Path) -> None:
+    if path.suffix.lower() != ".mp4":
+        raise SinkError(f"{path}: expected a name that ends in .mp4, the video is H.264 in MP4")
+    if path.exists() and not path.is_file() and not path.is_dir():
+        raise SinkError(f"{path}: expected a regular file, an MP4 is rewound while it is written")
+
+
+def _check_file(path: Path, info: SourceInfo, overwrite: bool) -> None:
+    if path.is_dir():
+        raise SinkError(f"{path}: is a folder, expected a file name")
+    if not path.is_file():
+        return
+    if any(path.samefile(source) for source in info.inputs):
+        raise SinkError(f"{path}: is the source itself, choose another output")
+    if not overwrite:
+        raise SinkError(f"{path}: exists already; --overwrite replaces it")
+
+
+def _check_distinct(files: list[Path]) -> None:
+    seen: set[Path] = set()
+    for path in files:
+        real = path.resolve()
+        if real in seen and (path.is_file() or not path.exists()):
+            raise SinkError(f"{path}: is named for two outputs, they need a file each")
+        seen.add(real)
+
+
+def _check_results_folder(path: Path, overwrite: bool) -> None:
+    from pipeline.sinks.kitti import has_results
+
+    if path.exists() and not path.is_dir():
+        raise SinkError(f"{path}: is a file, expected a folder for KITTI results")
+    if path.is_dir() and has_results(path) and not overwrite:
+        raise SinkError(
+            f"{path}: holds results already; --overwrite adds to them and replaces those of the"
+            " same frames"
+        )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 from pipeline.run import Pipeline
@@ -32,7 +33,7 @@ def summarise(session: Session, cpu_seconds: float, cores: int, ended: str) -> d
     """
     pipeline = session.pipeline
     seconds = max(pipeline.seconds, 1e-9)
-    dropped = sum((queue.dropped for queue in pipeline.queues.values()), pipeline.found.__class__())
+    dropped = sum((queue.dropped for queue in pipeline.queues.values()), Counter())
     stages = {
         stage.name: {
             "frames": stage.timing.busy.count,
@@ -69,7 +70,7 @@ def summarise(session: Session, cpu_seconds: float, cores: int, ended: str) -> d
         "detections": {name: pipeline.found[name] for name in session.class_names},
         "fps": {
             "pipeline": pipeline.processed / seconds,
-            "inference_alone": _alone(pipeline),
+            "inference_stage": _inference(pipeline),
         },
         "latency_ms": _percentiles(pipeline.latency),
         "stages": stages,
@@ -96,7 +97,7 @@ def render(summary: dict[str, Any]) -> str:
         f"frames      {', '.join(counts)}",
         f"detections  {', '.join(found)}",
         f"speed       {fps['pipeline']:.1f} fps end to end in {summary['seconds']:.1f} s"
-        f" (inference alone {fps['inference_alone']:.1f} fps)",
+        f" (the inference stage {fps['inference_stage']:.1f} fps, sharing the cores)",
         f"latency     p50 {latency['p50']:.0f}, p95 {latency['p95']:.0f},"
         f" p99 {latency['p99']:.0f} ms from picture to outputs",
         f"model       {summary['model']}, {backend['name']} {backend['precision']},"
@@ -122,7 +123,7 @@ def _percentiles(durations: Durations) -> dict[str, float]:
     return {f"p{p}": durations.percentile(p) * 1e3 for p in (50, 95, 99)}
 
 
-def _alone(pipeline: Pipeline) -> float:
+def _inference(pipeline: Pipeline) -> float:
     stage = next(stage for stage in pipeline.stages if stage.name == "inference")
     busy = stage.timing.busy
     return busy.count / busy.total * stage.workers if busy.total else 0.0

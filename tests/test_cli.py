@@ -131,6 +131,87 @@ def test_the_source_is_never_overwritten(run: Any, tmp_path: Path) -> None:
     assert source.read_bytes() == before
 
 
+@pytest.mark.parametrize("option", ["-o", "--jsonl", "--summary"])
+@pytest.mark.parametrize("link", [None, "symlink", "hard link"])
+def test_no_output_replaces_the_source(
+    run: Any, tmp_path: Path, option: str, link: str | None
+) -> None:
+    source = target = tmp_path / "drive.mp4"
+    assert run(SCENE, "-o", source)[0] == 0
+    before = source.read_bytes()
+    if link is not None:
+        target = tmp_path / "other.mp4"
+        target.symlink_to(source) if link == "symlink" else target.hardlink_to(source)
+    others = [] if option == "-o" else ["--no-video"]
+    assert "is the source itself" in error_of(run(source, option, target, "-y", *others))
+    assert source.read_bytes() == before
+
+
+def test_outputs_need_a_file_each(run: Any, tmp_path: Path) -> None:
+    same = tmp_path / "same.x"
+    message = error_of(run(SCENE, "--no-video", "--jsonl", same, "--summary", same))
+    assert "is named for two outputs" in message
+    assert not same.exists()
+
+
+def test_a_video_is_not_written_into_a_pipe(run: Any, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.mp4")
+    assert "expected a regular file" in error_of(run(SCENE, "-o", tmp_path / "pipe.mp4", "-y"))
+
+
+def test_an_explicit_output_is_written_whatever_the_configuration_says(
+    run: Any, tmp_path: Path
+) -> None:
+    video = tmp_path / "out.mp4"
+    assert run(SCENE, "-o", video, "--config", ROOT / "configs" / "profile.yaml")[0] == 0
+    assert len(frames_of(video)) == 12
+    with pytest.raises(SystemExit) as caught:
+        run(SCENE, "-o", video, "--no-video")
+    assert caught.value.code == 2
+
+
+def test_frames_that_were_all_too_old_are_reported_as_such(run: Any) -> None:
+    code, out, _ = run(SCENE, "--no-video", "--policy", "bounded_age",
+                       "--set", "queue.max_age=0.0000001")  # fmt: skip
+    assert code == 0
+    assert "12 read, 0 processed, 12 too old" in out
+
+
+def test_a_reader_that_goes_away_does_not_end_the_run(small_network: Path, tmp_path: Path) -> None:
+    video = tmp_path / "out.mp4"
+    process = start(SCENE, "-o", video, "--set", f"network={small_network}")
+    assert process.stdout is not None
+    assert process.stderr is not None
+    process.stdout.close()
+    err = process.stderr.read()
+    assert process.wait(60) == 0, err
+    assert "Traceback" not in err
+    assert len(frames_of(video)) == 12
+
+
+def test_an_output_that_blocks_can_be_interrupted(small_network: Path, tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe.jsonl"
+    os.mkfifo(pipe)
+    process = start(SCENE, "--no-video", "--jsonl", pipe, "--set", f"network={small_network}")
+    assert process.stderr is not None
+    while "source" not in process.stderr.readline():
+        assert process.poll() is None
+    time.sleep(0.5)
+    process.send_signal(signal.SIGINT)
+    time.sleep(0.5)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == 2
+    assert "sinks: a file or device does not answer" in err
+    assert "Traceback" not in err
+
+
+def test_names_that_the_system_refuses(run: Any, tmp_path: Path) -> None:
+    long = tmp_path / ("x" * 300 + ".mp4")
+    assert "File name too long" in error_of(run(SCENE, "-o", long))
+    assert "File name too long" in error_of(run(long, "--no-video"))
+
+
 def test_start_and_frames_choose_a_part(run: Any, tmp_path: Path) -> None:
     jsonl = tmp_path / "out.jsonl"
     video = tmp_path / "out.mp4"
@@ -253,6 +334,8 @@ def test_wrong_options_are_told_in_one_line(run: Any, tmp_path: Path) -> None:
         (["--fit", "crop"], "--fit: fit.mode: expected 'band', 'letterbox' or 'stretch'"),
         (["--backend", "gpu"], "--backend: backend: expected 'auto', 'tensorrt' or 'cpu'"),
         (["--frames", "0"], "--frames: source.frames"),
+        (["--start", "1e20"], "--start: source.start"),
+        (["--threshold", "true"], "--threshold: detect.threshold: expected a valid number"),
         (["--output", tmp_path / "none" / "out.mp4"], "does not exist"),
         (["--output", tmp_path / "out.avi"], "expected a name that ends in .mp4"),
         (["--output", tmp_path], "expected"),

@@ -113,6 +113,27 @@ def test_a_folder_of_images_gives_kitti_files_of_their_names(run: Any, tmp_path:
     assert frames_of(tmp_path / "drive.detected.mp4") == [Fraction(i, 10) for i in (0, 1, 3)]
 
 
+def test_images_of_one_name_keep_a_result_each(run: Any, tmp_path: Path) -> None:
+    folder = tmp_path / "set.v2"
+    folder.mkdir()
+    for name in ("1.png", "1.jpg", "2.png"):
+        cv2.imwrite(str(folder / name), np.full((96, 320, 3), 90, np.uint8))
+    assert run(folder, "--kitti", tmp_path / "results")[0] == 0
+    names = sorted(path.name for path in (tmp_path / "results").iterdir())
+    assert names == ["000000.txt", "000001.txt", "000002.txt"]
+    assert (tmp_path / "set.v2.detected.mp4").exists()
+
+
+def test_patterns_put_their_output_beside_the_folder_they_look_into(
+    run: Any, tmp_path: Path
+) -> None:
+    for folder in ("a", "b"):
+        (tmp_path / "im" / folder).mkdir(parents=True)
+        cv2.imwrite(str(tmp_path / "im" / folder / "1.png"), np.full((96, 320, 3), 90, np.uint8))
+    assert run(tmp_path / "im" / "*" / "1.png")[0] == 0
+    assert len(frames_of(tmp_path / "im.detected.mp4")) == 2
+
+
 def test_rotation_is_applied_once(run: Any, tmp_path: Path) -> None:
     path, jsonl = tmp_path / "phone.mp4", tmp_path / "phone.jsonl"
     write_video(path, 5, size=(320, 192), rotation=90)

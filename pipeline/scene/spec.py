@@ -105,6 +105,7 @@ def parse_scene(spec: str) -> SceneSpec:
         raise SourceError("scene: seconds and frames both say how long it is, give one of them")
     width, height = _size(values.get("size", "1280x720"))
     fps = _positive("fps", values.get("fps", "30"), "a rate such as 30, 12.5 or 30000/1001", 1000)
+    fps = fps.limit_denominator(1001)  # 29.97002997 is 30000/1001
     if "frames" in values:
         frames = _whole("frames", values["frames"], 1)
     else:

@@ -20,9 +20,8 @@ from pipeline.errors import SinkError
 from pipeline.frame import Image
 from pipeline.sinks.audio import AudioTracks
 from pipeline.sinks.base import Result
-from pipeline.sources.base import Source
+from pipeline.sources.base import DEFAULT_FPS, Source
 
-DEFAULT_FPS = Fraction(25)
 BT601 = 6  # colour matrix, a code point of ISO/IEC 23091-2; the one OpenCV converts with
 KEYFRAME_SECONDS = 1
 FRAGMENT_SECONDS = Fraction(1, 2)

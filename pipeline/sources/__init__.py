@@ -46,8 +46,19 @@ def open_source(spec: str, options: SourceOptions) -> Source:
         from pipeline.sources.camera import CameraSource
 
         return CameraSource(spec, options)
+    try:
+        return _open_path(spec, options)
+    except SourceError:
+        raise
+    except OSError as error:
+        raise SourceError(f"{redact(spec)}: cannot be read: {error.strerror}") from error
+
+
+def _open_path(spec: str, options: SourceOptions) -> Source:
     path = Path(spec)
     is_stream = STREAM.match(spec) is not None
+    if not spec:
+        raise SourceError("expected a source, got an empty name")
     if not is_stream and not path.exists():
         if "://" in spec:
             known = "rtsp://, rtsps://, http://, https://, udp://, tcp://, rtmp://"

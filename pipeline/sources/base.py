@@ -10,6 +10,8 @@ from typing import Literal, Protocol
 
 from pipeline.frame import Frame
 
+DEFAULT_FPS = Fraction(25)  # where neither source nor user give a rate
+
 Kind = Literal["file", "images", "camera", "stream", "scene"]
 
 
@@ -36,6 +38,10 @@ class SourceInfo:
         container starts, or where `--start` asked to start.
     path : Path or None
         The media file behind the source, for its audio tracks; None where there is none.
+    inputs : tuple of Path
+        The files that are read, which no output may replace.
+    stem : Path
+        Where an output lies if the user does not say, without its suffix.
     sample_aspect : Fraction
         Width of a pixel over its height, when the upright picture is shown.
     primaries, transfer : int
@@ -52,6 +58,8 @@ class SourceInfo:
     time_base: Fraction
     origin: int = 0
     path: Path | None = None
+    inputs: tuple[Path, ...] = ()
+    stem: Path = Path("output")
     sample_aspect: Fraction = Fraction(1)
     primaries: int = 1
     transfer: int = 1

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
+from pathlib import Path
 from typing import Protocol, cast
 
 import cv2
@@ -96,7 +97,9 @@ class CameraSource:
         height, width = first.image.shape[:2]
         fps = Fraction(self._fps).limit_denominator(1001) if 0 < self._fps < 1000 else None
         origin = self._pts(first)
-        self.info = SourceInfo(self._name, "camera", width, height, fps, None, TIME_BASE, origin)
+        self.info = SourceInfo(
+            self._name, "camera", width, height, fps, None, TIME_BASE, origin, stem=Path("camera")
+        )
 
     def read(self) -> Frame:
         """Return the next picture; a camera has no end, only failures."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import glob
+import math
+import os
 import re
 import time
 from fractions import Fraction
@@ -15,9 +17,7 @@ import numpy as np
 from pipeline.errors import SourceError
 from pipeline.frame import Frame, Image
 from pipeline.sources import IMAGE_SUFFIXES
-from pipeline.sources.base import SourceInfo, SourceOptions, SourceReport
-
-DEFAULT_FPS = Fraction(25)
+from pipeline.sources.base import DEFAULT_FPS, SourceInfo, SourceOptions, SourceReport
 
 
 class ImageSource:
@@ -43,8 +43,10 @@ class ImageSource:
     def __init__(self, spec: str, options: SourceOptions) -> None:
         self._files = _find(spec)
         self._options = options
+        stems = {file.stem for file in self._files}
+        self._stems_differ = len(stems) == len(self._files)
         fps = options.fps or DEFAULT_FPS
-        self._next = round(options.start * fps)
+        self._next = math.ceil(Fraction(str(options.start)) * fps)
         if self._next >= len(self._files):
             raise SourceError(
                 f"{spec}: expected a start before {float(len(self._files) / fps):g} s,"
@@ -54,7 +56,11 @@ class ImageSource:
         frames, origin = len(self._files) - self._next, self._next
         self._first = self._load_next()
         height, width = (0, 0) if self._first is None else self._first[1].shape[:2]
-        self.info = SourceInfo(spec, "images", width, height, fps, frames, 1 / fps, origin)
+        self._size = (width, height)
+        self.info = SourceInfo(
+            spec, "images", width, height, fps, frames, 1 / fps, origin,
+            inputs=tuple(self._files), stem=_output_stem(Path(spec), self._files),
+        )  # fmt: skip
 
     def read(self) -> Frame | None:
         """Return the next image that can be read, or None at the end."""
@@ -62,6 +68,11 @@ class ImageSource:
         if loaded is None:
             return None
         index, image = loaded
+        size = (image.shape[1], image.shape[0])
+        if size != self._size:
+            (w, h), (width, height) = self._size, size
+            self.report.warn(f"images differ in size: {w}x{h}, {width}x{height} and maybe more")
+            self._size = size
         return Frame(
             self._options.source_id, index, index, self.info.time_base, time.monotonic(), image
         )
@@ -70,8 +81,8 @@ class ImageSource:
         """Do nothing: no file is held open."""
 
     def stem(self, frame_id: int) -> str:
-        """Return the name of a frame's file without its suffix."""
-        return self._files[frame_id].stem
+        """Return the name of a frame's file without its suffix, or its number if names recur."""
+        return self._files[frame_id].stem if self._stems_differ else f"{frame_id:06d}"
 
     def _load_next(self) -> tuple[int, Image] | None:
         while self._next < len(self._files):
@@ -88,12 +99,27 @@ def _find(spec: str) -> list[Path]:
     path = Path(spec)
     if path.is_file():
         return [path]
+    if path.exists() and not path.is_dir():
+        raise SourceError(f"{spec}: expected a video, an image or a folder, got a special file")
     names = path.iterdir() if path.is_dir() else map(Path, glob.glob(spec, recursive=True))
     files = [p for p in names if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file()]
     if not files:
         where = "folder holds no images" if path.is_dir() else "pattern matches no images"
+        if "[" in spec and not path.is_dir():
+            where += " ([ begins a set of characters; a bracket in a name is written [[])"
         raise SourceError(f"{spec}: {where}, expected {', '.join(sorted(IMAGE_SUFFIXES))}")
     return sorted(files, key=_natural)
+
+
+def _output_stem(spec: Path, files: list[Path]) -> Path:
+    """Return where outputs lie: beside a single image, or beside the folder that holds all."""
+    if spec.is_file():
+        return spec.with_suffix("")
+    folder = Path(os.path.commonpath([file.absolute().parent for file in files]))
+    try:  # as short as the user wrote it
+        return folder.relative_to(Path.cwd())
+    except ValueError:
+        return folder
 
 
 def _natural(path: Path) -> list[tuple[int, str]]:
@@ -107,6 +133,9 @@ def _load(path: Path) -> Image | None:
         data = np.fromfile(path, np.uint8)
     except OSError:
         return None
-    # An empty buffer is an error to OpenCV, not an unreadable image.
-    image = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
+    try:
+        # An empty buffer or a picture beyond its limits is an error to OpenCV.
+        image = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
+    except cv2.error:
+        return None
     return cast("Image | None", image)

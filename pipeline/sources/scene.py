@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from fractions import Fraction
+from pathlib import Path
 
 from pipeline.errors import SourceError
 from pipeline.frame import Frame
@@ -51,6 +52,7 @@ class SceneSource:
             frames=scene.frames - first,
             time_base=1 / scene.fps,
             origin=first,
+            stem=Path("scene"),
         )
 
     def read(self) -> Frame | None:

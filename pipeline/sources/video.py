@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Generator
 from fractions import Fraction
@@ -12,12 +13,11 @@ import av
 from pipeline.errors import SourceError
 from pipeline.frame import Frame
 from pipeline.sources import redact
-from pipeline.sources.base import Kind, SourceInfo, SourceOptions, SourceReport
+from pipeline.sources.base import DEFAULT_FPS, Kind, SourceInfo, SourceOptions, SourceReport
 from pipeline.sources.decoder import Decoder
 from pipeline.sources.picture import UNSPECIFIED, PictureConverter, display_matrix, swaps_axes
 from pipeline.sources.timestamps import Timestamps
 
-DEFAULT_FPS = Fraction(25)
 NO_TIMESTAMPS = 0x80  # AVFMT_NOTIMESTAMPS
 # A video that ends by more than this before the duration it states has been cut off.
 CUT_OFF = Fraction(1, 2)  # seconds
@@ -126,7 +126,7 @@ class VideoSource:
         tick = self._time_base
         self._step = round(1 / ((self._fps or DEFAULT_FPS) * tick))
         self._timestamps = Timestamps(self._step, round(1 / tick), self.report)
-        self._skip = round(Fraction(options.start) / tick)
+        self._skip = math.ceil(Fraction(str(options.start)) / tick)
         if self._skip and not self._untimed:
             self._decoder.skip_to(self._zero + self._skip)
 
@@ -174,6 +174,7 @@ class VideoSource:
                 f" got {start:g} s"
             )
         kind: Kind = "file"
+        path = None if self._decoder.is_url else Path(location)
         origin = self._zero + self._skip
         if self._decoder.is_url and (self._end is None or not location.lower().startswith("http")):
             kind = "stream"
@@ -200,7 +201,9 @@ class VideoSource:
             frames=frames,
             time_base=self._time_base,
             origin=origin,
-            path=None if self._decoder.is_url else Path(location),
+            path=path,
+            inputs=() if path is None else (path,),
+            stem=Path(kind) if path is None else path.with_suffix(""),
             sample_aspect=aspect,
             primaries=primaries,
             transfer=transfer,

@@ -1,3 +1,4 @@
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -7,8 +8,12 @@ import pytest
 from numpy.typing import NDArray
 from onnx import TensorProto, numpy_helper
 
-from engines.onnx_graph import build_onnx
+from engines.backend import EngineSettings
+from engines.cpu import CpuBackend
+from engines.errors import WeightsError
+from engines.onnx_graph import build_onnx, load_onnx
 from engines.weights import DEFAULT, Weights, load_weights
+from kernels.reference import DetectParams
 
 Padding = Literal["symmetric", "same_upper"]
 
@@ -157,3 +162,53 @@ def test_batches_can_be_fixed_or_free(weights: Weights) -> None:
     assert two.shape == (2, 72, 2, 2)
     free = build_onnx(weights, 32, 32, batch="n")
     assert run(free, np.zeros((3, 3, 32, 32), np.float32)).shape == (3, 72, 2, 2)
+
+
+def quantised(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Send every convolution's input through 8 bits, as a calibrated model does."""
+    nodes = []
+    for node in model.graph.node:
+        if node.op_type == "Conv":
+            source, name = node.input[0], node.name
+            scale, zero = f"{name}_scale", f"{name}_zero"
+            levels = numpy_helper.from_array(np.float32(0.5 if name == "conv1" else 2.0), scale)
+            middle = numpy_helper.from_array(np.int8(0), zero)
+            model.graph.initializer.extend([levels, middle])
+            for kind, before, after in (
+                ("QuantizeLinear", source, f"{name}_q"),
+                ("DequantizeLinear", f"{name}_q", f"{name}_dq"),
+            ):
+                nodes.append(onnx.helper.make_node(kind, [before, scale, zero], [after]))
+            node.input[0] = f"{name}_dq"
+        nodes.append(node)
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+    return model
+
+
+def test_an_int8_model_plugs_into_the_backend(weights: Weights, tmp_path: Path) -> None:
+    path = tmp_path / "int8.onnx"
+    onnx.save(quantised(build_onnx(weights, 64, 32)), path)
+    detect = DetectParams(threshold=0.0)
+    backend = CpuBackend(EngineSettings(weights, 64, 32, detect, onnx=path), "test")
+    assert backend.info.precision == "int8"
+    slot = backend.new_slot()
+    slot.preprocess(np.random.default_rng(3).integers(0, 256, (32, 64, 3), np.uint8))
+    slot.infer()
+    assert len(slot.detect()) > 0
+
+
+def test_a_model_that_does_not_belong_to_the_weights_is_refused(
+    weights: Weights, tmp_path: Path
+) -> None:
+    path = tmp_path / "model.onnx"
+    onnx.save(build_onnx(weights, 64, 32), path)
+    with pytest.raises(WeightsError, match="expected input and output"):
+        load_onnx(path, weights, 96, 32)
+    with pytest.raises(WeightsError, match="its profile is not that of the weights"):
+        load_onnx(path, with_profile(weights, padding="same_upper"), 64, 32)
+    path.write_bytes(b"not a model")
+    with pytest.raises(WeightsError, match="is not a valid ONNX model"):
+        load_onnx(path, weights, 64, 32)
+    with pytest.raises(WeightsError, match="cannot be read"):
+        load_onnx(tmp_path / "none.onnx", weights, 64, 32)

@@ -15,7 +15,7 @@ from engines.backend import BackendInfo
 from kernels.detections import Detections
 from pipeline.errors import SinkError, SourceError
 from pipeline.frame import Frame, Image
-from pipeline.run import Pipeline, QueueOptions, StageError
+from pipeline.run import Pipeline, QueueOptions, StageError, Stuck
 from pipeline.sinks.base import Result
 from pipeline.sources.base import SourceInfo, SourceReport
 
@@ -372,3 +372,28 @@ def test_frames_are_let_go() -> None:
     gc.collect()
     assert not any(ref() is not None for ref in alive)
     assert most <= 4
+
+
+def test_an_error_in_the_callers_tick_ends_all_stages_first() -> None:
+    sink = FakeSink()
+
+    def tick(running: Pipeline) -> None:
+        if running.processed > 5:
+            raise BrokenPipeError("terminal gone")
+
+    with pytest.raises(BrokenPipeError):
+        make(FakeSource(10**9), FakeBackend(), sink).run(tick)
+    assert sink.closed == 1
+
+
+def test_an_output_that_never_returns_cannot_keep_a_run_that_is_given_up(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("pipeline.run._GIVE_UP_GRACE", 0.2)
+    released = threading.Event()
+    pipeline = make(FakeSource(10**9), FakeBackend(), FakeSink(on_write=lambda: released.wait(30)))
+    with pytest.raises(Stuck, match="sinks: a file or device does not answer"):
+        pipeline.run(lambda running: running.give_up())
+    released.set()
+    for stage in pipeline.stages:
+        stage.join(10)

@@ -212,11 +212,9 @@ def test_start(tmp_path: Path, name: str, start: float) -> None:
     source = open_video(path, start=start)
     frames = read_all(source)
     expected = [k for k in range(60) if k >= round(start * 1000) / 40]
-    if name.endswith("h264"):
-        expected = list(range(round(start * 25), 60))  # its time base is a frame
     assert [number_of(f.image) for f in frames] == expected
     assert [f.frame_id for f in frames] == expected
-    assert source.info.origin * source.info.time_base == pytest.approx(start, abs=0.021)
+    assert source.info.origin * source.info.time_base == pytest.approx(start, abs=0.04)
     if source.info.frames is not None:
         assert source.info.frames == len(expected)
     assert "early" not in " ".join(source.report.warnings)
