@@ -40,7 +40,7 @@ class StageQueue(Generic[T]):
     Attributes
     ----------
     dropped : Counter
-        Items dropped, by reason: "overtaken" or "too old".
+        Items dropped, by reason: "overtaken", "too old" or "too late".
     deepest : int
         Most items it ever held.
     """
@@ -91,6 +91,9 @@ class StageQueue(Generic[T]):
                 self.dropped["overtaken"] += 1
             if self._cancelled:
                 raise Cancelled
+            if self._closed:  # the run ended without waiting for a source that hung
+                self.dropped["too late"] += 1
+                return
             self._items.append(item)
             self._puts += 1
             self._depth_sum += len(self._items)

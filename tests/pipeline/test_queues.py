@@ -27,6 +27,14 @@ def test_lossless_waits_for_room_and_drops_nothing() -> None:
     assert not queue.dropped
 
 
+def test_what_comes_after_the_end_is_counted() -> None:
+    queue: StageQueue[int] = StageQueue(2)
+    queue.close()
+    queue.put(1)
+    assert queue.get() is None
+    assert queue.dropped == {"too late": 1}
+
+
 def test_latest_drops_the_oldest() -> None:
     queue: StageQueue[int] = StageQueue(2, "latest")
     for i in range(5):
