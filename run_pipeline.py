@@ -121,7 +121,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Run the pipeline and print what it did; return the exit code."""
     from pipeline.config import load_config
     from pipeline.execute import execute
-    from pipeline.session import Outputs
+    from pipeline.outputs import Outputs
 
     outputs = Outputs(
         video=arguments.output,

@@ -16,9 +16,10 @@ from types import FrameType
 from engines.errors import UserError
 from pipeline.config import Config
 from pipeline.errors import SinkError, SourceError
+from pipeline.outputs import Outputs
 from pipeline.progress import open_progress
 from pipeline.run import Pipeline
-from pipeline.session import Outputs, Session
+from pipeline.session import Session
 from pipeline.summary import render, summarise
 
 log = logging.getLogger("squeezedrive")

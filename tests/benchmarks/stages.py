@@ -25,7 +25,8 @@ from typing import Any
 from engines.backend import Slot
 from pipeline.config import load_config, parse_setting
 from pipeline.drawing import Painter
-from pipeline.session import Outputs, Session
+from pipeline.outputs import Outputs
+from pipeline.session import Session
 from pipeline.sinks.base import Result
 
 ROUNDS = 3
