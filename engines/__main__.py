@@ -1,4 +1,4 @@
-"""Work on the network: `python -m engines describe|export|evaluate|train`."""
+"""Work on the network: `python -m engines VERB`, of which `--help` lists the verbs."""
 
 from __future__ import annotations
 
@@ -6,17 +6,24 @@ import argparse
 import sys
 from pathlib import Path
 
+from engines.anchors_cli import add_anchors_parser, run_anchors
 from engines.arguments import input_size
 from engines.errors import UserError
 from engines.evaluation.cli import add_evaluate_parser, run_evaluate
+from engines.importing.cli import add_import_parser, run_import
+from engines.quantisation.cli import add_quantize_parser, run_quantize
 from engines.training.cli import add_train_parser, run_train
 
 EXAMPLES = """\
 examples:
   python -m engines describe
+  python -m engines describe --config configs/training/plus.yaml
   python -m engines export squeezedet.onnx
   python -m engines export squeezedet-fp16.onnx --precision fp16 --size 1248x704
   python -m engines evaluate --data kitti/ --split val
+  python -m engines anchors --data kitti/
+  python -m engines import source.npz --layout authors --out squeezedet.npz
+  python -m engines quantize int8.onnx --data kitti/ --fit stretch
 """
 
 
@@ -33,15 +40,23 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     export.add_argument("output", type=Path, metavar="OUT.onnx")
     export.add_argument("--precision", choices=("fp32", "fp16"), default="fp32")
     export.add_argument("-y", "--overwrite", action="store_true", help="replace an existing file")
-    for verb in (describe, export):
-        verb.add_argument(
+    either = describe.add_mutually_exclusive_group()
+    either.add_argument(
+        "--config", type=Path, metavar="FILE.yaml", help="a network to be trained, without weights"
+    )
+    for place in (either, export):
+        place.add_argument(
             "--weights", type=Path, metavar="FILE.npz", help="default: the project's own"
         )
+    for verb in (describe, export):
         verb.add_argument(
             "--size", type=input_size, metavar="WxH", help="input in pixels; default: as trained"
         )
     add_evaluate_parser(verbs)
     add_train_parser(verbs)
+    add_anchors_parser(verbs)
+    add_import_parser(verbs)
+    add_quantize_parser(verbs)
     return parser.parse_args(argv)
 
 
@@ -51,9 +66,14 @@ def main(argv: list[str] | None = None) -> int:
     try:
         if arguments.verb == "train":
             return run_train(arguments)
-        {"describe": _describe, "export": _export, "evaluate": run_evaluate}[arguments.verb](
-            arguments
-        )
+        {
+            "describe": _describe,
+            "export": _export,
+            "evaluate": run_evaluate,
+            "anchors": run_anchors,
+            "import": run_import,
+            "quantize": run_quantize,
+        }[arguments.verb](arguments)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -62,11 +82,15 @@ def main(argv: list[str] | None = None) -> int:
 
 def _describe(arguments: argparse.Namespace) -> None:
     from engines.describe import describe
+    from engines.training.config import load_config
     from engines.weights import DEFAULT, load_weights
 
-    weights = load_weights(arguments.weights or DEFAULT)
-    trained = weights.profile.input
-    print(describe(weights, *(arguments.size or (trained.width, trained.height))))
+    if arguments.config is not None:
+        profile = load_config(arguments.config).profile("none", 0)
+    else:
+        profile = load_weights(arguments.weights or DEFAULT).profile
+    size = arguments.size or (profile.input.width, profile.input.height)
+    print(describe(profile, *size))
 
 
 def _export(arguments: argparse.Namespace) -> None:

@@ -11,12 +11,58 @@ def input_size(text: str) -> tuple[int, int]:
     Raises
     ------
     ArgumentTypeError
-        If it is not two multiples of 16.
+        If it is not two numbers of at least 1.
     """
     width, _, height = text.partition("x")
-    if not (width.isdecimal() and height.isdecimal()):
+    if not (width.isdecimal() and height.isdecimal() and int(width) and int(height)):
         raise argparse.ArgumentTypeError(f"expected WIDTHxHEIGHT, got {text!r}")
-    size = int(width), int(height)
-    if min(size) < 16 or any(n % 16 for n in size):
-        raise argparse.ArgumentTypeError(f"expected multiples of 16, got {text}")
-    return size
+    return int(width), int(height)
+
+
+def names(text: str) -> list[str]:
+    """Read "car,pedestrian"."""
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def aliases(text: str) -> dict[str, str]:
+    """Read "person=pedestrian,truck=dontcare": names in a data set and what they stand for.
+
+    Raises
+    ------
+    ArgumentTypeError
+        If a part is not of this form.
+    """
+    pairs = [pair.partition("=") for pair in names(text)]
+    if not all(theirs.strip() and ours.strip() for theirs, _, ours in pairs):
+        raise argparse.ArgumentTypeError(f"expected NAME=CLASS,NAME=CLASS, got {text!r}")
+    return {theirs.strip(): ours.strip() for theirs, _, ours in pairs}
+
+
+def fraction(text: str) -> float:
+    """Read a number 0 to 1.
+
+    Raises
+    ------
+    ArgumentTypeError
+        If it is none.
+    """
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"expected a number 0 to 1, got {text!r}")
+    return value
+
+
+def count(text: str) -> int:
+    """Read a whole number of at least 1.
+
+    Raises
+    ------
+    ArgumentTypeError
+        If it is none.
+    """
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a number of at least 1, got {text!r}")
+    return int(text)

@@ -15,7 +15,7 @@ from engines.errors import BackendUnavailable
 from engines.weights import Weights
 from kernels.detections import Detections
 from kernels.fit import Kind as FitKind
-from kernels.head import Head, anchor_grid
+from kernels.head import Head
 from kernels.reference import DetectParams
 
 BackendName = Literal["auto", "tensorrt", "cpu"]
@@ -54,7 +54,7 @@ class EngineSettings:
     weights : Weights
         The network's parameters and profile.
     width, height : int
-        Input size in pixels, multiples of 16.
+        Input size in pixels.
     detect : DetectParams
         Threshold, top-N and suppression.
     fit : str
@@ -91,19 +91,7 @@ class EngineSettings:
 
     def head(self) -> Head:
         """Return what decoding has to know of these weights at this input size."""
-        profile = self.weights.profile
-        threshold = profile.output.exponential_threshold
-        return Head(
-            classes=len(profile.output.classes),
-            anchors_per_cell=len(profile.anchors.shapes),
-            anchors=anchor_grid(
-                self.width, self.height, profile.anchors.shapes, profile.anchors.centres
-            ),
-            layout=profile.output.layout,
-            exp_threshold=np.inf if threshold is None else threshold,
-            width=self.width,
-            height=self.height,
-        )
+        return self.weights.profile.head(self.width, self.height)
 
 
 class Slot(Protocol):

@@ -4,29 +4,34 @@ from __future__ import annotations
 
 from itertools import groupby
 
-from engines.network import Fire, Operation
-from engines.weights import Weights
+from engines.network import NETWORKS, Fire, Operation
+from engines.profile import Profile
 
 
-def describe(weights: Weights, width: int, height: int) -> str:
+def describe(profile: Profile, width: int, height: int) -> str:
     """Lay out a network's layers as text.
 
     Parameters
     ----------
-    weights : Weights
-        The network and its profile.
+    profile : Profile
+        The network with what belongs to its weights; there need not be any yet.
     width, height : int
-        Input size in pixels, multiples of 16.
+        Input size in pixels.
 
     Returns
     -------
     str
         One line a layer: what it does, output channels and grid (width x height), parameters,
         and GFLOP for one image, a multiply-accumulate counted as two.
+
+    Raises
+    ------
+    NetworkError
+        If the network cannot read an input of this size.
     """
-    steps = weights.operations(width, height)
-    fires = {layer.name: layer for layer in weights.network.layers if isinstance(layer, Fire)}
-    profile = weights.profile
+    steps = profile.operations(width, height)
+    layers = NETWORKS[profile.network].layers
+    fires = {layer.name: layer for layer in layers if isinstance(layer, Fire)}
     rows = [("layer", "kind", "channels", "grid", "parameters", "GFLOP")]
     for name, group in groupby(steps, key=lambda step: step.layer):
         members = list(group)
@@ -56,7 +61,7 @@ def describe(weights: Weights, width: int, height: int) -> str:
     return "\n".join(
         [
             f"{profile.network}, weights {profile.name}: input {width}x{height}"
-            f" {_normalisation(weights)}",
+            f" {_normalisation(profile)}",
             *table,
             f"weights in fp32: {parameters * 4 / 2**20:.2f} MiB, in fp16:"
             f" {parameters * 2 / 2**20:.2f} MiB",
@@ -68,9 +73,9 @@ def describe(weights: Weights, width: int, height: int) -> str:
     )
 
 
-def _normalisation(weights: Weights) -> str:
+def _normalisation(profile: Profile) -> str:
     """Say how pixels are normalised, for example "BGR minus (103.939, 116.779, 123.68)"."""
-    pixels = weights.profile.input
+    pixels = profile.input
     mean = ", ".join(f"{value:g}" for value in pixels.mean)
     scale = f" times {pixels.scale:g}" if pixels.scale != 1 else ""
     return f"{pixels.channels} minus ({mean}){scale}"

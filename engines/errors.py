@@ -20,6 +20,10 @@ class WeightsError(UserError, ValueError):
     """A weights file or its profile is missing, damaged or contradicts what is asked for."""
 
 
+class NetworkError(UserError, ValueError):
+    """A network cannot read an input of this size."""
+
+
 class BackendUnavailable(UserError, RuntimeError):
     """A back end was asked for by name and cannot run on this machine."""
 
@@ -32,7 +36,9 @@ def describe_validation(error: ValidationError) -> str:
         return f"unknown key {key}"
     if first["type"] == "missing":
         return f"{key} is missing"
-    message = first["msg"]
+    message = str(first["msg"]).removeprefix("Value error, ")
+    if first["type"] == "value_error" and not first["loc"]:
+        return message  # about keys that contradict each other
     got = first["input"]
     shown = "" if isinstance(got, dict | list) else f", got {got!r}"
     return f"{key}: {message[0].lower()}{message[1:]}{shown}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -13,7 +12,6 @@ from google.protobuf.message import DecodeError
 from onnx import TensorProto, helper, numpy_helper
 
 from engines.errors import WeightsError
-from engines.network import Operation
 from engines.weights import Weights
 
 Precision = Literal["fp32", "fp16"]
@@ -37,7 +35,7 @@ def build_onnx(
     weights : Weights
         Parameters and profile.
     width, height : int, optional
-        Input size in pixels, multiples of 16; the profile's where not given.
+        Input size in pixels; the profile's where not given.
     precision : str
         "fp32", or "fp16": every weight and every value in between is a half; input and output
         stay float32.
@@ -48,7 +46,12 @@ def build_onnx(
     -------
     ModelProto
         Input "image", float32 (batch, 3, height, width), pixels 0 to 255 in the profile's channel
-        order. Output "output", float32 (batch, head channels, height / 16, width / 16).
+        order. Output "output", float32 (batch, head channels, rows, columns).
+
+    Raises
+    ------
+    NetworkError
+        If the network cannot read an input of this size.
     """
     profile = weights.profile
     width = width or profile.input.width
@@ -82,12 +85,13 @@ def build_onnx(
         if step.kind == "concat":
             nodes.append(helper.make_node("Concat", inputs, [step.name], name=step.name, axis=1))
             continue
+        (left, right), (top, bottom) = step.pads
         window = partial(
             helper.make_node,
             name=step.name,
             kernel_shape=[step.kernel] * 2,
             strides=[step.stride] * 2,
-            pads=_pads(step, profile.padding),
+            pads=[top, left, bottom, right],
         )
         if step.kind == "pool":
             nodes.append(window("MaxPool", inputs, [step.name]))
@@ -159,20 +163,3 @@ def load_onnx(path: Path, weights: Weights, width: int, height: int) -> onnx.Mod
 def is_quantised(model: onnx.ModelProto) -> bool:
     """Say whether a model computes in 8-bit integers."""
     return any(node.op_type == "QuantizeLinear" for node in model.graph.node)
-
-
-def _pads(step: Operation, padding: str) -> list[int]:
-    """Return ONNX pads (top, left, bottom, right) that give a size of ceil(n / stride).
-
-    "same_upper" pads as little as needed, the odd pixel right and below, as TensorFlow does:
-    for kernel 3, stride 2 and an even size nothing left and one right. "symmetric" pads half the
-    kernel on every side. Both give the same size; they shift the picture against each other.
-    """
-    if padding == "symmetric":
-        return [step.kernel // 2] * 4
-    before, after = [], []
-    for size in reversed(step.in_size):  # height, then width
-        total = (math.ceil(size / step.stride) - 1) * step.stride + step.kernel - size
-        before.append(max(total, 0) // 2)
-        after.append(max(total, 0) - before[-1])
-    return before + after

@@ -9,11 +9,22 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+import numpy as np
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-from kernels.head import Centres, Layout
+from engines.network import NETWORKS, Operation, Padding, operations, output_grid
+from kernels.head import Centres, Head, Layout, anchor_grid
 
 Positive = Annotated[float, Field(gt=0)]
+
+
+def _known(network: str) -> str:
+    if network not in NETWORKS:
+        raise ValueError(f"expected one of {', '.join(NETWORKS)}")
+    return network
+
+
+NetworkName = Annotated[str, AfterValidator(_known)]
 
 
 class _Strict(BaseModel):
@@ -23,8 +34,8 @@ class _Strict(BaseModel):
 class InputProfile(_Strict):
     """Pixels as the network was trained on them: (pixel - mean) x scale, per channel."""
 
-    width: Annotated[int, Field(gt=0, multiple_of=16)]
-    height: Annotated[int, Field(gt=0, multiple_of=16)]
+    width: Annotated[int, Field(gt=0)]
+    height: Annotated[int, Field(gt=0)]
     channels: Literal["BGR", "RGB"]
     mean: tuple[float, float, float]
     scale: Positive
@@ -33,7 +44,8 @@ class InputProfile(_Strict):
 class AnchorProfile(_Strict):
     """Anchor shapes (width, height) in network pixels, and where they are centred.
 
-    Centres are "half_stride", (i + 0.5) x 16, or "even", (i + 1) x W / (grid width + 1).
+    Centres are "half_stride", in the middle of the pixels a cell stands for, or "even",
+    (i + 1) x W / (grid width + 1); see `kernels.head.anchor_grid`.
     """
 
     shapes: Annotated[tuple[tuple[Positive, Positive], ...], Field(min_length=1)]
@@ -63,17 +75,52 @@ class Profile(_Strict):
     """Everything that has to be known to run a set of weights, and where they come from."""
 
     name: str
-    network: str
+    network: NetworkName
     parameters: int
     input: InputProfile
-    padding: Literal["symmetric", "same_upper"]
+    padding: Padding
     anchors: AnchorProfile
     output: OutputProfile
     training: dict[str, Any]
     evaluation: dict[str, Any]
     licence: str
 
+    @model_validator(mode="after")
+    def _possible(self) -> Profile:
+        NETWORKS[self.network].check_size(self.input.width, self.input.height, self.padding)
+        return self
+
     @property
     def head_channels(self) -> int:
         """Channels of the last convolution."""
         return len(self.anchors.shapes) * (len(self.output.classes) + 1 + 4)
+
+    def operations(self, width: int, height: int) -> list[Operation]:
+        """List the network's operations for an input of this size in pixels.
+
+        Raises
+        ------
+        NetworkError
+            If the network cannot read an input of this size.
+        """
+        network = NETWORKS[self.network]
+        return operations(network, self.head_channels, width, height, self.padding)
+
+    def head(self, width: int, height: int) -> Head:
+        """Return how to read the network's output for an input of this size in pixels.
+
+        Raises
+        ------
+        NetworkError
+            If the network cannot read an input of this size.
+        """
+        grid = output_grid(self.operations(width, height))
+        threshold = self.output.exponential_threshold
+        return Head(
+            classes=len(self.output.classes),
+            anchors=anchor_grid(grid, self.anchors.shapes, self.anchors.centres),
+            anchors_per_cell=len(self.anchors.shapes),
+            layout=self.output.layout,
+            exp_threshold=np.inf if threshold is None else threshold,
+            grid=grid,
+        )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from engines.errors import WeightsError, describe_validation
-from engines.network import NETWORKS, Network, Operation, operations
+from engines.errors import UserError, WeightsError, describe_validation
+from engines.network import Operation
 from engines.profile import Profile
 
 FOLDER = Path(__file__).parent / "weights"
@@ -33,14 +34,9 @@ class Weights:
     profile: Profile
     arrays: dict[str, NDArray[np.float32]]
 
-    @property
-    def network(self) -> Network:
-        """The description of the network these weights belong to."""
-        return NETWORKS[self.profile.network]
-
     def operations(self, width: int, height: int) -> list[Operation]:
-        """List the network's operations for an input of this size in pixels."""
-        return operations(self.network, self.profile.head_channels, width, height)
+        """List the network's operations for an input of this size; see `Profile.operations`."""
+        return self.profile.operations(width, height)
 
 
 def load_profile(path: Path) -> Profile:
@@ -52,7 +48,7 @@ def load_profile(path: Path) -> Profile:
         If there is none, or if a key or value in it is wrong.
     """
     try:
-        profile = Profile.model_validate_json(path.read_bytes())
+        return Profile.model_validate_json(path.read_bytes())
     except FileNotFoundError:
         raise WeightsError(
             f"{path}: no such profile; weights are only usable with the profile they were trained"
@@ -62,10 +58,6 @@ def load_profile(path: Path) -> Profile:
         raise WeightsError(f"{path}: cannot be read: {error.strerror}") from None
     except ValidationError as error:
         raise WeightsError(f"{path}: {describe_validation(error)}") from None
-    if profile.network not in NETWORKS:
-        known = ", ".join(NETWORKS)
-        raise WeightsError(f"{path}: network: expected one of {known}, got {profile.network!r}")
-    return profile
 
 
 def load_weights(path: Path) -> Weights:
@@ -90,6 +82,33 @@ def load_weights(path: Path) -> Weights:
     return weights
 
 
+def save_weights(weights: Weights, path: Path) -> None:
+    """Write weights and the profile beside them once `load_weights` has accepted both.
+
+    Each file is replaced at once; the profile, which the weights are refused without, is last.
+
+    Raises
+    ------
+    UserError
+        If a file cannot be written.
+    WeightsError
+        If they could not be loaded again.
+    """
+    temporary = path.with_name(f"{path.stem}.tmp.npz")
+    profile = temporary.with_suffix(".json")
+    try:
+        np.savez(temporary, **weights.arrays)  # type: ignore[arg-type]
+        profile.write_text(weights.profile.model_dump_json(indent=2) + "\n", encoding="utf-8")
+        load_weights(temporary)
+        os.replace(temporary, path)
+        os.replace(profile, path.with_suffix(".json"))
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written: {error.strerror}") from None
+    finally:
+        temporary.unlink(missing_ok=True)
+        profile.unlink(missing_ok=True)
+
+
 def _check(path: Path, weights: Weights) -> None:
     profile, arrays = weights.profile, weights.arrays
     expected = {
@@ -104,7 +123,7 @@ def _check(path: Path, weights: Weights) -> None:
     count = sum(array.size for array in arrays.values())
     if count != profile.parameters:
         raise WeightsError(f"{path}: expected {profile.parameters:,} parameters, got {count:,}")
-    for name in expected.keys() | arrays.keys():
+    for name in dict.fromkeys([*expected, *arrays]):
         if name not in arrays:
             raise WeightsError(f"{path}: array {name} of {profile.network} is missing")
         if name not in expected:

@@ -9,33 +9,59 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-STRIDE = 16
-"""Pixels of the network's input per cell of its output grid, in both directions."""
-
 Layout = Literal["per_anchor", "by_kind"]
 Centres = Literal["half_stride", "even"]
 
 
-def grid_size(width: int, height: int) -> tuple[int, int]:
-    """Return columns and rows of the output grid for an input of this size: ceil(n / 16)."""
-    return -(-width // STRIDE), -(-height // STRIDE)
+@dataclass(frozen=True)
+class Grid:
+    """The cells of the network's output, and where they lie on its input.
+
+    Attributes
+    ----------
+    width, height : int
+        Size of the network's input in pixels.
+    columns, rows : int
+        Cells of the output.
+    stride : int
+        Pixels from one cell to the next.
+    first : float
+        Centre of the first column and of the first row, in pixels.
+
+    Raises
+    ------
+    ValueError
+        If there is no pixel or no cell.
+    """
+
+    width: int
+    height: int
+    columns: int
+    rows: int
+    stride: int
+    first: float
+
+    def __post_init__(self) -> None:
+        if min(self.width, self.height, self.columns, self.rows) < 1:
+            raise ValueError(
+                f"expected an input and a grid of at least 1x1, got {self.width}x{self.height}"
+                f" and {self.columns}x{self.rows}"
+            )
 
 
-def anchor_grid(
-    width: int, height: int, shapes: ArrayLike, centres: Centres
-) -> NDArray[np.float32]:
+def anchor_grid(grid: Grid, shapes: ArrayLike, centres: Centres) -> NDArray[np.float32]:
     """Return the anchors of the whole grid.
 
     Parameters
     ----------
-    width, height : int
-        Size of the network's input in pixels.
+    grid : Grid
+        The cells.
     shapes : array-like (K, 2)
         Width and height of the K anchors of every cell, in pixels.
     centres : str
         Where the centre of cell i of n lies on an axis of L pixels: "half_stride" at
-        16 (i + 0.5); "even" at L (i + 1) / (n + 1), as in the authors' code. The choice belongs
-        to the weights.
+        `grid.first` + 16 i, which is half a stride inside the pixels the cell stands for; "even"
+        at L (i + 1) / (n + 1), as in the authors' code. The choice belongs to the weights.
 
     Returns
     -------
@@ -50,18 +76,16 @@ def anchor_grid(
     sizes = np.asarray(shapes, np.float32)
     if sizes.ndim != 2 or sizes.shape[1] != 2 or len(sizes) == 0:
         raise ValueError(f"expected anchor shapes (K, 2) of width and height, got {sizes.shape}")
-    if width < 1 or height < 1:
-        raise ValueError(f"expected a network input of at least 1x1, got {width}x{height}")
-    columns, rows = grid_size(width, height)
+    columns, rows = np.arange(grid.columns), np.arange(grid.rows)
     if centres == "half_stride":
-        x = (np.arange(columns) + 0.5) * STRIDE
-        y = (np.arange(rows) + 0.5) * STRIDE
+        x = grid.first + columns * grid.stride
+        y = grid.first + rows * grid.stride
     elif centres == "even":
-        x = (np.arange(columns) + 1) * width / (columns + 1)
-        y = (np.arange(rows) + 1) * height / (rows + 1)
+        x = (columns + 1) * grid.width / (grid.columns + 1)
+        y = (rows + 1) * grid.height / (grid.rows + 1)
     else:
         raise ValueError(f'expected anchor centres "half_stride" or "even", got {centres!r}')
-    anchors = np.empty((rows, columns, len(sizes), 4), np.float32)
+    anchors = np.empty((grid.rows, grid.columns, len(sizes), 4), np.float32)
     anchors[..., 0] = x[None, :, None]
     anchors[..., 1] = y[:, None, None]
     anchors[..., 2:] = sizes
@@ -89,8 +113,8 @@ class Head:
         then all confidences, then all deltas, as in the authors' code.
     exp_threshold : float
         Where the exponential of dw, dh goes on as a straight line; inf for plain e^x.
-    width, height : int
-        Size of the network's input in pixels.
+    grid : Grid
+        The cells that the anchors belong to.
 
     Raises
     ------
@@ -103,14 +127,13 @@ class Head:
     anchors_per_cell: int
     layout: Layout
     exp_threshold: float
-    width: int
-    height: int
+    grid: Grid
 
     def __post_init__(self) -> None:
-        if self.classes < 1 or self.anchors_per_cell < 1 or self.width < 1 or self.height < 1:
+        if self.classes < 1 or self.anchors_per_cell < 1:
             raise ValueError(
-                "expected at least one class, one anchor per cell and an input of 1x1, got "
-                f"{self.classes}, {self.anchors_per_cell} and {self.width}x{self.height}"
+                "expected at least one class and one anchor per cell, got "
+                f"{self.classes} and {self.anchors_per_cell}"
             )
         if self.layout not in ("per_anchor", "by_kind"):
             raise ValueError(f'expected layout "per_anchor" or "by_kind", got {self.layout!r}')
@@ -118,12 +141,11 @@ class Head:
             raise ValueError(
                 f"expected a number or inf as exponential threshold, got {self.exp_threshold}"
             )
-        columns, rows = grid_size(self.width, self.height)
-        shape = (columns * rows * self.anchors_per_cell, 4)
+        shape = (self.grid.columns * self.grid.rows * self.anchors_per_cell, 4)
         if self.anchors.shape != shape or self.anchors.dtype != np.float32:
             raise ValueError(
-                f"expected float32 anchors of shape {shape} for an input of {self.width}x"
-                f"{self.height} with {self.anchors_per_cell} anchors per cell, got "
+                f"expected float32 anchors of shape {shape} for a grid of {self.grid.columns}x"
+                f"{self.grid.rows} with {self.anchors_per_cell} anchors per cell, got "
                 f"{self.anchors.dtype} {self.anchors.shape}"
             )
         if not self.anchors.flags.c_contiguous:
@@ -152,8 +174,7 @@ class Head:
     @property
     def output_shape(self) -> tuple[int, int, int]:
         """Channels, rows and columns of the output."""
-        columns, rows = grid_size(self.width, self.height)
-        return self.anchors_per_cell * (self.classes + 5), rows, columns
+        return self.anchors_per_cell * (self.classes + 5), self.grid.rows, self.grid.columns
 
     def check(self, output: NDArray[np.floating]) -> None:
         """Raise ValueError unless `output` has the shape that this head reads."""

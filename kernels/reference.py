@@ -130,7 +130,7 @@ def decode(
         half = head.anchors[:, 2:] * grow / 2
     centre = head.anchors[:, :2] + deltas[:, :2] * head.anchors[:, 2:]
     corners = np.concatenate([centre - half, centre + half], axis=1)
-    last_pixel = np.array([head.width - 1, head.height - 1] * 2, np.float32)
+    last_pixel = np.array([head.grid.width - 1, head.grid.height - 1] * 2, np.float32)
     boxes = np.clip(corners, 0, last_pixel)
     return boxes, scores.astype(np.float32), logits.argmax(axis=1).astype(np.int32)
 

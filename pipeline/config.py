@@ -107,8 +107,8 @@ class Config(_Strict):
 class InputConfig(_Strict):
     """Size of the network's input in pixels."""
 
-    width: Annotated[int, Field(gt=0, multiple_of=16)]
-    height: Annotated[int, Field(gt=0, multiple_of=16)]
+    width: Count
+    height: Count
 
 
 class NetworkConfig(_Strict):

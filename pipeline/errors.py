@@ -15,3 +15,7 @@ class SourceTimeout(SourceError, TimeoutError):
 
 class SinkError(UserError, OSError):
     """An output cannot be opened or written."""
+
+
+class DatasetError(UserError, OSError):
+    """A data set cannot be made."""

@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Any
 
 from engines.backend import Backend, EngineSettings, open_backend
-from engines.errors import ConfigError, WeightsError
+from engines.errors import ConfigError, NetworkError, WeightsError
 from engines.weights import Weights, load_weights
 from kernels.reference import DetectParams
 from pipeline.config import Config, NetworkConfig, load_network_config
@@ -212,6 +212,10 @@ def _load_weights(network_file: Path, network: NetworkConfig) -> Weights:
                 f"{network_file}: {key}: {configured} contradicts the profile"
                 f" {path.with_suffix('.json')}, which has {trained}"
             )
+    try:
+        weights.operations(network.input.width, network.input.height)
+    except NetworkError as error:
+        raise ConfigError(f"{network_file}: input: {error}") from None
     return weights
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from kernels.head import Head, Layout, anchor_grid
+from kernels.head import Grid, Head, Layout, anchor_grid
 
 KITTI_SHAPES = (
     *((36, 37), (366, 174), (115, 59)),
@@ -14,10 +14,16 @@ KITTI_SHAPES = (
 )
 
 
+def padded_grid(width: int, height: int) -> Grid:
+    """Return the grid of a network whose padding keeps the size: a cell for each 16 pixels."""
+    return Grid(width, height, width // 16, height // 16, stride=16, first=8)
+
+
 def kitti_head(layout: Layout = "per_anchor", exp_threshold: float = 1.0) -> Head:
     """Return the head of the published network: 1248x384, nine anchors, three classes."""
-    anchors = anchor_grid(1248, 384, KITTI_SHAPES, "half_stride")
-    return Head(3, anchors, 9, layout, exp_threshold, 1248, 384)
+    grid = padded_grid(1248, 384)
+    anchors = anchor_grid(grid, KITTI_SHAPES, "half_stride")
+    return Head(3, anchors, 9, layout, exp_threshold, grid)
 
 
 def small_head(
@@ -29,8 +35,9 @@ def small_head(
     exp_threshold: float = 1.0,
 ) -> Head:
     """Return a head small enough to think about: by default 4x2 cells, 16 anchors."""
-    anchors = anchor_grid(width, height, shapes, "half_stride")
-    return Head(classes, anchors, len(shapes), layout, exp_threshold, width, height)
+    grid = padded_grid(width, height)
+    anchors = anchor_grid(grid, shapes, "half_stride")
+    return Head(classes, anchors, len(shapes), layout, exp_threshold, grid)
 
 
 def pack(head: Head, values: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -42,7 +42,7 @@ def write_kitti(
 
 
 PLAIN = {
-    "aim": 0, "zoom": [1, 1], "aspect": 0, "drift": [0, 0], "flip": 0, "mosaic": 0,
+    "aim": 0, "zoom": [1, 1], "aspect": 0, "drift": [0, 0], "flip": 0, "mosaic": 0, "paste": 0,
     "brightness": 0, "contrast": 0, "saturation": 0, "hue": 0, "balance": 0, "night": 0,
     "jpeg": 0, "min_size": 0, "min_visible": 0,
 }  # fmt: skip

@@ -366,6 +366,16 @@ def test_a_profile_that_contradicts_the_configuration(
     assert "classes: ['pedestrian', 'car', 'cyclist'] contradicts the profile" in message
 
 
+def test_an_input_that_the_network_cannot_read(
+    run: Any, small_network: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "net.yaml"
+    path.write_text(small_network.read_text().replace("width: 320", "width: 330"))
+    message = error_of(run(SCENE, "--no-video", "--set", f"network={path}"))
+    assert f"{path}: input: expected an input of multiples of 16 pixels" in message
+    assert "got 330x96" in message
+
+
 def test_asking_for_tensorrt_without_it(run: Any) -> None:
     message = error_of(run(SCENE, "--no-video", "--backend", "tensorrt"))
     assert "backend tensorrt cannot run here" in message

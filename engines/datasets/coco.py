@@ -6,21 +6,24 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from engines.datasets.dataset import (
+    EVERY_CLASS,
     Dataset,
     DatasetError,
     ItemBuilder,
     check_overlap,
-    class_indices,
     class_key,
+    label_indices,
 )
 
 
-def load_coco(root: Path, split: str, classes: Sequence[str] | None) -> Dataset:
+def load_coco(
+    root: Path, split: str, classes: Sequence[str] | None, aliases: Mapping[str, str]
+) -> Dataset:
     """Read a split; see `engines.datasets.load.load_dataset`."""
     path = _annotation_file(root, split)
     try:
@@ -30,7 +33,7 @@ def load_coco(root: Path, split: str, classes: Sequence[str] | None) -> Dataset:
     except ValueError as error:
         raise DatasetError(f"{path}: is not JSON: {error}") from None
     try:
-        return _read(root, split, path, content, classes)
+        return _read(root, split, path, content, classes, aliases)
     except (KeyError, TypeError, AttributeError) as error:
         raise DatasetError(
             f"{path}: expected COCO annotations with images (id, file_name, width, height),"
@@ -50,13 +53,18 @@ def _annotation_file(root: Path, split: str) -> Path:
 
 
 def _read(
-    root: Path, split: str, path: Path, content: Any, classes: Sequence[str] | None
+    root: Path,
+    split: str,
+    path: Path,
+    content: Any,
+    classes: Sequence[str] | None,
+    aliases: Mapping[str, str],
 ) -> Dataset:
     names = {category["id"]: category["name"] for category in content["categories"]}
     if classes is None:
         classes = list(names.values())
-    check_overlap(path, classes, list(names.values()))
-    wanted = class_indices(classes)
+    wanted = label_indices(classes, aliases)
+    check_overlap(path, classes, wanted, names.values())
     index_of = {
         number: wanted[class_key(name)]
         for number, name in names.items()
@@ -83,7 +91,7 @@ def _read(
                 f"{path}: an annotation is for image {annotation['image_id']}, which is not listed"
             )
         builder = builders[annotation["image_id"]]
-        if annotation.get("iscrowd", 0):
+        if annotation.get("iscrowd", 0) or index == EVERY_CLASS:
             builder.ignore(corners, index)
         else:
             builder.add(corners, index)

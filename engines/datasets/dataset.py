@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 
 from engines.errors import UserError
 
-Layout = Literal["kitti", "coco", "yolo"]
+Layout = Literal["kitti", "coco", "yolo", "voc"]
 
 EVERY_CLASS = -1  # in `Item.ignore_classes`
+DONT_CARE = "dontcare"  # the name of regions in which nothing is right or wrong
 
 
 class DatasetError(UserError, ValueError):
@@ -105,7 +106,7 @@ class Dataset:
     split : str
         Which part of it: "train", "val" or a name of the user's.
     layout : str
-        "kitti", "coco" or "yolo".
+        "kitti", "coco", "yolo" or "voc".
     classes : tuple of str
         Names in the order of the class indices.
     items : tuple of Item
@@ -196,9 +197,40 @@ def class_indices(names: Sequence[str]) -> dict[str, int]:
     return indices
 
 
-def check_overlap(where: Path, asked: Sequence[str], there: Sequence[str]) -> None:
-    """Raise DatasetError if none of the classes asked for is there."""
-    if not {class_key(name) for name in asked} & {class_key(name) for name in there}:
+def label_indices(classes: Sequence[str], names: Mapping[str, str]) -> dict[str, int]:
+    """Return the class index of each name in a data set, by `class_key`.
+
+    Parameters
+    ----------
+    classes : sequence of str
+        The classes wanted.
+    names : mapping of str to str
+        Further names in the data set, each with the class it stands for, or "dontcare": its
+        objects are to be ignored for every class (`EVERY_CLASS`).
+
+    Raises
+    ------
+    DatasetError
+        If a class comes twice, or a name stands for none of the classes.
+    """
+    wanted = {**class_indices(classes), DONT_CARE: EVERY_CLASS}
+    indices = dict(wanted)
+    for theirs, ours in names.items():
+        if class_key(ours) not in wanted:
+            raise DatasetError(
+                f"names: {theirs}: expected one of {', '.join(classes)} or {DONT_CARE}, got"
+                f" {ours!r}"
+            )
+        indices[class_key(theirs)] = wanted[class_key(ours)]
+    return indices
+
+
+def check_overlap(
+    where: Path, asked: Sequence[str], indices: Mapping[str, int], there: Iterable[str]
+) -> None:
+    """Raise DatasetError if none of the names there is one of the classes asked for."""
+    there = list(there)
+    if all(indices.get(class_key(name), EVERY_CLASS) == EVERY_CLASS for name in there):
         raise DatasetError(
             f"{where}: none of the classes asked for ({', '.join(asked)}) is labelled here;"
             f" there are {', '.join(there) or 'no labels'}"

@@ -3,27 +3,30 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from engines.datasets.dataset import (
+    DONT_CARE,
+    EVERY_CLASS,
     Dataset,
     DatasetError,
     Item,
     ItemBuilder,
     check_overlap,
-    class_indices,
     class_key,
+    label_indices,
 )
 from engines.datasets.images import is_image
 from engines.datasets.text import read_text
 
 NEIGHBOURS = {"van": "car", "person_sitting": "pedestrian"}  # as the development kit pairs them
-DONT_CARE = "dontcare"
 LABEL_COLUMNS = 15
 
 
-def load_kitti(root: Path, split: str, classes: Sequence[str] | None) -> Dataset:
+def load_kitti(
+    root: Path, split: str, classes: Sequence[str] | None, aliases: Mapping[str, str]
+) -> Dataset:
     """Read a split; see `engines.datasets.load.load_dataset`."""
     names = _split_names(root, split)
     pictures = _pictures(root / "training" / "image_2")
@@ -32,8 +35,9 @@ def load_kitti(root: Path, split: str, classes: Sequence[str] | None) -> Dataset
     labelled = [name for name in found if name != DONT_CARE]
     if classes is None:
         classes = [name for name in labelled if NEIGHBOURS.get(name) not in labelled]
-    check_overlap(root, classes, labelled)
-    indices = class_indices(classes)
+    indices = label_indices(classes, aliases)
+    # A set may show vans only, so that cars are learned not to be there.
+    check_overlap(root, classes, indices, [*labelled, *(NEIGHBOURS.get(n, n) for n in labelled)])
     items = []
     for name, text in texts.items():
         if name not in pictures:
@@ -74,7 +78,7 @@ def _read_item(image: Path, path: Path, lines: list[str], indices: dict[str, int
     for line in lines:
         name, values = parse_line(path, line, LABEL_COLUMNS)
         box = values[3:7]
-        if name == DONT_CARE:
+        if indices.get(name) == EVERY_CLASS:
             builder.ignore(box)
         elif name in indices:
             builder.add(box, indices[name], values[0], int(values[1]))

@@ -7,20 +7,21 @@ four as fractions of the picture's size. A picture without such a file shows no 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from engines.datasets.dataset import (
+    EVERY_CLASS,
     Dataset,
     DatasetError,
     Item,
     ItemBuilder,
     check_overlap,
-    class_indices,
     class_key,
+    label_indices,
 )
 from engines.datasets.images import image_size, is_image
 from engines.datasets.text import read_text
@@ -28,7 +29,9 @@ from engines.datasets.text import read_text
 TOLERANCE = 0.01  # labels are often rounded to a little outside the picture
 
 
-def load_yolo(description: Path, split: str, classes: Sequence[str] | None) -> Dataset:
+def load_yolo(
+    description: Path, split: str, classes: Sequence[str] | None, aliases: Mapping[str, str]
+) -> Dataset:
     """Read a split; see `engines.datasets.load.load_dataset`."""
     content = _read_yaml(description)
     names = content["names"]
@@ -37,8 +40,8 @@ def load_yolo(description: Path, split: str, classes: Sequence[str] | None) -> D
     names = [str(name) for name in names]
     if classes is None:
         classes = names
-    check_overlap(description, classes, names)
-    wanted = class_indices(classes)
+    wanted = label_indices(classes, aliases)
+    check_overlap(description, classes, wanted, names)
     indices = [wanted.get(class_key(name)) for name in names]
     pictures = _pictures(description, content, split)
     items = tuple(_read_item(picture, indices) for picture in pictures)
@@ -99,7 +102,10 @@ def _read_item(picture: Path, indices: list[int | None]) -> Item:
         if index is not None:
             x1, x2 = max(0, cx - w / 2) * width, min(1, cx + w / 2) * width
             y1, y2 = max(0, cy - h / 2) * height, min(1, cy + h / 2) * height
-            builder.add((x1, y1, x2, y2), index)
+            if index == EVERY_CLASS:
+                builder.ignore((x1, y1, x2, y2))
+            else:
+                builder.add((x1, y1, x2, y2), index)
     return builder.build()
 
 

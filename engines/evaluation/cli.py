@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from engines.arguments import input_size
+from engines.arguments import aliases, count, fraction, input_size, names
 from engines.errors import ConfigError, UserError
 
 if TYPE_CHECKING:
@@ -25,36 +25,17 @@ SqueezeDet paper, whatever the threshold of drawing is.
 examples:
   python -m engines evaluate --data kitti --fit stretch
   python -m engines evaluate --data kitti --precision bf16 --json bf16.json --plots out
+  python -m engines evaluate --data kitti --onnx int8.onnx
   python -m engines evaluate --data dashcam --classes car --iou car=0.5
   python -m engines evaluate --data kitti --detections results
 """
-
-
-def _names(text: str) -> list[str]:
-    return [name.strip() for name in text.split(",") if name.strip()]
-
-
-def _fraction(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if not 0 <= value <= 1:
-        raise argparse.ArgumentTypeError(f"expected a number 0 to 1, got {text!r}")
-    return value
-
-
-def _count(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"expected a number of at least 1, got {text!r}")
-    return int(text)
 
 
 def _class_iou(text: str) -> tuple[str, float]:
     name, _, value = text.rpartition("=")
     if not name:
         raise argparse.ArgumentTypeError(f"expected CLASS=IOU, got {text!r}")
-    return name, _fraction(value)
+    return name, fraction(value)
 
 
 def add_evaluate_parser(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -71,8 +52,13 @@ def add_evaluate_parser(verbs: argparse._SubParsersAction[argparse.ArgumentParse
     add("--data", type=Path, required=True, metavar="ROOT", help="the data set's folder")
     add("--split", default="val", help="which part of it (default: val)")
     add(
-        "--classes", type=_names, metavar="A,B",
+        "--classes", type=names, metavar="A,B",
         help="only these (default: all that the weights know)",
+    )  # fmt: skip
+    add(
+        "--names", type=aliases, default={}, metavar="A=B",
+        help="names in the data set and the classes they stand for, or dontcare, for example"
+        " person=pedestrian,van=dontcare",
     )  # fmt: skip
     add(
         "--iou", type=_class_iou, action="append", default=[], metavar="CLASS=IOU",
@@ -83,7 +69,7 @@ def add_evaluate_parser(verbs: argparse._SubParsersAction[argparse.ArgumentParse
         help="state of KITTI's development kit; current ignores low boxes (default: paper)",
     )  # fmt: skip
     add(
-        "--score", type=_fraction, default=0.4, metavar="S",
+        "--score", type=fraction, default=0.4, metavar="S",
         help="count mistakes among boxes from this score on (default: 0.4)",
     )  # fmt: skip
 
@@ -95,13 +81,17 @@ def add_evaluate_parser(verbs: argparse._SubParsersAction[argparse.ArgumentParse
     )
     add = source.add_argument
     add("--weights", type=Path, metavar="FILE.npz", help="default: the project's own")
+    add(
+        "--onnx", type=Path, metavar="FILE.onnx",
+        help="a model of these weights to run instead of writing one, such as of `quantize`",
+    )  # fmt: skip
     add("--size", type=input_size, metavar="WxH", help="input in pixels; default: as trained")
     add(
         "--fit", choices=("band", "letterbox", "stretch"), default="band",
         help="how pictures of another aspect are put into the input (default: band)",
     )  # fmt: skip
     add(
-        "--band-centre", type=_fraction, default=0.5, metavar="Y",
+        "--band-centre", type=fraction, default=0.5, metavar="Y",
         help="middle of the band, as a fraction of the height from the top (default: 0.5)",
     )  # fmt: skip
     add(
@@ -110,7 +100,7 @@ def add_evaluate_parser(verbs: argparse._SubParsersAction[argparse.ArgumentParse
     )  # fmt: skip
 
     add(
-        "--top-n", type=_count, default=64, metavar="N",
+        "--top-n", type=count, default=64, metavar="N",
         help="boxes a picture kept before suppression (default: 64)",
     )  # fmt: skip
 
@@ -138,7 +128,9 @@ def run_evaluate(arguments: argparse.Namespace) -> None:
 
     weights = arguments.weights or DEFAULT
     known = load_profile(weights.with_suffix(".json")).output.classes
-    dataset = load_dataset(arguments.data, arguments.split, arguments.classes or known)
+    dataset = load_dataset(
+        arguments.data, arguments.split, arguments.classes or known, arguments.names
+    )
     min_iou = dict(arguments.iou)
     _check_names("--iou", list(min_iou), dataset.classes)
     if arguments.detections:
@@ -221,6 +213,7 @@ def _run_network(
         fit=arguments.fit,
         band_centre=arguments.band_centre,
         cpu_precision=arguments.precision,
+        onnx=arguments.onnx,
     )
     backend = open_backend(arguments.backend, settings)
     progress = ProgressLine(len(dataset))
@@ -232,6 +225,7 @@ def _run_network(
     info = backend.info
     source = {
         "weights": profile.name,
+        "onnx": arguments.onnx.name if arguments.onnx else None,
         "backend": info.name,
         "runtime": info.runtime,
         "device": info.device,

@@ -54,13 +54,14 @@ def find_all(
 
 
 class ProgressLine:
-    """A line on stderr that is written over: pictures done and the time that is left.
+    """A line on stderr that is written over: pictures or such done and the time that is left.
 
     Nothing is written where stderr is no terminal, or before a second has passed.
     """
 
-    def __init__(self, total: int) -> None:
+    def __init__(self, total: int, unit: str = "pictures") -> None:
         self._total = total
+        self._unit = unit
         self._start = time.monotonic()
         self._shown = self._start
         self._written = False
@@ -72,7 +73,7 @@ class ProgressLine:
             return
         self._shown = now
         left = (now - self._start) / done * (self._total - done)
-        line = f"{done} of {self._total} pictures, {left:.0f} s left"
+        line = f"{done} of {self._total} {self._unit}, {left:.0f} s left"
         print(f"\r{line:<50}", end="", file=sys.stderr, flush=True)
         self._written = True
 

@@ -45,7 +45,7 @@ class Decoder:
     """
 
     def __init__(self, head: Head, device: torch.device) -> None:
-        self.width, self.height = head.width, head.height
+        self.width, self.height = head.grid.width, head.grid.height
         self.anchors = torch.from_numpy(head.anchors).to(device)
         self._channels = torch.from_numpy(head.channels.reshape(-1)).to(device)
         self._values = head.channels.shape[1]

@@ -11,7 +11,8 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from engines.errors import ConfigError, describe_validation
-from engines.profile import AnchorProfile, InputProfile, OutputProfile, Profile
+from engines.network import NETWORKS, Padding
+from engines.profile import AnchorProfile, InputProfile, NetworkName, OutputProfile, Profile
 from kernels.fit import Kind as FitKind
 
 CONFIGS = Path(__file__).resolve().parent.parent.parent / "configs" / "training"
@@ -21,7 +22,6 @@ Share = Annotated[float, Field(ge=0, le=1)]
 Amount = Annotated[float, Field(ge=0)]
 Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
-Pixels = Annotated[int, Field(gt=0, multiple_of=16)]
 Range = tuple[float, float]
 
 
@@ -32,9 +32,9 @@ class _Strict(BaseModel):
 class NetworkConfig(_Strict):
     """The network, what belongs to its weights, and what they start from."""
 
-    architecture: str
+    architecture: NetworkName
     input: InputProfile
-    padding: Literal["symmetric", "same_upper"]
+    padding: Padding
     anchors: AnchorProfile
     output: OutputProfile
     init: str | None
@@ -52,6 +52,7 @@ class SetConfig(_Strict):
     weight: Positive = 1.0
     labelled: tuple[str, ...] | None = None
     fit: FitKind | None = None
+    names: dict[str, str] = {}
 
 
 class DataConfig(_Strict):
@@ -66,13 +67,14 @@ class DataConfig(_Strict):
 class AugmentConfig(_Strict):
     """How pictures are changed from one epoch to the next."""
 
-    window: tuple[Pixels, Pixels] | None
+    window: tuple[Count, Count] | None
     aim: Share
     zoom: Range
     aspect: Amount
     drift: tuple[Amount, Amount]
     flip: Share
     mosaic: Share
+    paste: Share
     brightness: Amount
     contrast: Amount
     saturation: Amount
@@ -121,6 +123,8 @@ class OptimizerConfig(_Strict):
     rate: Positive
     momentum: Annotated[float, Field(ge=0, lt=1)]
     weight_decay: Amount
+    slow_through: str | None
+    slow_share: Share
     clip: Amount
     clip_by: Literal["variable", "global"]
 
@@ -164,6 +168,19 @@ class TrainConfig(_Strict):
     optimizer: OptimizerConfig
     schedule: ScheduleConfig
     evaluate: EvaluateConfig
+
+    @model_validator(mode="after")
+    def _possible(self) -> TrainConfig:
+        network = self.network
+        whole = (network.input.width, network.input.height)
+        for size in (whole, self.window):
+            NETWORKS[network.architecture].check_size(*size, network.padding)
+        if network.anchors.centres == "even" and self.window != whole:
+            raise ValueError(
+                "augment.window: expected null with network.anchors.centres even, which depend on"
+                f" the input's size, got {list(self.window)}; half_stride centres allow windows"
+            )
+        return self
 
     @property
     def window(self) -> tuple[int, int]:

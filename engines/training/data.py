@@ -20,6 +20,7 @@ from engines.datasets.images import read_image
 from engines.datasets.load import load_dataset
 from engines.training.augment import Sample, change_light, draw_window, join
 from engines.training.config import SetConfig, TrainConfig
+from engines.training.paste import paste
 from engines.training.targets import NO_REGION, NOTHING, Truth
 from kernels.fit import make_fit
 
@@ -68,6 +69,17 @@ class TrainingSet(Dataset[Any]):
         self._items: list[tuple[_Part, Item]] = [
             (part, item) for part in self.parts for item in part.dataset.items
         ]
+        by_class = {
+            index: np.array(
+                [
+                    k
+                    for k, (_, item) in enumerate(self._items)
+                    if (item.objects.classes == index).any()
+                ]
+            )
+            for index in range(len(config.network.output.classes))
+        }
+        self._donors = {index: keys for index, keys in by_class.items() if len(keys)}
         mean = config.network.input.mean
         blue, green, red = mean if config.network.input.channels == "BGR" else mean[::-1]
         self._fill = (round(blue), round(green), round(red))
@@ -93,6 +105,12 @@ class TrainingSet(Dataset[Any]):
             sample = join(windows, (x, y))
         else:
             sample = self._window(index, (width, height), rng)
+        if rng.random() < augment.paste and self._donors:
+            # A class first: the rare ones come up as often as the frequent ones.
+            class_index = int(rng.choice(list(self._donors)))
+            donor = int(rng.choice(self._donors[class_index]))
+            window = self._window(donor, (width, height), rng)
+            sample = paste(sample, window, class_index, rng)
         image = change_light(sample.image, augment, rng)
         if self.config.network.input.channels == "RGB":
             image = np.ascontiguousarray(image[..., ::-1])
@@ -132,7 +150,7 @@ class TrainingSet(Dataset[Any]):
 
 def _load(entry: SetConfig, config: TrainConfig) -> _Part:
     classes = config.network.output.classes
-    dataset = load_dataset(entry.root, entry.split, classes)
+    dataset = load_dataset(entry.root, entry.split, classes, entry.names)
     if entry.labelled is None:
         return _Part(dataset, entry, dataset.counts() > 0)
     indices = class_indices(classes)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
@@ -83,6 +85,8 @@ def open_compute(config: TrainConfig) -> Iterator[Compute]:
         raise UserError("precision fp16 needs a GPU; on the CPU use fp32 or bf16")
     if config.threads:
         torch.set_num_threads(config.threads)
+    if not use_cuda:
+        _keep_memory()
     local = int(os.environ.get("LOCAL_RANK", 0))
     device = torch.device("cuda", local) if use_cuda else torch.device("cpu")
     if use_cuda:
@@ -102,3 +106,18 @@ def open_compute(config: TrainConfig) -> Iterator[Compute]:
     finally:
         if world > 1:
             dist.destroy_process_group()
+
+
+def _keep_memory() -> None:
+    """Let glibc reuse large blocks instead of returning them to the system and back.
+
+    Each step allocates hundreds of megabytes of activations. By default the system takes every
+    such block back and clears its pages anew, which costs a third of a step on the CPU.
+    """
+    if not sys.platform.startswith("linux"):
+        return
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        trim_threshold, mmap_max = -1, -4
+        mallopt(mmap_max, 0)
+        mallopt(trim_threshold, 2**31 - 1)

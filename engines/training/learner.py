@@ -12,10 +12,9 @@ from engines.training.boxes import Decoder
 from engines.training.config import TrainConfig
 from engines.training.data import Batch, TrainingSet, collate
 from engines.training.device import Compute
-from engines.training.head import make_head
 from engines.training.loss import LossParts, compute_loss
 from engines.training.model import Detector
-from engines.training.optimize import Average, clip_gradients, make_optimizer
+from engines.training.optimize import Average, clip_gradients, make_optimizer, set_rate
 from engines.training.start import start_from
 from engines.training.targets import assign
 
@@ -59,7 +58,7 @@ class Learner:
             if data is not None:
                 pixels = collate([data[key] for key in data.order(0)[:MEASURED]]).pixels
             self.model.insert_batch_norm(pixels.to(compute.device), self.fresh)
-        self._decoder = Decoder(make_head(config, *config.window), compute.device)
+        self._decoder = Decoder(self.model.profile.head(*config.window), compute.device)
         self._optimizer = make_optimizer(self.model, config.optimizer)
         self._scaler = torch.amp.GradScaler("cuda", enabled=compute.precision == "fp16")
         self._average = Average(self.model, config.ema) if config.ema else None
@@ -80,15 +79,15 @@ class Learner:
 
     def step(self, batch: Batch, rate: float) -> LossParts:
         """Learn from a batch at a learning rate; return the loss before."""
-        for group in self._optimizer.param_groups:
-            group["lr"] = rate
+        set_rate(self._optimizer, rate)
+        # Not at the end: until the next step the gradients can be looked at.
+        self._optimizer.zero_grad(set_to_none=True)
         parts = self.loss(batch)
         self._scaler.scale(parts.total).backward()
         self._scaler.unscale_(self._optimizer)
         clip_gradients(self.model.parameters(), self._config.optimizer)
         self._scaler.step(self._optimizer)
         self._scaler.update()
-        self._optimizer.zero_grad(set_to_none=True)
         if self._average is not None:
             self._average.update(self.model)
         return parts

@@ -205,6 +205,7 @@ class Training:
         assert self._validator is not None
         count = self.config.evaluate.pictures
         self.folder.pictures(self._learner.evaluated, self._validator, count, done)
+        self.folder.histograms(self._learner.evaluated, self._learner.model, done)
         best = ", the best so far" if better else f", the best was {self._best:.4f}"
         self._progress.say(f"epoch {done}: mAP {scores.mean_ap:.4f}{best}")
 

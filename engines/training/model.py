@@ -14,17 +14,16 @@ from torch import nn
 from torch.nn import functional as F
 
 from engines.errors import WeightsError
-from engines.network import NETWORKS, Operation, operations
+from engines.network import Operation, pads
 from engines.profile import Profile
 
 
 class ConvUnit(nn.Module):
     """A convolution, a batch normalisation if there is one, and ReLU if the operation has it."""
 
-    def __init__(self, step: Operation, padding: str) -> None:
+    def __init__(self, step: Operation) -> None:
         super().__init__()
         self.step = step
-        self.padding = padding
         self.conv = nn.Conv2d(step.in_channels, step.out_channels, step.kernel, step.stride)
         self.norm: nn.BatchNorm2d | None = None
 
@@ -34,7 +33,7 @@ class ConvUnit(nn.Module):
 
     def convolve(self, x: torch.Tensor) -> torch.Tensor:
         """Return the convolution alone."""
-        x, pad = _pad(x, self.step, self.padding, 0.0)
+        x, pad = _pad(x, self.step, 0.0)
         return F.conv2d(x, self.conv.weight, self.conv.bias, self.step.stride, pad)
 
     def activate(self, x: torch.Tensor) -> torch.Tensor:
@@ -80,16 +79,9 @@ class Detector(nn.Module):
         super().__init__()
         self.profile = profile
         self.dropout = dropout
-        self.steps = operations(
-            NETWORKS[profile.network],
-            profile.head_channels,
-            profile.input.width,
-            profile.input.height,
-        )
+        self.steps = profile.operations(profile.input.width, profile.input.height)
         self.head = self.steps[-1].name
-        self.units = nn.ModuleDict(
-            {s.name: ConvUnit(s, profile.padding) for s in self.steps if s.kind == "conv"}
-        )
+        self.units = nn.ModuleDict({s.name: ConvUnit(s) for s in self.steps if s.kind == "conv"})
         mean = torch.tensor(profile.input.mean, dtype=torch.float32).reshape(1, 3, 1, 1)
         self.register_buffer("mean", mean, persistent=False)
         self.reset(list(self.units), confidence_prior)
@@ -106,11 +98,12 @@ class Detector(nn.Module):
         Parameters
         ----------
         pixels : tensor (B, 3, H, W)
-            0 to 255 in the profile's channel order, uint8 or float; any H and W.
+            0 to 255 in the profile's channel order, uint8 or float; any H and W that are not too
+            small.
 
         Returns
         -------
-        tensor (B, head channels, ceil(H / 16), ceil(W / 16))
+        tensor (B, head channels, rows, columns)
         """
         return self._run(pixels, lambda unit, x: unit(x))
 
@@ -124,7 +117,7 @@ class Detector(nn.Module):
             if step.kind == "concat":
                 x = torch.cat(inputs, dim=1)
             elif step.kind == "pool":
-                x, pad = _pad(inputs[0], step, self.profile.padding, -math.inf)
+                x, pad = _pad(inputs[0], step, -math.inf)
                 x = F.max_pool2d(x, step.kernel, step.stride, pad)
             else:
                 if step.name == self.head and self.dropout:
@@ -192,13 +185,22 @@ class Detector(nn.Module):
         WeightsError
             If there is no such layer.
         """
-        layers = [layer for layer, _ in groupby(self.steps, key=lambda step: step.layer)]
-        if through not in layers:
-            raise WeightsError(f"no layer {through!r} to freeze; there are {', '.join(layers)}")
-        frozen = layers[: layers.index(through) + 1]
-        for name in self.units:
-            if self.unit(name).step.layer in frozen:
-                self.unit(name).requires_grad_(False)
+        for name in self.names_through(through):
+            self.unit(name).requires_grad_(False)
+
+    def names_through(self, layer: str) -> list[str]:
+        """Return the convolutions of a layer and of all before it.
+
+        Raises
+        ------
+        WeightsError
+            If there is no such layer.
+        """
+        layers = [name for name, _ in groupby(self.steps, key=lambda step: step.layer)]
+        if layer not in layers:
+            raise WeightsError(f"no layer {layer!r}; there are {', '.join(layers)}")
+        early = layers[: layers.index(layer) + 1]
+        return [name for name in self.units if self.unit(name).step.layer in early]
 
     @torch.no_grad()
     def insert_batch_norm(self, pixels: torch.Tensor, fresh: list[str]) -> None:
@@ -242,20 +244,14 @@ class Detector(nn.Module):
         return copied
 
 
-def _pad(
-    x: torch.Tensor, step: Operation, padding: str, value: float
-) -> tuple[torch.Tensor, tuple[int, int]]:
-    """Pad as `engines.onnx_graph` does, as far as the operation itself cannot.
+def _pad(x: torch.Tensor, step: Operation, value: float) -> tuple[torch.Tensor, tuple[int, int]]:
+    """Pad a picture of any size as far as the operation itself cannot.
 
     Returns the input and the equal padding (rows, columns) that is left to the operation.
     """
-    if padding == "symmetric":
-        return x, (step.kernel // 2,) * 2
-    before, after = [], []
-    for size in x.shape[2:]:
-        total = max((-(-size // step.stride) - 1) * step.stride + step.kernel - size, 0)
-        before.append(total // 2)
-        after.append(total - total // 2)
-    if before == after:
-        return x, (before[0], before[1])
-    return F.pad(x, (before[1], after[1], before[0], after[0]), value=value), (0, 0)
+    (top, bottom), (left, right) = (
+        pads(size, step.kernel, step.stride, step.padding) for size in x.shape[2:]
+    )
+    if (top, left) == (bottom, right):
+        return x, (top, left)
+    return F.pad(x, (left, right, top, bottom), value=value), (0, 0)

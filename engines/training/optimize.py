@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 from torch import nn
@@ -12,13 +13,25 @@ from engines.training.config import OptimizerConfig, ScheduleConfig
 from engines.training.model import Detector
 
 
-def make_optimizer(model: nn.Module, config: OptimizerConfig) -> torch.optim.Optimizer:
-    """Return the optimiser of all weights that are not frozen; only kernels decay."""
-    trainable = [p for p in model.parameters() if p.requires_grad]
-    groups = [
-        {"params": [p for p in trainable if p.ndim > 1], "weight_decay": config.weight_decay},
-        {"params": [p for p in trainable if p.ndim == 1], "weight_decay": 0.0},
-    ]
+def make_optimizer(model: Detector, config: OptimizerConfig) -> torch.optim.Optimizer:
+    """Return the optimiser of all weights that are not frozen; only kernels decay.
+
+    Raises
+    ------
+    WeightsError
+        If there is no layer of the name in `config.slow_through`.
+    """
+    slow = set(model.names_through(config.slow_through)) if config.slow_through else set()
+    groups: list[dict[str, Any]] = []
+    for share, names in ((1.0, set(model.units) - slow), (config.slow_share, slow)):
+        units = [unit for name, unit in model.units.items() if name in names]
+        trainable = [p for unit in units for p in unit.parameters() if p.requires_grad]
+        for decay, chosen in (
+            (config.weight_decay, [p for p in trainable if p.ndim > 1]),
+            (0.0, [p for p in trainable if p.ndim == 1]),
+        ):
+            if chosen:
+                groups.append({"params": chosen, "weight_decay": decay, "share": share})
     if config.kind == "sgd":
         return torch.optim.SGD(groups, lr=config.rate, momentum=config.momentum)
     return torch.optim.AdamW(groups, lr=config.rate, betas=(config.momentum, 0.999))
@@ -48,6 +61,12 @@ def clip_gradients(parameters: Iterable[nn.Parameter], config: OptimizerConfig) 
     given = [p for p in parameters if p.grad is not None]
     for group in [[p] for p in given] if config.clip_by == "variable" else [given]:
         nn.utils.clip_grad_norm_(group, config.clip)
+
+
+def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    """Set the learning rate of a step; slow layers get their share of it."""
+    for group in optimizer.param_groups:
+        group["lr"] = rate * group["share"]
 
 
 class Average:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import platform
 import subprocess
 from importlib.metadata import PackageNotFoundError, version
@@ -19,7 +18,7 @@ from engines.training.config import TrainConfig
 from engines.training.model import Detector
 from engines.training.pictures import draw_comparison, plot_curves
 from engines.training.validate import Validator
-from engines.weights import Weights, load_weights
+from engines.weights import Weights, save_weights
 
 PACKAGES = ("torch", "numpy", "opencv-python-headless", "openvino", "pydantic", "tensorboard")
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -112,7 +111,7 @@ class RunFolder:
                     self._board.add_scalar(key, value, line["epoch"])
 
     def pictures(self, model: Detector, validator: Validator, count: int, epoch: int) -> None:
-        """Note the same pictures with boxes, and how weights are spread, in TensorBoard."""
+        """Note the same pictures with boxes in TensorBoard."""
         if self._board is None:
             return
         dataset = validator.datasets[0]
@@ -125,8 +124,17 @@ class RunFolder:
             drawn = draw_comparison(image, item, found, dataset.classes)
             name = f"pictures/{item.image.stem}"
             self._board.add_image(name, drawn[..., ::-1].copy(), epoch, dataformats="HWC")
-        for name, values in model.to_arrays().items():
+
+    def histograms(self, kept: Detector, learning: Detector, epoch: int) -> None:
+        """Note how the weights are spread, and the gradients of the last step, in TensorBoard."""
+        if self._board is None:
+            return
+        for name, values in kept.to_arrays().items():
             self._board.add_histogram(f"weights/{name}", values, epoch)
+        for name, parameter in learning.named_parameters():
+            if parameter.grad is not None:
+                label = name.removeprefix("units.")
+                self._board.add_histogram(f"gradients/{label}", parameter.grad, epoch)
 
     def plot(self) -> None:
         """Draw the curves."""
@@ -146,20 +154,6 @@ class RunFolder:
         """Finish TensorBoard's log."""
         if self._board is not None:
             self._board.close()
-
-
-def save_weights(weights: Weights, path: Path) -> None:
-    """Write weights and the profile beside them, so that `load_weights` accepts both.
-
-    Each file is replaced at once; the profile, which the weights are refused without, is last.
-    """
-    temporary = path.with_name(f"{path.stem}.tmp.npz")
-    np.savez(temporary, **weights.arrays)  # type: ignore[arg-type]
-    profile = temporary.with_suffix(".json")
-    profile.write_text(weights.profile.model_dump_json(indent=2) + "\n", encoding="utf-8")
-    load_weights(temporary)
-    os.replace(temporary, path)
-    os.replace(profile, path.with_suffix(".json"))
 
 
 def stored_config(path: Path) -> Path:

@@ -19,7 +19,6 @@ from engines.evaluation.kitti import DIFFICULTIES, evaluate_kitti
 from engines.evaluation.results import Found
 from engines.evaluation.run import DETECT
 from engines.training.config import TrainConfig
-from engines.training.head import make_head
 from engines.training.model import Detector
 from kernels.cpu import detect
 from kernels.detections import Detections
@@ -57,7 +56,7 @@ class Validator:
         roots = config.evaluate.roots or (config.data.sets[0].root,)
         self.datasets = [load_dataset(root, config.evaluate.split, classes) for root in roots]
         pixels = config.network.input
-        self._head = make_head(config, pixels.width, pixels.height)
+        self._head = config.profile("new", 0).head(pixels.width, pixels.height)
         mean = pixels.mean if pixels.channels == "BGR" else pixels.mean[::-1]
         self._fill = (round(mean[0]), round(mean[1]), round(mean[2]))
 

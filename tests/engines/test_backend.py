@@ -135,6 +135,7 @@ def test_describe_and_export_on_the_command_line(tmp_path: Path) -> None:
         )  # fmt: skip
 
     assert "2,082,120" in engines("describe").stdout
+    assert "7,021,640" in engines("describe", "--config", "configs/training/plus.yaml").stdout
     model = tmp_path / "a model.onnx"
     done = engines("export", str(model), "--precision", "fp16", "--size", "320x96")
     assert done.returncode == 0, done.stderr
@@ -144,4 +145,7 @@ def test_describe_and_export_on_the_command_line(tmp_path: Path) -> None:
     assert again.stderr.startswith("error: ")
     assert "exists already" in again.stderr
     assert engines("describe", "--weights", "none.npz").returncode == 2
-    assert engines("describe", "--size", "100x100").returncode == 2
+    wrong = engines("describe", "--size", "100x100")
+    assert wrong.returncode == 2
+    assert wrong.stderr.startswith("error: expected an input of multiples of 16 pixels")
+    assert engines("describe", "--size", "0x100").returncode == 2

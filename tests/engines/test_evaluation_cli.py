@@ -202,7 +202,6 @@ def test_errors_come_before_the_work(
         ["--iou", "car"],
         ["--iou", "car=7"],
         ["--score", "x"],
-        ["--size", "100x100"],
         ["--size", "wide"],
         ["--top-n", "0"],
         ["--fit", "squash"],

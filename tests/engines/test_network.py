@@ -1,6 +1,20 @@
+import pytest
+
 from engines.describe import describe
-from engines.network import SQUEEZEDET, operations
+from engines.errors import NetworkError
+from engines.network import (
+    NETWORKS,
+    SQUEEZEDET,
+    SQUEEZEDET_PLUS,
+    Network,
+    Padding,
+    operations,
+    output_grid,
+    pads,
+)
 from engines.weights import DEFAULT, load_weights
+from kernels.head import Grid
+from tests.plus import plus_profile
 
 # Layer, output channels, grid, parameters: the table of the paper at 1248x384, recomputed.
 PAPER = {
@@ -21,9 +35,37 @@ PAPER = {
     "conv12": (72, (78, 24), 497_736),
 }
 
+# The same of SqueezeDet+ at 1242x375 with valid padding. Grids: floor((n - kernel) / 2) + 1.
+PAPER_PLUS = {
+    "conv1": (96, (618, 185), 14_208),
+    "pool1": (96, (308, 92), 0),
+    "fire2": (128, (308, 92), 70_880),
+    "fire3": (128, (308, 92), 73_952),
+    "fire4": (256, (308, 92), 270_784),
+    "pool4": (256, (153, 45), 0),
+    "fire5": (256, (153, 45), 295_360),
+    "fire6": (384, (153, 45), 627_360),
+    "fire7": (384, (153, 45), 664_224),
+    "fire8": (512, (153, 45), 1_131_392),
+    "pool8": (512, (76, 22), 0),
+    "fire9": (512, (76, 22), 1_180_544),
+    "fire10": (512, (76, 22), 1_180_544),
+    "fire11": (512, (76, 22), 1_180_544),
+    "conv12": (72, (76, 22), 331_848),
+}
 
-def test_layers_are_those_of_the_paper() -> None:
-    steps = operations(SQUEEZEDET, 72, 1248, 384)
+BOTH = pytest.mark.parametrize(
+    ("network", "size", "padding"),
+    [(SQUEEZEDET, (1248, 384), "symmetric"), (SQUEEZEDET_PLUS, (1242, 375), "valid")],
+    ids=["squeezedet", "squeezedet-plus"],
+)
+
+
+@BOTH
+def test_layers_are_those_of_the_paper(
+    network: Network, size: tuple[int, int], padding: Padding
+) -> None:
+    steps = operations(network, 72, *size, padding)
     found = {
         layer: (
             [step for step in steps if step.layer == layer][-1].out_channels,
@@ -32,26 +74,100 @@ def test_layers_are_those_of_the_paper() -> None:
         )
         for layer in dict.fromkeys(step.layer for step in steps)
     }
-    assert found == PAPER
+    assert found == (PAPER_PLUS if network is SQUEEZEDET_PLUS else PAPER)
 
 
-def test_totals_are_those_of_the_paper() -> None:
-    steps = operations(SQUEEZEDET, 72, 1248, 384)
-    assert sum(step.parameters for step in steps) == 2_082_120
-    assert round(2 * sum(step.macs for step in steps) / 1e9, 2) == 10.57
+@BOTH
+def test_totals_are_those_of_the_paper(
+    network: Network, size: tuple[int, int], padding: Padding
+) -> None:
+    steps = operations(network, 72, *size, padding)
+    parameters, gflop = (7_021_640, 77.07) if network is SQUEEZEDET_PLUS else (2_082_120, 10.57)
+    assert sum(step.parameters for step in steps) == parameters
+    assert round(2 * sum(step.macs for step in steps) / 1e9, 2) == gflop
 
 
-def test_every_operation_reads_what_an_earlier_one_wrote() -> None:
-    written = {"image": (3, (1248, 384))}
-    for step in operations(SQUEEZEDET, 72, 1248, 384):
+@BOTH
+def test_every_operation_reads_what_an_earlier_one_wrote(
+    network: Network, size: tuple[int, int], padding: Padding
+) -> None:
+    written = {"image": (3, size)}
+    for step in operations(network, 72, *size, padding):
         channels = sum(written[name][0] for name in step.inputs)
         assert channels == step.in_channels
         assert {written[name][1] for name in step.inputs} == {step.in_size}
         written[step.name] = (step.out_channels, step.out_size)
 
 
+@pytest.mark.parametrize(
+    ("padding", "kernel", "stride", "even", "odd"),
+    [
+        ("symmetric", 3, 2, (1, 1), (1, 1)),
+        ("symmetric", 7, 2, (3, 3), (3, 3)),
+        ("same_upper", 3, 2, (0, 1), (1, 1)),
+        ("same_upper", 7, 2, (2, 3), (3, 3)),
+        ("valid", 3, 2, (0, 0), (0, 0)),
+        ("valid", 7, 2, (0, 0), (0, 0)),
+        *[(kind, 3, 1, (1, 1), (1, 1)) for kind in ("symmetric", "same_upper", "valid")],
+        *[(kind, 1, 1, (0, 0), (0, 0)) for kind in ("symmetric", "same_upper", "valid")],
+    ],
+)
+def test_pads(
+    padding: Padding, kernel: int, stride: int, even: tuple[int, int], odd: tuple[int, int]
+) -> None:
+    assert pads(20, kernel, stride, padding) == even
+    assert pads(21, kernel, stride, padding) == odd
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("padding", ["symmetric", "same_upper"])
+def test_padded_networks_have_a_cell_for_each_sixteen_pixels(name: str, padding: Padding) -> None:
+    for width, height in ((1248, 384), (16, 32), (624, 720)):
+        grid = output_grid(operations(NETWORKS[name], 72, width, height, padding))
+        assert grid == Grid(width, height, width // 16, height // 16, stride=16, first=8)
+
+
+@pytest.mark.parametrize(
+    ("network", "size", "cells", "first"),
+    [
+        (SQUEEZEDET_PLUS, (1242, 375), (76, 22), 17),
+        (SQUEEZEDET_PLUS, (1248, 384), (76, 22), 17),
+        (SQUEEZEDET_PLUS, (50, 51), (1, 2), 17),
+        (SQUEEZEDET_PLUS, (35, 35), (1, 1), 17),
+        (SQUEEZEDET, (1248, 384), (77, 23), 15),
+        (SQUEEZEDET, (31, 47), (1, 2), 15),
+    ],
+)
+def test_grid_of_valid_padding(
+    network: Network, size: tuple[int, int], cells: tuple[int, int], first: float
+) -> None:
+    grid = output_grid(operations(network, 72, *size, "valid"))
+    assert grid == Grid(*size, *cells, stride=16, first=first)
+    # All that the cells see through the strided operations lies inside, as far as possible.
+    for pixels, count in zip(size, cells, strict=True):
+        margin = pixels - (2 * first + 1 + 16 * (count - 1))
+        assert 0 <= margin < 16
+
+
+@pytest.mark.parametrize(
+    ("network", "size", "padding", "message"),
+    [
+        (SQUEEZEDET, (1250, 384), "symmetric", "multiples of 16 pixels .* got 1250x384"),
+        (SQUEEZEDET_PLUS, (1242, 375), "same_upper", "multiples of 16 .* padding same_upper"),
+        (SQUEEZEDET, (0, 384), "same_upper", "multiples of 16"),
+        (SQUEEZEDET_PLUS, (34, 375), "valid", "at least 35x35 pixels for squeezedet-plus"),
+        (SQUEEZEDET, (64, 30), "valid", "at least 31x31 pixels for squeezedet with"),
+    ],
+)
+def test_sizes_that_a_network_cannot_read(
+    network: Network, size: tuple[int, int], padding: Padding, message: str
+) -> None:
+    with pytest.raises(NetworkError, match=message):
+        operations(network, 72, *size, padding)
+
+
 def test_describe_prints_the_totals_and_the_licence() -> None:
-    text = describe(load_weights(DEFAULT), 1248, 384)
+    text = describe(load_weights(DEFAULT).profile, 1248, 384)
     assert "2,082,120" in text
     assert "10.57" in text
     assert "16,848 anchors" in text
@@ -59,6 +175,13 @@ def test_describe_prints_the_totals_and_the_licence() -> None:
 
 
 def test_describe_scales_with_the_input() -> None:
-    text = describe(load_weights(DEFAULT), 624, 192)
+    text = describe(load_weights(DEFAULT).profile, 624, 192)
     assert "39x12" in text
     assert "2.64" in text  # a quarter of the operations
+
+
+def test_describe_needs_no_weights() -> None:
+    text = describe(plus_profile(), 1242, 375)
+    assert "7,021,640  77.07" in text
+    assert "15,048 anchors of 9 shapes" in text
+    assert "output by_kind; padding valid; centres even" in text

@@ -1,5 +1,4 @@
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import onnx
@@ -10,17 +9,23 @@ from onnx import TensorProto, numpy_helper
 
 from engines.backend import EngineSettings
 from engines.cpu import CpuBackend
-from engines.errors import WeightsError
+from engines.errors import NetworkError, WeightsError
+from engines.network import Padding
 from engines.onnx_graph import build_onnx, load_onnx
 from engines.weights import DEFAULT, Weights, load_weights
+from kernels import reference
 from kernels.reference import DetectParams
-
-Padding = Literal["symmetric", "same_upper"]
+from tests.plus import plus_weights
 
 
 @pytest.fixture(scope="module")
 def weights() -> Weights:
     return load_weights(DEFAULT)
+
+
+@pytest.fixture(scope="module")
+def plus() -> Weights:
+    return plus_weights()
 
 
 def with_profile(weights: Weights, **changes: object) -> Weights:
@@ -48,12 +53,21 @@ def pass_through(weights: Weights) -> Weights:
     return Weights(profile.model_copy(update={"input": pixels}), arrays)
 
 
-@pytest.mark.parametrize(("padding", "centre"), [("symmetric", 0), ("same_upper", 15)])
+@pytest.mark.parametrize(
+    ("fixture", "padding", "centre"),
+    [
+        ("weights", "symmetric", 0),
+        ("weights", "same_upper", 15),
+        ("weights", "valid", 15),
+        ("plus", "valid", 17),
+    ],
+)
 def test_padding_decides_where_a_cell_looks(
-    weights: Weights, padding: Padding, centre: int
+    request: pytest.FixtureRequest, fixture: str, padding: Padding, centre: int
 ) -> None:
-    model = build_onnx(with_profile(pass_through(weights), padding=padding), 96, 32, batch=96)
-    lit = np.zeros((96, 3, 32, 96), np.float32)
+    copying = with_profile(pass_through(request.getfixturevalue(fixture)), padding=padding)
+    model = build_onnx(copying, 96, 48, batch=96)
+    lit = np.zeros((96, 3, 48, 96), np.float32)
     lit[np.arange(96), 0, :, np.arange(96)] = 1  # picture x: column x is lit
     seen = np.flatnonzero(run(model, lit)[:, 0, 0, 2] > 0)
     # Cell 2 sees an interval of columns; its middle is 16 i + the phase of the padding.
@@ -112,6 +126,69 @@ def test_the_graph_computes_what_its_layers_say(weights: Weights) -> None:
         for x in range(8):
             pool[:, y, x] = conv[:, 2 * y : 2 * y + 3, 2 * x : 2 * x + 3].max((1, 2))
     np.testing.assert_allclose(got, pool, rtol=1e-4, atol=1e-2)
+
+
+def windows(x: NDArray[np.float64], kernel: int, stride: int) -> NDArray[np.float64]:
+    """Return what a kernel sees at each place, (channels, rows, columns, kernel, kernel)."""
+    seen = np.lib.stride_tricks.sliding_window_view(x, (kernel, kernel), axis=(1, 2))
+    return seen[:, ::stride, ::stride]
+
+
+def plus_by_hand(weights: Weights, pixels: NDArray[np.float32]) -> NDArray[np.float64]:
+    """SqueezeDet+ in NumPy, without what `engines.network` says: facts of the authors' network."""
+
+    def conv(x: NDArray[np.float64], name: str, stride: int = 1) -> NDArray[np.float64]:
+        w, b = (weights.arrays[f"{name}_{part}"].astype(np.float64) for part in "wb")
+        if stride == 1 and w.shape[2] == 3:
+            x = np.pad(x, ((0, 0), (1, 1), (1, 1)))
+        seen = windows(x, w.shape[2], stride)
+        return np.einsum("ocij,cyxij->oyx", w, seen, optimize=True) + b[:, None, None]
+
+    mean = np.reshape(weights.profile.input.mean, (3, 1, 1))
+    x = np.maximum(conv(pixels.astype(np.float64) - mean, "conv1", stride=2), 0)
+    for number in range(1, 12):
+        if number > 1:
+            squeezed = np.maximum(conv(x, f"fire{number}_squeeze1x1"), 0)
+            branches = [conv(squeezed, f"fire{number}_expand{size}") for size in ("1x1", "3x3")]
+            x = np.maximum(np.concatenate(branches), 0)
+        if number in (1, 4, 8):
+            x = windows(x, 3, 2).max((3, 4))
+    return conv(x, "conv12")
+
+
+def test_valid_padding_computes_what_numpy_computes(plus: Weights) -> None:
+    pixels = np.random.default_rng(4).uniform(0, 255, (1, 3, 51, 82)).astype(np.float32)
+    expected = plus_by_hand(plus, pixels[0])
+    assert expected.shape == (72, 2, 3)
+    got = run(build_onnx(plus, 82, 51), pixels)[0]
+    np.testing.assert_allclose(got, expected, atol=1e-4 * np.abs(expected).max())
+    half = run(build_onnx(plus, 82, 51, "fp16"), pixels)[0]
+    np.testing.assert_allclose(half, expected, atol=0.02 * np.abs(expected).max())
+
+
+def test_a_graph_of_valid_padding_has_the_grid_of_the_paper(plus: Weights) -> None:
+    model = build_onnx(plus)
+    inferred = onnx.shape_inference.infer_shapes(model, strict_mode=True)
+    dims = [d.dim_value for d in inferred.graph.output[0].type.tensor_type.shape.dim]
+    assert dims == [1, 72, 22, 76]
+    assert plus.profile.head(1242, 375).output_shape == (72, 22, 76)
+    with pytest.raises(NetworkError, match="at least 35x35"):
+        build_onnx(plus, 64, 34)
+
+
+def test_valid_padding_runs_in_the_backend(plus: Weights) -> None:
+    """Boxes come out where reference decoding of the graph's output puts them."""
+    settings = EngineSettings(plus, 100, 70, DetectParams(threshold=0.0))
+    backend = CpuBackend(settings, "test")
+    slot = backend.new_slot()
+    image = np.random.default_rng(5).integers(0, 256, (70, 100, 3), np.uint8)
+    slot.preprocess(image)
+    slot.infer()
+    found = slot.detect()
+    output = run(build_onnx(plus, 100, 70), image.transpose(2, 0, 1)[None].astype(np.float32))
+    expected = reference.detect(output[0], settings.head(), settings.detect)
+    assert len(found) == len(expected) > 3
+    np.testing.assert_allclose(found.boxes, expected.boxes, atol=0.05)
 
 
 def test_normalisation_is_part_of_the_graph(weights: Weights) -> None:

@@ -15,13 +15,19 @@ pytest.importorskip("torch", reason="training needs PyTorch: pip install -e '.[t
 
 import torch
 
-from engines.errors import ConfigError, UserError
+from engines.errors import ConfigError, UserError, WeightsError
 from engines.training.cli import add_train_parser, run_train
 from engines.training.config import CONFIGS, load_config, parse_setting
 from engines.training.learner import Learner
 from engines.training.loop import train
 from engines.training.model import Detector
-from engines.training.optimize import Average, clip_gradients, learning_rate
+from engines.training.optimize import (
+    Average,
+    clip_gradients,
+    learning_rate,
+    make_optimizer,
+    set_rate,
+)
 from engines.training.validate import Validator
 from engines.weights import DEFAULT, load_weights
 from tests.rectangles import PLAIN, small, write_kitti
@@ -116,13 +122,38 @@ def test_signal_during_evaluation_evaluates_again(
     assert "mAP" in json.loads((tmp_path / "run/metrics.jsonl").read_text())
 
 
-@pytest.mark.parametrize("recipe", ["paper.yaml", "default.yaml"])
+@pytest.mark.parametrize("recipe", ["paper.yaml", "default.yaml", "plus.yaml"])
 def test_recipes_take_a_step(tmp_path: Path, root: Path, recipe: str) -> None:
-    settings = [*small(root), ("epochs", 1), ("batch", 4), ("network.init", str(DEFAULT))]
+    settings = [*small(root), ("epochs", 1), ("batch", 4)]
+    if recipe != "plus.yaml":
+        settings.append(("network.init", str(DEFAULT)))
     if recipe == "paper.yaml":
         settings.append(("network.padding", "symmetric"))
-    assert train(load_config(CONFIGS / recipe, settings), tmp_path / "step") == 0
-    load_weights(tmp_path / "step/step.npz")
+    chosen = load_config(CONFIGS / recipe, settings)
+    assert train(chosen, tmp_path / "step") == 0
+    weights = load_weights(tmp_path / "step/step.npz")
+    assert weights.profile.network == chosen.network.architecture
+    assert weights.profile.padding == chosen.network.padding
+
+
+def test_plus_is_the_published_network() -> None:
+    plus = load_config(CONFIGS / "plus.yaml")
+    head = plus.profile("plus", 0).head(*plus.window)
+    assert head.output_shape == (72, 22, 76)
+    assert head.channels[1].tolist() == [3, 4, 5, 28, 40, 41, 42, 43]
+    assert head.anchors[0].tolist() == pytest.approx([1242 / 77, 375 / 23, 36, 37])
+
+
+def test_valid_padding_trains_in_windows(tmp_path: Path, root: Path) -> None:
+    """Windows of any size; what is learned runs on whole pictures that are no multiple of 16."""
+    settings = config(
+        root, epochs=1, batch=4, network__init=None, network__padding="valid",
+        network__input__width=311, network__input__height=93, augment__window=[101, 67],
+        evaluate__every=1,
+    )  # fmt: skip
+    assert train(settings, tmp_path / "windows") == 0
+    weights = load_weights(tmp_path / "windows/windows.npz")
+    assert weights.profile.head(311, 93).output_shape == (24, 4, 18)
 
 
 def test_paper_is_the_published_recipe() -> None:
@@ -186,12 +217,27 @@ def test_loss_that_is_not_finite_ends_the_training(tmp_path: Path, root: Path) -
         ("optimizer.rat=1", "unknown key optimizer.rat, did you mean optimizer.rate?"),
         ("epochs=0", "epochs: input should be greater than or equal to 1, got 0"),
         ("augment.zoom=[2, 1]", "the smaller first"),
+        ("network.architecture=yolo", "expected one of squeezedet, squeezedet-plus, got 'yolo'"),
+        ("network.input.width=1242", "multiples of 16 pixels .* got 1242x384"),
+        ("augment.window=[640, 350]", "multiples of 16 pixels .* got 640x350"),
         ("loss=3", r"loss: expected keys \(kind, class, .*\), got 3"),
     ],
 )
 def test_wrong_settings_are_explained(setting: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         load_config(None, [parse_setting(setting)])
+
+
+def test_settings_that_need_each_other() -> None:
+    valid = ("network.padding", "valid")
+    assert load_config(None, [valid, ("augment.window", [99, 31])]).window == (99, 31)
+    with pytest.raises(ConfigError, match=r"at least 31x31 pixels .* got 99x30"):
+        load_config(None, [valid, ("augment.window", [99, 30])])
+    # Centres that depend on the size would lie elsewhere in a window than in the whole input.
+    even = ("network.anchors.centres", "even")
+    assert load_config(None, [even, ("augment.window", [1248, 384])])
+    with pytest.raises(ConfigError, match=r"augment\.window: expected null with .* even"):
+        load_config(None, [even, ("augment.window", [640, 352])])
 
 
 def parse(*arguments: str) -> argparse.Namespace:
@@ -222,3 +268,49 @@ def test_damaged_checkpoint_is_refused(tmp_path: Path, root: Path) -> None:
     (tmp_path / "run/checkpoint.pt").write_bytes(b"PK\x03\x04 cut off")
     with pytest.raises(UserError, match="damaged checkpoint"):
         train(config(root), tmp_path / "run", resume=True)
+
+
+def test_early_layers_may_learn_slower(root: Path) -> None:
+    settings = config(
+        root, optimizer__slow_through="fire9", optimizer__slow_share=0.25, network__freeze="pool3"
+    )
+    model = Detector(settings.profile("slow", 0))
+    model.freeze("pool3")
+    optimizer = make_optimizer(model, settings.optimizer)
+    set_rate(optimizer, 0.01)
+    rates = {id(p): group["lr"] for group in optimizer.param_groups for p in group["params"]}
+    decays = {
+        id(p): group["weight_decay"] for group in optimizer.param_groups for p in group["params"]
+    }
+    units = {name: model.unit(name).conv for name in model.units}
+    assert id(units["fire3_expand3x3"].weight) not in rates
+    assert rates[id(units["fire4_squeeze1x1"].weight)] == 0.0025
+    assert rates[id(units["fire9_expand3x3"].bias)] == 0.0025
+    assert rates[id(units["fire10_squeeze1x1"].weight)] == 0.01
+    assert rates[id(units["conv12"].bias)] == 0.01
+    assert decays[id(units["conv12"].weight)] == settings.optimizer.weight_decay
+    assert decays[id(units["conv12"].bias)] == 0
+    trainable = [p for p in model.parameters() if p.requires_grad]
+    assert rates.keys() == {id(p) for p in trainable}
+    with pytest.raises(WeightsError, match="no layer 'fire99'; there are conv1, pool1, fire2"):
+        model.names_through("fire99")
+
+
+def test_tensorboard_shows_losses_pictures_weights_and_gradients(
+    tmp_path: Path, root: Path
+) -> None:
+    pytest.importorskip("tensorboard", reason="needs TensorBoard: pip install -e '.[train]'")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    out = tmp_path / "shown"
+    assert train(config(root, epochs=1, batch=4, evaluate__every=1), out) == 0
+    events = EventAccumulator(str(out / "tensorboard"))
+    events.Reload()
+    tags = events.Tags()
+    for name in ("class", "confidence_positive", "confidence_negative", "box"):
+        assert f"loss/{name}" in tags["scalars"]
+    assert {"rate", "mAP", "AP11/cyclist/hard"} <= set(tags["scalars"])
+    assert len(tags["images"]) == 4
+    assert {"weights/fire4_squeeze1x1_w", "gradients/conv12.conv.weight"} <= set(tags["histograms"])
+    gradients = events.Histograms("gradients/conv12.conv.weight")[0].histogram_value
+    assert gradients.min < 0 < gradients.max

@@ -16,13 +16,13 @@ from engines.training.boxes import Decoder, Prediction, ciou, giou, iou
 from engines.training.config import LossConfig, load_config
 from engines.training.loss import LossParts, compute_loss
 from engines.training.targets import NOTHING, Truth
-from kernels.head import Head, anchor_grid
 from kernels.reference import decode
+from tests.heads import small_head
 
 torch.set_num_threads(1)
 
 # Two anchors of 20x10 in an input of 32x16, centred at (8, 8) and (24, 8).
-HEAD = Head(2, anchor_grid(32, 16, [(20, 10)], "half_stride"), 1, "per_anchor", 1.0, 32, 16)
+HEAD = small_head(32, 16, 2, ((20, 10),))
 DECODER = Decoder(HEAD, torch.device("cpu"))
 PAPER: LossConfig = load_config(None, [
     ("loss.kind", "published"), ("loss.class", 1), ("loss.confidence_positive", 75),
@@ -165,8 +165,7 @@ def test_ignored_and_unlabelled_anchors_are_no_background() -> None:
 def test_boxes_are_decoded_as_in_the_kernels() -> None:
     rng = np.random.default_rng(3)
     for layout, threshold in (("per_anchor", 1.0), ("by_kind", np.inf)):
-        anchors = anchor_grid(64, 48, [(36, 37), (20, 10)], "even")
-        head = Head(3, anchors, 2, layout, threshold, 64, 48)  # type: ignore[arg-type]
+        head = small_head(64, 48, 3, ((36, 37), (20, 10)), layout, threshold)  # type: ignore[arg-type]
         values = rng.normal(0, 1, head.output_shape).astype(np.float32)
         decoder = Decoder(head, torch.device("cpu"))
         prediction = decoder(torch.from_numpy(values)[None])

@@ -15,9 +15,9 @@ import torch
 from engines.errors import WeightsError
 from engines.onnx_graph import build_onnx
 from engines.training.model import Detector
-from engines.training.report import save_weights
 from engines.training.start import start_from
-from engines.weights import DEFAULT, Weights, load_weights
+from engines.weights import DEFAULT, Weights, load_weights, save_weights
+from tests.plus import plus_weights
 
 torch.set_num_threads(1)
 
@@ -32,6 +32,13 @@ def run_onnx(weights: Weights, pixels: NDArray[np.float32]) -> NDArray[np.float3
 def with_padding(padding: str) -> Weights:
     weights = load_weights(DEFAULT)
     return Weights(weights.profile.model_copy(update={"padding": padding}), weights.arrays)
+
+
+def with_valid_padding(size: tuple[int, int]) -> Weights:
+    """Return SqueezeDet+ for an input of this size."""
+    weights = plus_weights()
+    shape = weights.profile.input.model_copy(update={"width": size[0], "height": size[1]})
+    return Weights(weights.profile.model_copy(update={"input": shape}), weights.arrays)
 
 
 def pixels(count: int = 1) -> torch.Tensor:
@@ -49,6 +56,36 @@ def test_same_output_as_onnx(padding: str) -> None:
     theirs = run_onnx(weights, pixels().numpy())
     assert ours.shape == theirs.shape == (1, 72, 4, 8)
     np.testing.assert_allclose(ours, theirs, atol=2e-4 * np.abs(theirs).max())
+
+
+@pytest.mark.parametrize("size", [(101, 67), (64, 51), (35, 35)])
+def test_valid_padding_gives_the_same_output_as_onnx(size: tuple[int, int]) -> None:
+    weights = with_valid_padding(size)
+    model = Detector(weights.profile).eval()
+    assert model.load_arrays(weights.arrays) == []
+    rng = np.random.default_rng(2)
+    batch = rng.integers(0, 256, (1, 3, size[1], size[0])).astype(np.float32)
+    with torch.no_grad():
+        ours = model(torch.from_numpy(batch)).numpy()
+    theirs = run_onnx(weights, batch)
+    assert ours.shape == theirs.shape == (1, *weights.profile.head(*size).output_shape)
+    np.testing.assert_allclose(ours, theirs, atol=2e-4 * np.abs(theirs).max())
+
+
+def test_a_network_for_one_size_runs_others_as_a_network_for_them() -> None:
+    """Training windows are smaller than the input; "same_upper" pads each size differently."""
+    profile = load_weights(DEFAULT).profile
+    for padding, size in (("valid", (99, 83)), ("same_upper", (96, 80))):
+        shape = profile.input.model_copy(update={"width": size[0], "height": size[1]})
+        changes = {"padding": padding, "input": shape}
+        torch.manual_seed(0)
+        whole = Detector(profile.model_copy(update={"padding": padding})).eval()
+        window = Detector(profile.model_copy(update=changes)).eval()
+        window.load_state_dict(whole.state_dict())
+        rng = np.random.default_rng(3)
+        batch = torch.from_numpy(rng.integers(0, 256, (1, 3, size[1], size[0]), np.uint8))
+        with torch.no_grad():
+            assert whole(batch).equal(window(batch))
 
 
 def test_paddings_differ() -> None:

@@ -14,11 +14,11 @@ from engines.training.targets import (
     assign_dynamic,
     assign_published,
 )
-from kernels.head import Head, anchor_grid
+from tests.heads import small_head
 
 # A row of four cells, in each a flat anchor (even numbers) and a tall one (odd numbers).
-SHAPES = [(20, 10), (8, 16)]
-ANCHORS = torch.from_numpy(anchor_grid(64, 16, SHAPES, "half_stride"))
+HEAD = small_head(64, 16, classes=2, shapes=((20, 10), (8, 16)))
+ANCHORS = torch.from_numpy(HEAD.anchors)
 
 
 def truth(boxes: list[list[float]], classes: list[int]) -> Truth:
@@ -71,12 +71,11 @@ def test_by_iou_adds_anchors_that_overlap_enough() -> None:
 
 
 def predict(deltas: torch.Tensor, confidence: float = 0.0):  # type: ignore[no-untyped-def]
-    head = Head(2, ANCHORS.numpy(), 2, "per_anchor", 1.0, 64, 16)
     values = torch.zeros(1, 8, 7)
     values[..., 2] = confidence
     values[..., 3:] = deltas
     raw = values.reshape(1, 1, 4, 14).permute(0, 3, 1, 2)
-    return Decoder(head, torch.device("cpu"))(raw)
+    return Decoder(HEAD, torch.device("cpu"))(raw)
 
 
 def test_dynamic_follows_the_predicted_boxes() -> None:

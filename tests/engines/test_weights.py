@@ -9,6 +9,8 @@ import pytest
 from engines.errors import WeightsError
 from engines.weights import DEFAULT, load_weights
 
+INPUT = json.loads(DEFAULT.with_suffix(".json").read_text())["input"]
+
 
 @pytest.fixture
 def copy(tmp_path: Path) -> Path:
@@ -92,9 +94,16 @@ def test_a_truncated_archive_is_refused(copy: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"padding": "valid"}, "padding: input should be 'symmetric' or 'same_upper'"),
+        ({"padding": "none"}, "padding: input should be 'symmetric', 'same_upper' or 'valid', got"),
         ({"colour": "BGR"}, "unknown key colour"),
-        ({"network": "yolo"}, "network: expected one of squeezedet, got 'yolo'"),
+        ({"network": "yolo"}, "network: expected one of squeezedet, squeezedet-plus, got 'yolo'"),
+        ({"network": "squeezedet-plus"}, "expected shape (96, 3, 7, 7), got (64, 3, 3, 3)"),
+        ({"input": {**INPUT, "width": 1242}}, "expected an input of multiples of 16 pixels for"),
+        (
+            {"input": {**INPUT, "height": 30}, "padding": "valid"},
+            "expected an input of at least 31x31 pixels for squeezedet with padding valid",
+        ),
+        ({"input": {**INPUT, "width": 0}}, "input.width: input should be greater than 0, got 0"),
         ({"parameters": 7}, "expected 7 parameters, got 2,082,120"),
     ],
 )

@@ -5,34 +5,23 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from kernels.head import Head, anchor_grid, grid_size
-from tests.heads import KITTI_SHAPES, kitti_head, small_head
+from kernels.head import Grid, Head, anchor_grid
+from tests.heads import KITTI_SHAPES, kitti_head, padded_grid, small_head
 
-
-@pytest.mark.parametrize(
-    ("size", "grid"),
-    [
-        ((1248, 384), (78, 24)),
-        ((1280, 720), (80, 45)),
-        ((640, 360), (40, 23)),
-        ((624, 192), (39, 12)),
-        ((1, 17), (1, 2)),
-    ],
-)
-def test_grid_size(size: tuple[int, int], grid: tuple[int, int]) -> None:
-    assert grid_size(*size) == grid
+KITTI = padded_grid(1248, 384)
+GRID = padded_grid(64, 32)
 
 
 @pytest.mark.parametrize(("centres", "first"), [("even", (15.797, 15.36)), ("half_stride", (8, 8))])
 def test_first_anchor(centres: str, first: tuple[float, float]) -> None:
-    anchors = anchor_grid(1248, 384, KITTI_SHAPES, centres)  # type: ignore[arg-type]
+    anchors = anchor_grid(KITTI, KITTI_SHAPES, centres)  # type: ignore[arg-type]
     assert anchors.shape == (16848, 4)
     assert anchors.dtype == np.float32
     assert anchors[0] == pytest.approx((*first, 36, 37), abs=5e-4)
 
 
 def test_anchors_are_row_major_in_y_x_anchor() -> None:
-    anchors = anchor_grid(1248, 384, KITTI_SHAPES, "half_stride")
+    anchors = anchor_grid(KITTI, KITTI_SHAPES, "half_stride")
     assert anchors[8].tolist() == [8, 8, 72, 43]
     assert anchors[9].tolist() == [24, 8, 36, 37]
     assert anchors[78 * 9 + 1].tolist() == [8, 24, 366, 174]
@@ -40,23 +29,42 @@ def test_anchors_are_row_major_in_y_x_anchor() -> None:
 
 
 def test_even_anchors_are_as_far_from_the_last_edge_as_from_the_first() -> None:
-    anchors = anchor_grid(1248, 384, KITTI_SHAPES, "even")
+    anchors = anchor_grid(KITTI, KITTI_SHAPES, "even")
     assert anchors[-1, :2] + anchors[0, :2] == pytest.approx((1248, 384))
+
+
+def test_anchors_of_a_grid_with_a_margin() -> None:
+    """SqueezeDet+ without padding: fewer cells than pixels by 16, the first one further inside."""
+    grid = Grid(1242, 375, 76, 22, stride=16, first=17)
+    centred = anchor_grid(grid, KITTI_SHAPES, "half_stride")
+    assert centred.shape == (76 * 22 * 9, 4)
+    assert centred[0, :2].tolist() == [17, 17]
+    assert centred[-1, :2].tolist() == [17 + 16 * 75, 17 + 16 * 21]
+    # As in the authors' configuration: i 1242 / 77 and j 375 / 23, counted from 1.
+    even = anchor_grid(grid, KITTI_SHAPES, "even")
+    assert even[0, :2] == pytest.approx((1242 / 77, 375 / 23))
+    assert even[-1, :2] == pytest.approx((76 * 1242 / 77, 22 * 375 / 23))
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ((64, 32, [], "even"), "anchor shapes"),
-        ((64, 32, [1, 2], "even"), "anchor shapes"),
-        ((64, 32, [[1, 2, 3]], "even"), "anchor shapes"),
-        ((0, 32, [[1, 2]], "even"), "0x32"),
-        ((64, 32, [[1, 2]], "corner"), "'corner'"),
+        (([], "even"), "anchor shapes"),
+        (([1, 2], "even"), "anchor shapes"),
+        (([[1, 2, 3]], "even"), "anchor shapes"),
+        (([[1, 2]], "corner"), "'corner'"),
     ],
 )
 def test_wrong_anchor_grids(arguments: tuple, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        anchor_grid(*arguments)
+        anchor_grid(GRID, *arguments)
+
+
+def test_wrong_grids() -> None:
+    with pytest.raises(ValueError, match="0x32"):
+        Grid(0, 32, 4, 2, 16, 8)
+    with pytest.raises(ValueError, match="64x32 and 4x0"):
+        Grid(64, 32, 4, 0, 16, 8)
 
 
 def test_layout_conversion() -> None:
@@ -91,7 +99,7 @@ def test_check_names_both_shapes() -> None:
         kitti_head().check(np.zeros((1, 72, 24, 78), np.float32))
 
 
-ANCHORS = anchor_grid(64, 32, [(20, 10)], "even")
+ANCHORS = anchor_grid(GRID, [(20, 10)], "even")
 
 
 @pytest.mark.parametrize(
@@ -99,8 +107,7 @@ ANCHORS = anchor_grid(64, 32, [(20, 10)], "even")
     [
         ({"classes": 0}, "at least one class"),
         ({"anchors_per_cell": 0}, "one anchor per cell"),
-        ({"width": 0}, "0x32"),
-        ({"width": 128}, r"\(16, 4\).*\(8, 4\)"),
+        ({"grid": padded_grid(128, 32)}, r"\(16, 4\).*\(8, 4\)"),
         ({"anchors_per_cell": 2}, r"\(16, 4\).*\(8, 4\)"),
         ({"anchors": ANCHORS.astype(np.float64)}, "float64"),
         ({"anchors": np.asfortranarray(ANCHORS)}, "C-contiguous"),
@@ -116,8 +123,7 @@ def test_wrong_heads(changes: dict, message: str) -> None:
         "anchors_per_cell": 1,
         "layout": "by_kind",
         "exp_threshold": 1.0,
-        "width": 64,
-        "height": 32,
+        "grid": GRID,
     }
     Head(**right)
     with pytest.raises(ValueError, match=message):

@@ -118,7 +118,10 @@ def test_a_setting_that_is_none_is_refused(text: str) -> None:
 @pytest.mark.parametrize(
     ("change", "part"),
     [
-        ({"input": {"width": 1000, "height": 384}}, "input.width: expected a multiple of 16"),
+        (
+            {"input": {"width": 0, "height": 384}},
+            "input.width: expected greater than or equal to 1",
+        ),
         ({"anchors": 9}, "unknown key anchors"),
         ({"classes": None}, "classes"),
     ],

@@ -1,0 +1,46 @@
+"""Weights of the authors' TensorFlow code, or of any code, as a NumPy archive by name."""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+
+import numpy as np
+
+from engines.errors import WeightsError
+from engines.importing.tensors import Tensors, collect, own_name
+
+_TRAINING = ("global_step", "iou")  # variables of the authors' code besides the network's
+_SLOT = "Momentum"  # its optimizer keeps one for each variable
+
+
+def read_authors(path: Path) -> Tensors:
+    """Read an .npz whose arrays are named `conv1/kernels`, `fire2_squeeze1x1_w` or similar.
+
+    Nothing is unpickled: a pickle can run any code.
+
+    Raises
+    ------
+    WeightsError
+        If it is no such archive, or a name in it is unknown.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            content = {name: archive[name] for name in archive.files}
+    except FileNotFoundError:
+        raise WeightsError(f"{path}: no such weights file") from None
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, AttributeError, TypeError):
+        raise WeightsError(
+            f"{path}: expected a NumPy .npz archive of plain arrays; pickles and TensorFlow"
+            " checkpoints are not read: `python -m engines import --help` shows how to convert one"
+        ) from None
+    left_out = [name for name in content if _of_training(name)]
+    named = [
+        (name, own_name(name), array) for name, array in content.items() if name not in left_out
+    ]
+    return collect(path, named, left_out, "names like conv1/kernels and fire2/squeeze1x1/biases")
+
+
+def _of_training(name: str) -> bool:
+    plain = name.removesuffix(":0")
+    return plain in _TRAINING or plain.endswith(f"/{_SLOT}")

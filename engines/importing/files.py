@@ -1,0 +1,77 @@
+"""Files that the import reads and writes besides its source."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from engines.errors import ConfigError, UserError
+from engines.importing.conventions import Shapes
+
+_PAIRS = re.compile(r"[\d.]+x[\d.]+(,[\d.]+x[\d.]+)*")
+
+
+def check_output(source: Path, out: Path, overwrite: bool) -> None:
+    """Complain before anything is read rather than when the work is done.
+
+    Raises
+    ------
+    UserError
+        If the weights could not be written, or would replace something.
+    """
+    if out.suffix != ".npz":
+        raise UserError(f"{out}: expected a name that ends in .npz")
+    if not out.absolute().parent.is_dir():
+        raise UserError(f"{out}: the folder {out.parent} does not exist")
+    for path in (out, out.with_suffix(".json")):
+        if path.exists() and source.exists() and path.samefile(source):
+            raise UserError(f"{path}: is the source itself; choose another --out")
+        if path.exists() and not overwrite:
+            raise UserError(f"{path}: exists already; --overwrite replaces it")
+
+
+def read_shapes(text: str) -> Shapes:
+    """Read anchor shapes from "36x37,72x43" or from a YAML file.
+
+    The file holds a list of pairs, or has one as `shapes`, `anchors.shapes` (a profile) or
+    `network.anchors.shapes` (a training's configuration).
+
+    Raises
+    ------
+    ConfigError
+        If there are none in it.
+    """
+    if _PAIRS.fullmatch(text):
+        return _shapes(text, [pair.split("x") for pair in text.split(",")])
+    path = Path(text)
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(
+            f"--anchors: {text} is neither a file nor a list like 36x37,72x43"
+        ) from None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigError(f"{path}: cannot be read as YAML: {_first_line(error)}") from None
+    for key in ("network", "anchors", "shapes"):
+        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping | list):
+            content = content[key]  # in a profile `network` is a name
+    return _shapes(text, content)
+
+
+def _shapes(where: str, content: Any) -> Shapes:
+    try:
+        pairs = tuple((float(width), float(height)) for width, height in content)
+    except (TypeError, ValueError):
+        pairs = ()
+    if not pairs or not all(0 < side < np.inf for pair in pairs for side in pair):
+        raise ConfigError(f"{where}: expected anchor shapes as a list of [width, height] in pixels")
+    return pairs
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).splitlines()[0]

@@ -1,0 +1,55 @@
+"""Weights of the Keras code of omni-us, as Keras writes them into HDF5."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import re
+from pathlib import Path
+from typing import Any
+
+from engines.errors import UserError, WeightsError
+from engines.importing.tensors import Tensors, collect, own_name
+
+_UNNAMED = re.compile(r"conv2d(_\d+)?")  # its first convolution has no name of its own
+_OPTIMIZER = "optimizer_weights"
+
+
+def read_keras(path: Path) -> Tensors:
+    """Read a file of `save_weights` or `save`, groups by layer and `kernel:0`, `bias:0` in them.
+
+    Raises
+    ------
+    UserError
+        If h5py is not installed.
+    WeightsError
+        If it is no HDF5 file, or a tensor in it is unknown.
+    """
+    if importlib.util.find_spec("h5py") is None:
+        raise UserError("reading Keras weights needs h5py: pip install -e '.[import]'")
+    h5py: Any = importlib.import_module("h5py")
+    content: dict[str, Any] = {}
+
+    def keep(name: str, member: Any) -> None:
+        if isinstance(member, h5py.Dataset):
+            content[name] = member[()]
+
+    try:
+        with h5py.File(path, "r") as file:
+            file.visititems(keep)
+    except FileNotFoundError:
+        raise WeightsError(f"{path}: no such weights file") from None
+    except OSError:
+        raise WeightsError(f"{path}: expected an HDF5 file as Keras writes it") from None
+    left_out = [name for name in content if name.split("/")[0] == _OPTIMIZER]
+    named = [
+        (name, _own_name(name), array) for name, array in content.items() if name not in left_out
+    ]
+    return collect(path, named, left_out, "layers named conv2d_1, fire2/squeeze1x1 to conv12")
+
+
+def _own_name(path: str) -> str | None:
+    """Return our name of a data set: its group repeats the layer's name, which holds a slash."""
+    parts = ["conv1" if _UNNAMED.fullmatch(part) else part for part in path.split("/")]
+    tails = ("/".join(parts[start:]) for start in range(len(parts) - 1))
+    return next((name for name in map(own_name, tails) if name is not None), None)

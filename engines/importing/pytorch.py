@@ -1,0 +1,68 @@
+"""Weights of the PyTorch code of J. Qiu: a state dictionary, alone or in a checkpoint."""
+
+from __future__ import annotations
+
+import importlib.util
+import pickle
+from pathlib import Path
+from typing import Any
+
+from engines.errors import UserError, WeightsError
+from engines.importing.tensors import Tensors, collect, own_name
+from engines.network import SQUEEZEDET, Conv, Network
+
+
+def read_pytorch(path: Path) -> Tensors:
+    """Read a file of `torch.save`, of which only tensors and plain values are unpickled.
+
+    Raises
+    ------
+    UserError
+        If PyTorch is not installed.
+    WeightsError
+        If it is no state dictionary, or a name in it is unknown.
+    """
+    if importlib.util.find_spec("torch") is None:
+        raise UserError("reading PyTorch weights needs PyTorch: pip install -e '.[train]'")
+    import torch
+
+    try:
+        content: Any = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise WeightsError(f"{path}: no such weights file") from None
+    except (pickle.UnpicklingError, RuntimeError, OSError, EOFError, ValueError, KeyError) as error:
+        reason = str(error).strip().split("\n")[0]
+        raise WeightsError(
+            f"{path}: expected a state dictionary written by torch.save and nothing that has to be"
+            f" run to be read: {reason or type(error).__name__}"
+        ) from None
+    if isinstance(content, dict):
+        content = content.get("state_dict", content)
+    if not isinstance(content, dict) or not all(map(torch.is_tensor, content.values())):
+        raise WeightsError(f"{path}: expected a dictionary of tensors, or one as its state_dict")
+    layers = _positions(SQUEEZEDET)
+    named = [
+        (str(name), _own_name(str(name), layers), tensor.detach().float().numpy())
+        for name, tensor in content.items()
+    ]
+    return collect(path, named, (), "names like base.features.0.weight and base.convdet.bias")
+
+
+def _positions(network: Network) -> dict[str, str]:
+    """Return our layers by their names there: a sequence in which ReLU counts, and the head."""
+    layers = {}
+    position = 0
+    for layer in network.layers[:-1]:
+        layers[f"features.{position}"] = layer.name
+        position += 2 if isinstance(layer, Conv) else 1
+    layers["convdet"] = network.layers[-1].name
+    return layers
+
+
+def _own_name(name: str, layers: dict[str, str]) -> str | None:
+    plain = name.removeprefix("module.").removeprefix("base.")  # of DataParallel, of the detector
+    for theirs, ours in layers.items():
+        if plain.startswith(f"{theirs}."):
+            rest = plain[len(theirs) :].replace(".squeeze.", ".squeeze1x1.")
+            return own_name(ours + rest)
+    return None

@@ -1,0 +1,94 @@
+"""How far weights agree with a data set's labels, for example a teacher's, on objects one can see.
+
+    python -m tests.benchmarks.agreement DATA... [--weights FILE.npz ...] [--fit band]
+
+Recall and precision at IoU 0.5 of boxes with a score of 0.4 or more (the threshold of drawing),
+both for objects over 40 px in height. Boxes in regions to ignore count neither way. Also false
+alarms a picture. With several weights, each picture set shows all of them.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+
+from engines.backend import EngineSettings, open_backend
+from engines.datasets.dataset import EVERY_CLASS, Dataset, Item
+from engines.datasets.load import load_dataset
+from engines.evaluation.overlap import coverage, iou
+from engines.evaluation.results import Found
+from engines.evaluation.run import find_all
+from engines.weights import DEFAULT, load_weights
+from kernels.reference import DetectParams
+
+HEIGHT = 40  # pixels of the picture
+OVERLAP = 0.5
+
+
+def count(item: Item, found: Found, class_index: int) -> tuple[int, int, int, int]:
+    """Return objects, those found, boxes that count, and those that are right, of one picture."""
+    labels = item.labels[item.labels.classes == class_index]
+    mine = found.classes == class_index
+    order = np.argsort(-found.scores[mine], kind="stable")
+    boxes = found.boxes[mine][order]
+    overlaps = iou(boxes, labels.boxes)
+    matched = np.full(len(boxes), -1)
+    for row in range(len(boxes)):
+        free = np.where(np.isin(np.arange(len(labels)), matched), 0, overlaps[row])
+        if len(free) and free.max() >= OVERLAP:
+            matched[row] = int(free.argmax())
+    large = (labels.height > HEIGHT) & ~labels.neighbour
+    applies = np.isin(item.ignore_classes, (EVERY_CLASS, class_index))
+    ignored = (coverage(boxes, item.ignore_boxes[applies]) > 0.5).any(axis=1)
+    ignored |= (coverage(boxes, labels.boxes[labels.neighbour]) > 0.5).any(axis=1)
+    ignored |= boxes[:, 3] - boxes[:, 1] <= HEIGHT
+    hit = matched >= 0
+    # A box on an object that is too small or a neighbour is neither right nor wrong.
+    right = hit & large[matched.clip(min=0)] if len(labels) else hit
+    counted = right | (~hit & ~ignored)
+    return int(large.sum()), int(right.sum()), int(counted.sum()), int(right.sum())
+
+
+def row(dataset: Dataset, results: list[Found]) -> list[str]:
+    """Return recall and precision of each class, and false alarms a picture."""
+    cells, alarms = [], 0
+    for index in range(len(dataset.classes)):
+        sums = np.sum(
+            [count(i, f, index) for i, f in zip(dataset.items, results, strict=True)], axis=0
+        )
+        objects, hits, boxes, right = sums.tolist()
+        recall = f"{hits / objects:.2f}" if objects else "-"
+        precision = f"{right / boxes:.2f}" if boxes else "-"
+        cells.append(f"{recall} / {precision} ({objects})")
+        alarms += boxes - right
+    return [*cells, f"{alarms / len(dataset):.2f}"]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("data", nargs="+", type=Path)
+    parser.add_argument("--weights", nargs="+", type=Path, default=[DEFAULT])
+    parser.add_argument("--split", default="train")
+    parser.add_argument("--fit", default="band")
+    arguments = parser.parse_args()
+    for path in arguments.weights:
+        weights = load_weights(path)
+        pixels, classes = weights.profile.input, weights.profile.output.classes
+        settings = EngineSettings(
+            weights, pixels.width, pixels.height, DetectParams(), fit=arguments.fit
+        )
+        backend = open_backend("cpu", settings)
+        print(f"{weights.profile.name}: recall / precision (objects); false alarms a picture")
+        print("| set | " + " | ".join(classes) + " | false |")
+        print("|---" * (len(classes) + 2) + "|")
+        for root in arguments.data:
+            dataset = load_dataset(root, arguments.split, classes)
+            cells = row(dataset, find_all(backend, classes, dataset))
+            print(f"| {root.name} | " + " | ".join(cells) + " |", flush=True)
+        backend.close()
+
+
+if __name__ == "__main__":
+    main()
