@@ -19,7 +19,7 @@ from kernels.head import Head
 from kernels.reference import DetectParams
 
 BackendName = Literal["auto", "tensorrt", "cpu"]
-CpuPrecision = Literal["fp32", "bf16"]
+CpuPrecision = Literal["auto", "int8", "bf16", "fp32"]
 
 
 @dataclass(frozen=True)
@@ -62,12 +62,12 @@ class EngineSettings:
     band_centre : float
         Where the middle of the band lies, as a fraction of the picture's height from the top.
     cpu_precision : str
-        Number format of the CPU back end: "fp32" or "bf16".
+        Number format of the CPU back end: "int8", which needs a quantised model, "bf16", "fp32",
+        or "auto": int8 if there is such a model, else fp32.
     threads : int
         Threads of the CPU back end; 0 for one per core this process may use.
-    onnx : Path or None
-        A model to run instead of the one written from the weights: the same network in another
-        number format, as QuantizeLinear and DequantizeLinear around its convolutions.
+    int8 : Path or None
+        The quantised model of these weights (`python -m engines quantize`), if there is one.
     streams : int
         Frames the CPU back end works on at the same time, sharing the threads: 1 gives the
         shortest time per frame, more give more frames per second.
@@ -79,10 +79,10 @@ class EngineSettings:
     detect: DetectParams
     fit: FitKind = "band"
     band_centre: float = 0.5
-    cpu_precision: CpuPrecision = "fp32"
+    cpu_precision: CpuPrecision = "auto"
     threads: int = 0
     streams: int = 1
-    onnx: Path | None = None
+    int8: Path | None = None
 
     @property
     def cpu_threads(self) -> int:

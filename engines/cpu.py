@@ -10,12 +10,14 @@ from numpy.typing import NDArray
 from openvino.preprocess import ColorFormat, PrePostProcessor
 
 from engines.backend import BackendInfo, EngineSettings
-from engines.onnx_graph import build_onnx, is_quantised, load_onnx
+from engines.errors import ConfigError
+from engines.onnx_graph import build_onnx, load_onnx
 from kernels.cpu import detect
 from kernels.detections import Detections
 from kernels.fit import Fit, make_fit
 
-_TYPES = {"fp32": "f32", "bf16": "bf16"}
+# What is left in float beside 8-bit integers computes in single precision.
+_TYPES = {"fp32": "f32", "bf16": "bf16", "int8": "f32"}
 
 
 class CpuBackend:
@@ -25,10 +27,12 @@ class CpuBackend:
         self.settings = settings
         profile = settings.weights.profile
         core = ov.Core()
-        if settings.onnx is None:
-            graph = build_onnx(settings.weights, settings.width, settings.height)
+        precision = _choose_precision(settings)
+        if precision == "int8":
+            assert settings.int8 is not None
+            graph = load_onnx(settings.int8, settings.weights, settings.width, settings.height)
         else:
-            graph = load_onnx(settings.onnx, settings.weights, settings.width, settings.height)
+            graph = build_onnx(settings.weights, settings.width, settings.height)
         model = core.read_model(io.BytesIO(graph.SerializeToString()))
         # Bytes go in as they are: conversion, layout and mean are one pass inside the graph.
         adapter = PrePostProcessor(model)
@@ -47,7 +51,7 @@ class CpuBackend:
                 "NUM_STREAMS": self.parallel,
                 "ENABLE_CPU_PINNING": False,
                 # Without this, processors with bfloat16 units compute in it unasked.
-                "INFERENCE_PRECISION_HINT": _TYPES[settings.cpu_precision],
+                "INFERENCE_PRECISION_HINT": _TYPES[precision],
                 "INFERENCE_NUM_THREADS": threads,
             },
         )
@@ -59,7 +63,7 @@ class CpuBackend:
             runtime=f"OpenVINO {ov.__version__.split('-')[0]}",
             device=f"{core.get_property('CPU', 'FULL_DEVICE_NAME')}, {threads} threads"
             f" in {self.parallel} streams",
-            precision="int8" if is_quantised(graph) else settings.cpu_precision,
+            precision=precision,
             reason=reason,
         )
 
@@ -108,3 +112,17 @@ class CpuSlot:
     def close(self) -> None:
         """Release the memory."""
         del self._request
+
+
+def _choose_precision(settings: EngineSettings) -> str:
+    """Return "int8", "bf16" or "fp32"."""
+    wanted = settings.cpu_precision
+    if wanted == "int8" and settings.int8 is None:
+        name = settings.weights.profile.name
+        raise ConfigError(
+            f"precision int8: the weights {name} have no quantised model beside them;"
+            " python -m engines quantize makes one"
+        )
+    if wanted != "auto":
+        return wanted
+    return "fp32" if settings.int8 is None else "int8"

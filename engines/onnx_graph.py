@@ -128,12 +128,14 @@ def build_onnx(
 
 
 def load_onnx(path: Path, weights: Weights, width: int, height: int) -> onnx.ModelProto:
-    """Read a model that does what `build_onnx` would write for these weights and this size.
+    """Read a quantised model of these weights for an input of this size in pixels.
+
+    No size is part of the graph but those of its input and output: the same file does for all.
 
     Raises
     ------
     WeightsError
-        If it cannot be read, belongs to other weights, or takes or gives arrays of other shapes.
+        If it cannot be read, is not quantised, or belongs to other weights.
     """
     try:
         model = onnx.load(path)
@@ -145,21 +147,17 @@ def load_onnx(path: Path, weights: Weights, width: int, height: int) -> onnx.Mod
     profile = weights.profile
     stored = {prop.key: prop.value for prop in model.metadata_props}.get("profile")
     if stored != profile.model_dump_json():
-        raise WeightsError(f"{path}: its profile is not that of the weights {profile.name}")
+        raise WeightsError(
+            f"{path}: its profile is not that of the weights {profile.name}; python -m engines"
+            " quantize makes one that belongs to them"
+        )
+    if not any(node.op_type == "QuantizeLinear" for node in model.graph.node):
+        raise WeightsError(f"{path}: expected a quantised model, got one in float")
     last = weights.operations(width, height)[-1]
-    expected = {
-        "image": [1, 3, height, width],
-        "output": [1, profile.head_channels, last.out_size[1], last.out_size[0]],
-    }
-    found = {
-        value.name: [dim.dim_value for dim in value.type.tensor_type.shape.dim]
-        for value in (*model.graph.input, *model.graph.output)
-    }
-    if found != expected:
-        raise WeightsError(f"{path}: expected input and output {expected}, got {found}")
+    for value, shape in (
+        (model.graph.input[0], (1, 3, height, width)),
+        (model.graph.output[0], (1, profile.head_channels, last.out_size[1], last.out_size[0])),
+    ):
+        for dimension, size in zip(value.type.tensor_type.shape.dim, shape, strict=True):
+            dimension.dim_value = size
     return model
-
-
-def is_quantised(model: onnx.ModelProto) -> bool:
-    """Say whether a model computes in 8-bit integers."""
-    return any(node.op_type == "QuantizeLinear" for node in model.graph.node)

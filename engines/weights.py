@@ -39,6 +39,12 @@ class Weights:
         return self.profile.operations(width, height)
 
 
+def int8_model(path: Path) -> Path | None:
+    """Return the quantised model that belongs to a weights file, NAME.int8.onnx, if it is there."""
+    model = path.with_suffix(".int8.onnx")
+    return model if model.is_file() else None
+
+
 def load_profile(path: Path) -> Profile:
     """Read and validate a profile.
 

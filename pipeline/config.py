@@ -116,7 +116,6 @@ class NetworkConfig(_Strict):
 
     architecture: str
     weights: str
-    onnx: str | None
     classes: list[str]
     input: InputConfig
 
@@ -168,7 +167,6 @@ def load_network_config(path: Path) -> NetworkConfig:
     """
     layer = _read(path)
     _resolve(layer, "weights")
-    _resolve(layer, "onnx")
     _check_keys(layer, layer.values, NetworkConfig, NetworkConfig)
     return _validate(NetworkConfig, layer.values, [layer])
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from engines.backend import Backend, EngineSettings, open_backend
 from engines.errors import ConfigError, NetworkError, WeightsError
-from engines.weights import Weights, load_weights
+from engines.weights import Weights, int8_model, load_weights
 from kernels.reference import DetectParams
 from pipeline.config import Config, NetworkConfig, load_network_config
 from pipeline.drawing import Painter
@@ -134,7 +134,7 @@ class Session:
             cpu_precision=config.cpu.precision,
             threads=config.cpu.threads,
             streams=config.cpu.streams,
-            onnx=None if network.onnx is None else Path(network.onnx),
+            int8=int8_model(Path(network.weights)),
         )
         backend = open_backend(config.backend, settings)
         info = backend.info

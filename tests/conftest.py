@@ -29,7 +29,6 @@ def small_network(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path.write_text(
         "architecture: squeezedet\n"
         f"weights: {ROOT / 'engines' / 'weights' / 'squeezedrive-v0.npz'}\n"
-        "onnx: null\n"
         "classes: [car, pedestrian, cyclist]\n"
         "input: {width: 320, height: 96}\n"
     )

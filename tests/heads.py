@@ -16,7 +16,7 @@ KITTI_SHAPES = (
 
 def padded_grid(width: int, height: int) -> Grid:
     """Return the grid of a network whose padding keeps the size: a cell for each 16 pixels."""
-    return Grid(width, height, width // 16, height // 16, stride=16, first=8)
+    return Grid(width, height, -(-width // 16), -(-height // 16), stride=16, first=8)
 
 
 def kitti_head(layout: Layout = "per_anchor", exp_threshold: float = 1.0) -> Head:

@@ -25,7 +25,6 @@ SqueezeDet paper, whatever the threshold of drawing is.
 examples:
   python -m engines evaluate --data kitti --fit stretch
   python -m engines evaluate --data kitti --precision bf16 --json bf16.json --plots out
-  python -m engines evaluate --data kitti --onnx int8.onnx
   python -m engines evaluate --data dashcam --classes car --iou car=0.5
   python -m engines evaluate --data kitti --detections results
 """
@@ -81,10 +80,6 @@ def add_evaluate_parser(verbs: argparse._SubParsersAction[argparse.ArgumentParse
     )
     add = source.add_argument
     add("--weights", type=Path, metavar="FILE.npz", help="default: the project's own")
-    add(
-        "--onnx", type=Path, metavar="FILE.onnx",
-        help="a model of these weights to run instead of writing one, such as of `quantize`",
-    )  # fmt: skip
     add("--size", type=input_size, metavar="WxH", help="input in pixels; default: as trained")
     add(
         "--fit", choices=("band", "letterbox", "stretch"), default="band",
@@ -95,8 +90,9 @@ def add_evaluate_parser(verbs: argparse._SubParsersAction[argparse.ArgumentParse
         help="middle of the band, as a fraction of the height from the top (default: 0.5)",
     )  # fmt: skip
     add(
-        "--precision", choices=("fp32", "bf16"), default="fp32",
-        help="number format of the CPU back end (default: fp32)",
+        "--precision", choices=("auto", "int8", "bf16", "fp32"), default="auto",
+        help="number format of the CPU back end (default: int8 if the weights have such a model"
+        " beside them, else fp32)",
     )  # fmt: skip
 
     add(
@@ -199,7 +195,7 @@ def _run_network(
     """Return the boxes, and what found them."""
     from engines.backend import EngineSettings, open_backend
     from engines.evaluation.run import DETECT, ProgressLine, find_all
-    from engines.weights import load_weights
+    from engines.weights import int8_model, load_weights
 
     weights = load_weights(weights_path)
     profile = weights.profile
@@ -213,7 +209,7 @@ def _run_network(
         fit=arguments.fit,
         band_centre=arguments.band_centre,
         cpu_precision=arguments.precision,
-        onnx=arguments.onnx,
+        int8=int8_model(weights_path),
     )
     backend = open_backend(arguments.backend, settings)
     progress = ProgressLine(len(dataset))
@@ -225,7 +221,6 @@ def _run_network(
     info = backend.info
     source = {
         "weights": profile.name,
-        "onnx": arguments.onnx.name if arguments.onnx else None,
         "backend": info.name,
         "runtime": info.runtime,
         "device": info.device,

@@ -50,7 +50,9 @@ class Learner:
         self.fresh = list(self.model.units)
         if network.init is not None and data is not None:
             self.fresh = start_from(self.model, Path(network.init))
-        if network.freeze is not None:
+        # Random weights have nothing to keep.
+        slow_through = config.optimizer.slow_through if network.init is not None else None
+        if network.freeze is not None and network.init is not None:
             self.model.freeze(network.freeze)
         self.model.to(device=compute.device, memory_format=torch.channels_last)
         if network.batch_norm:
@@ -59,7 +61,7 @@ class Learner:
                 pixels = collate([data[key] for key in data.order(0)[:MEASURED]]).pixels
             self.model.insert_batch_norm(pixels.to(compute.device), self.fresh)
         self._decoder = Decoder(self.model.profile.head(*config.window), compute.device)
-        self._optimizer = make_optimizer(self.model, config.optimizer)
+        self._optimizer = make_optimizer(self.model, config.optimizer, slow_through)
         self._scaler = torch.amp.GradScaler("cuda", enabled=compute.precision == "fp16")
         self._average = Average(self.model, config.ema) if config.ema else None
         self._network: torch.nn.Module = self.model

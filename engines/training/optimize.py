@@ -13,15 +13,19 @@ from engines.training.config import OptimizerConfig, ScheduleConfig
 from engines.training.model import Detector
 
 
-def make_optimizer(model: Detector, config: OptimizerConfig) -> torch.optim.Optimizer:
+def make_optimizer(
+    model: Detector, config: OptimizerConfig, slow_through: str | None
+) -> torch.optim.Optimizer:
     """Return the optimiser of all weights that are not frozen; only kernels decay.
+
+    Layers up to `slow_through` learn at `config.slow_share` of the rate.
 
     Raises
     ------
     WeightsError
-        If there is no layer of the name in `config.slow_through`.
+        If there is no such layer.
     """
-    slow = set(model.names_through(config.slow_through)) if config.slow_through else set()
+    slow = set(model.names_through(slow_through)) if slow_through else set()
     groups: list[dict[str, Any]] = []
     for share, names in ((1.0, set(model.units) - slow), (config.slow_share, slow)):
         units = [unit for name, unit in model.units.items() if name in names]

@@ -1,4 +1,6 @@
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -9,7 +11,7 @@ from onnx import TensorProto, numpy_helper
 
 from engines.backend import EngineSettings
 from engines.cpu import CpuBackend
-from engines.errors import NetworkError, WeightsError
+from engines.errors import ConfigError, NetworkError, WeightsError
 from engines.network import Padding
 from engines.onnx_graph import build_onnx, load_onnx
 from engines.weights import DEFAULT, Weights, load_weights
@@ -267,12 +269,30 @@ def test_an_int8_model_plugs_into_the_backend(weights: Weights, tmp_path: Path) 
     path = tmp_path / "int8.onnx"
     onnx.save(quantised(build_onnx(weights, 64, 32)), path)
     detect = DetectParams(threshold=0.0)
-    backend = CpuBackend(EngineSettings(weights, 64, 32, detect, onnx=path), "test")
-    assert backend.info.precision == "int8"
-    slot = backend.new_slot()
-    slot.preprocess(np.random.default_rng(3).integers(0, 256, (32, 64, 3), np.uint8))
-    slot.infer()
-    assert len(slot.detect()) > 0
+    for width, height in ((64, 32), (96, 48)):  # no size is built in
+        backend = CpuBackend(EngineSettings(weights, width, height, detect, int8=path), "test")
+        assert backend.info.precision == "int8"
+        slot = backend.new_slot()
+        slot.preprocess(np.random.default_rng(3).integers(0, 256, (height, width, 3), np.uint8))
+        slot.infer()
+        assert len(slot.detect()) > 0
+
+
+@pytest.mark.parametrize("asked", ["fp32", "bf16"])
+def test_the_int8_model_is_left_alone_if_another_precision_is_asked_for(
+    weights: Weights, tmp_path: Path, asked: Any
+) -> None:
+    settings = EngineSettings(
+        weights, 64, 32, DetectParams(), cpu_precision=asked, int8=tmp_path / "none.onnx"
+    )
+    assert CpuBackend(settings, "test").info.precision == asked
+
+
+def test_int8_has_to_be_there_if_it_is_asked_for(weights: Weights) -> None:
+    settings = EngineSettings(weights, 64, 32, DetectParams())
+    assert CpuBackend(settings, "test").info.precision == "fp32"
+    with pytest.raises(ConfigError, match="no quantised model beside them; python -m engines quan"):
+        CpuBackend(replace(settings, cpu_precision="int8"), "test")
 
 
 def test_a_model_that_does_not_belong_to_the_weights_is_refused(
@@ -280,8 +300,8 @@ def test_a_model_that_does_not_belong_to_the_weights_is_refused(
 ) -> None:
     path = tmp_path / "model.onnx"
     onnx.save(build_onnx(weights, 64, 32), path)
-    with pytest.raises(WeightsError, match="expected input and output"):
-        load_onnx(path, weights, 96, 32)
+    with pytest.raises(WeightsError, match="expected a quantised model, got one in float"):
+        load_onnx(path, weights, 64, 32)
     with pytest.raises(WeightsError, match="its profile is not that of the weights"):
         load_onnx(path, with_profile(weights, padding="same_upper"), 64, 32)
     path.write_bytes(b"not a model")

@@ -18,6 +18,8 @@ import torch
 from engines.errors import ConfigError, UserError, WeightsError
 from engines.training.cli import add_train_parser, run_train
 from engines.training.config import CONFIGS, load_config, parse_setting
+from engines.training.data import TrainingSet
+from engines.training.device import open_compute
 from engines.training.learner import Learner
 from engines.training.loop import train
 from engines.training.model import Detector
@@ -271,12 +273,10 @@ def test_damaged_checkpoint_is_refused(tmp_path: Path, root: Path) -> None:
 
 
 def test_early_layers_may_learn_slower(root: Path) -> None:
-    settings = config(
-        root, optimizer__slow_through="fire9", optimizer__slow_share=0.25, network__freeze="pool3"
-    )
+    settings = config(root, optimizer__slow_share=0.25)
     model = Detector(settings.profile("slow", 0))
     model.freeze("pool3")
-    optimizer = make_optimizer(model, settings.optimizer)
+    optimizer = make_optimizer(model, settings.optimizer, "fire9")
     set_rate(optimizer, 0.01)
     rates = {id(p): group["lr"] for group in optimizer.param_groups for p in group["params"]}
     decays = {
@@ -314,3 +314,17 @@ def test_tensorboard_shows_losses_pictures_weights_and_gradients(
     assert {"weights/fire4_squeeze1x1_w", "gradients/conv12.conv.weight"} <= set(tags["histograms"])
     gradients = events.Histograms("gradients/conv12.conv.weight")[0].histogram_value
     assert gradients.min < 0 < gradients.max
+
+
+def test_random_weights_are_neither_frozen_nor_slow(root: Path) -> None:
+    settings = config(root, network__freeze="pool3", optimizer__slow_through="fire9")
+    with open_compute(settings) as compute:
+        learner = Learner(settings, compute, TrainingSet(settings))
+    assert all(parameter.requires_grad for parameter in learner.model.parameters())
+    started = config(
+        root, network__freeze="pool3", optimizer__slow_through="fire9", network__init=str(DEFAULT)
+    )
+    with open_compute(started) as compute:
+        learner = Learner(started, compute, TrainingSet(started))
+    frozen = {name for name, p in learner.model.named_parameters() if not p.requires_grad}
+    assert {name.split(".")[1].split("_")[0] for name in frozen} == {"conv1", "fire2", "fire3"}

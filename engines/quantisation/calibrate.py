@@ -1,0 +1,109 @@
+"""How large the values between the layers become, and where to clip them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+import numpy as np
+import onnx
+import openvino as ov
+from numpy.typing import NDArray
+from onnx import TensorProto, helper
+
+from engines.quantisation.graph import LEVELS, quantised_values
+
+METHOD = "least squared error"
+
+_BINS = 8192
+_CANDIDATES = 200
+
+
+class Histogram:
+    """Counts of magnitudes in equal bins, from 0 to a power of two times the first largest.
+
+    When a larger one comes, bins are merged in pairs: counts stay exact in a single pass.
+    """
+
+    def __init__(self) -> None:
+        self.largest = 0.0
+        self._top = 0.0
+        self._counts = np.zeros(_BINS, np.int64)
+
+    def add(self, values: NDArray[np.float32]) -> None:
+        """Count the magnitudes of an array of any shape."""
+        magnitudes = np.abs(values.ravel())
+        largest = float(magnitudes.max())
+        self.largest = max(self.largest, largest)
+        self._top = self._top or largest
+        if not self._top:
+            self._counts[0] += magnitudes.size
+            return
+        while largest > self._top:
+            half = self._counts.reshape(-1, 2).sum(axis=1)
+            self._counts = np.concatenate([half, np.zeros_like(half)])
+            self._top *= 2
+        bins = (magnitudes * np.float32(_BINS / self._top)).astype(np.intp)
+        np.minimum(bins, _BINS - 1, out=bins)  # the largest itself lies on the upper edge
+        self._counts += np.bincount(bins, minlength=_BINS)
+
+    def best_limit(self) -> float:
+        """Return where clipping makes the mean squared error of 8 bits least; 0 for zeros only.
+
+        A low limit makes fine steps for the many small values and clips the few large ones. Of
+        the methods in use (largest value, percentiles, least divergence) this one disturbed the
+        network's output least or almost so for all weights tried.
+        """
+        centres = (np.arange(_BINS, dtype=np.float64) + 0.5) * (self._top / _BINS)
+        there = self._counts > 0
+        centres, counts = centres[there], self._counts[there]
+        limits = [self.largest * part / _CANDIDATES for part in range(1, _CANDIDATES + 1)]
+        return min(limits, key=lambda limit: _squared_error(centres, counts, limit))
+
+
+def _squared_error(values: NDArray[np.float64], counts: NDArray[np.int64], limit: float) -> float:
+    step = limit / LEVELS if limit else 1.0
+    rounded = np.minimum(np.rint(values / step), LEVELS) * step
+    return float(np.sum(counts * (values - rounded) ** 2))
+
+
+def measure_limits(
+    model: onnx.ModelProto,
+    pictures: Iterable[NDArray[np.float32]],
+    progress: Callable[[int], None] = lambda done: None,
+) -> dict[str, float]:
+    """Run the network and return where to clip each value that is to be quantised.
+
+    Parameters
+    ----------
+    model : ModelProto
+        From `engines.onnx_graph.build_onnx`, fp32.
+    pictures : iterable of float32 arrays (1, 3, height, width)
+        Pixels as the model takes them.
+    progress : callable
+        Is given the number of pictures done after each.
+
+    Returns
+    -------
+    dict of str to float
+        A limit for each name of `quantised_values`.
+    """
+    tapped = onnx.ModelProto()
+    tapped.CopyFrom(model)
+    histograms = {name: Histogram() for name in quantised_values(model).values()}
+    tapped.graph.output.extend(
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in histograms
+    )
+    run = compile_graph(tapped)
+    for done, pixels in enumerate(pictures, 1):
+        values = run(pixels, share_outputs=True)
+        for name, histogram in histograms.items():
+            histogram.add(values[name])
+        progress(done)
+    return {name: histogram.best_limit() for name, histogram in histograms.items()}
+
+
+def compile_graph(model: onnx.ModelProto) -> ov.CompiledModel:
+    """Return the graph ready to run on the CPU; what is float in it computes in fp32."""
+    core = ov.Core()
+    graph = core.read_model(model.SerializeToString())
+    return core.compile_model(graph, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})

@@ -1,0 +1,199 @@
+"""`python -m engines quantize`: its options, and what they set going."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from engines.arguments import count, input_size
+from engines.errors import ConfigError, UserError
+
+if TYPE_CHECKING:
+    import onnx
+
+    from engines.datasets.dataset import Dataset
+    from engines.network import Operation
+    from engines.profile import Profile
+
+EXAMPLES = """\
+Calibrate with pictures like those the network will see, fitted into the input in the same way;
+labels are not looked at. 128 of them, spread over the split, are plenty.
+
+examples:
+  python -m engines quantize --data kitti --weights runs/first/first.npz
+  python -m engines quantize --data kitti --data dashcam --evaluate kitti --overwrite
+  python -m engines quantize int8.onnx --data kitti --keep-float conv1 fire2
+  python -m engines evaluate --data kitti --weights runs/first/first.npz --precision int8
+"""
+
+CHECKED = 8  # pictures to measure the output's noise with; it hardly changes with more
+
+
+def add_quantize_parser(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the verb and its options to those of `python -m engines`."""
+    parser = verbs.add_parser(
+        "quantize",
+        help="write weights as an int8 ONNX model",
+        description="Write weights as an ONNX model that computes in 8-bit integers, for OpenVINO"
+        " and TensorRT alike, calibrated with pictures of a data set.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add(
+        "output", type=Path, nargs="?", metavar="OUT.onnx",
+        help="default: NAME.int8.onnx beside the weights NAME.npz, where it is found",
+    )  # fmt: skip
+    add(
+        "--data", type=Path, action="append", required=True, metavar="ROOT",
+        help="data set to calibrate with; may be given several times",
+    )  # fmt: skip
+    add("--split", default="train", help="which part of it (default: train)")
+    add(
+        "--images", type=count, default=128, metavar="N",
+        help="pictures to calibrate with (default: 128)",
+    )  # fmt: skip
+    add("--weights", type=Path, metavar="FILE.npz", help="default: the project's own")
+    add("--size", type=input_size, metavar="WxH", help="input in pixels; default: as trained")
+    add(
+        "--fit", choices=("band", "letterbox", "stretch"), default="band",
+        help="how pictures of another aspect are put into the input (default: band)",
+    )  # fmt: skip
+    add(
+        "--keep-float", nargs="+", default=["auto"], metavar="LAYER",
+        help="layers to leave in float, as `describe` names them, or single convolutions; none;"
+        " auto: the most sensitive ones, if the output is too noisy with all of them in int8"
+        " (default: auto)",
+    )  # fmt: skip
+    add("--evaluate", type=Path, metavar="ROOT", help="measure AP lost and speed won on this set")
+    add("--eval-split", default="val", help="which part of it (default: val)")
+    add("-y", "--overwrite", action="store_true", help="replace an existing file")
+
+
+def run_quantize(arguments: argparse.Namespace) -> None:
+    """Quantise, write the model and print what became of it.
+
+    Raises
+    ------
+    UserError
+        If the weights, a data set, a layer's name or the output cannot be used.
+    """
+    from engines.weights import DEFAULT
+
+    path = arguments.weights or DEFAULT
+    output = arguments.output or path.with_suffix(".int8.onnx")
+    _check_output(output, arguments.overwrite)
+
+    from engines.datasets.load import load_dataset
+    from engines.onnx_graph import build_onnx
+    from engines.weights import load_weights
+
+    weights = load_weights(path)
+    profile = weights.profile
+    width, height = arguments.size or (profile.input.width, profile.input.height)
+    model = build_onnx(weights, width, height)
+    keep = _float_layers(arguments.keep_float, weights.operations(width, height))
+    datasets = [load_dataset(root, arguments.split) for root in arguments.data]
+    judges = None
+    if arguments.evaluate:
+        judges = load_dataset(arguments.evaluate, arguments.eval_split, profile.output.classes)
+
+    result = _quantise(arguments, model, profile, (width, height), keep, datasets)
+    try:
+        output.write_bytes(result.SerializeToString())
+    except OSError as error:
+        raise UserError(f"{output}: cannot be written: {error.strerror}") from None
+    print(f"wrote {output}: {result.ByteSize() / 1e6:.2f} MB, {model.ByteSize() / 1e6:.2f} in fp32")
+    if judges:
+        from engines.backend import EngineSettings
+        from engines.evaluation.run import DETECT
+        from engines.quantisation.compare import compare
+
+        settings = EngineSettings(weights, width, height, DETECT, fit=arguments.fit, int8=output)
+        print(f"\n{compare(settings, judges)}")
+
+
+def _check_output(path: Path, overwrite: bool) -> None:
+    """Complain before, not after minutes of work."""
+    if path.suffix != ".onnx":
+        raise UserError(f"{path}: expected a name that ends in .onnx")
+    if not path.absolute().parent.is_dir():
+        raise UserError(f"{path}: the folder {path.parent} does not exist")
+    if path.exists() and not overwrite:
+        raise UserError(f"{path}: exists already; --overwrite replaces it")
+
+
+def _float_layers(names: list[str], steps: list[Operation]) -> tuple[str, ...] | None:
+    """Return the convolutions that were named, themselves or by their layer; None for "auto"."""
+    if names == ["auto"]:
+        return None
+    if names == ["none"]:
+        return ()
+    convolutions = [step for step in steps if step.kind == "conv"]
+    known = {step.layer for step in convolutions} | {step.name for step in convolutions}
+    for name in names:
+        if name not in known:
+            layers = ", ".join(dict.fromkeys(step.layer for step in convolutions))
+            raise ConfigError(
+                f"--keep-float: unknown layer {name!r}, expected auto, none, or some of {layers}"
+                " or their convolutions, such as fire2_squeeze1x1"
+            )
+    return tuple(step.name for step in convolutions if {step.name, step.layer} & set(names))
+
+
+def _quantise(
+    arguments: argparse.Namespace,
+    model: onnx.ModelProto,
+    profile: Profile,
+    size: tuple[int, int],
+    keep: tuple[str, ...] | None,
+    datasets: list[Dataset],
+) -> onnx.ModelProto:
+    """Calibrate, decide which layers stay float, and say so; return the model."""
+    from engines.evaluation.run import ProgressLine
+    from engines.quantisation.calibrate import METHOD, measure_limits
+    from engines.quantisation.graph import quantise
+    from engines.quantisation.pictures import read_pixels, spread
+    from engines.quantisation.sensitivity import NoiseMeter, choose_float_layers, decibels
+
+    items = spread([item for data in datasets for item in data.items], arguments.images)
+    names = [f"{data.root.resolve().name} {data.split}" for data in datasets]
+    shape = f"{size[0]}x{size[1]}"
+    print(
+        f"{profile.name}: calibrating with {len(items)} pictures of {', '.join(names)}, {shape},"
+        f" fit {arguments.fit}"
+    )
+    progress = ProgressLine(len(items))
+    try:
+        pixels = read_pixels(items, profile, size, arguments.fit)
+        limits = measure_limits(model, pixels, progress)
+    finally:
+        progress.close()
+    checked = spread(items, CHECKED)
+    meter = NoiseMeter(model, limits, list(read_pixels(checked, profile, size, arguments.fit)))
+    if keep is None:
+        progress = ProgressLine(len(meter.layers), "layers")
+        try:
+            keep = choose_float_layers(meter, progress)
+        finally:
+            progress.close()
+    ratio = decibels(meter.noise(keep))
+    print(
+        f"{len(meter.layers) - len(keep)} convolutions in int8, in float"
+        f" {', '.join(keep) or 'none'}; signal to noise of the output {ratio:.1f} dB"
+    )
+    result = quantise(model, limits, keep)
+    how = {
+        "weights": "int8, symmetric, per output channel",
+        "activations": "int8, symmetric, per tensor",
+        "calibration": METHOD,
+        "images": len(items),
+        "data": names,
+        "fit": arguments.fit,
+        "float": list(keep),
+        "signal_to_noise_db": round(ratio, 2),
+    }
+    result.metadata_props.add(key="quantisation", value=json.dumps(how))
+    return result

@@ -1,0 +1,124 @@
+"""What a quantised model costs in AP and wins in speed, against the weights in fp32."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from statistics import median
+
+import numpy as np
+import openvino as ov
+from numpy.typing import NDArray
+
+from engines.backend import Backend, EngineSettings, open_backend
+from engines.datasets.dataset import Dataset
+from engines.datasets.images import read_image
+from engines.evaluation.evaluate import evaluate
+from engines.evaluation.run import ProgressLine, find_all
+
+_ROUNDS = 60
+_WARM_UP = 5
+
+
+def compare(settings: EngineSettings, dataset: Dataset) -> str:
+    """Evaluate a model and its weights on the CPU, time both, and lay out the figures as text.
+
+    Parameters
+    ----------
+    settings : EngineSettings
+        Of the quantised model, `int8`.
+    dataset : Dataset
+        Labelled pictures for AP; the first is also what the network is timed on.
+    """
+    backends = open_variants(settings)
+    kind, before = average_precision(backends["fp32"], settings, dataset)
+    _, after = average_precision(backends["int8"], settings, dataset)
+    width = max(map(len, before))
+    lines = [
+        f"{kind}, in %; {dataset.split} of {dataset.root}, {len(dataset)} pictures",
+        f"{'':{width}}   fp32    int8    lost",
+    ]
+    for name, ap in before.items():
+        row = (ap, after[name], ap - after[name])
+        lines.append(f"{name:{width}}  " + "  ".join(f"{100 * value:6.2f}" for value in row))
+
+    times = median_times(backends, dataset)
+    info = backends["int8"].info
+    for backend in backends.values():
+        backend.close()
+    lines += [
+        "",
+        f"time of the network in ms, median of {_ROUNDS} in turn; {info.runtime}, {info.device}",
+        ", ".join(f"{name} {value:.2f}" for name, value in times.items()),
+        f"int8 is {times['fp32'] / times['int8']:.2f} times as fast as fp32",
+    ]
+    return "\n".join(lines)
+
+
+def open_variants(settings: EngineSettings) -> dict[str, Backend]:
+    """Open the CPU back end once for each number format.
+
+    Returns
+    -------
+    dict of str to Backend
+        "fp32", "bf16" if the processor computes in it, and "int8", which are the settings as given.
+    """
+    variants = {"fp32": replace(settings, cpu_precision="fp32")}
+    if "BF16" in ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+        variants["bf16"] = replace(settings, cpu_precision="bf16")
+    variants["int8"] = replace(settings, cpu_precision="int8")
+    return {name: open_backend("cpu", variant) for name, variant in variants.items()}
+
+
+def average_precision(
+    backend: Backend, settings: EngineSettings, dataset: Dataset
+) -> tuple[str, dict[str, float]]:
+    """Evaluate a back end.
+
+    Returns
+    -------
+    str
+        Which AP: KITTI's where the layout has its difficulties, else COCO's.
+    dict of str to float
+        For each class, and last their "mean"; NaN if there is nothing to find.
+    """
+    progress = ProgressLine(len(dataset))
+    try:
+        names = settings.weights.profile.output.classes
+        result = evaluate(dataset, find_all(backend, names, dataset, progress))
+    finally:
+        progress.close()
+    if result.kitti:
+        kind = "KITTI AP, 11 recall points, mean of the difficulties"
+        values = result.kitti.ap(11)
+    else:
+        kind = "COCO AP50-95"
+        values = np.array([[curve.ap()] for curve in result.coco])
+    by_class = [_mean(row) for row in values]
+    return kind, dict(zip((*dataset.classes, "mean"), (*by_class, _mean(values)), strict=True))
+
+
+def _mean(values: NDArray[np.float64]) -> float:
+    there = values[~np.isnan(values)]
+    return float(there.mean()) if there.size else float("nan")
+
+
+def median_times(backends: Mapping[str, Backend], dataset: Dataset) -> dict[str, float]:
+    """Return how long the network takes for a picture in each back end, in milliseconds.
+
+    They take turns, so that whatever else the machine does falls on all of them.
+    """
+    image = read_image(dataset.items[0].image)
+    slots = {name: backend.new_slot() for name, backend in backends.items()}
+    times: dict[str, list[float]] = {name: [] for name in backends}
+    for slot in slots.values():
+        slot.preprocess(image)
+    for _ in range(_WARM_UP + _ROUNDS):
+        for name, slot in slots.items():
+            start = time.perf_counter()
+            slot.infer()
+            times[name].append(1000 * (time.perf_counter() - start))
+    for slot in slots.values():
+        slot.close()
+    return {name: median(values[_WARM_UP:]) for name, values in times.items()}

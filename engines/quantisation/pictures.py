@@ -1,0 +1,45 @@
+"""Pictures to calibrate with, as the network reads them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engines.datasets.dataset import Item
+from engines.datasets.images import read_image
+from engines.profile import Profile
+from kernels.fit import Kind as FitKind
+from kernels.fit import make_fit
+
+
+def spread(items: Sequence[Item], count: int) -> list[Item]:
+    """Return so many pictures at equal distances; all of them, if there are fewer.
+
+    Neighbours are often frames of the same drive, so that the first ones would show little.
+    """
+    count = min(count, len(items))
+    return [items[(2 * index + 1) * len(items) // (2 * count)] for index in range(count)]
+
+
+def read_pixels(
+    items: Sequence[Item], profile: Profile, size: tuple[int, int], fit: FitKind
+) -> Iterator[NDArray[np.float32]]:
+    """Yield pictures as float32 arrays (1, 3, height, width), 0 to 255, for `build_onnx`'s graph.
+
+    Raises
+    ------
+    DatasetError
+        If a picture cannot be read or does not have the size that its labels were made for.
+    """
+    bgr = profile.input.channels == "BGR"
+    mean = profile.input.mean if bgr else profile.input.mean[::-1]
+    fill = (round(mean[0]), round(mean[1]), round(mean[2]))
+    network_input = np.empty((size[1], size[0], 3), np.uint8)
+    for item in items:
+        image = read_image(item.image, item.size)
+        chosen = make_fit(fit, (image.shape[1], image.shape[0]), size, 0.5)
+        chosen.preprocess(image, fill, network_input)
+        pixels = network_input if bgr else network_input[:, :, ::-1]
+        yield np.ascontiguousarray(pixels.transpose(2, 0, 1)[None], np.float32)
