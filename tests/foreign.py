@@ -10,7 +10,7 @@ import openvino as ov
 from numpy.typing import NDArray
 
 from engines.onnx_graph import build_onnx
-from engines.weights import Weights
+from engines.weights import DEFAULT, Weights, load_weights
 from kernels.head import Head, Layout
 from kernels.reference import decode
 
@@ -22,7 +22,17 @@ AS_OURS = (
 )
 """Options for the import of the project's weights: they are of no other code."""
 
+SHAPES = tuple(tuple(map(float, pair.split("x"))) for pair in OWN_SHAPES.split(","))
+
 Arrays = dict[str, NDArray[np.float32]]
+
+
+def own_weights() -> Weights:
+    """Return the project's weights as if they had the published anchors."""
+    weights = load_weights(DEFAULT)
+    profile = weights.profile
+    anchors = profile.anchors.model_copy(update={"shapes": SHAPES})
+    return Weights(profile.model_copy(update={"anchors": anchors}), weights.arrays)
 
 
 def with_head(weights: Weights, layout: Layout, classes: Sequence[str]) -> Arrays:

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from engines.__main__ import main
-from engines.weights import DEFAULT, load_weights
-from tests.foreign import AS_OURS, Arrays, assert_same_found, hwio, with_head
+from engines.weights import load_weights
+from tests.foreign import AS_OURS, Arrays, assert_same_found, hwio, own_weights, with_head
 
 CLASSES = ("cyclist", "pedestrian", "car")
-OWN = load_weights(DEFAULT)
+OWN = own_weights()
 OWN_PIXELS = ("--mean", "103.939,116.779,123.68", "--std", "1")
 
 

@@ -10,11 +10,19 @@ from numpy.typing import NDArray
 
 from engines.__main__ import main
 from engines.importing.pytorch import read_pytorch
-from engines.weights import DEFAULT, load_weights
+from engines.weights import load_weights
 from kernels.reference import decode
-from tests.foreign import AS_OURS, SIZE, Arrays, assert_same_found, run_network, with_head
+from tests.foreign import (
+    AS_OURS,
+    SIZE,
+    Arrays,
+    assert_same_found,
+    own_weights,
+    run_network,
+    with_head,
+)
 
-OWN = load_weights(DEFAULT)
+OWN = own_weights()
 MEAN, STD = (93.877, 98.801, 95.923), (78.782, 80.130, 81.200)
 FIRES = {3: 2, 4: 3, 6: 4, 7: 5, 9: 6, 10: 7, 11: 8, 12: 9, 13: 10, 14: 11}
 
