@@ -66,33 +66,6 @@ def _squared_error(values: NDArray[np.float64], counts: NDArray[np.int64], limit
     return float(np.sum(counts * (values - rounded) ** 2))
 
 
-def measure_channels(
-    model: onnx.ModelProto, pictures: Iterable[NDArray[np.float32]]
-) -> dict[str, NDArray[np.float32]]:
-    """Run the network and return the largest value in each channel of what is to be quantised.
-
-    Parameters
-    ----------
-    model : ModelProto
-        From `engines.onnx_graph.build_onnx`, fp32.
-    pictures : iterable of float32 arrays (1, 3, height, width)
-        Pixels as the model takes them.
-
-    Returns
-    -------
-    dict of str to float32 array (channels,)
-        For each name of `quantised_values`.
-    """
-    run, names = _tap(model)
-    largest: dict[str, NDArray[np.float32]] = {}
-    for pixels in pictures:
-        values = run(pixels, share_outputs=True)
-        for name in names:
-            found = values[name].max(axis=(0, 2, 3))
-            largest[name] = np.maximum(largest.get(name, found), found)
-    return largest
-
-
 def measure_limits(
     model: onnx.ModelProto,
     pictures: Iterable[NDArray[np.float32]],
@@ -114,25 +87,19 @@ def measure_limits(
     dict of str to float
         A limit for each name of `quantised_values`.
     """
-    run, names = _tap(model)
-    histograms = {name: Histogram() for name in names}
+    tapped = onnx.ModelProto()
+    tapped.CopyFrom(model)
+    histograms = {name: Histogram() for name in quantised_values(model).values()}
+    tapped.graph.output.extend(
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in histograms
+    )
+    run = compile_graph(tapped)
     for done, pixels in enumerate(pictures, 1):
         values = run(pixels, share_outputs=True)
         for name, histogram in histograms.items():
             histogram.add(values[name])
         progress(done)
     return {name: histogram.best_limit() for name, histogram in histograms.items()}
-
-
-def _tap(model: onnx.ModelProto) -> tuple[ov.CompiledModel, list[str]]:
-    """Return the network with what is to be quantised as further outputs, and their names."""
-    names = list(dict.fromkeys(quantised_values(model).values()))
-    tapped = onnx.ModelProto()
-    tapped.CopyFrom(model)
-    tapped.graph.output.extend(
-        helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in names
-    )
-    return compile_graph(tapped), names
 
 
 def compile_graph(model: onnx.ModelProto) -> ov.CompiledModel:

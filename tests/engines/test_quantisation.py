@@ -1,0 +1,175 @@
+"""The int8 graph against the float one, its calibration, and the verb `quantize`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import numpy_helper
+
+from engines.__main__ import main
+from engines.backend import EngineSettings
+from engines.cpu import CpuBackend
+from engines.onnx_graph import build_onnx, load_onnx
+from engines.quantisation.calibrate import Histogram, compile_graph, measure_limits
+from engines.quantisation.graph import quantise, quantise_weights, quantised_values
+from engines.quantisation.pictures import spread
+from engines.weights import DEFAULT, Weights, int8_model, load_weights
+from kernels.reference import DetectParams
+from tests.labelled import kitti_line, write_kitti
+
+SIZE = (96, 48)
+
+
+@pytest.fixture(scope="module")
+def weights() -> Weights:
+    return load_weights(DEFAULT)
+
+
+@pytest.fixture(scope="module")
+def model(weights: Weights) -> onnx.ModelProto:
+    return build_onnx(weights, *SIZE)
+
+
+@pytest.fixture(scope="module")
+def pixels() -> list[np.ndarray]:
+    rng = np.random.default_rng(0)
+    blocks = rng.integers(0, 256, (4, 1, 3, SIZE[1] // 8, SIZE[0] // 8))
+    return list(np.repeat(np.repeat(blocks, 8, axis=3), 8, axis=4).astype(np.float32))
+
+
+@pytest.fixture(scope="module")
+def limits(model: onnx.ModelProto, pixels: list[np.ndarray]) -> dict[str, float]:
+    return measure_limits(model, pixels)
+
+
+def test_weights_are_rounded_by_output_channel() -> None:
+    weights = np.array([[1.0, -2.0, 0.5], [0.1, 0.3, 0.0], [0, 0, 0]], np.float32)
+    steps, scale = quantise_weights(weights.reshape(3, 3, 1, 1))
+    np.testing.assert_allclose(scale, [2 / 127, 0.3 / 127, 1], rtol=1e-6)
+    # 0.5 is 31.75 steps, 1 is 63.5: a half goes to the even neighbour.
+    assert steps.reshape(3, 3).tolist() == [[64, -127, 32], [42, 127, 0], [0, 0, 0]]
+    assert steps.dtype == np.int8
+
+
+def test_a_limit_clips_rare_large_values() -> None:
+    histogram = Histogram()
+    values = np.random.default_rng(0).normal(0, 1, 100_000).astype(np.float32)
+    histogram.add(values)
+    assert 3.5 < histogram.best_limit() < np.abs(values).max()
+    histogram.add(np.array([100.0], np.float32))  # beyond the first bins
+    assert histogram.largest == 100
+    assert 50 < histogram.best_limit() < 80  # clips the one rather than coarsen all the others
+    zeros = Histogram()
+    zeros.add(np.zeros(5, np.float32))
+    assert zeros.best_limit() == 0
+
+
+def test_the_graph_computes_nearly_the_same(
+    model: onnx.ModelProto, limits: dict[str, float], pixels: list[np.ndarray]
+) -> None:
+    quantised = quantise(model, limits)
+    run, expected_run = compile_graph(quantised), compile_graph(model)
+    output = np.concatenate([run(p)[0] for p in pixels])
+    expected = np.concatenate([expected_run(p)[0] for p in pixels])
+    noise = ((output - expected) ** 2).mean() / expected.var()
+    assert -10 * np.log10(noise) > 15
+    assert noise > 0
+
+
+def test_every_convolution_reads_bytes_of_its_own_scale(
+    model: onnx.ModelProto, limits: dict[str, float]
+) -> None:
+    graph = quantise(model, limits).graph
+    constants = {c.name: numpy_helper.to_array(c) for c in graph.initializer}
+    convolutions = [node for node in graph.node if node.op_type == "Conv"]
+    assert len(convolutions) == 32
+    for node in convolutions:
+        assert constants[f"{node.input[1]}_int8"].dtype == np.int8
+        assert constants[f"{node.input[1]}_scale"].shape == (
+            constants[f"{node.input[1]}_int8"].shape[0],
+        )
+        assert constants[node.input[2]].dtype == np.float32
+    for node in graph.node:
+        if node.op_type == "QuantizeLinear":
+            assert constants[node.input[2]] == 0  # the only zero point that TensorRT takes
+            assert constants[node.input[1]] == pytest.approx(limits[node.input[0]] / 127, rel=1e-6)
+    # A value that two convolutions read is rounded once: fire2's expansions.
+    names = [node.input[0] for node in graph.node if node.op_type == "QuantizeLinear"]
+    assert len(names) == len(set(names)) == len(set(quantised_values(model).values()))
+
+
+def test_layers_may_stay_in_float(model: onnx.ModelProto, limits: dict[str, float]) -> None:
+    every = list(quantised_values(model))
+    same = quantise(model, limits, every)
+    assert [n.op_type for n in same.graph.node] == [n.op_type for n in model.graph.node]
+    one = quantise(model, limits, ["conv12"])
+    constants = {c.name for c in one.graph.initializer}
+    assert "conv12_w" in constants
+    assert "conv12_w_int8" not in constants
+
+
+def test_pictures_are_spread_over_a_set() -> None:
+    items = list(range(10))
+    assert spread(items, 2) == [2, 7]  # type: ignore[arg-type, comparison-overlap]
+    assert spread(items, 99) == items  # type: ignore[arg-type, comparison-overlap]
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    text = kitti_line("Car", (10, 5, 60, 40))
+    return write_kitti(tmp_path / "kitti", {"a": text, "b": text, "c": ""}, "train")
+
+
+def test_the_verb_writes_a_model_that_runs(
+    data: Path, tmp_path: Path, weights: Weights, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "int8.onnx"
+    options = ["--data", str(data), "--size", "96x48", "--keep-float", "conv1", "fire2"]
+    assert main(["quantize", str(out), *options]) == 0
+    text = capsys.readouterr().out
+    assert "calibrating with 3 pictures of kitti train, 96x48, fit band" in text
+    assert "28 convolutions in int8, in float conv1, fire2_squeeze1x1" in text
+    assert out.stat().st_size < 3e6
+    stored = {p.key: p.value for p in onnx.load(out).metadata_props}
+    how = json.loads(stored["quantisation"])
+    assert (how["images"], how["data"]) == (3, ["kitti train"])
+    settings = EngineSettings(weights, 128, 64, DetectParams(), int8=out)
+    assert CpuBackend(settings, "test").info.precision == "int8"
+
+    assert main(["quantize", str(out), *options]) == 2
+    assert "exists already; --overwrite replaces it" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["x.bin"], "expected a name that ends in .onnx"),
+        (["none/x.onnx"], "the folder none does not exist"),
+        (["x.onnx", "--keep-float", "fire99"], "unknown layer 'fire99', expected auto, none, or"),
+        (["x.onnx", "--split", "val"], "no such split"),
+    ],
+)
+def test_errors(
+    data: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    message: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["quantize", *arguments, "--data", str(data)]) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+
+
+def test_the_shipped_model_belongs_to_the_shipped_weights(weights: Weights) -> None:
+    path = int8_model(DEFAULT)
+    assert path is not None
+    assert path.stat().st_size < 3e6
+    load_onnx(path, weights, 1248, 384)
