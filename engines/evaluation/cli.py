@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from engines.evaluation.results import Found
 
 EXAMPLES = """\
-The network's boxes are taken from a score of 0.005 on and the best 64 a picture, as in the
-SqueezeDet paper, whatever the threshold of drawing is.
+The network's boxes are taken from a score of 0.005 on and the best 128 a picture,
+whatever the threshold of drawing is. The SqueezeDet paper has the best 64: --top-n 64.
 
 examples:
   python -m engines evaluate --data kitti --fit stretch
@@ -96,8 +96,8 @@ def add_evaluate_parser(verbs: argparse._SubParsersAction[argparse.ArgumentParse
     )  # fmt: skip
 
     add(
-        "--top-n", type=count, default=64, metavar="N",
-        help="boxes a picture kept before suppression (default: 64)",
+        "--top-n", type=count, default=128, metavar="N",
+        help="boxes a picture kept before suppression (default: 128)",
     )  # fmt: skip
 
     outputs = parser.add_argument_group("outputs")

@@ -12,8 +12,8 @@ from engines.datasets.images import read_image
 from engines.evaluation.results import Found
 from kernels.reference import DetectParams
 
-# As in the SqueezeDet paper. Never the threshold of drawing: AP needs the uncertain boxes, too.
-DETECT = DetectParams(threshold=0.005, top_n=64)
+# The paper's threshold. Never that of drawing: AP needs the uncertain boxes, too.
+DETECT = DetectParams(threshold=0.005)
 
 
 def find_all(

@@ -120,7 +120,13 @@ class Learner:
     def restore(self, state: dict[str, Any]) -> None:
         """Go back to a state."""
         self.model.load_state_dict(state["model"])
+        # The checkpoint's groups hold the settings of then; those of now are the configuration's.
+        settings = [
+            {k: v for k, v in g.items() if k != "params"} for g in self._optimizer.param_groups
+        ]
         self._optimizer.load_state_dict(state["optimizer"])
+        for group, now in zip(self._optimizer.param_groups, settings, strict=True):
+            group.update(now)
         self._scaler.load_state_dict(state["scaler"])
         if self._average is not None and state["average"] is not None:
             self._average.model.load_state_dict(state["average"])

@@ -121,7 +121,7 @@ class Detector(nn.Module):
                 x = F.max_pool2d(x, step.kernel, step.stride, pad)
             else:
                 if step.name == self.head and self.dropout:
-                    inputs = [F.dropout(inputs[0], self.dropout, self.training)]
+                    inputs = [_drop(inputs[0], self.dropout) if self.training else inputs[0]]
                 x = run_unit(self.unit(step.name), inputs[0])
             values[step.name] = x
         return x
@@ -242,6 +242,19 @@ class Detector(nn.Module):
         copied.requires_grad_(False)
         copied.eval()
         return copied
+
+
+def _drop(x: torch.Tensor, share: float) -> torch.Tensor:
+    """Zero a share of the values (B, C, H, W), to 1/256, and scale the others up: dropout.
+
+    One random number serves eight values: drawing one for each, as PyTorch does, takes a sixth of
+    a step on a processor.
+    """
+    numbers = torch.empty(-(-x.numel() // 8), dtype=torch.int64, device=x.device)
+    octets = numbers.random_(-(2**63), None).view(torch.uint8)[: x.numel()]
+    batch, channels, rows, columns = x.shape
+    kept = octets.view(batch, rows, columns, channels).permute(0, 3, 1, 2) >= round(256 * share)
+    return x * (kept.to(x.dtype) / (1 - share))
 
 
 def _pad(x: torch.Tensor, step: Operation, value: float) -> tuple[torch.Tensor, tuple[int, int]]:

@@ -328,3 +328,17 @@ def test_random_weights_are_neither_frozen_nor_slow(root: Path) -> None:
         learner = Learner(started, compute, TrainingSet(started))
     frozen = {name for name, p in learner.model.named_parameters() if not p.requires_grad}
     assert {name.split(".")[1].split("_")[0] for name in frozen} == {"conv1", "fire2", "fire3"}
+
+
+def test_a_resumed_training_takes_its_optimiser_settings_from_the_configuration(
+    root: Path,
+) -> None:
+    before = config(root, optimizer__weight_decay=0.1, optimizer__momentum=0.8)
+    after = config(root, optimizer__weight_decay=0.2, optimizer__momentum=0.7)
+    with open_compute(before) as compute:
+        state = Learner(before, compute, TrainingSet(before)).state()
+        learner = Learner(after, compute, None)
+        learner.restore(state)
+    groups = learner._optimizer.param_groups
+    assert {group["weight_decay"] for group in groups} == {0.2, 0.0}
+    assert {group["betas"] for group in groups} == {(0.7, 0.999)}

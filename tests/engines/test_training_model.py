@@ -14,7 +14,7 @@ import torch
 
 from engines.errors import WeightsError
 from engines.onnx_graph import build_onnx
-from engines.training.model import Detector
+from engines.training.model import Detector, _drop
 from engines.training.start import start_from
 from engines.weights import DEFAULT, Weights, load_weights, save_weights
 from tests.plus import plus_weights
@@ -224,3 +224,17 @@ def test_saved_weights_can_be_loaded(tmp_path: Path) -> None:
     assert back.profile == weights.profile
     np.testing.assert_array_equal(back.arrays["conv12_b"], weights.arrays["conv12_b"])
     assert sorted(file.name for file in tmp_path.iterdir()) == ["mine.json", "mine.npz"]
+
+
+@pytest.mark.parametrize("share", [0.5, 0.25])
+def test_dropout_zeroes_a_share_and_keeps_the_mean(share: float) -> None:
+    torch.manual_seed(3)
+    x = torch.ones(3, 7, 40, 51, requires_grad=True)  # not a multiple of eight values
+    dropped = _drop(x, share)
+    assert set(dropped.unique().tolist()) == {0.0, np.float32(1 / (1 - share)).item()}
+    for axis in range(4):  # no channel, row or column is spared
+        kept = (dropped != 0).float().mean(dim=[d for d in range(4) if d != axis])
+        assert kept.sub(1 - share).abs().max() < 0.06
+    dropped.sum().backward()
+    torch.testing.assert_close(x.grad, dropped.detach())
+    assert not torch.equal(_drop(x, share), dropped)
