@@ -6,7 +6,12 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from engines.arguments import aliases, count, fraction, input_size, names
+from engines.arguments import (
+    add_class_options,
+    add_fit_options,
+    add_network_options,
+    count,
+)
 
 if TYPE_CHECKING:
     import numpy as np
@@ -49,27 +54,9 @@ def add_anchors_parser(verbs: argparse._SubParsersAction[argparse.ArgumentParser
     )  # fmt: skip
     add("--split", default="train", help="which part of it (default: train)")
     add("-k", "--count", type=count, default=9, metavar="K", help="shapes to find (default: 9)")
-    add(
-        "--classes", type=names, metavar="A,B",
-        help="only these (default: all that the weights know)",
-    )  # fmt: skip
-    add(
-        "--names", type=aliases, default={}, metavar="A=B",
-        help="names in the data set and the classes they stand for, or dontcare",
-    )  # fmt: skip
-    add(
-        "--weights", type=Path, metavar="FILE.npz",
-        help="whose anchors to compare with (default: the project's own)",
-    )  # fmt: skip
-    add("--size", type=input_size, metavar="WxH", help="input in pixels; default: as the weights'")
-    add(
-        "--fit", choices=("band", "letterbox", "stretch"), default="band",
-        help="how pictures of another aspect are put into the input (default: band)",
-    )  # fmt: skip
-    add(
-        "--band-centre", type=fraction, default=0.5, metavar="Y",
-        help="middle of the band, as a fraction of the height from the top (default: 0.5)",
-    )  # fmt: skip
+    add_class_options(parser)
+    add_network_options(parser)
+    add_fit_options(parser)
     add(
         "--seed", type=_seed, default=0, metavar="N",
         help="of the random starts; the same seed gives the same shapes (default: 0)",

@@ -1,8 +1,9 @@
-"""Values of command-line options that several verbs take."""
+"""Command-line options that several verbs take, and their values."""
 
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 
 def input_size(text: str) -> tuple[int, int]:
@@ -66,3 +67,38 @@ def count(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"expected a number of at least 1, got {text!r}")
     return int(text)
+
+
+def add_network_options(options: argparse._ActionsContainer) -> None:
+    """Add --weights and --size: which network."""
+    options.add_argument(
+        "--weights", type=Path, metavar="FILE.npz", help="default: the project's own"
+    )
+    options.add_argument(
+        "--size", type=input_size, metavar="WxH", help="input in pixels; default: as trained"
+    )
+
+
+def add_fit_options(options: argparse._ActionsContainer) -> None:
+    """Add --fit and --band-centre: how pictures come into the input."""
+    options.add_argument(
+        "--fit", choices=("band", "letterbox", "stretch"), default="band",
+        help="how pictures of another aspect are put into the input (default: band)",
+    )  # fmt: skip
+    options.add_argument(
+        "--band-centre", type=fraction, default=0.5, metavar="Y",
+        help="middle of the band, as a fraction of the height from the top (default: 0.5)",
+    )  # fmt: skip
+
+
+def add_class_options(options: argparse._ActionsContainer) -> None:
+    """Add --classes and --names: what is looked at in a data set."""
+    options.add_argument(
+        "--classes", type=names, metavar="A,B",
+        help="only these (default: all that the weights know)",
+    )  # fmt: skip
+    options.add_argument(
+        "--names", type=aliases, default={}, metavar="A=B",
+        help="names in the data set and the classes they stand for, or dontcare, for example"
+        " person=pedestrian,van=dontcare",
+    )  # fmt: skip

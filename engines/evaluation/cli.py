@@ -10,7 +10,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from engines.arguments import aliases, count, fraction, input_size, names
+from engines.arguments import (
+    add_class_options,
+    add_fit_options,
+    add_network_options,
+    count,
+    fraction,
+)
 from engines.errors import ConfigError, UserError
 
 if TYPE_CHECKING:
@@ -50,15 +56,7 @@ def add_evaluate_parser(verbs: argparse._SubParsersAction[argparse.ArgumentParse
     add = parser.add_argument
     add("--data", type=Path, required=True, metavar="ROOT", help="the data set's folder")
     add("--split", default="val", help="which part of it (default: val)")
-    add(
-        "--classes", type=names, metavar="A,B",
-        help="only these (default: all that the weights know)",
-    )  # fmt: skip
-    add(
-        "--names", type=aliases, default={}, metavar="A=B",
-        help="names in the data set and the classes they stand for, or dontcare, for example"
-        " person=pedestrian,van=dontcare",
-    )  # fmt: skip
+    add_class_options(parser)
     add(
         "--iou", type=_class_iou, action="append", default=[], metavar="CLASS=IOU",
         help="overlap of a correct box; repeatable (default: KITTI's, else 0.5)",
@@ -78,23 +76,14 @@ def add_evaluate_parser(verbs: argparse._SubParsersAction[argparse.ArgumentParse
     either.add_argument(
         "--detections", type=Path, metavar="DIR", help="KITTI result files instead of a network"
     )
+    add_network_options(source)
+    add_fit_options(source)
     add = source.add_argument
-    add("--weights", type=Path, metavar="FILE.npz", help="default: the project's own")
-    add("--size", type=input_size, metavar="WxH", help="input in pixels; default: as trained")
-    add(
-        "--fit", choices=("band", "letterbox", "stretch"), default="band",
-        help="how pictures of another aspect are put into the input (default: band)",
-    )  # fmt: skip
-    add(
-        "--band-centre", type=fraction, default=0.5, metavar="Y",
-        help="middle of the band, as a fraction of the height from the top (default: 0.5)",
-    )  # fmt: skip
     add(
         "--precision", choices=("auto", "int8", "bf16", "fp32"), default="auto",
         help="number format of the CPU back end (default: int8 if the weights have such a model"
         " beside them, else fp32)",
     )  # fmt: skip
-
     add(
         "--top-n", type=count, default=128, metavar="N",
         help="boxes a picture kept before suppression (default: 128)",

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from engines.arguments import input_size
+from engines.arguments import input_size, names
 from engines.errors import UserError
 
 if TYPE_CHECKING:
@@ -35,10 +35,6 @@ examples:
   python -m engines import squeezedet_kitti.pth --layout pytorch --out qiu.npz --licence MIT
   python -m engines import small.npz --layout authors --size 960x288 --out small-960.npz
 """
-
-
-def _names(text: str) -> tuple[str, ...]:
-    return tuple(name.strip() for name in text.split(",") if name.strip())
 
 
 def _three(text: str) -> tuple[float, ...]:
@@ -90,7 +86,7 @@ def add_import_parser(verbs: argparse._SubParsersAction[argparse.ArgumentParser]
 
     add = parser.add_argument_group("how the weights are meant, where not as usual").add_argument
     add("--size", type=input_size, metavar="WxH", help="input in pixels")
-    add("--classes", type=_names, metavar="A,B", help="in the order of the network's output")
+    add("--classes", type=names, metavar="A,B", help="in the order of the network's output")
     add(
         "--anchors", metavar="FILE|WxH,WxH",
         help="shapes in input pixels: YAML, or a list (default: published ones, scaled to --size)",
@@ -134,7 +130,7 @@ def run_import(arguments: argparse.Namespace) -> None:
         centres=arguments.centres,
         head=arguments.head,
         exponential=arguments.exponential,
-        classes=arguments.classes,
+        classes=tuple(arguments.classes) if arguments.classes else None,
     )
     tensors = _reader(arguments.layout)(source)
     network = recognise(tensors)

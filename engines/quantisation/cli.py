@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from engines.arguments import count, input_size
+from engines.arguments import add_fit_options, add_network_options, count
 from engines.errors import ConfigError, UserError
 
 if TYPE_CHECKING:
@@ -55,12 +55,8 @@ def add_quantize_parser(verbs: argparse._SubParsersAction[argparse.ArgumentParse
         "--images", type=count, default=128, metavar="N",
         help="pictures to calibrate with (default: 128)",
     )  # fmt: skip
-    add("--weights", type=Path, metavar="FILE.npz", help="default: the project's own")
-    add("--size", type=input_size, metavar="WxH", help="input in pixels; default: as trained")
-    add(
-        "--fit", choices=("band", "letterbox", "stretch"), default="band",
-        help="how pictures of another aspect are put into the input (default: band)",
-    )  # fmt: skip
+    add_network_options(parser)
+    add_fit_options(parser)
     add(
         "--keep-float", nargs="+", default=["auto"], metavar="LAYER",
         help="layers to leave in float, as `describe` names them, or single convolutions; none;"
@@ -111,7 +107,9 @@ def run_quantize(arguments: argparse.Namespace) -> None:
         from engines.evaluation.run import DETECT
         from engines.quantisation.compare import compare
 
-        settings = EngineSettings(weights, width, height, DETECT, fit=arguments.fit, int8=output)
+        settings = EngineSettings(
+            weights, width, height, DETECT, arguments.fit, arguments.band_centre, int8=output
+        )
         print(f"\n{compare(settings, judges)}")
 
 
@@ -167,12 +165,13 @@ def _quantise(
     )
     progress = ProgressLine(len(items))
     try:
-        pixels = read_pixels(items, profile, size, arguments.fit)
+        pixels = read_pixels(items, profile, size, arguments.fit, arguments.band_centre)
         limits = measure_limits(model, pixels, progress)
     finally:
         progress.close()
     checked = spread(items, CHECKED)
-    meter = NoiseMeter(model, limits, list(read_pixels(checked, profile, size, arguments.fit)))
+    pixels = read_pixels(checked, profile, size, arguments.fit, arguments.band_centre)
+    meter = NoiseMeter(model, limits, list(pixels))
     if keep is None:
         progress = ProgressLine(len(meter.layers), "layers")
         try:

@@ -24,7 +24,11 @@ def spread(items: Sequence[Item], count: int) -> list[Item]:
 
 
 def read_pixels(
-    items: Sequence[Item], profile: Profile, size: tuple[int, int], fit: FitKind
+    items: Sequence[Item],
+    profile: Profile,
+    size: tuple[int, int],
+    fit: FitKind,
+    band_centre: float,
 ) -> Iterator[NDArray[np.float32]]:
     """Yield pictures as float32 arrays (1, 3, height, width), 0 to 255, for `build_onnx`'s graph.
 
@@ -39,7 +43,7 @@ def read_pixels(
     network_input = np.empty((size[1], size[0], 3), np.uint8)
     for item in items:
         image = read_image(item.image, item.size)
-        chosen = make_fit(fit, (image.shape[1], image.shape[0]), size, 0.5)
+        chosen = make_fit(fit, (image.shape[1], image.shape[0]), size, band_centre)
         chosen.preprocess(image, fill, network_input)
         pixels = network_input if bgr else network_input[:, :, ::-1]
         yield np.ascontiguousarray(pixels.transpose(2, 0, 1)[None], np.float32)

@@ -48,12 +48,12 @@ def config(root: Path, **keys: Any) -> Any:
 def test_losses_fall_and_objects_are_found(tmp_path: Path, root: Path) -> None:
     out = tmp_path / "learned"
     settings = config(
-        root, epochs=25, batch=4, ema=0.9, network__init=str(DEFAULT), network__freeze="pool3",
-        schedule__warmup=2, evaluate__every=25, optimizer__rate=0.002,
+        root, epochs=40, batch=4, ema=0.9, network__init=str(DEFAULT), network__freeze="pool3",
+        schedule__warmup=2, evaluate__every=40, optimizer__rate=0.002,
     )  # fmt: skip
     assert train(settings, out) == 0
     lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
-    assert [line["epoch"] for line in lines] == list(range(1, 26))
+    assert [line["epoch"] for line in lines] == list(range(1, 41))
     assert lines[-1]["loss/total"] < 0.5 * lines[0]["loss/total"]
     for name in ("class", "confidence_positive", "box"):
         assert lines[-1][f"loss/{name}"] < lines[0][f"loss/{name}"]
@@ -61,7 +61,7 @@ def test_losses_fall_and_objects_are_found(tmp_path: Path, root: Path) -> None:
     assert lines[-1]["AP11/car/moderate"] == pytest.approx(1 / 11)
     weights = load_weights(out / "learned.npz")
     assert weights.profile.name == "learned"
-    assert weights.profile.training["epochs"] == "25 of 25"
+    assert weights.profile.training["epochs"] == "40 of 40"
     assert weights.profile.evaluation["set/val, 4 pictures"]["mAP"] == round(lines[-1]["mAP"], 4)
     versions = json.loads((out / "versions.json").read_text())
     assert versions["packages"]["torch"] == torch.__version__
