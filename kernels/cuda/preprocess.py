@@ -180,7 +180,7 @@ def _colours(matrix: Matrix) -> NDArray[np.float32]:
 
 
 @cuda.jit(device=True)
-def _mix(p00, p01, p10, p11, w_left, w_right, w_upper, w_lower):  # type: ignore[no-untyped-def]
+def _mix(p00, p01, p10, p11, w_left, w_right, w_upper, w_lower):
     """Mix four pixels, 0 to 255, with the rounding of OpenCV's vectorised `resize`."""
     # Numba would compute in 64 bits what is not cast.
     upper = np.int32(w_left * np.int32(p00)) + np.int32(w_right * np.int32(p01))
@@ -191,7 +191,7 @@ def _mix(p00, p01, p10, p11, w_left, w_right, w_upper, w_lower):  # type: ignore
 
 
 @cuda.jit
-def resize_bgr(picture, columns, rows, shades, scale, swap, target):  # type: ignore[no-untyped-def]
+def resize_bgr(picture, columns, rows, shades, scale, swap, target):
     """Compute the three channels of one pixel of the network's input; see `Preprocessor`.
 
     `shades` holds mean and fill of blue, green and red; `swap` is 2 if red comes first, else 0.
@@ -221,14 +221,14 @@ def resize_bgr(picture, columns, rows, shades, scale, swap, target):  # type: ig
 
 
 @cuda.jit(device=True)
-def _byte(x):  # type: ignore[no-untyped-def]
+def _byte(x):
     """Round to 0..255."""
     x = _ZERO if x < _ZERO else _FULL if x > _FULL else x
     return np.int32(x + _HALF)
 
 
 @cuda.jit(device=True)
-def _pixel(luma, chroma, image, y, x, colours):  # type: ignore[no-untyped-def]
+def _pixel(luma, chroma, image, y, x, colours):
     """Return blue, green and red of one pixel; four pixels share a sample of chroma."""
     light = colours[0] * (np.float32(luma[image, y, x]) - np.float32(16))
     even = x & ~1
@@ -241,7 +241,7 @@ def _pixel(luma, chroma, image, y, x, colours):  # type: ignore[no-untyped-def]
 
 
 @cuda.jit
-def resize_nv12(luma, chroma, colours, columns, rows, shades, scale, swap, target):  # type: ignore[no-untyped-def]
+def resize_nv12(luma, chroma, colours, columns, rows, shades, scale, swap, target):
     """Compute the three channels of one pixel of the network's input; see `Preprocessor`.
 
     Each of the four pixels that are mixed is converted to BGR first, as on the CPU.

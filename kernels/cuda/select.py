@@ -36,7 +36,7 @@ _box_iou = cuda.jit(device=True)(formulas.box_iou)
 
 
 @cuda.jit(device=True)
-def _key(output, first, channels, cells, anchor, cell, settings):  # type: ignore[no-untyped-def]
+def _key(output, first, channels, cells, anchor, cell, settings):
     """Return the key of an anchor, or 0 if it does not reach the threshold.
 
     The upper half is the score, whose bits order like a number because it is not negative. The
@@ -57,7 +57,7 @@ def _key(output, first, channels, cells, anchor, cell, settings):  # type: ignor
 
 
 @cuda.jit
-def score_anchors(output, channels, cells, settings, keys, counts):  # type: ignore[no-untyped-def]
+def score_anchors(output, channels, cells, settings, keys, counts):
     """Append the keys of all anchors that reach the threshold to the picture's list.
 
     Neighbouring threads take neighbouring cells, which lie side by side in memory. A block counts
@@ -87,7 +87,7 @@ def score_anchors(output, channels, cells, settings, keys, counts):  # type: ign
 
 
 @cuda.jit(device=True)
-def _lowest_of_best(keys, picture, count, n):  # type: ignore[no-untyped-def]
+def _lowest_of_best(keys, picture, count, n):
     """Return a key that at least `n` and at most CAPACITY keys reach, or 0 if all have room.
 
     Descends through the keys' digits, 8 bits at a time, from the highest: keys that share all
@@ -127,7 +127,7 @@ def _lowest_of_best(keys, picture, count, n):  # type: ignore[no-untyped-def]
 
 
 @cuda.jit(device=True)
-def _gather(keys, picture, count, lowest, best):  # type: ignore[no-untyped-def]
+def _gather(keys, picture, count, lowest, best):
     """Copy the keys from `lowest` on into `best`, in any order, and return how many."""
     thread = cuda.threadIdx.x
     found = cuda.shared.array(1, types.int32)
@@ -142,7 +142,7 @@ def _gather(keys, picture, count, lowest, best):  # type: ignore[no-untyped-def]
 
 
 @cuda.jit(device=True)
-def _sort(best, count):  # type: ignore[no-untyped-def]
+def _sort(best, count):
     """Sort the first `count` keys, the largest first: a bitonic network, filled up with zeros."""
     thread = cuda.threadIdx.x
     size = 1
@@ -168,7 +168,7 @@ def _sort(best, count):  # type: ignore[no-untyped-def]
 
 
 @cuda.jit(device=True)
-def _decode(output, first, anchors, channels, cells, exp_threshold, x_max, y_max, name, boxes, i):  # type: ignore[no-untyped-def]
+def _decode(output, first, anchors, channels, cells, exp_threshold, x_max, y_max, name, boxes, i):
     """Write the box of an anchor into column `i` of `boxes`."""
     anchor = name // (channels.shape[1] - 5)
     cell = anchor // channels.shape[0]
@@ -189,7 +189,7 @@ def _decode(output, first, anchors, channels, cells, exp_threshold, x_max, y_max
 
 
 @cuda.jit(device=True)
-def _find_overlaps(boxes, classes, n, nms_iou, overlaps):  # type: ignore[no-untyped-def]
+def _find_overlaps(boxes, classes, n, nms_iou, overlaps):
     """Set bit j of row i where the better box j of the same class overlaps box i too much."""
     thread = cuda.threadIdx.x
     for i in range(thread, n * _WORDS, SELECT_BLOCK):
@@ -215,7 +215,7 @@ def _find_overlaps(boxes, classes, n, nms_iou, overlaps):  # type: ignore[no-unt
 
 
 @cuda.jit(device=True)
-def _suppress(overlaps, n, greedy, gone, kept):  # type: ignore[no-untyped-def]
+def _suppress(overlaps, n, greedy, gone, kept):
     """Set bit i of `kept` for each box that stays; see `kernels.reference.nms`.
 
     Greedy suppression has to know of a box's fate before it can decide that of worse ones: one
@@ -242,7 +242,7 @@ def _suppress(overlaps, n, greedy, gone, kept):  # type: ignore[no-untyped-def]
 
 
 @cuda.jit
-def select_boxes(  # type: ignore[no-untyped-def]
+def select_boxes(
     output, anchors, channels, cells, exp_threshold, x_max, y_max, settings, top_n, keys, counts,
     result,
 ):  # fmt: skip

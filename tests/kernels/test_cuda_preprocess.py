@@ -125,8 +125,8 @@ def test_refusals() -> None:
     packed = Preprocessor(fit, "bgr", MEAN, 1.0, "BGR", FILL, single)
     with pytest.raises(ValueError, match=r"picture of shape \(1, 30, 40, 3\).* \(1, 30, 41, 3\)"):
         packed.enqueue(cuda.device_array((1, 30, 41, 3), np.uint8), target, 0)
-    with pytest.raises(ValueError, match="network input of shape .* got .* float16"):
-        half = cuda.device_array(target.shape, np.float16)
+    half = cuda.device_array(target.shape, np.float16)
+    with pytest.raises(ValueError, match=r"network input of shape .* got .* float16"):
         packed.enqueue(cuda.device_array((1, 30, 40, 3), np.uint8), half, 0)
     planar = Preprocessor(fit, "nv12", MEAN, 1.0, "BGR", FILL, single)
     luma, short = cuda.device_array((1, 30, 40), np.uint8), cuda.device_array((1, 15, 39), np.uint8)
