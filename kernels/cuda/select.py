@@ -60,30 +60,16 @@ def _key(output, first, channels, cells, anchor, cell, settings):
 def score_anchors(output, channels, cells, settings, keys, counts):
     """Append the keys of all anchors that reach the threshold to the picture's list.
 
-    Neighbouring threads take neighbouring cells, which lie side by side in memory. A block counts
-    its keys in shared memory first: one step of the list's counter for all of them.
+    Neighbouring threads take neighbouring cells, which lie side by side in memory.
     """
     picture = cuda.blockIdx.y
-    thread = cuda.threadIdx.x
     i = cuda.grid(1)
-    found = cuda.shared.array(2, types.int32)  # keys of this block, and where they go
-    if thread == 0:
-        found[0] = 0
-    cuda.syncthreads()
-    key = _NO_KEY
-    place = 0
     if i < channels.shape[0] * cells:
         anchor = i // cells
         first = picture * channels.size * cells
         key = _key(output, first, channels, cells, anchor, i - anchor * cells, settings)
         if key != _NO_KEY:
-            place = cuda.atomic.add(found, 0, 1)
-    cuda.syncthreads()
-    if thread == 0:
-        found[1] = cuda.atomic.add(counts, picture, found[0])
-    cuda.syncthreads()
-    if key != _NO_KEY:
-        keys[picture, found[1] + place] = key
+            keys[picture, cuda.atomic.add(counts, picture, 1)] = key
 
 
 @cuda.jit(device=True)
