@@ -222,7 +222,7 @@ def _suppress(overlaps, n, greedy, gone, kept):
         cuda.syncthreads()
         active = kept[word] if greedy else _ALL
         for i in range(thread, n, SELECT_BLOCK):
-            if i >> 5 > word and overlaps[i, word] & active != np.uint32(0):
+            if overlaps[i, word] & active != np.uint32(0):
                 gone[i] = 1
         cuda.syncthreads()
 

@@ -276,6 +276,27 @@ def test_nvdec_without_a_gpu_falls_back_with_one_line(tmp_path: Path, run: Any) 
     assert "decoding" not in err
 
 
+@pytest.mark.gpu
+@pytest.mark.parametrize("codec", ["libx264", "libx265"])
+def test_nvdec_gives_what_ffmpeg_gives(tmp_path: Path, codec: str) -> None:
+    cuda = pytest.importorskip("numba.cuda")
+    if not cuda.is_available():
+        pytest.skip("needs an NVIDIA GPU")
+    try:
+        import PyNvVideoCodec  # noqa: F401
+    except (ImportError, RuntimeError) as error:
+        pytest.skip(f"needs PyNvVideoCodec and NVIDIA's video libraries: {error}")
+    from engines.cuda.nvdec import open_nvdec
+
+    path = tmp_path / "a.mp4"
+    write_video(path, 100, size=(320, 240), codec=codec, options={"bf": "3"})
+    expected = read_all(VideoSource(str(path), SourceOptions()))
+    frames = read_all(VideoSource(str(path), SourceOptions()).on_device(open_nvdec))
+    assert [(f.frame_id, f.pts) for f in frames] == [(f.frame_id, f.pts) for f in expected]
+    for frame, other in zip(frames, expected, strict=True):
+        np.testing.assert_array_equal(frame.image, other.image)
+
+
 def test_a_frame_of_the_host_is_its_picture() -> None:
     image = np.zeros((4, 6, 3), np.uint8)
     frame = Frame(0, 0, 0, Fraction(1, 25), 0.0, image)
