@@ -63,6 +63,7 @@ class Session:
             self.backend = self._open_backend(network, detect)
             stack.callback(self.backend.close)
             self._decode_on_device()
+            stack.callback(self._close_source)  # before the back end, whose decoder it may have
             self.window: Any = None
             self.sinks = self._sinks(outputs, network)
             draws = self.video is not None or outputs.show

@@ -14,7 +14,6 @@ from av.error import ExitError, FFmpegError, InvalidDataError
 from av.error import TimeoutError as FFmpegTimeoutError
 from av.stream import Discard, Disposition
 
-from engines.decoding import DecoderRefused
 from pipeline.errors import SourceError, SourceTimeout
 from pipeline.sources import STREAM, redact
 from pipeline.sources.base import SourceOptions
@@ -88,6 +87,8 @@ class Decoder:
     def frames(self) -> Iterator[AnyFrame | None]:
         """Yield every frame once, in the order of display, and None in place of a damaged one.
 
+        Raises DecoderRefused if the device fails that decodes.
+
         Damaged is what cannot be decoded and what FFmpeg marks as such. A frame that is predicted
         from a damaged one cannot be told from a good one.
         """
@@ -125,12 +126,7 @@ class Decoder:
             self._track.close()
 
     def _decode(self, packet: av.Packet | None) -> Sequence[AnyFrame]:
-        if self._track is None:
-            return self.stream.decode(packet)
-        try:
-            return self._track.decode(packet)
-        except DecoderRefused as error:
-            raise SourceError(f"{self._name}: {error}; --decode cpu does without") from None
+        return (self._track or self.stream).decode(packet)
 
     def _open(self) -> tuple[InputContainer, av.VideoStream]:
         options = self._options

@@ -84,7 +84,10 @@ class VideoSource:
 
     def read(self) -> Frame | None:
         """Return the next good frame, or None at the end."""
-        decoded, self._first = self._first or next(self._frames, None), None
+        try:
+            decoded, self._first = self._first or next(self._frames, None), None
+        except DecoderRefused as error:
+            raise SourceError(f"{self._name}: {error}; --decode cpu does without it") from None
         if decoded is None:
             return None
         captured_at = time.monotonic()
@@ -111,11 +114,7 @@ class VideoSource:
         if not isinstance(self._first, av.VideoFrame):
             raise DecoderRefused("it has no frames")
         track = DeviceTrack(self._decoder.stream, self._first, open_decoder)
-        try:
-            moved = VideoSource(self._location, self._options, track)
-        except SourceError as error:
-            track.close()
-            raise DecoderRefused(str(error)) from None
+        moved = VideoSource(self._location, self._options, track)
         if moved._first is None:
             moved.close()
             raise DecoderRefused("the device finds no frames in it")

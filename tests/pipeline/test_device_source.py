@@ -22,6 +22,8 @@ from pipeline.sources.base import SourceOptions
 from pipeline.sources.video import VideoSource
 from tests.media import number_of, read_all, write_video
 
+CLOSED: list[str] = []  # in which order
+
 
 class HostPicture:
     """A picture "on the device", and how often it was fetched."""
@@ -66,6 +68,8 @@ class HostDecoder:
         return self._pictures(None)
 
     def close(self) -> None:
+        if not self.closed:
+            CLOSED.append("decoder")
         self.closed = True
 
     def _pictures(self, packet: av.Packet | None) -> list[tuple[int, HostPicture]]:
@@ -78,6 +82,7 @@ def _fresh(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(HostDecoder, "opened", [])
     monkeypatch.setattr(HostDecoder, "fail_at", None)
     monkeypatch.setattr(HostPicture, "fetched", 0)
+    CLOSED.clear()
 
 
 def open_both(path: Path, **options: Any) -> tuple[VideoSource, VideoSource]:
@@ -185,7 +190,7 @@ def test_a_device_that_fails_at_once_leaves_the_source_as_it_was(
     monkeypatch.setattr(HostDecoder, "fail_at", 0)
     write_video(tmp_path / "a.mp4", 10)
     source = VideoSource(str(tmp_path / "a.mp4"), SourceOptions())
-    with pytest.raises(DecoderRefused, match="NVDEC: out of order"):
+    with pytest.raises(DecoderRefused, match=r"^NVDEC: out of order$"):
         source.on_device(HostDecoder)
     assert HostDecoder.opened[0].closed
     assert [number_of(f.image) for f in read_all(source)] == list(range(10))
@@ -211,6 +216,10 @@ class DeviceBackend(CpuBackend):
     """A back end with a decoder."""
 
     video_decoder = HostDecoder
+
+    def close(self) -> None:
+        CLOSED.append("back end")
+        super().close()
 
     def new_slot(self) -> CpuSlot:
         return DeviceSlot(self, self._compiled.create_infer_request())
@@ -239,7 +248,7 @@ def test_a_run_fetches_pictures_only_to_draw(tmp_path: Path, run: Any, draw: boo
     if draw:
         drawn = read_all(VideoSource(str(out), SourceOptions()))
         assert [number_of(f.image) for f in drawn] == list(range(12))
-    assert all(decoder.closed for decoder in HostDecoder.opened)
+    assert CLOSED == ["decoder", "back end"]
 
 
 @pytest.mark.usefixtures("device_backend")
