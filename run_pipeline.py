@@ -34,6 +34,7 @@ SHORTCUTS = {
     "frames": ("source.frames", "N", "stop after N frames"),
     "start": ("source.start", "SECONDS", "skip the beginning"),
     "fps": ("source.fps", "F", "frame rate of images and of files without timestamps"),
+    "decode": ("source.decode", "auto|nvdec|cpu", "what decodes video files"),
     "fit": ("fit.mode", "band|letterbox|stretch", "how 16:9 is put into the wide network input"),
     "policy": ("queue.policy", "auto|lossless|latest|bounded_age", "when frames come too fast"),
 }

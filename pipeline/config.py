@@ -71,6 +71,7 @@ class SourceConfig(_Strict):
     fps: Annotated[float, Field(ge=0.001, le=1000)] | None
     open_timeout: Annotated[float, Field(gt=0)]
     read_timeout: Annotated[float, Field(gt=0)]
+    decode: Literal["auto", "nvdec", "cpu"]
 
 
 class VideoConfig(_Strict):

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
+
+from engines.decoding import DevicePicture
 
 Image = NDArray[np.uint8]  # (height, width, 3), BGR
 
@@ -28,9 +31,10 @@ class Frame:
         Seconds per unit of `pts`.
     captured_at : float
         `time.monotonic()` when the picture was there, in seconds.
-    image : uint8 array (height, width, 3)
+    picture : uint8 array (height, width, 3), or DevicePicture
         BGR, upright, C-contiguous. The frame owns its pixels: no source writes to them again, and
-        the render stage draws into them.
+        the render stage draws into them. Or the picture on the back end's device, if its decoder
+        made it there.
     """
 
     source_id: int
@@ -38,7 +42,12 @@ class Frame:
     pts: int
     time_base: Fraction
     captured_at: float
-    image: Image
+    picture: Image | DevicePicture
+
+    @cached_property
+    def image(self) -> Image:
+        """The picture on the host: what is drawn into. Fetched from the device when asked for."""
+        return self.picture if isinstance(self.picture, np.ndarray) else self.picture.to_host()
 
     @property
     def seconds(self) -> float:

@@ -283,7 +283,8 @@ class Pipeline:
     def _preprocess(self, item: tuple[Frame, Slot]) -> _InSlot:
         frame, slot = item
         start = time.perf_counter()
-        slot.preprocess(frame.image)
+        # A picture is on the device only if this back end's own decoder left it there.
+        slot.preprocess(frame.picture)  # type: ignore[arg-type]
         return _InSlot(frame, slot, time.perf_counter() - start)
 
     def _infer(self, item: _InSlot) -> _InSlot:

@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import Any
 
 from engines.backend import Backend, EngineSettings, open_backend
+from engines.decoding import DecoderRefused, OpenDecoder
 from engines.errors import ConfigError, NetworkError, WeightsError
 from engines.weights import Weights, int8_model, load_weights
 from kernels.reference import DetectParams
@@ -61,6 +62,8 @@ class Session:
             check_outputs(outputs, self.video, self.source.info)
             self.backend = self._open_backend(network, detect)
             stack.callback(self.backend.close)
+            self._decode_on_device()
+            stack.callback(self._close_source)  # before the back end, whose decoder it may have
             self.window: Any = None
             self.sinks = self._sinks(outputs, network)
             draws = self.video is not None or outputs.show
@@ -143,6 +146,29 @@ class Session:
             info.name, info.runtime, info.precision, info.device, info.reason,
         )  # fmt: skip
         return backend
+
+    def _decode_on_device(self) -> None:
+        """Let the back end's device decode, if it can; one line says why it does not."""
+        wanted = self.config.source.decode
+        if wanted == "cpu":
+            return
+        open_decoder: OpenDecoder | None = getattr(self.backend, "video_decoder", None)
+        on_device = getattr(self.source, "on_device", None)
+        try:
+            if open_decoder is None:
+                raise DecoderRefused(f"back end {self.backend.info.name} takes host pictures")
+            if on_device is None:
+                raise DecoderRefused("it is no video file")
+            self.source = on_device(open_decoder)
+        except DecoderRefused as refusal:
+            # Nobody has to be told about a GPU that is not there.
+            level = logging.DEBUG if open_decoder is None else logging.INFO
+            log.log(
+                logging.WARNING if wanted == "nvdec" else level,
+                "%s: decoding on the processor: %s", self.source.info.name, refusal,
+            )  # fmt: skip
+        else:
+            log.info("%s: decoding on the GPU", self.source.info.name)
 
     def _queue_options(self) -> QueueOptions:
         queue = self.config.queue

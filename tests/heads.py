@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from kernels.detections import Detections
 from kernels.head import Grid, Head, Layout, anchor_grid
 
 KITTI_SHAPES = (
@@ -56,3 +57,34 @@ def silent(head: Head) -> NDArray[np.float32]:
     values = np.zeros((len(head.anchors), head.classes + 5), np.float32)
     values[:, head.classes] = -1000
     return values
+
+
+def palette(classes: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return class and confidence logits of some anchors, and their scores, all clearly apart.
+
+    The logits are the same in half precision.
+    """
+    rng = np.random.default_rng(classes)
+    logits = rng.normal(scale=2.5, size=(400, classes + 1)).astype(np.float16).astype(np.float32)
+    scores = []
+    for row in logits.astype(np.float64):
+        softmax = np.exp(row[:-1]) / np.exp(row[:-1]).sum()
+        scores.append(softmax.max() / (1 + np.exp(-row[-1])))
+    order = np.argsort(scores)
+    apart = [order[0]]
+    for i in order[1:]:
+        if scores[i] - scores[apart[-1]] > 1e-3:
+            apart.append(i)
+    return logits[apart], np.array(scores, np.float32)[apart]
+
+
+PALETTES = {classes: palette(classes) for classes in range(1, 5)}
+
+
+def assert_same(actual: Detections, expected: Detections, score_error: float = 1e-6) -> None:
+    """Assert that both are the same detections in the same order, but for rounding."""
+    assert actual.classes.tolist() == expected.classes.tolist()
+    np.testing.assert_allclose(actual.scores, expected.scores, rtol=score_error, atol=1e-37)
+    np.testing.assert_allclose(actual.boxes, expected.boxes, atol=0.01)
+    arrays = (actual.boxes, actual.scores, actual.classes)
+    assert [a.dtype for a in arrays] == [np.float32, np.float32, np.int32]

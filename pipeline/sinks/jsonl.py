@@ -65,7 +65,7 @@ class JsonlSink:
             self._fd = self._open()
             self._write_line(self._fd, {"type": "header", **self._header})
         frame, found = result.frame, result.detections
-        height, width = frame.image.shape[:2]
+        height, width = frame.picture.shape[:2]
         # In float64, where rounded numbers print as short as they are.
         boxes = np.round(found.boxes.astype(np.float64), 2).tolist()
         scores = np.round(found.scores.astype(np.float64), 4).tolist()

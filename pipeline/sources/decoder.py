@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from fractions import Fraction
 
 import av
@@ -17,6 +17,9 @@ from av.stream import Discard, Disposition
 from pipeline.errors import SourceError, SourceTimeout
 from pipeline.sources import STREAM, redact
 from pipeline.sources.base import SourceOptions
+from pipeline.sources.device import DeviceFrame, DeviceTrack
+
+AnyFrame = av.VideoFrame | DeviceFrame
 
 GENERATE_PTS = 0x1  # AVFMT_FLAG_GENPTS
 STREAM_OPTIONS = {"rtsp_transport": "tcp"}  # loses no packets
@@ -38,6 +41,8 @@ class Decoder:
         Path of a file, or a URL.
     options : SourceOptions
         Time-outs.
+    track : DeviceTrack, optional
+        Decodes in place of FFmpeg.
 
     Attributes
     ----------
@@ -56,7 +61,10 @@ class Decoder:
         If a stream does not answer in time.
     """
 
-    def __init__(self, location: str, options: SourceOptions) -> None:
+    def __init__(
+        self, location: str, options: SourceOptions, track: DeviceTrack | None = None
+    ) -> None:
+        self._track = track
         self.is_url = STREAM.match(location) is not None
         self._name = redact(location)
         # "file:" keeps FFmpeg from taking a colon in a file name for a protocol.
@@ -76,8 +84,10 @@ class Decoder:
         with contextlib.suppress(FFmpegError):
             self.container.seek(pts - margin, stream=self.stream)
 
-    def frames(self) -> Iterator[av.VideoFrame | None]:
+    def frames(self) -> Iterator[AnyFrame | None]:
         """Yield every frame once, in the order of display, and None in place of a damaged one.
+
+        Raises DecoderRefused if the device fails that decodes.
 
         Damaged is what cannot be decoded and what FFmpeg marks as such. A frame that is predicted
         from a damaged one cannot be told from a good one.
@@ -89,7 +99,7 @@ class Decoder:
             counts = self._wanted(stamp) and not packet.is_discard
             packets += counts
             try:
-                decoded = self.stream.decode(packet)
+                decoded = self._decode(packet)
             except FFmpegError:
                 if counts:
                     shown += 1
@@ -112,6 +122,11 @@ class Decoder:
     def close(self) -> None:
         """Close the file or connection."""
         self.container.close()
+        if self._track is not None:
+            self._track.close()
+
+    def _decode(self, packet: av.Packet | None) -> Sequence[AnyFrame]:
+        return (self._track or self.stream).decode(packet)
 
     def _open(self) -> tuple[InputContainer, av.VideoStream]:
         options = self._options
@@ -167,7 +182,7 @@ class Decoder:
             except FFmpegError as error:
                 raise self._failure(error, self._options.read_timeout) from None
 
-    def _stamped(self, frames: list[av.VideoFrame]) -> Iterator[av.VideoFrame]:
+    def _stamped(self, frames: Sequence[AnyFrame]) -> Iterator[AnyFrame]:
         """Yield the frames that are wanted, with a pts if there is a way to know it."""
         for frame in frames:
             if frame.pts is None and frame.dts is not None:
@@ -179,10 +194,10 @@ class Decoder:
                 self._last = frame.pts
                 yield frame
 
-    def _drain(self) -> Iterator[av.VideoFrame | None]:
+    def _drain(self) -> Iterator[AnyFrame | None]:
         """Yield the frames that the decoder still holds at the end."""
         try:
-            decoded = self.stream.decode(None)
+            decoded = self._decode(None)
         except FFmpegError:
             # PyAV loses all frames that the decoder holds if one of them is damaged. Without
             # frame threads it never holds a damaged one: decode them again.

@@ -10,11 +10,13 @@ from pathlib import Path
 
 import av
 
+from engines.decoding import DecoderRefused, OpenDecoder
 from pipeline.errors import SourceError
 from pipeline.frame import Frame
 from pipeline.sources import redact
 from pipeline.sources.base import DEFAULT_FPS, Kind, SourceInfo, SourceOptions, SourceReport
-from pipeline.sources.decoder import Decoder
+from pipeline.sources.decoder import AnyFrame, Decoder
+from pipeline.sources.device import DeviceFrame, DeviceTrack
 from pipeline.sources.picture import UNSPECIFIED, PictureConverter, display_matrix, swaps_axes
 from pipeline.sources.timestamps import Timestamps
 
@@ -47,6 +49,8 @@ class VideoSource:
         Path of a file, or a URL.
     options : SourceOptions
         How to open it.
+    track : DeviceTrack, optional
+        Decodes in place of FFmpeg; see `on_device`.
 
     Raises
     ------
@@ -56,16 +60,19 @@ class VideoSource:
         If a stream does not answer in time.
     """
 
-    def __init__(self, location: str, options: SourceOptions) -> None:
+    def __init__(
+        self, location: str, options: SourceOptions, track: DeviceTrack | None = None
+    ) -> None:
         self.report = SourceReport()
         self._name = redact(location)
+        self._location = location
         self._options = options
         self._convert = PictureConverter().convert
         self._frame_id = -1  # of the last frame decoded
         self._pts = 0  # of the last frame passed on
         self._size = ""
         self._size_changed = False
-        self._decoder = Decoder(location, options)
+        self._decoder = Decoder(location, options, track)
         try:
             self._prepare_time()
             self._frames = self._good_frames()
@@ -77,17 +84,42 @@ class VideoSource:
 
     def read(self) -> Frame | None:
         """Return the next good frame, or None at the end."""
-        decoded, self._first = self._first or next(self._frames, None), None
+        try:
+            decoded, self._first = self._first or next(self._frames, None), None
+        except DecoderRefused as error:
+            raise SourceError(f"{self._name}: {error}; --decode cpu does without it") from None
         if decoded is None:
             return None
         captured_at = time.monotonic()
         frame_id = self._frame_id
         self._pts = frame_id if self._untimed else self._timestamps.mend(decoded.pts, frame_id)
-        image = self._convert(decoded)
-        self._watch_size(f"{image.shape[1]}x{image.shape[0]}")
+        picture = decoded.picture if isinstance(decoded, DeviceFrame) else self._convert(decoded)
+        self._watch_size(f"{picture.shape[1]}x{picture.shape[0]}")
         return Frame(
-            self._options.source_id, frame_id, self._pts, self.info.time_base, captured_at, image
+            self._options.source_id, frame_id, self._pts, self.info.time_base, captured_at, picture
         )
+
+    def on_device(self, open_decoder: OpenDecoder) -> VideoSource:
+        """Return this source, which nothing was read from yet, with a decoder on the device.
+
+        This one is closed then.
+
+        Raises
+        ------
+        DecoderRefused
+            If there is no decoder for this video; this source can still be read.
+        """
+        if self._decoder.is_url:
+            raise DecoderRefused("it is read over a network")
+        if not isinstance(self._first, av.VideoFrame):
+            raise DecoderRefused("it has no frames")
+        track = DeviceTrack(self._decoder.stream, self._first, open_decoder)
+        moved = VideoSource(self._location, self._options, track)
+        if moved._first is None:
+            moved.close()
+            raise DecoderRefused("the device finds no frames in it")
+        self.close()
+        return moved
 
     def close(self) -> None:
         """Close the file or connection."""
@@ -130,7 +162,7 @@ class VideoSource:
         if self._skip and not self._untimed:
             self._decoder.skip_to(self._zero + self._skip)
 
-    def _good_frames(self) -> Generator[av.VideoFrame, None, None]:
+    def _good_frames(self) -> Generator[AnyFrame, None, None]:
         before: int | None = None if self._skip and not self._untimed else 0
         for position, frame in enumerate(self._decoder.frames()):
             if self._untimed and position < self._skip:
@@ -166,7 +198,7 @@ class VideoSource:
             return sum(not entry.is_discard for entry in index)
         return stream.frames or None
 
-    def _describe(self, location: str, first: av.VideoFrame | None) -> SourceInfo:
+    def _describe(self, location: str, first: AnyFrame | None) -> SourceInfo:
         stream, start = self._decoder.stream, self._options.start
         if first is None and self._end is not None and start >= self._end:
             raise SourceError(
@@ -185,7 +217,7 @@ class VideoSource:
         primaries = transfer = 1
         if first is not None:
             width, height = first.width, first.height
-            if swaps_axes(display_matrix(first)):
+            if isinstance(first, av.VideoFrame) and swaps_axes(display_matrix(first)):
                 width, height, aspect = height, width, 1 / aspect
             if UNSPECIFIED not in (first.color_primaries, first.color_trc):
                 primaries, transfer = first.color_primaries, first.color_trc

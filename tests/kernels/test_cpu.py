@@ -15,13 +15,12 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
-from numpy.typing import NDArray
 
 from kernels import cpu, formulas, reference
 from kernels.detections import Detections
 from kernels.head import Head
 from kernels.reference import DetectParams
-from tests.heads import kitti_head, pack, silent, small_head
+from tests.heads import PALETTES, assert_same, kitti_head, pack, silent, small_head
 
 deterministic = settings(
     deadline=None,
@@ -30,33 +29,6 @@ deterministic = settings(
     suppress_health_check=[HealthCheck.filter_too_much],
 )
 everything = DetectParams(threshold=0, top_n=10**6, nms_iou=1)
-
-
-def assert_same(actual: Detections, expected: Detections) -> None:
-    assert actual.classes.tolist() == expected.classes.tolist()
-    np.testing.assert_allclose(actual.scores, expected.scores, rtol=1e-6, atol=1e-37)
-    np.testing.assert_allclose(actual.boxes, expected.boxes, atol=0.01)
-    arrays = (actual.boxes, actual.scores, actual.classes)
-    assert [a.dtype for a in arrays] == [np.float32, np.float32, np.int32]
-
-
-def palette(classes: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Return class and confidence logits of some anchors, and their scores, all clearly apart."""
-    rng = np.random.default_rng(classes)
-    logits = rng.normal(scale=2.5, size=(400, classes + 1)).astype(np.float32)
-    scores = []
-    for row in logits.astype(np.float64):
-        softmax = np.exp(row[:-1]) / np.exp(row[:-1]).sum()
-        scores.append(softmax.max() / (1 + np.exp(-row[-1])))
-    order = np.argsort(scores)
-    apart = [order[0]]
-    for i in order[1:]:
-        if scores[i] - scores[apart[-1]] > 1e-3:
-            apart.append(i)
-    return logits[apart], np.array(scores, np.float32)[apart]
-
-
-PALETTES = {classes: palette(classes) for classes in range(1, 5)}
 
 
 @st.composite
@@ -207,7 +179,7 @@ def test_any_score_as_threshold_keeps_exactly_what_reaches_it(scale: int) -> Non
 
 @pytest.mark.parametrize("threshold", [1.0, 1 - 1e-7, 0.9, 0.4, 5e-3, 1e-7, 2e-30, 1e-30, 1e-44, 0])
 def test_the_shortcut_skips_only_what_cannot_reach_the_threshold(threshold: float) -> None:
-    limit = np.float32(cpu._hopeless_below(threshold))
+    limit = np.float32(formulas.hopeless_below(threshold))
     if np.isfinite(limit):
         skipped = np.nextafter(limit, np.float32(-math.inf))
         assert formulas.sigmoid(skipped) < np.float32(threshold)

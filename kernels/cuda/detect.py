@@ -1,0 +1,170 @@
+"""Decode, top N and non-maximum suppression on the GPU: output of the network in, boxes out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numba import cuda
+from numpy.typing import NDArray
+
+from kernels import formulas
+from kernels.cuda import select
+from kernels.detections import Detections
+from kernels.head import Head
+from kernels.reference import DetectParams
+
+RESULT = np.dtype(np.float32)
+
+
+class Detector:
+    """Finds the objects in the network's output as `kernels.reference.detect` does.
+
+    Its tables and its workspace lie in the memory of the current context. Work enqueued by one
+    detector uses the same workspace, so each stream needs a detector of its own.
+
+    The result of a picture is a row of 1 + 6 N float32, N = `params.top_n`: how many boxes were
+    found, then x1, y1, x2, y2, score and class of each, best first, in pixels of the network's
+    input. What follows the last box is undefined. With N = 128 it takes 3,076 bytes.
+
+    Parameters
+    ----------
+    head : Head
+        How to read the output.
+    params : DetectParams
+        Which boxes to keep. The attribute of this name may be replaced at any time, from any
+        thread, by one with the same `top_n`; it counts from the next `enqueue` or `update` on.
+    dtype : np.dtype
+        float16 or float32: type of the output. The arithmetic is float32.
+    max_batch : int
+        Most pictures of one launch.
+
+    Raises
+    ------
+    ValueError
+        If an argument is out of range, or a class to keep does not exist.
+    """
+
+    def __init__(
+        self, head: Head, params: DetectParams, dtype: np.dtype[Any], max_batch: int
+    ) -> None:
+        if params.top_n > select.MAX_TOP_N:
+            raise ValueError(
+                f"expected a top N of at most {select.MAX_TOP_N} on the GPU, got {params.top_n}"
+            )
+        if np.dtype(dtype).name not in ("float16", "float32"):
+            raise ValueError(f"expected an output of float16 or float32, got {dtype}")
+        if max_batch < 1:
+            raise ValueError(f"expected a batch of at least 1, got {max_batch}")
+        if len(head.anchors) * head.classes >= 2**32:
+            raise ValueError(
+                f"expected fewer than 2**32 anchors times classes, got {len(head.anchors)} times"
+                f" {head.classes}"
+            )
+        self.head = head
+        self.params = params
+        self.dtype = np.dtype(dtype)
+        self.max_batch = max_batch
+        self._top_n = params.top_n
+        self._uploaded: DetectParams | None = None
+        self._anchors = cuda.to_device(head.anchors)
+        self._channels = cuda.to_device(head.channels.astype(np.int32))
+        self._settings = cuda.device_array(select.CLASSES + head.classes, np.float32)
+        self._keys = cuda.device_array((max_batch, len(head.anchors)), np.uint64)
+        self._counts = cuda.to_device(np.zeros(max_batch, np.int32))
+        self.update(0)
+
+    def result_shape(self, batch: int) -> tuple[int, int]:
+        """Return the shape of the result of `batch` pictures, an array of dtype RESULT."""
+        return batch, 1 + select.RECORD * self._top_n
+
+    def update(self, stream: Any) -> None:
+        """Enqueue the upload of `params` if they are new.
+
+        `enqueue` does it by itself. To be called before a captured graph is launched again.
+
+        Raises
+        ------
+        ValueError
+            If they have another `top_n`, or a class to keep does not exist.
+        """
+        params = self.params
+        if params is self._uploaded:
+            return
+        if params.top_n != self._top_n:
+            raise ValueError(f"expected a top N of {self._top_n} as before, got {params.top_n}")
+        settings = np.empty(select.CLASSES + self.head.classes, np.float32)
+        settings[select.THRESHOLD] = params.threshold
+        settings[select.HOPELESS_BELOW] = formulas.hopeless_below(params.threshold)
+        settings[select.NMS_IOU] = params.nms_iou
+        settings[select.GREEDY] = params.greedy
+        settings[select.CLASSES :] = params.class_mask(self.head.classes)
+        self._settings.copy_to_device(settings, stream=stream)
+        self._uploaded = params
+
+    def enqueue(self, output: Any, result: Any, stream: Any) -> None:
+        """Enqueue the detection in one or more outputs, and return at once.
+
+        Parameters
+        ----------
+        output : device array (B, channels, rows, columns), C-contiguous
+            Of this detector's dtype.
+        result : device array of shape `result_shape(B)` and dtype RESULT
+            Is overwritten.
+        stream : Numba stream, or 0 for the default stream
+
+        Raises
+        ------
+        ValueError
+            If an array does not have the shape or type this detector was made for.
+        """
+        batch = output.shape[0]
+        if not 1 <= batch <= self.max_batch:
+            raise ValueError(f"expected 1 to {self.max_batch} pictures, got {batch}")
+        for name, array, shape, dtype in (
+            ("network output", output, (batch, *self.head.output_shape), self.dtype),
+            ("result", result, self.result_shape(batch), RESULT),
+        ):
+            if tuple(array.shape) != shape or array.dtype != dtype:
+                raise ValueError(
+                    f"expected a {name} of shape {shape} and type {dtype}, got "
+                    f"{tuple(array.shape)} and {array.dtype}"
+                )
+        self.update(stream)
+        head, grid = self.head, self.head.grid
+        cells = grid.rows * grid.columns
+        flat = output.reshape(output.size)
+        blocks = -(-len(head.anchors) // select.SCORE_BLOCK)
+        select.score_anchors[(blocks, batch), select.SCORE_BLOCK, stream](
+            flat, self._channels, cells, self._settings, self._keys, self._counts
+        )
+        select.select_boxes[batch, select.SELECT_BLOCK, stream](
+            flat,
+            self._anchors,
+            self._channels,
+            cells,
+            np.float32(head.exp_threshold),
+            np.float32(grid.width - 1),
+            np.float32(grid.height - 1),
+            self._settings,
+            self._top_n,
+            self._keys,
+            self._counts,
+            result,
+        )
+
+    def unpack(self, result: NDArray[np.float32]) -> list[Detections]:
+        """Return the detections of each picture, in memory of their own.
+
+        Parameters
+        ----------
+        result : float32 array of shape `result_shape(B)`
+            What `enqueue` wrote, copied to the host.
+        """
+        found = []
+        for row in result:
+            boxes = row[1:].reshape(-1, select.RECORD)[: int(row[0])]
+            found.append(
+                Detections(boxes[:, :4].copy(), boxes[:, 4].copy(), boxes[:, 5].astype(np.int32))
+            )
+        return found

@@ -1,0 +1,40 @@
+"""The tests of the CUDA kernels, run in Numba's simulator.
+
+Numba reads once, when it is imported, whether to simulate: hence a process of its own.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).parent
+
+
+def run_simulated(name: str, chosen: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-k", chosen, HERE / name],
+        cwd=HERE.parent.parent,
+        env=os.environ | {"NUMBA_ENABLE_CUDASIM": "1"},
+        capture_output=True,
+        text=True,
+        timeout=400,
+    )
+    if done.returncode != 0 or "skipped" in done.stdout:
+        pytest.fail(done.stdout + done.stderr, pytrace=False)
+
+
+@pytest.mark.timeout(400)
+@pytest.mark.parametrize("name", ["test_cuda_preprocess.py", "test_cuda_detect.py"])
+def test_small_inputs(name: str) -> None:
+    run_simulated(name, "not published_network and not full_size")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+def test_full_size() -> None:
+    run_simulated("test_cuda_detect.py", "published_network and float16")

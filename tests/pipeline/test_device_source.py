@@ -1,0 +1,312 @@
+"""Video decoded by a back end's device: here a decoder that plays the device on the host."""
+
+from __future__ import annotations
+
+import dataclasses
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+import pipeline.session
+from engines.backend import EngineSettings
+from engines.cpu import CpuBackend, CpuSlot
+from engines.decoding import Codec, DecoderRefused, Matrix, ToBgr
+from pipeline.errors import SourceError
+from pipeline.frame import Frame
+from pipeline.sources.base import SourceOptions
+from pipeline.sources.video import VideoSource
+from tests.media import number_of, read_all, write_video
+
+CLOSED: list[str] = []  # in which order
+
+
+class HostPicture:
+    """A picture "on the device", and how often it was fetched."""
+
+    fetched = 0
+
+    def __init__(self, frame: av.VideoFrame, to_bgr: ToBgr) -> None:
+        self.shape = (frame.height, frame.width, 3)
+        self._planes = frame.reformat(format="nv12").to_ndarray()
+        self._to_bgr = to_bgr
+
+    def to_host(self) -> NDArray[np.uint8]:
+        HostPicture.fetched += 1
+        rows = self.shape[0]
+        return self._to_bgr(self._planes[:rows], self._planes[rows:])
+
+
+class HostDecoder:
+    """Decodes Annex B packets; fails at the packet number `fail_at`."""
+
+    opened: list[HostDecoder] = []  # noqa: RUF012
+    fail_at: int | None = None
+
+    def __init__(self, codec: Codec, matrix: Matrix, to_bgr: ToBgr) -> None:
+        self.arguments = (codec, matrix)
+        self.closed = False
+        self.packets = 0
+        self._context = av.CodecContext.create(codec, "r")
+        self._to_bgr = to_bgr
+        HostDecoder.opened.append(self)
+
+    def decode(self, data: bytes, pts: int) -> list[tuple[int, HostPicture]]:
+        assert data[:3] in (b"\0\0\0", b"\0\0\1")  # Annex B
+        if self.packets == self.fail_at:
+            raise DecoderRefused("NVDEC: out of order")
+        self.packets += 1
+        packet = av.Packet(data)
+        packet.pts = pts
+        return self._pictures(packet)
+
+    def flush(self) -> list[tuple[int, HostPicture]]:
+        return self._pictures(None)
+
+    def close(self) -> None:
+        if not self.closed:
+            CLOSED.append("decoder")
+        self.closed = True
+
+    def _pictures(self, packet: av.Packet | None) -> list[tuple[int, HostPicture]]:
+        frames = self._context.decode(packet)
+        return [(frame.pts, HostPicture(frame, self._to_bgr)) for frame in frames]
+
+
+@pytest.fixture(autouse=True)
+def _fresh(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(HostDecoder, "opened", [])
+    monkeypatch.setattr(HostDecoder, "fail_at", None)
+    monkeypatch.setattr(HostPicture, "fetched", 0)
+    CLOSED.clear()
+
+
+def open_both(path: Path, **options: Any) -> tuple[VideoSource, VideoSource]:
+    """Return the video read by FFmpeg, and by the device."""
+    chosen = SourceOptions(**options)
+    return (
+        VideoSource(str(path), chosen),
+        VideoSource(str(path), chosen).on_device(HostDecoder),
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "codec", "pts", "time_base"),
+    [
+        ("constant.mp4", "libx264", range(40), Fraction(1, 25)),
+        ("variable.mp4", "libx264", [0, 3, 4, 9, 30, 31, 90, 100, 140], Fraction(1, 1000)),
+        ("h265.mkv", "libx265", range(0, 800, 40), Fraction(1, 1000)),
+        ("broadcast.ts", "libx264", range(126000, 126000 + 20 * 3600, 3600), Fraction(1, 90000)),
+    ],
+)
+def test_the_same_frames_at_the_same_times(
+    tmp_path: Path, name: str, codec: str, pts: Any, time_base: Fraction
+) -> None:
+    path = tmp_path / name
+    write_video(path, list(pts), time_base, codec=codec, options={"bf": "3"})
+    expected, source = open_both(path, source_id=2)
+    assert source.info == expected.info
+    wanted, frames = read_all(expected), read_all(source)
+    assert HostPicture.fetched == 0
+    assert [dataclasses.replace(f, captured_at=0, picture=0) for f in frames] == [
+        dataclasses.replace(f, captured_at=0, picture=0) for f in wanted
+    ]
+    for frame, other in zip(frames, wanted, strict=True):
+        assert frame.picture.shape == other.image.shape
+        np.testing.assert_array_equal(frame.image, other.image)
+        assert frame.image is frame.image  # fetched once, so what is drawn stays
+    assert HostPicture.fetched == len(frames)
+    assert source.report == expected.report
+    (decoder,) = HostDecoder.opened
+    source.close()
+    assert decoder.closed
+
+
+def test_a_start_in_the_middle(tmp_path: Path) -> None:
+    write_video(tmp_path / "a.mp4", 60, options={"g": "20", "bf": "3"})
+    expected, source = open_both(tmp_path / "a.mp4", start=1.1)
+    wanted, frames = read_all(expected), read_all(source)
+    assert [f.frame_id for f in frames] == [f.frame_id for f in wanted] == list(range(28, 60))
+    assert [f.pts for f in frames] == [f.pts for f in wanted]
+    assert [number_of(f.image) for f in frames] == list(range(28, 60))
+
+
+@pytest.mark.parametrize(
+    ("tags", "height", "arguments"),
+    [
+        (None, 120, ("h264", "bt601")),
+        (None, 720, ("h264", "bt709")),
+        ((1, 1), 120, ("h264", "bt709")),
+        ((6, 1), 720, ("h264", "bt601")),
+    ],
+)
+def test_the_colour_matrix_is_that_of_the_host(
+    tmp_path: Path, tags: Any, height: int, arguments: tuple[str, str]
+) -> None:
+    path = tmp_path / "a.mp4"
+    write_video(path, 3, size=(160, height), tags=tags)
+    expected, source = open_both(path)
+    assert HostDecoder.opened[0].arguments == arguments
+    np.testing.assert_array_equal(read_all(source)[0].image, read_all(expected)[0].image)
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ({"codec": "mpeg4"}, "the codec is mpeg4, not h264 or hevc"),
+        ({"pix_fmt": "yuv444p"}, "the pixels are yuv444p, not yuv420p"),
+        ({"tags": (1, 2)}, "the pixels are yuvj420p"),
+        ({"tags": (9, 1)}, "neither BT.601 nor BT.709"),
+        ({"rotation": 90}, "turned or mirrored"),
+        ({"hflip": True}, "turned or mirrored"),
+        ({"options": {"flags": "+ildct+ilme", "x264-params": "tff=1"}}, "interlaced"),
+    ],
+)
+def test_other_videos_are_left_to_ffmpeg(
+    tmp_path: Path, options: dict[str, Any], reason: str
+) -> None:
+    write_video(tmp_path / "a.mp4", 10, **options)
+    source = VideoSource(str(tmp_path / "a.mp4"), SourceOptions())
+    with pytest.raises(DecoderRefused, match=reason):
+        source.on_device(HostDecoder)
+    assert len(read_all(source)) == 10
+
+
+def test_packets_without_timestamps_are_left_to_ffmpeg(tmp_path: Path) -> None:
+    write_video(tmp_path / "a.avi", 10)
+    source = VideoSource(str(tmp_path / "a.avi"), SourceOptions())
+    with pytest.raises(DecoderRefused, match="its packets have no timestamps"):
+        source.on_device(HostDecoder)
+    assert [number_of(f.image) for f in read_all(source)] == list(range(10))
+
+
+def test_a_device_that_fails_at_once_leaves_the_source_as_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(HostDecoder, "fail_at", 0)
+    write_video(tmp_path / "a.mp4", 10)
+    source = VideoSource(str(tmp_path / "a.mp4"), SourceOptions())
+    with pytest.raises(DecoderRefused, match=r"^NVDEC: out of order$"):
+        source.on_device(HostDecoder)
+    assert HostDecoder.opened[0].closed
+    assert [number_of(f.image) for f in read_all(source)] == list(range(10))
+
+
+def test_a_device_that_fails_later_ends_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(HostDecoder, "fail_at", 20)
+    write_video(tmp_path / "a.mp4", 60)
+    source = VideoSource(str(tmp_path / "a.mp4"), SourceOptions()).on_device(HostDecoder)
+    with pytest.raises(SourceError, match=r"a.mp4: NVDEC: out of order; --decode cpu"):
+        read_all(source)
+
+
+class DeviceSlot(CpuSlot):
+    def preprocess(self, image: Any) -> None:
+        assert isinstance(image, HostPicture)
+        super().preprocess(image.to_host())
+
+
+class DeviceBackend(CpuBackend):
+    """A back end with a decoder."""
+
+    video_decoder = HostDecoder
+
+    def close(self) -> None:
+        CLOSED.append("back end")
+        super().close()
+
+    def new_slot(self) -> CpuSlot:
+        return DeviceSlot(self, self._compiled.create_infer_request())
+
+
+@pytest.fixture
+def device_backend(monkeypatch: pytest.MonkeyPatch) -> None:
+    def open_backend(_: str, settings: EngineSettings) -> CpuBackend:
+        return DeviceBackend(settings, "a test")
+
+    monkeypatch.setattr(pipeline.session, "open_backend", open_backend)
+
+
+@pytest.mark.usefixtures("device_backend")
+@pytest.mark.parametrize("draw", [True, False])
+def test_a_run_fetches_pictures_only_to_draw(tmp_path: Path, run: Any, draw: bool) -> None:
+    clip, out = tmp_path / "a.mp4", tmp_path / "out.mp4"
+    write_video(clip, 12)
+    video = ["-o", out] if draw else ["--no-video"]
+    plain = ["--set", "draw.status=false"]  # which covers the number of the frame
+    code, _, err = run(clip, *video, *plain, "--jsonl", tmp_path / "a.jsonl")
+    assert code == 0, err
+    assert "a.mp4: decoding on the GPU" in err
+    assert HostPicture.fetched == (24 if draw else 12)  # the slots of this test fetch it, too
+    assert '"width":160,"height":120' in (tmp_path / "a.jsonl").read_text()
+    if draw:
+        drawn = read_all(VideoSource(str(out), SourceOptions()))
+        assert [number_of(f.image) for f in drawn] == list(range(12))
+    assert CLOSED == ["decoder", "back end"]
+
+
+@pytest.mark.usefixtures("device_backend")
+def test_decode_cpu_leaves_the_device_alone(
+    tmp_path: Path, run: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr(DeviceBackend, "new_slot")
+    write_video(tmp_path / "a.mp4", 5)
+    code, _, err = run(tmp_path / "a.mp4", "--no-video", "--decode", "cpu")
+    assert code == 0
+    assert "decoding" not in err
+    assert not HostDecoder.opened
+
+
+@pytest.mark.usefixtures("device_backend")
+def test_a_video_the_device_refuses_is_one_line(
+    tmp_path: Path, run: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr(DeviceBackend, "new_slot")
+    write_video(tmp_path / "a.mp4", 5, pix_fmt="yuv444p")
+    code, _, err = run(tmp_path / "a.mp4", "--no-video")
+    assert code == 0
+    assert "info: " in err
+    assert "a.mp4: decoding on the processor: the pixels are yuv444p, not yuv420p" in err
+
+
+def test_nvdec_without_a_gpu_falls_back_with_one_line(tmp_path: Path, run: Any) -> None:
+    write_video(tmp_path / "a.mp4", 5)
+    code, _, err = run(tmp_path / "a.mp4", "--no-video", "--backend", "cpu", "--decode", "nvdec")
+    assert code == 0
+    line = "warning: {}: decoding on the processor: back end cpu takes host pictures"
+    assert line.format(tmp_path / "a.mp4") in err
+    _, _, err = run(tmp_path / "a.mp4", "--no-video", "--backend", "cpu")
+    assert "decoding" not in err
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("codec", ["libx264", "libx265"])
+def test_nvdec_gives_what_ffmpeg_gives(tmp_path: Path, codec: str) -> None:
+    cuda = pytest.importorskip("numba.cuda")
+    if not cuda.is_available():
+        pytest.skip("needs an NVIDIA GPU")
+    try:
+        import PyNvVideoCodec  # noqa: F401
+    except (ImportError, RuntimeError) as error:
+        pytest.skip(f"needs PyNvVideoCodec and NVIDIA's video libraries: {error}")
+    from engines.cuda.nvdec import open_nvdec
+
+    path = tmp_path / "a.mp4"
+    write_video(path, 100, size=(320, 240), codec=codec, options={"bf": "3"})
+    expected = read_all(VideoSource(str(path), SourceOptions()))
+    frames = read_all(VideoSource(str(path), SourceOptions()).on_device(open_nvdec))
+    assert [(f.frame_id, f.pts) for f in frames] == [(f.frame_id, f.pts) for f in expected]
+    for frame, other in zip(frames, expected, strict=True):
+        np.testing.assert_array_equal(frame.image, other.image)
+
+
+def test_a_frame_of_the_host_is_its_picture() -> None:
+    image = np.zeros((4, 6, 3), np.uint8)
+    frame = Frame(0, 0, 0, Fraction(1, 25), 0.0, image)
+    assert frame.image is image
