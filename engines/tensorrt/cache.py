@@ -116,7 +116,7 @@ class EngineCache:
         fields = _read_fields(path)
         try:
             content = path.read_bytes()
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             self._say_what_differs(key)
             return None
         except OSError as error:
@@ -205,7 +205,7 @@ class EngineCache:
         """Remove what was not used for longest until the rest is within the limit."""
         files = sorted(self._files(), key=lambda file: file[2])
         total = sum(size for _, size, _ in files)
-        for path, size, _ in files:
+        for path, _, _ in files:
             if total <= self.limit:
                 return
             if path.stem == keep or path.suffix == ".json":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from importlib import import_module
 from typing import Any, Protocol
 
 import numpy as np
@@ -185,7 +186,7 @@ def open_executor(
         If an engine can neither be loaded nor built: see `build_engine`.
     """
     if trt is None:
-        import tensorrt as trt
+        trt = import_module("tensorrt")
     if cache is None:
         cache = EngineCache(cache_folder(), say)
     options = BuildOptions(max_batch=max_batch)

@@ -26,7 +26,7 @@ def open_logger(trt: Any) -> Any:
         operation whose error is of interest.
     """
 
-    class Logger(trt.ILogger):  # type: ignore[misc, name-defined]
+    class Logger(trt.ILogger):
         def __init__(self) -> None:
             trt.ILogger.__init__(self)
             self.last_error = ""

@@ -83,7 +83,7 @@ def _monitor(
     step: Callable[[str, int], bool],
     end: Callable[[str], None],
 ) -> Any:
-    class Monitor(trt.IProgressMonitor):  # type: ignore[misc, name-defined]
+    class Monitor(trt.IProgressMonitor):
         def __init__(self) -> None:
             trt.IProgressMonitor.__init__(self)
 
