@@ -171,7 +171,7 @@ def test_what_tensorrt_says_of_a_failure_is_quoted_in_one_line(opened: Opener) -
 def test_a_refused_execution_is_an_error_with_tensorrts_words(opened: Opener) -> None:
     context = opened().new_context()
     opened.trt.errors = {"set_input_shape": "batch 9 is over the profile's maximum"}
-    with pytest.raises(RuntimeError, match="batch of 9 .* over the profile's maximum"):
+    with pytest.raises(RuntimeError, match=r"batch of 9 .* over the profile's maximum"):
         context.bind(1, 2, 9)
     opened.trt.errors = {"execute": "illegal memory access"}
     with pytest.raises(RuntimeError, match="cannot run the network: illegal memory access"):
@@ -240,17 +240,17 @@ def test_the_driver_names_the_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
         def __init__(self, status: int = 0) -> None:
             self.status = status
 
-        def cuInit(self, flags: int) -> int:  # noqa: N802
+        def cuInit(self, flags: int) -> int:
             return self.status
 
-        def cuDeviceGet(self, device: Any, ordinal: int) -> int:  # noqa: N802
+        def cuDeviceGet(self, device: Any, ordinal: int) -> int:
             return int(ordinal)
 
-        def cuDeviceGetName(self, name: Any, length: int, device: Any) -> int:  # noqa: N802
+        def cuDeviceGetName(self, name: Any, length: int, device: Any) -> int:
             name.value = b"NVIDIA H200"
             return int(len(name) != length)
 
-        def cuDeviceGetAttribute(self, value: Any, which: int, device: Any) -> int:  # noqa: N802
+        def cuDeviceGetAttribute(self, value: Any, which: int, device: Any) -> int:
             value._obj.value = {75: 9, 76: 0}[which]
             return 0
 
