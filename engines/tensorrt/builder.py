@@ -172,9 +172,11 @@ def _attend(work: Callable[[], Any], progress: BuildProgress, say: Say) -> Any:
         finished.wait()
         signal.signal(signal.SIGINT, before)
         raise
-    finally:
+    except BaseException:
         progress.cancel()
-        finished.wait()
+        if thread.ident is not None:  # else it could not be started
+            finished.wait()
+        raise
     if failed:
         raise failed[0]
     return result[0]

@@ -157,7 +157,7 @@ def _layers(entry: Entry) -> str:
     if plan is None:
         raise UserError(f"{entry.path}: is damaged; python -m engines clear-cache removes it")
     executor = TensorRTExecutor(trt, plan, entry.fields["precision"])
-    text = executor.layers(trt)
+    text = executor.layers()
     executor.close()
     return describe_layers(text)
 

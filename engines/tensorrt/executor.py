@@ -52,6 +52,7 @@ class TensorRTExecutor:
     def __init__(self, trt: Any, plan: bytes, precision: Precision) -> None:
         self.runtime = f"TensorRT {trt.__version__}"
         self.precision = precision
+        self._trt = trt
         self._logger = open_logger(trt)
         self._logger.last_error = ""
         try:
@@ -83,10 +84,10 @@ class TensorRTExecutor:
             raise failure("TensorRT cannot open another context", self._logger.last_error)
         return TensorRTContext(context, self._logger, self._picture)
 
-    def layers(self, trt: Any) -> str:
+    def layers(self) -> str:
         """Return what TensorRT's engine inspector says of the layers, as JSON."""
         inspector = self._engine.create_engine_inspector()
-        return str(inspector.get_engine_information(trt.LayerInformationFormat.JSON))
+        return str(inspector.get_engine_information(self._trt.LayerInformationFormat.JSON))
 
     def close(self) -> None:
         """Release the engine. Contexts have to be closed before."""

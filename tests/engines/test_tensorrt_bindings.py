@@ -39,7 +39,7 @@ NOT_TENSORRT = {"dtype", "engine", "name"}
 
 
 def names_in_use() -> set[str]:
-    """Return each `trt.X.Y` of the sources, as "trt.X.Y"."""
+    """Return each `trt.X.Y` and `self._trt.X.Y` of the sources, as "trt.X.Y"."""
     found = set()
     for source in SOURCES:
         for node in ast.walk(ast.parse(source.read_text())):
@@ -47,8 +47,11 @@ def names_in_use() -> set[str]:
             while isinstance(inner, ast.Attribute):
                 path.append(inner.attr)
                 inner = inner.value
-            if path and isinstance(inner, ast.Name) and inner.id == "trt":
-                found.add(".".join(["trt", *reversed(path)]))
+            names = [getattr(inner, "id", ""), *reversed(path)]
+            while names and names[0] in ("self", "_trt", "trt"):
+                before, *names = names
+                if before != "self" and names:
+                    found.add(".".join(["trt", *names]))
     return found
 
 

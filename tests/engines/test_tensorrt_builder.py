@@ -1,5 +1,6 @@
 """The builder run for real: TensorRT-RTX builds for a GPU that is not there, without a driver."""
 
+import gc
 import logging
 import os
 import re
@@ -33,6 +34,12 @@ NO_DRIVER = bool(obstacles()) and "no NVIDIA driver" in obstacles()[0]
 
 # TensorRT-RTX keeps no timing cache and says so each time.
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _tidy() -> Iterator[None]:
+    yield
+    gc.collect()  # TensorRT's objects warn of a deprecation of their own when they go
 
 
 def ahead(capability: str) -> ModuleType:
