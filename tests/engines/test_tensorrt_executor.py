@@ -1,6 +1,7 @@
 import itertools
 import os
 import signal
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -276,6 +277,34 @@ def test_build_and_layers_say_what_is_missing(
     opened.cache.folder.rename(opened.cache.folder.parent / "user" / "squeezedrive" / "engines")
     assert main(["inspect", "fp16"]) == 2
     assert "no NVIDIA driver" in capsys.readouterr().err
+
+
+def test_the_verbs_build_show_and_end_in_order(
+    tmp_path: Path,
+    trt: FakeTensorRT,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(tensorrt, "obstacles", lambda: [])
+    monkeypatch.setattr("engines.tensorrt.driver.first_gpu", lambda: H200)
+    monkeypatch.setitem(sys.modules, "tensorrt", trt)
+    verb = ["build", "--size", "320x96", "--batch", "4"]
+    assert main(verb) == 0
+    output = capsys.readouterr()
+    assert output.out == "ready: fp16 in TensorRT 11.4.0.106 on NVIDIA H200\n"
+    assert output.err.startswith("building the TensorRT engine for this GPU")
+    assert main(["inspect", "fp16-320x96-b4"]) == 0
+    assert capsys.readouterr().out == "CaskConvolution  conv1: nothing -> nothing\n"
+
+    trt.steps = None
+    monkeypatch.setattr(progress, "SECONDS", 0.0)
+    monkeypatch.setattr(
+        "engines.tensorrt.cli._say",
+        lambda line: os.kill(os.getpid(), signal.SIGINT) if " for 0:" in line else None,
+    )
+    assert main([*verb, "--precision", "fp32"]) == 130
+    assert capsys.readouterr().err == "interrupted\n"
 
 
 def test_layers_are_shown_with_their_formats() -> None:
