@@ -1,7 +1,7 @@
-"""The network as TensorRT gets it: pixels without their mean, as many pictures as one likes.
+"""The network as TensorRT gets it: normalised pixels, as many pictures as one likes.
 
 It differs from the graph of the CPU back end in what lies around the layers. The kernel that fits
-a frame into the input subtracts the mean, since it has every pixel in hand anyway, and writes the
+a frame into the input normalises it, since it has every pixel in hand anyway, and writes the
 number format that the first convolution reads: nothing is converted on the way in or out.
 """
 
@@ -47,9 +47,9 @@ def engine_graph(settings: EngineSettings, precision: Precision) -> onnx.ModelPr
     Returns
     -------
     ModelProto
-        Input "image" (batch, 3, height, width): pixels 0 to 255 minus the profile's mean, in its
-        channel order; the profile's scale, where it has one, is applied in the graph. Output
-        "output" (batch, head channels, rows, columns). Both in `io_type`, "batch" is free.
+        Input "image" (batch, 3, height, width): (pixel - mean) x scale of the profile, pixels 0 to
+        255 in its channel order. Output "output" (batch, head channels, rows, columns). Both in
+        `io_type`; "batch" is free.
 
     Raises
     ------
@@ -66,7 +66,7 @@ def engine_graph(settings: EngineSettings, precision: Precision) -> onnx.ModelPr
         )
     else:
         model = load_onnx(settings.int8, weights, width, height)
-    _without_mean(model.graph)
+    _without_normalisation(model.graph)
     for value in (model.graph.input[0], model.graph.output[0]):
         value.type.tensor_type.shape.dim[0].dim_param = "batch"
     if io_type(precision) == np.float16:
@@ -75,17 +75,17 @@ def engine_graph(settings: EngineSettings, precision: Precision) -> onnx.ModelPr
     return model
 
 
-def _without_mean(graph: onnx.GraphProto) -> None:
-    """Take out the subtraction that the input goes through."""
-    (first,) = (node for node in graph.node if INPUT in node.input)
-    assert first.op_type == "Sub"
-    for node in graph.node:
-        for i, name in enumerate(node.input):
-            if name == first.output[0]:
-                node.input[i] = INPUT
-    (mean,) = (constant for constant in graph.initializer if constant.name == first.input[1])
-    graph.initializer.remove(mean)
-    graph.node.remove(first)
+def _without_normalisation(graph: onnx.GraphProto) -> None:
+    """Take out the difference, and the product if there is one, that the input goes through."""
+    while (first := graph.node[0]).op_type in ("Sub", "Mul"):
+        assert first.input[0] == INPUT
+        for node in graph.node:
+            for i, name in enumerate(node.input):
+                if name == first.output[0]:
+                    node.input[i] = INPUT
+        (operand,) = (c for c in graph.initializer if c.name == first.input[1])
+        graph.initializer.remove(operand)
+        del graph.node[0]
 
 
 def _halve(model: onnx.ModelProto) -> None:

@@ -165,13 +165,13 @@ def test_the_graph_with_the_mean_outside_computes_the_same(settings: EngineSetti
     assert noise["int8"] < -15
 
 
-def test_a_scale_of_the_pixels_stays_in_the_graph(settings: EngineSettings) -> None:
+def test_normalisation_is_left_to_the_kernel(settings: EngineSettings) -> None:
     profile = settings.weights.profile
     pixels = profile.input.model_copy(update={"scale": 0.5})
     scaled = Weights(profile.model_copy(update={"input": pixels}), settings.weights.arrays)
-    graph = engine_graph(EngineSettings(scaled, WIDTH, HEIGHT, DetectParams()), "fp16").graph
-    assert [node.op_type for node in graph.node][:2] == ["Mul", "Conv"]
-    assert graph.node[0].input[0] == "image"
+    graph = engine_graph(replace(settings, weights=scaled), "fp16").graph
+    assert (graph.node[0].op_type, graph.node[0].input[0]) == ("Conv", "image")
+    assert {"mean", "scale"}.isdisjoint(constant.name for constant in graph.initializer)
 
 
 def test_scales_of_dead_channels_stay_positive_as_halves(
