@@ -151,9 +151,10 @@ def test_the_graph_with_the_mean_outside_computes_the_same(settings: EngineSetti
         )
         return np.array(compiled(pixels)[0], np.float32)
 
-    pixels = np.random.default_rng(0).uniform(0, 255, (2, 3, HEIGHT, WIDTH)).astype(np.float32)
+    settings = replace(settings, width=96, height=48)
+    pixels = np.random.default_rng(0).uniform(0, 255, (2, 3, 48, 96)).astype(np.float32)
     weights = settings.weights
-    expected = run(build_onnx(weights, WIDTH, HEIGHT, batch=2), pixels)
+    expected = run(build_onnx(weights, 96, 48, batch=2), pixels)
     mean = np.reshape(weights.profile.input.mean, (1, 3, 1, 1)).astype(np.float32)
     noise = {}
     for precision in ("fp32", "fp16", "int8"):
