@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -145,11 +146,10 @@ def _describe(entry: Entry) -> str:
 def _layers(entry: Entry) -> str:
     """Load an engine and let TensorRT's inspector say what became of each layer."""
     _check_machine()
-    import tensorrt as trt
-
     from engines.tensorrt.cache import EngineKey
     from engines.tensorrt.executor import TensorRTExecutor
 
+    trt = import_module("tensorrt")
     try:
         plan = _open_cache().load(EngineKey(**entry.fields))
     except TypeError:
