@@ -6,6 +6,8 @@ PYTHON ?=
 VIDEO ?=
 VENV := .venv
 RUN := $(VENV)/bin/python
+# The versions of TensorRT whose names and signatures the tests check; 1 MB each, never installed.
+BINDINGS := 10.16.1.11 11.4.0.106
 
 .PHONY: demo test
 .DELETE_ON_ERROR:
@@ -30,6 +32,11 @@ $(VENV)/installed: pyproject.toml | $(VENV)/bin/python
 $(VENV)/installed-test: pyproject.toml | $(VENV)/bin/python
 	@echo "Installing SqueezeDrive's dependencies and test tools into $(VENV) ..."
 	@$(RUN) -m pip install --quiet --disable-pip-version-check --editable '.[test]'
+	@for version in $(BINDINGS); do \
+		$(RUN) -m pip download --quiet --disable-pip-version-check --no-deps --only-binary :all: \
+			--dest $(VENV)/tensorrt-bindings tensorrt-cu13-bindings==$$version || \
+		echo "No bindings of TensorRT $$version here: their tests will be skipped."; \
+	done
 	@touch $@ $(VENV)/installed
 
 # The interpreter has to be run to know whether it works: version managers leave dead links.

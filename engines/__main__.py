@@ -12,6 +12,7 @@ from engines.errors import UserError
 from engines.evaluation.cli import add_evaluate_parser, run_evaluate
 from engines.importing.cli import add_import_parser, run_import
 from engines.quantisation.cli import add_quantize_parser, run_quantize
+from engines.tensorrt.cli import add_tensorrt_parsers, run_build, run_clear_cache, run_inspect
 from engines.training.cli import add_train_parser, run_train
 
 EXAMPLES = """\
@@ -24,6 +25,7 @@ examples:
   python -m engines anchors --data kitti/
   python -m engines import source.npz --layout authors --out squeezedet.npz
   python -m engines quantize int8.onnx --data kitti/ --fit stretch
+  python -m engines build --precision fp16
 """
 
 
@@ -57,11 +59,12 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     add_anchors_parser(verbs)
     add_import_parser(verbs)
     add_quantize_parser(verbs)
+    add_tensorrt_parsers(verbs)
     return parser.parse_args(argv)
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run a verb; return the exit code: 0, or 2 for wrong input."""
+    """Run a verb; return the exit code: 0, 2 for wrong input, 130 if interrupted."""
     arguments = _parse(argv)
     try:
         if arguments.verb == "train":
@@ -73,10 +76,16 @@ def main(argv: list[str] | None = None) -> int:
             "anchors": run_anchors,
             "import": run_import,
             "quantize": run_quantize,
+            "build": run_build,
+            "inspect": run_inspect,
+            "clear-cache": run_clear_cache,
         }[arguments.verb](arguments)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
     return 0
 
 

@@ -1,4 +1,7 @@
-"""What the TensorRT back end needs, and whether this machine has it."""
+"""TensorRT executes the network: engines are built, kept and run here.
+
+This file only says what that needs and whether this machine has it, and imports nothing.
+"""
 
 from __future__ import annotations
 
@@ -26,8 +29,6 @@ def obstacles() -> list[str]:
         for package, remedy in _PACKAGES.items()
         if find_spec(package) is None
     ]
-    # The executor itself is not part of this version, whatever the machine has.
-    found.append("this version of SqueezeDrive runs on the CPU only (update SqueezeDrive)")
     return found
 
 
