@@ -332,7 +332,7 @@ def test_wrong_options_are_told_in_one_line(run: Any, tmp_path: Path) -> None:
         (["--threshold", "high"], "--threshold: detect.threshold"),
         (["--classes", "car,bus"], "unknown class 'bus', the network knows car, pedestrian"),
         (["--fit", "crop"], "--fit: fit.mode: expected 'band', 'letterbox' or 'stretch'"),
-        (["--backend", "gpu"], "--backend: backend: expected 'auto', 'tensorrt' or 'cpu'"),
+        (["--backend", "gpu"], "--backend: backend: expected 'auto', 'tensorrt', 'torch' or 'cpu'"),
         (["--frames", "0"], "--frames: source.frames"),
         (["--start", "1e20"], "--start: source.start"),
         (["--threshold", "true"], "--threshold: detect.threshold: expected a valid number"),
