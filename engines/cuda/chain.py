@@ -254,6 +254,11 @@ class Chain:
 
         self._graph = Graph(cuda_driver, self.stream.handle, steps)
 
+    @property
+    def launches(self) -> int:
+        """How many launches and copies the captured graph has."""
+        return 0 if self._graph is None else self._graph.nodes
+
     def replay(self) -> None:
         """Enqueue all of it with one launch: what `upload` to `download` do in several."""
         if self._graph is None:
