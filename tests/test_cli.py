@@ -382,6 +382,12 @@ def test_asking_for_tensorrt_without_it(run: Any) -> None:
     assert "--backend cpu" in message
 
 
+def test_asking_for_torch_without_a_gpu(run: Any) -> None:
+    message = error_of(run(SCENE, "--no-video", "--backend", "torch"))
+    assert "backend torch cannot run here" in message
+    assert "--backend cpu" in message
+
+
 def test_argparse_refuses_unknown_options() -> None:
     with pytest.raises(SystemExit) as caught:
         run_pipeline.main(["scene:", "--thresold", "0.5"])

@@ -22,6 +22,9 @@ log = logging.getLogger("squeezedrive")
 ExecutorName = Literal["tensorrt", "torch"]
 Say = Callable[[str], None]
 
+# A slot holds one picture; the engine is that of `python -m engines build`, which does for more.
+MAX_BATCH = 8
+
 
 def obstacles(name: ExecutorName) -> list[str]:
     """List what keeps a back end from running here, most basic first, each with its remedy."""
@@ -49,7 +52,7 @@ def open_cuda(name: ExecutorName, settings: EngineSettings, reason: str) -> Cuda
         raise BackendUnavailable("; ".join(found))
     gpu = open_gpu()
     with gpu.current():
-        executor = open_executor(name, settings, 1, gpu, log.info)
+        executor = open_executor(name, settings, MAX_BATCH, gpu, log.info)
     return CudaBackend(name, settings, gpu, executor, make_recipe(settings, executor, 1), reason)
 
 

@@ -5,18 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-from torch.nn import functional as F
 
 from engines.backend import EngineSettings
 from engines.cuda.context import Gpu
 from engines.errors import ConfigError
 from engines.network import Operation
 
-_TYPES = {"fp16": torch.float16, "fp32": torch.float32}
+if TYPE_CHECKING:
+    import torch
 
 
 def open_executor(
@@ -50,11 +49,14 @@ class TorchExecutor:
     def __init__(
         self, settings: EngineSettings, precision: str, max_batch: int, device: str
     ) -> None:
-        if precision not in _TYPES:
+        if precision not in ("fp16", "fp32"):
             raise ConfigError(
                 f"cuda.precision: expected fp16 or fp32 for the back end torch, got {precision};"
                 " int8 needs TensorRT"
             )
+        import torch
+
+        dtype = torch.float16 if precision == "fp16" else torch.float32
         self.runtime = f"PyTorch {torch.__version__}"
         self.precision = precision
         self.input_type = self.output_type = np.dtype(
@@ -68,7 +70,7 @@ class TorchExecutor:
             torch.backends.cudnn.allow_tf32 = False
         self.steps = settings.weights.operations(settings.width, settings.height)
         self.parameters = {
-            name: torch.from_numpy(array).to(self.device, _TYPES[precision])
+            name: torch.from_numpy(array).to(self.device, dtype)
             for name, array in settings.weights.arrays.items()
         }
         for name, array in self.parameters.items():
@@ -110,6 +112,8 @@ class TorchContext:
 
     def enqueue(self, stream: int) -> None:
         """Enqueue the network on a CUDA stream, given by its handle, and return at once."""
+        import torch
+
         executor = self._executor
         with torch.inference_mode(), on_stream(stream, executor.device):
             x = self._input.contiguous(memory_format=torch.channels_last)
@@ -134,6 +138,9 @@ def run_network(
     x : tensor (B, 3, height, width)
         Pixels, normalised.
     """
+    import torch
+    from torch.nn import functional as F
+
     values = {"image": x}
     for step in steps:
         inputs = [values[name] for name in step.inputs]
@@ -160,10 +167,14 @@ def tensor_at(
     address: int, shape: tuple[int, ...], dtype: np.dtype[Any], device: torch.device
 ) -> torch.Tensor:
     """Return device memory at an address as a tensor, without a copy."""
+    import torch
+
     description = {"shape": shape, "typestr": dtype.str, "data": (address, False), "version": 3}
     return torch.as_tensor(SimpleNamespace(__cuda_array_interface__=description), device=device)
 
 
 def on_stream(stream: int, device: torch.device) -> Any:
     """Return the context in which PyTorch enqueues on a CUDA stream, given by its handle."""
+    import torch
+
     return torch.cuda.stream(torch.cuda.ExternalStream(stream, device))
