@@ -100,18 +100,23 @@ class FakeDriver:
 
     def memcpy_htod_async(self, target: int, source: np.ndarray, stream: FakeStream) -> None:
         assert source.flags.c_contiguous
+        handle = stream.handle
+        del stream  # PyCUDA has no frame whose locals a traceback would keep
 
         def copy() -> None:
             memory = self.memory[target]
             memory[: source.nbytes] = source.reshape(-1).view(np.uint8)
 
-        self.enqueue("h2d", stream.handle, copy)
+        self.enqueue("h2d", handle, copy)
 
     def memcpy_dtoh_async(self, target: np.ndarray, source: int, stream: FakeStream) -> None:
+        handle = stream.handle
+        del stream
+
         def copy() -> None:
             target.reshape(-1).view(np.uint8)[:] = self.memory[source][: target.nbytes]
 
-        self.enqueue("d2h", stream.handle, copy)
+        self.enqueue("d2h", handle, copy)
 
     def array(self, address: int, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
         size = int(np.prod(shape)) * np.dtype(dtype).itemsize
@@ -261,7 +266,7 @@ class FakeExecutor:
 
     def __init__(self, driver: FakeDriver, settings: EngineSettings, max_batch: int = 1) -> None:
         self.driver, self.settings, self.max_batch = driver, settings, max_batch
-        self.run = _compiled(settings.width, settings.height)
+        self.model = _compiled(settings.width, settings.height)
         self.open_contexts = 0
         self.closed = 0
 
@@ -287,6 +292,7 @@ def _compiled(width: int, height: int) -> Any:
 class FakeExecution:
     def __init__(self, executor: FakeExecutor) -> None:
         self.executor = executor
+        self.request = executor.model.create_infer_request()
 
     def bind(self, input_address: int, output_address: int, batch: int) -> None:
         assert 1 <= batch <= self.executor.max_batch
@@ -304,7 +310,7 @@ class FakeExecution:
             head = settings.head()
             output = driver.array(target, (self.batch, *head.output_shape), np.float32)
             for i in range(self.batch):
-                output[i] = executor.run(pixels[i : i + 1])[0][0]
+                output[i] = self.request.infer(pixels[i : i + 1])[0][0]
 
         driver.enqueue("infer", stream, infer)
 
