@@ -87,7 +87,7 @@ class FakeDriver:
         assert flags == 1
         return FakeStream(self)
 
-    def Event(self, flags: int) -> FakeEvent:
+    def Event(self, flags: int = 0) -> FakeEvent:
         return FakeEvent(self)
 
     def mem_alloc(self, size: int) -> FakeAllocation:
@@ -117,6 +117,15 @@ class FakeDriver:
             target.reshape(-1).view(np.uint8)[:] = self.memory[source][: target.nbytes]
 
         self.enqueue("d2h", handle, copy)
+
+    def memcpy_dtod_async(self, target: int, source: int, size: int, stream: FakeStream) -> None:
+        def copy() -> None:
+            self.memory[target][:size] = self.memory[source][:size]
+
+        self.enqueue("d2d", stream.handle, copy)
+
+    def mem_get_info(self) -> tuple[int, int]:
+        return 1 << 20, 1 << 21
 
     def array(self, address: int, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
         size = int(np.prod(shape)) * np.dtype(dtype).itemsize
@@ -191,6 +200,10 @@ class FakeEvent(_Owned):
         self._stream = stream.handle
         self._asked = 0
 
+    def time_till(self, later: FakeEvent) -> float:
+        self.driver.call("time_till")
+        return 0.5
+
     def query(self) -> bool:
         driver = self.driver
         driver.call("query")
@@ -255,6 +268,48 @@ class FakeNumba:
         self.driver.call("external_stream")
         assert handle in self.driver.work
         return SimpleNamespace(handle=handle, thread=threading.get_ident())
+
+
+class FakeGraphs:
+    """`cuda.bindings.driver`: records what a stream would do, and does it again."""
+
+    class CUstreamCaptureMode:
+        CU_STREAM_CAPTURE_MODE_THREAD_LOCAL = 1
+
+    def __init__(self, driver: FakeDriver) -> None:
+        self.driver = driver
+        self.graphs: list[Any] = []
+        self.alive = 0
+
+    def CUstream(self, handle: int) -> int:
+        return handle
+
+    def cuStreamBeginCapture(self, stream: int, mode: int) -> tuple[int]:
+        self._kept, self.driver.work[stream] = self.driver.work[stream], []
+        return (0,)
+
+    def cuStreamEndCapture(self, stream: int) -> tuple[int, int]:
+        self.graphs.append(self.driver.work[stream])
+        self.driver.work[stream] = self._kept
+        self.alive += 1
+        return 0, len(self.graphs)
+
+    def cuGraphGetNodes(self, graph: int) -> tuple[int, list[Any], int]:
+        return 0, [], len(self.graphs[graph - 1])
+
+    def cuGraphInstantiate(self, graph: int, flags: int) -> tuple[int, int]:
+        self.alive += 1
+        return 0, graph
+
+    def cuGraphLaunch(self, executable: int, stream: int) -> tuple[int]:
+        self.driver.work[stream] += self.graphs[executable - 1]
+        return (0,)
+
+    def cuGraphDestroy(self, graph: int) -> tuple[int]:
+        self.alive -= 1
+        return (0,)
+
+    cuGraphExecDestroy = cuGraphDestroy
 
 
 class FakeExecutor:

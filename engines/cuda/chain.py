@@ -187,11 +187,15 @@ class Chain:
         self._fit = fit
 
     def upload(self) -> None:
+        """Enqueue the copy of the pictures to the GPU, and mark its end for `load`."""
+        self.copy_in()
+        self._uploaded.record(self.stream)
+
+    def copy_in(self) -> None:
         """Enqueue the copy of the pictures to the GPU."""
         self._check_loaded()
         driver = self._gpu.driver
         driver.memcpy_htod_async(self._pictures.address, self._pictures.host, self.stream)
-        self._uploaded.record(self.stream)
 
     def preprocess(self) -> None:
         """Enqueue what makes the network's input of the pictures."""
@@ -209,9 +213,13 @@ class Chain:
         self._detector.enqueue(self._output, self._result, self._numba_stream())
 
     def download(self) -> None:
+        """Enqueue the copy of the boxes to the host, and mark its end for `collect`."""
+        self.copy_out()
+        self._finished.record(self.stream)
+
+    def copy_out(self) -> None:
         """Enqueue the copy of the boxes to the host."""
         self._gpu.driver.memcpy_dtoh_async(self._found, self._result_address, self.stream)
-        self._finished.record(self.stream)
 
     def collect(self) -> list[Detections]:
         """Wait for the boxes; return them picture by picture, in pixels of the picture.
@@ -245,12 +253,11 @@ class Chain:
         self._drop_graph()
 
         def steps() -> None:
-            driver = self._gpu.driver
-            driver.memcpy_htod_async(self._pictures.address, self._pictures.host, self.stream)
+            self.copy_in()
             self.preprocess()
             self.infer()
             self.detect()
-            driver.memcpy_dtoh_async(self._found, self._result_address, self.stream)
+            self.copy_out()
 
         self._graph = Graph(cuda_driver, self.stream.handle, steps)
 

@@ -19,8 +19,8 @@ from kernels.detections import Detections
 from kernels.reference import DetectParams
 from tests.fake_cuda import (
     DriverError,
-    FakeDriver,
     FakeExecutor,
+    FakeGraphs,
     fake_gpu,
     fake_recipe,
     on_the_processor,
@@ -372,48 +372,6 @@ def test_a_batch_finds_in_each_picture_what_it_finds_alone() -> None:
     for one, image in zip(found, images, strict=True):
         assert_same(one, on_the_processor(SETTINGS, image))
     assert rig.driver.clean
-
-
-class FakeGraphs:
-    """`cuda.bindings.driver`: records what a stream would do, and does it again."""
-
-    class CUstreamCaptureMode:
-        CU_STREAM_CAPTURE_MODE_THREAD_LOCAL = 1
-
-    def __init__(self, driver: FakeDriver) -> None:
-        self.driver = driver
-        self.graphs: list[Any] = []
-        self.alive = 0
-
-    def CUstream(self, handle: int) -> int:
-        return handle
-
-    def cuStreamBeginCapture(self, stream: int, mode: int) -> tuple[int]:
-        self._kept, self.driver.work[stream] = self.driver.work[stream], []
-        return (0,)
-
-    def cuStreamEndCapture(self, stream: int) -> tuple[int, int]:
-        self.graphs.append(self.driver.work[stream])
-        self.driver.work[stream] = self._kept
-        self.alive += 1
-        return 0, len(self.graphs)
-
-    def cuGraphGetNodes(self, graph: int) -> tuple[int, list[Any], int]:
-        return 0, [], len(self.graphs[graph - 1])
-
-    def cuGraphInstantiate(self, graph: int, flags: int) -> tuple[int, int]:
-        self.alive += 1
-        return 0, graph
-
-    def cuGraphLaunch(self, executable: int, stream: int) -> tuple[int]:
-        self.driver.work[stream] += self.graphs[executable - 1]
-        return (0,)
-
-    def cuGraphDestroy(self, graph: int) -> tuple[int]:
-        self.alive -= 1
-        return (0,)
-
-    cuGraphExecDestroy = cuGraphDestroy
 
 
 def test_a_graph_does_what_its_steps_do(rig: Rig) -> None:
