@@ -24,16 +24,16 @@ class NetworkError(UserError, ValueError):
     """A network cannot read an input of this size."""
 
 
+class GpuLost(UserError, RuntimeError):
+    """The GPU does not answer any more; nothing that this process holds there is of use."""
+
+
 class BackendUnavailable(UserError, RuntimeError):
     """A back end was asked for by name and cannot run on this machine."""
 
 
 class GpuMemoryError(UserError, MemoryError):
     """The memory of the GPU, or the host's memory that it can reach, is not enough."""
-
-
-class GpuLost(UserError, RuntimeError):
-    """The GPU does not answer any more; nothing that this process holds there is of use."""
 
 
 def describe_validation(error: ValidationError) -> str:
