@@ -39,14 +39,17 @@ class Broken(DriverError):
 class FakeDriver:
     """`pycuda.driver`, with a log of (what, handle of the stream) in the order of execution.
 
-    `fail` maps the name of a call or of work to what is raised when it is enqueued; `crash` the
-    name of work to the text of the error that breaks the context when it is done.
+    `eager`: work is done when it is enqueued, for kernels that run in Numba's simulator, which
+    knows no streams. `fail` maps the name of a call or of work to what is raised when it is
+    enqueued; `crash` the name of work to the text of the error that breaks the context when it is
+    done.
     """
 
     event_flags = SimpleNamespace(DISABLE_TIMING=2)
 
     def __init__(self) -> None:
         self.log: list[tuple[str, int]] = []
+        self.eager = False
         self.fail: dict[str, Exception] = {}
         self.crash: dict[str, str] = {}
         self.broken: str | None = None
@@ -74,7 +77,10 @@ class FakeDriver:
 
     def enqueue(self, name: str, stream: int, work: Callable[[], None]) -> None:
         self.call(name)
-        self.work[stream].append((name, work))
+        if self.eager:
+            work()
+        else:
+            self.work[stream].append((name, work))
 
     def Device(self, ordinal: int) -> Any:
         return SimpleNamespace(
