@@ -22,7 +22,7 @@ from engines.cuda.backend import CudaBackend, obstacles
 from engines.cuda.chain import Chain
 from engines.cuda.context import open_gpu
 from engines.cuda.machine import driver_problem
-from engines.errors import GpuMemoryError, UserError
+from engines.errors import GpuMemoryError
 from engines.weights import DEFAULT, int8_model, load_weights
 from kernels.detections import Detections
 from kernels.reference import DetectParams
@@ -191,15 +191,13 @@ def test_a_gpu_without_room_says_so(backend: CudaBackend) -> None:
     slot = backend.new_slot()
     held = []
     try:
-        with pytest.raises(UserError) as caught, gpu.current():
+        with gpu.current():
             size = 1 << 34
             while size > 1 << 20:
                 try:
                     held.append(gpu.driver.mem_alloc(size))
                 except gpu.driver.MemoryError:
                     size //= 2
-            held.append(gpu.driver.mem_alloc(1 << 34))
-        assert isinstance(caught.value, GpuMemoryError)
         with pytest.raises(GpuMemoryError, match="is not enough"):
             slot.preprocess(np.zeros((8000, 12000, 3), np.uint8))
     finally:
