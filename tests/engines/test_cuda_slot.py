@@ -179,6 +179,16 @@ def test_memory_grows_with_the_largest_picture_and_is_used_again(rig: Rig) -> No
     assert rig.driver.clean
 
 
+def test_memory_is_not_exchanged_while_the_gpu_reads_it(rig: Rig) -> None:
+    slot = rig.slot()
+    slot.preprocess(picture(0, 100, 100))
+    slot.preprocess(picture(0, 300, 200))
+    assert "preprocess" in [name for name, _ in rig.driver.log]
+    slot.infer()
+    assert_same(slot.detect(), on_the_processor(SETTINGS, picture(0, 300, 200)))
+    slot.close()
+
+
 def test_threads_end_without_a_context_and_may_close_what_others_made(rig: Rig) -> None:
     slot = in_thread(rig.slot)
     in_thread(lambda: slot.preprocess(picture(1)))
