@@ -120,8 +120,12 @@ class TorchContext:
             self._output.copy_(run_network(executor.steps, executor.parameters, x))
 
     def close(self) -> None:
-        """Let go of the memory."""
+        """Let go of the memory, also of what PyTorch has kept for a stream that ends now."""
+        import torch
+
         self._input = self._output = None
+        if self._executor.device.type == "cuda":
+            torch.cuda.empty_cache()
 
 
 def run_network(

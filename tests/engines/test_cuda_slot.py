@@ -384,6 +384,15 @@ def test_a_batch_finds_in_each_picture_what_it_finds_alone() -> None:
     assert rig.driver.clean
 
 
+def test_the_calls_that_record_graphs_exist() -> None:
+    driver = pytest.importorskip("cuda.bindings.driver", reason="needs cuda-bindings")
+    for name in dir(FakeGraphs):
+        if name.startswith(("cu", "CU")):
+            assert hasattr(driver, name)
+    mode = FakeGraphs.CUstreamCaptureMode.CU_STREAM_CAPTURE_MODE_THREAD_LOCAL
+    assert driver.CUstreamCaptureMode.CU_STREAM_CAPTURE_MODE_THREAD_LOCAL == mode
+
+
 def test_a_graph_does_what_its_steps_do(rig: Rig) -> None:
     graphs = FakeGraphs(rig.driver)
     with rig.gpu.current():
