@@ -390,7 +390,7 @@ def test_the_calls_that_record_graphs_exist() -> None:
         if name.startswith(("cu", "CU")):
             assert hasattr(driver, name)
     mode = FakeGraphs.CUstreamCaptureMode.CU_STREAM_CAPTURE_MODE_THREAD_LOCAL
-    assert driver.CUstreamCaptureMode.CU_STREAM_CAPTURE_MODE_THREAD_LOCAL == mode
+    assert mode == driver.CUstreamCaptureMode.CU_STREAM_CAPTURE_MODE_THREAD_LOCAL
 
 
 def test_a_graph_does_what_its_steps_do(rig: Rig) -> None:
