@@ -26,7 +26,7 @@ exit status: 0 done, 1 a fault in the program, 2 wrong input, 130 or 143 interru
 
 # Options that set one configuration key each, and the name of their value.
 SHORTCUTS = {
-    "backend": ("backend", "auto|tensorrt|cpu", "what runs the network"),
+    "backend": ("backend", "auto|tensorrt|torch|cpu", "what runs the network"),
     "threshold": ("detect.threshold", "T", "lowest score of a box, 0 to 1"),
     "top-n": ("detect.top_n", "N", "boxes kept before suppression"),
     "nms-iou": ("detect.nms_iou", "T", "overlap from which a box is suppressed, 0 to 1"),

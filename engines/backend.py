@@ -5,12 +5,11 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from engines import tensorrt
 from engines.errors import BackendUnavailable
 from engines.weights import Weights
 from kernels.detections import Detections
@@ -18,8 +17,12 @@ from kernels.fit import Kind as FitKind
 from kernels.head import Head
 from kernels.reference import DetectParams
 
-BackendName = Literal["auto", "tensorrt", "cpu"]
+if TYPE_CHECKING:
+    from engines.cuda.backend import ExecutorName
+
+BackendName = Literal["auto", "tensorrt", "torch", "cpu"]
 CpuPrecision = Literal["auto", "int8", "bf16", "fp32"]
+CudaPrecision = Literal["fp16", "int8", "fp32"]
 
 
 @dataclass(frozen=True)
@@ -29,7 +32,7 @@ class BackendInfo:
     Attributes
     ----------
     name : str
-        "cpu" or "tensorrt".
+        "tensorrt", "torch" or "cpu".
     runtime, device : str
         Library with version, and the processor it uses.
     precision : str
@@ -71,6 +74,9 @@ class EngineSettings:
     streams : int
         Frames the CPU back end works on at the same time, sharing the threads: 1 gives the
         shortest time per frame, more give more frames per second.
+    cuda_precision : str
+        Number format of the back ends on a GPU: "fp16", "int8", which needs TensorRT and a
+        quantised model, or "fp32".
     """
 
     weights: Weights
@@ -83,11 +89,18 @@ class EngineSettings:
     threads: int = 0
     streams: int = 1
     int8: Path | None = None
+    cuda_precision: CudaPrecision = "fp16"
 
     @property
     def cpu_threads(self) -> int:
         """Threads of the CPU back end, counted out."""
         return self.threads or len(os.sched_getaffinity(0))
+
+    def fill(self) -> tuple[int, int, int]:
+        """Return blue, green and red of what no picture covers: the mean, for the network zero."""
+        profile = self.weights.profile.input
+        mean = profile.mean if profile.channels == "BGR" else profile.mean[::-1]
+        return round(mean[0]), round(mean[1]), round(mean[2])
 
     def head(self) -> Head:
         """Return what decoding has to know of these weights at this input size."""
@@ -142,15 +155,41 @@ def open_backend(name: BackendName, settings: EngineSettings) -> Backend:
     ------
     BackendUnavailable
         If the back end asked for cannot run on this machine; the message says what is missing.
+    UserError
+        If it can, but not with these settings.
     """
-    obstacles = tensorrt.obstacles() if name in ("auto", "tensorrt") else []
-    if name == "tensorrt":
-        raise BackendUnavailable(
-            "backend tensorrt cannot run here: "
-            + "; ".join(obstacles)
-            + "; --backend cpu runs anywhere"
-        )
+    from engines.cuda.backend import obstacles, open_cuda
+
+    reason = "asked for"
+    if name == "auto":
+        reasons: dict[str, str] = {}
+        candidates: tuple[ExecutorName, ...] = ("tensorrt", "torch")
+        for candidate in candidates:
+            found = obstacles(candidate)
+            if found:
+                reasons[candidate] = found[0]
+                continue
+            try:
+                return open_cuda(candidate, settings, _reason(reasons) or "the fastest")
+            except Exception as error:  # whatever it is, the next one may run
+                reasons[candidate] = str(error) or type(error).__name__
+        reason = _reason(reasons)
+    elif name != "cpu":
+        try:
+            return open_cuda(name, settings, reason)
+        except BackendUnavailable as error:
+            raise BackendUnavailable(
+                f"backend {name} cannot run here: {error}; --backend cpu runs anywhere"
+            ) from None
     from engines.cpu import CpuBackend  # OpenVINO is only loaded where it runs
 
-    reason = "asked for" if name == "cpu" else f"no tensorrt: {obstacles[0].split(' (')[0]}"
     return CpuBackend(settings, reason)
+
+
+def _reason(obstacles: dict[str, str]) -> str:
+    """Say in a few words why other back ends do not run: the first obstacle, without its remedy."""
+    short = {name: text.splitlines()[0].split(" (")[0] for name, text in obstacles.items()}
+    by_text: dict[str, list[str]] = {}
+    for name, text in short.items():
+        by_text.setdefault(text, []).append(name)
+    return "; ".join(f"no {' and no '.join(names)}: {text}" for text, names in by_text.items())

@@ -56,8 +56,7 @@ class CpuBackend:
             },
         )
         self.head = settings.head()
-        mean = profile.input.mean if profile.input.channels == "BGR" else profile.input.mean[::-1]
-        self.fill = (round(mean[0]), round(mean[1]), round(mean[2]))
+        self.fill = settings.fill()
         self.info = BackendInfo(
             name="cpu",
             runtime=f"OpenVINO {ov.__version__.split('-')[0]}",

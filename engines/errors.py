@@ -24,6 +24,10 @@ class NetworkError(UserError, ValueError):
     """A network cannot read an input of this size."""
 
 
+class GpuLost(UserError, RuntimeError):
+    """The GPU does not answer any more; nothing that this process holds there is of use."""
+
+
 class BackendUnavailable(UserError, RuntimeError):
     """A back end was asked for by name and cannot run on this machine."""
 

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, TypeVar
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from engines.backend import BackendName, CpuPrecision
+from engines.backend import BackendName, CpuPrecision, CudaPrecision
 from engines.errors import ConfigError
 from kernels.fit import Kind as FitKind
 
@@ -35,6 +35,12 @@ class CpuConfig(_Strict):
     precision: CpuPrecision
     threads: Annotated[int, Field(ge=0)]
     streams: Count
+
+
+class CudaConfig(_Strict):
+    """How the back ends on an NVIDIA GPU compute."""
+
+    precision: CudaPrecision
 
 
 class FitConfig(_Strict):
@@ -97,6 +103,7 @@ class Config(_Strict):
     network: str
     backend: BackendName
     cpu: CpuConfig
+    cuda: CudaConfig
     fit: FitConfig
     detect: DetectConfig
     queue: QueueConfig

@@ -186,9 +186,16 @@ class Pipeline:
         Stuck
             If the run is given up, and a stage is held by a device or file that does not answer.
         """
-        slots = [self._backend.new_slot() for _ in range(self._free.depth)]
-        for slot in slots:
-            self._free.put(slot)
+        slots: list[Slot] = []
+        try:
+            for _ in range(self._free.depth):
+                slots.append(self._backend.new_slot())
+                self._free.put(slots[-1])
+        except BaseException:  # a GPU may have no room for so many
+            for slot in slots:
+                slot.close()
+            self._close_sinks()
+            raise
         start = time.perf_counter()
         for stage in self.stages:
             stage.start()

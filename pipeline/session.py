@@ -138,6 +138,7 @@ class Session:
             threads=config.cpu.threads,
             streams=config.cpu.streams,
             int8=int8_model(Path(network.weights)),
+            cuda_precision=config.cuda.precision,
         )
         backend = open_backend(config.backend, settings)
         info = backend.info

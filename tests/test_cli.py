@@ -332,7 +332,7 @@ def test_wrong_options_are_told_in_one_line(run: Any, tmp_path: Path) -> None:
         (["--threshold", "high"], "--threshold: detect.threshold"),
         (["--classes", "car,bus"], "unknown class 'bus', the network knows car, pedestrian"),
         (["--fit", "crop"], "--fit: fit.mode: expected 'band', 'letterbox' or 'stretch'"),
-        (["--backend", "gpu"], "--backend: backend: expected 'auto', 'tensorrt' or 'cpu'"),
+        (["--backend", "gpu"], "--backend: backend: expected 'auto', 'tensorrt', 'torch' or 'cpu'"),
         (["--frames", "0"], "--frames: source.frames"),
         (["--start", "1e20"], "--start: source.start"),
         (["--threshold", "true"], "--threshold: detect.threshold: expected a valid number"),
@@ -379,6 +379,12 @@ def test_an_input_that_the_network_cannot_read(
 def test_asking_for_tensorrt_without_it(run: Any) -> None:
     message = error_of(run(SCENE, "--no-video", "--backend", "tensorrt"))
     assert "backend tensorrt cannot run here" in message
+    assert "--backend cpu" in message
+
+
+def test_asking_for_torch_without_a_gpu(run: Any) -> None:
+    message = error_of(run(SCENE, "--no-video", "--backend", "torch"))
+    assert "backend torch cannot run here" in message
     assert "--backend cpu" in message
 
 

@@ -51,10 +51,13 @@ class Executor(Protocol):
     """
 
     runtime: str
-    precision: str
     input_type: np.dtype
     output_type: np.dtype
     max_batch: int
+
+    @property
+    def precision(self) -> str:
+        """Number format of the arithmetic."""
 
     def new_context(self) -> ExecutionContext:
         """Return a context with everything that one execution needs."""

@@ -72,7 +72,7 @@ def add_evaluate_parser(verbs: argparse._SubParsersAction[argparse.ArgumentParse
 
     source = parser.add_argument_group("where the boxes come from")
     either = source.add_mutually_exclusive_group()
-    either.add_argument("--backend", choices=("auto", "tensorrt", "cpu"), default="auto")
+    either.add_argument("--backend", choices=("auto", "tensorrt", "torch", "cpu"), default="auto")
     either.add_argument(
         "--detections", type=Path, metavar="DIR", help="KITTI result files instead of a network"
     )
@@ -83,6 +83,10 @@ def add_evaluate_parser(verbs: argparse._SubParsersAction[argparse.ArgumentParse
         "--precision", choices=("auto", "int8", "bf16", "fp32"), default="auto",
         help="number format of the CPU back end (default: int8 if the weights have such a model"
         " beside them, else fp32)",
+    )  # fmt: skip
+    add(
+        "--cuda-precision", choices=("fp16", "int8", "fp32"), default="fp16",
+        help="number format of the back ends on a GPU (default: fp16)",
     )  # fmt: skip
     add(
         "--top-n", type=count, default=128, metavar="N",
@@ -199,6 +203,7 @@ def _run_network(
         band_centre=arguments.band_centre,
         cpu_precision=arguments.precision,
         int8=int8_model(weights_path),
+        cuda_precision=arguments.cuda_precision,
     )
     backend = open_backend(arguments.backend, settings)
     progress = ProgressLine(len(dataset))

@@ -5,14 +5,11 @@ This file only says what that needs and whether this machine has it, and imports
 
 from __future__ import annotations
 
-import ctypes
 from importlib.util import find_spec
 
-_PACKAGES = {
-    "tensorrt": "pip install tensorrt-cu13",
-    "pycuda": "pip install pycuda, with the CUDA toolkit installed",
-    "numba_cuda": "pip install 'numba-cuda[cu13]'",
-}
+from engines.cuda import machine
+
+_PACKAGES = {"tensorrt": "pip install tensorrt-cu13", **machine.PACKAGES}
 
 
 def obstacles() -> list[str]:
@@ -22,7 +19,7 @@ def obstacles() -> list[str]:
     cannot be caught on a machine without one.
     """
     found = []
-    if (problem := _driver_problem()) is not None:
+    if (problem := machine.driver_problem()) is not None:
         found.append(problem)
     found += [
         f"Python package {package} is not installed ({remedy})"
@@ -30,18 +27,3 @@ def obstacles() -> list[str]:
         if find_spec(package) is None
     ]
     return found
-
-
-def _driver_problem() -> str | None:
-    try:
-        driver = ctypes.CDLL("libcuda.so.1")
-    except OSError:
-        return "no NVIDIA driver (install the driver of your GPU)"
-    status = driver.cuInit(0)
-    if status != 0:
-        return f"the NVIDIA driver reports error {status} (check nvidia-smi)"
-    count = ctypes.c_int()
-    status = driver.cuDeviceGetCount(ctypes.byref(count))
-    if status != 0 or count.value == 0:
-        return "no NVIDIA GPU (check nvidia-smi)"
-    return None

@@ -2,14 +2,17 @@ import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 
 from engines import tensorrt
-from engines.backend import EngineSettings, open_backend
+from engines.backend import BackendInfo, EngineSettings, open_backend
 from engines.cpu import CpuBackend
-from engines.errors import BackendUnavailable
+from engines.cuda import backend as cuda
+from engines.cuda import machine
+from engines.errors import BackendUnavailable, GpuMemoryError
 from engines.onnx_graph import build_onnx
 from engines.weights import DEFAULT, load_weights
 from kernels import reference
@@ -104,27 +107,91 @@ def test_rgb_weights_get_rgb() -> None:
 def test_asking_for_tensorrt_says_what_is_missing_and_how_to_get_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(tensorrt, "_driver_problem", lambda: "no NVIDIA driver (install it)")
+    monkeypatch.setattr(machine, "driver_problem", lambda: "no NVIDIA driver (install it)")
     monkeypatch.setattr(tensorrt, "find_spec", lambda name: None)
     with pytest.raises(BackendUnavailable) as caught:
         open_backend("tensorrt", settings())
-    for part in ("no NVIDIA driver", "pip install tensorrt", "pip install pycuda", "--backend cpu"):
+    for part in (
+        "backend tensorrt cannot run here", "no NVIDIA driver", "pip install tensorrt",
+        "pip install pycuda", "--backend cpu",
+    ):  # fmt: skip
         assert part in str(caught.value)
 
 
+def test_asking_for_torch_says_what_is_missing_and_how_to_get_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(machine, "driver_problem", lambda: "no NVIDIA GPU (check nvidia-smi)")
+    monkeypatch.setattr(machine, "find_spec", lambda name: None)
+    with pytest.raises(BackendUnavailable) as caught:
+        open_backend("torch", settings())
+    for part in ("backend torch cannot run here", "no NVIDIA GPU", "pip install torch"):
+        assert part in str(caught.value)
+    assert "pip install tensorrt" not in str(caught.value)
+
+
 def test_a_driver_without_gpu_is_told_from_no_driver(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "find_spec", lambda name: object())
     monkeypatch.setattr(tensorrt, "find_spec", lambda name: object())
     driver = SimpleNamespace(cuInit=lambda flags: 0, cuDeviceGetCount=lambda count: 0)
-    monkeypatch.setattr(tensorrt.ctypes, "CDLL", lambda name: driver)
-    assert "no NVIDIA GPU" in tensorrt.obstacles()[0]
-    driver.cuInit = lambda flags: 999
-    assert "error 999" in tensorrt.obstacles()[0]
+    monkeypatch.setattr(machine.ctypes, "CDLL", lambda name: driver)
+    for obstacles in (tensorrt.obstacles, machine.torch_obstacles):
+        driver.cuInit = lambda flags: 0
+        assert "no NVIDIA GPU" in obstacles()[0]
+        driver.cuInit = lambda flags: 999
+        assert "error 999" in obstacles()[0]
 
 
-def test_auto_falls_back_to_the_processor_and_says_why() -> None:
+GONE, TORN = ["no NVIDIA GPU (check nvidia-smi)", "no package"], ["no package (install it)"]
+MEMORY, BUG = GpuMemoryError("the memory is not enough"), KeyError("what")
+
+
+@pytest.mark.parametrize(
+    ("tensorrt_has", "torch_has", "name", "reason"),
+    [
+        ([], [], "tensorrt", "the fastest"),
+        (TORN, [], "torch", "no tensorrt: no package"),
+        (MEMORY, [], "torch", "no tensorrt: the memory is not enough"),
+        (BUG, [], "torch", "no tensorrt: 'what'"),
+        (GONE, GONE, "cpu", "no tensorrt and no torch: no NVIDIA GPU"),
+        (TORN, GONE, "cpu", "no tensorrt: no package; no torch: no NVIDIA GPU"),
+        (MEMORY, BUG, "cpu", "no tensorrt: the memory is not enough; no torch: 'what'"),
+        (BUG, GONE, "cpu", "no tensorrt: 'what'; no torch: no NVIDIA GPU"),
+    ],
+)
+def test_auto_takes_the_first_that_runs_and_says_why(
+    monkeypatch: pytest.MonkeyPatch, tensorrt_has: Any, torch_has: Any, name: str, reason: str
+) -> None:
+    has = {"tensorrt": tensorrt_has, "torch": torch_has}
+
+    def open_cuda(name: str, chosen: EngineSettings, reason: str) -> Any:
+        if isinstance(has[name], Exception):
+            raise has[name]
+        return SimpleNamespace(info=BackendInfo(name, "", "", "", reason))
+
+    obstacles = {key: [] if isinstance(v, Exception) else v for key, v in has.items()}
+    monkeypatch.setattr(cuda, "obstacles", obstacles.get)
+    monkeypatch.setattr(cuda, "open_cuda", open_cuda)
     info = open_backend("auto", settings()).info
-    assert info.name == "cpu"
-    assert info.reason.startswith("no tensorrt: ")
+    assert (info.name, info.reason) == (name, reason)
+
+
+@pytest.mark.parametrize("name", ["tensorrt", "torch"])
+def test_what_is_asked_for_by_name_fails_as_it_is(
+    monkeypatch: pytest.MonkeyPatch, name: Any
+) -> None:
+    def open_cuda(name: str, chosen: EngineSettings, reason: str) -> Any:
+        raise MEMORY
+
+    monkeypatch.setattr(cuda, "open_cuda", open_cuda)
+    with pytest.raises(GpuMemoryError):
+        open_backend(name, settings())
+
+
+def test_on_this_machine_auto_gives_a_back_end_and_a_reason() -> None:
+    info = open_backend("auto", settings()).info
+    assert info.name in ("tensorrt", "torch", "cpu")
+    assert info.reason
 
 
 def test_describe_and_export_on_the_command_line(tmp_path: Path) -> None:

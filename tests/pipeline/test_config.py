@@ -64,7 +64,7 @@ def test_the_network_is_found_beside_the_file_that_names_it(tmp_path: Path) -> N
         ("detect: {threshold: high}", ["detect.threshold", "number", "got 'high'"]),
         ("detect: {top_n: 0}", ["detect.top_n", "greater than or equal to 1", "got 0"]),
         ("detect: 5", ["detect: expected a group of keys", "threshold", "got 5"]),
-        ("backend: gpu", ["backend", "'auto', 'tensorrt' or 'cpu'", "got 'gpu'"]),
+        ("backend: gpu", ["backend", "'auto', 'tensorrt', 'torch' or 'cpu'", "got 'gpu'"]),
         ("fit: {mode: crop}", ["fit.mode", "'band', 'letterbox' or 'stretch'", "got 'crop'"]),
         ("queue: {policy: newest}", ["queue.policy", "'latest'", "got 'newest'"]),
         ("source: {frames: 0}", ["source.frames", "got 0"]),

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from engines.backend import BackendInfo
+from engines.errors import UserError
 from kernels.detections import Detections
 from pipeline.errors import SinkError, SourceError
 from pipeline.frame import Frame, Image
@@ -310,6 +311,20 @@ def test_a_sink_that_fails_to_close_does_not_keep_others_open() -> None:
         make(FakeSource(5), FakeBackend(), bad, good).run()
     assert good.closed == 1
     assert len(good.results) == 5
+
+
+def test_slots_that_find_no_room_end_the_run_with_everything_closed() -> None:
+    class SmallBackend(FakeBackend):
+        def new_slot(self) -> FakeSlot:
+            if len(self.slots) == 2:
+                raise UserError("no room")
+            return super().new_slot()
+
+    backend, sink = SmallBackend(), FakeSink()
+    with pytest.raises(UserError, match="no room"):
+        make(FakeSource(9), backend, sink).run()
+    assert [slot.closed for slot in backend.slots] == [True, True]
+    assert sink.closed == 1
 
 
 def test_the_first_error_is_the_one_reported() -> None:

@@ -1,0 +1,85 @@
+"""The working memory of one frame in flight on the GPU."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engines.cuda.chain import Chain
+from engines.cuda.context import Gpu
+from kernels.detections import Detections
+
+
+class CudaSlot:
+    """One picture at a time through a chain of its own, each step from the thread of its stage.
+
+    Parameters
+    ----------
+    gpu : Gpu
+        Where.
+    open_chain : callable
+        Returns a chain for single pictures; called with the context current.
+
+    Attributes
+    ----------
+    abandoned : bool
+        Whether it was closed while a step had not returned, and could not release its memory.
+    """
+
+    def __init__(self, gpu: Gpu, open_chain: Callable[[], Chain]) -> None:
+        self.abandoned = False
+        self._gpu = gpu
+        self._working = False
+        with gpu.current():
+            self._chain: Chain | None = open_chain()
+
+    def preprocess(self, image: NDArray[np.uint8]) -> None:
+        """Copy a BGR picture (height, width, 3) and enqueue what makes the network's input of it.
+
+        The picture may be changed when this returns.
+        """
+        with self._step() as chain:
+            chain.load([image])
+            chain.upload()
+            chain.preprocess()
+
+    def infer(self) -> None:
+        """Enqueue the network."""
+        with self._step() as chain:
+            chain.infer()
+
+    def detect(self) -> Detections:
+        """Return the boxes in pixels of the picture; waits for the GPU."""
+        with self._step() as chain:
+            chain.detect()
+            chain.download()
+            return chain.collect()[0]
+
+    def close(self) -> None:
+        """Release the memory; a second call does nothing.
+
+        A step that another thread is still held in keeps it: the run was ended without it.
+        """
+        chain, self._chain = self._chain, None
+        if chain is None:
+            return
+        if self._working:
+            self.abandoned = True
+            self._gpu.keep_forever(chain)
+            return
+        with self._gpu.current():
+            chain.close()
+
+    @contextmanager
+    def _step(self) -> Iterator[Chain]:
+        if self._chain is None:
+            raise RuntimeError("the slot is closed")
+        self._working = True
+        try:
+            with self._gpu.current():
+                yield self._chain
+        finally:
+            self._working = False

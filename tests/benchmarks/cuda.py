@@ -1,0 +1,426 @@
+"""What the GPU path costs, against what the GPU could do and against the obvious way.
+
+    python -m tests.benchmarks.cuda [--size 1920x1080] [--executor tensorrt|torch] [--seconds 1]
+
+Takes a few minutes, the most where TensorRT has no engine yet. One rendered picture goes in again
+and again, boxes come out. GPU times are those of 20 repetitions of a step, recorded as a CUDA graph
+so that launching costs nothing, between two events. The floor is what reading and writing each
+byte once takes at the bandwidth of a copy, measured in the same run, and for the network, layer by
+layer, the longer of that and its operations at the rate of a large matrix product, where PyTorch
+is there to measure one. "GPU idle" is the share of time in which no kernel of ours ran, from the
+GPU times and the rate.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+
+from engines.arguments import input_size
+from engines.backend import EngineSettings, open_backend
+from engines.cuda.backend import (
+    MAX_BATCH,
+    CudaBackend,
+    ExecutorName,
+    make_recipe,
+    obstacles,
+    open_executor,
+)
+from engines.cuda.chain import Chain, Recipe
+from engines.cuda.context import Gpu, open_gpu
+from engines.cuda.executor import Executor
+from engines.cuda.graph import Graph
+from engines.errors import UserError
+from engines.weights import DEFAULT, load_weights
+from kernels.reference import DetectParams
+from pipeline.frame import Frame
+from pipeline.run import Pipeline, QueueOptions
+from pipeline.sources import open_source
+from pipeline.sources.base import SourceInfo, SourceOptions, SourceReport
+from tests.benchmarks.obvious import NMS, obvious_way
+
+REPEATS = 20
+ROUNDS = 5
+SLOTS = (1, 2, 3, 4)
+COPY = 1 << 29  # bytes
+
+
+@dataclass
+class Machine:
+    """What the GPU can do, measured: bytes a second and operations a second; None if unknown."""
+
+    bandwidth: float
+    bus: float
+    operations: float | None
+
+
+@dataclass
+class Report:
+    """Rows of the table, and what could not be measured."""
+
+    rows: list[tuple[str, str, str]] = field(default_factory=list)
+    missing: list[str] = field(default_factory=list)
+
+    def add(self, what: str, value: str, remark: str = "") -> None:
+        self.rows.append((what, value, remark))
+        print(f"  {what}: {value} {remark}".rstrip(), flush=True)
+
+    def __str__(self) -> str:
+        lines = [f"not measured: {line}" for line in self.missing]
+        lines += ["| what | value | |", "|---|---|---|"]
+        return "\n".join(lines + [f"| {' | '.join(row)} |" for row in self.rows])
+
+
+def elapsed(gpu: Gpu, stream: Any, work: Callable[[], object]) -> float:
+    """Return seconds on the GPU from before to after the work; median of several rounds."""
+    times = []
+    start, end = gpu.driver.Event(), gpu.driver.Event()
+    for _ in range(ROUNDS):
+        start.record(stream)
+        work()
+        end.record(stream)
+        gpu.wait(end)
+        times.append(start.time_till(end) / 1e3)
+    return statistics.median(times)
+
+
+def step_time(gpu: Gpu, graphs: Any, chain: Chain, step: Callable[[], None]) -> tuple[float, str]:
+    """Return seconds on the GPU of one step, and how that was measured if not as a graph."""
+
+    def steps() -> None:
+        for _ in range(REPEATS):
+            step()
+
+    steps()
+    gpu.synchronize()
+    try:
+        graph = Graph(graphs, chain.stream.handle, steps)
+    except Exception as error:
+        return elapsed(gpu, chain.stream, steps) / REPEATS, f"with launches; no graph: {error}"
+    seconds = elapsed(gpu, chain.stream, graph.launch) / REPEATS
+    graph.close()
+    return seconds, ""
+
+
+def measure_machine(gpu: Gpu) -> Machine:
+    """Measure a copy on the GPU, one over the bus, and a matrix product."""
+    driver = gpu.driver
+    stream = driver.Stream(1)
+    size = min(COPY, driver.mem_get_info()[0] // 8)
+    source, target = driver.mem_alloc(size), driver.mem_alloc(size)
+    pinned = driver.pagelocked_empty((size // 8,), np.uint8)
+
+    def copy() -> None:
+        driver.memcpy_dtod_async(int(target), int(source), size, stream)
+
+    def upload() -> None:
+        driver.memcpy_htod_async(int(target), pinned, stream)
+
+    copy(), upload()
+    bandwidth = 2 * size / elapsed(gpu, stream, copy)
+    bus = pinned.nbytes / elapsed(gpu, stream, upload)
+    pinned.base.free(), source.free(), target.free()
+    return Machine(bandwidth, bus, None if obstacles("torch") else _matrix_rate(gpu))
+
+
+def _matrix_rate(gpu: Gpu) -> float:
+    import torch
+
+    side = 8192
+    stream = torch.cuda.current_stream()
+    a = torch.randn(side, side, dtype=torch.float16, device=f"cuda:{gpu.ordinal}")
+    for _ in range(3):
+        a @ a
+    start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    start.record(stream)
+    for _ in range(10):
+        a @ a
+    end.record(stream)
+    end.synchronize()
+    return 10 * 2 * side**3 / (start.elapsed_time(end) / 1e3)
+
+
+def floors(
+    settings: EngineSettings, machine: Machine, executor: Executor, picture: np.ndarray, batch: int
+) -> dict[str, float]:
+    """Return seconds that each step needs at least for a batch."""
+    fit = _fit(settings, picture)
+    x0, y0, x1, y1 = fit.crop
+    seen = (x1 - x0) * (y1 - y0) * 3
+    rows = (y1 - y0) * picture.shape[1] * 3  # whole rows are copied
+    item = executor.input_type.itemsize
+    written = 3 * settings.width * settings.height * item
+    steps = settings.weights.operations(settings.width, settings.height)
+    network = 0.0
+    for step in steps:
+        if step.kind == "concat":
+            continue  # may be written in place
+        pixels = [w * h for w, h in (step.in_size, step.out_size)]
+        values = batch * (step.in_channels * pixels[0] + step.out_channels * pixels[1])
+        seconds = (values + step.parameters) * item / machine.bandwidth
+        if machine.operations is not None:
+            seconds = max(seconds, 2 * step.macs * batch / machine.operations)
+        network += seconds
+    output = int(np.prod(settings.head().output_shape)) * executor.output_type.itemsize
+    return {
+        "copy in": batch * rows / machine.bus,
+        "preprocess": batch * (seen + written) / machine.bandwidth,
+        "network": network,
+        "decode, top N, NMS": batch * output / machine.bandwidth,
+        "copy out": 0.0,
+    }
+
+
+def throughput(
+    gpu: Gpu, chains: Sequence[Chain], pictures: list[np.ndarray], seconds: float, replay: bool
+) -> float:
+    """Return pictures a second from host memory to boxes, with as many batches in flight."""
+    done = 0
+    start = time.perf_counter()
+    while time.perf_counter() - start < seconds or done < len(chains):
+        chain = chains[done % len(chains)]
+        if done >= len(chains):
+            chain.collect()
+        chain.load(pictures)
+        if replay:
+            chain.replay()
+        else:
+            enqueue(chain)
+        done += 1
+    for chain in chains:
+        chain.collect()
+    return done * len(pictures) / (time.perf_counter() - start)
+
+
+def enqueue(chain: Chain) -> None:
+    for step in (chain.upload, chain.preprocess, chain.infer, chain.detect, chain.download):
+        step()
+
+
+def measure_executor(
+    gpu: Gpu,
+    graphs: Any,
+    executor: Executor,
+    recipes: Callable[[int], Recipe],
+    settings: EngineSettings,
+    machine: Machine,
+    picture: np.ndarray,
+    seconds: float,
+    report: Report,
+) -> float:
+    """Add the rows of one executor; return the most pictures a second at batch 1."""
+    best = 0.0
+    name = executor.runtime
+    for batch in (1, MAX_BATCH):
+        where = f"{name} {executor.precision}, batch {batch}"
+        pictures = [picture] * batch
+        recipe = recipes(batch)
+        chains = [Chain(gpu, executor, recipe, batch) for _ in SLOTS]
+        try:
+            for chain in chains:
+                chain.load(pictures)
+                enqueue(chain)
+                chain.collect()
+            first = chains[0]
+            floor = floors(settings, machine, executor, picture, batch)
+            busy = 0.0
+            for what, step in (
+                ("copy in", first.copy_in),
+                ("preprocess", first.preprocess),
+                ("network", first.infer),
+                ("decode, top N, NMS", first.detect),
+                ("copy out", first.copy_out),
+            ):
+                took, how = step_time(gpu, graphs, first, step)
+                least = floor[what]
+                ratio = f"floor {least * 1e6:.1f} us, {took / least:.1f} times" if least else ""
+                remark = "; ".join(part for part in (ratio, how) if part)
+                report.add(f"{where}: {what}", f"{took * 1e6:.1f} us", remark)
+                if not what.startswith("copy"):
+                    busy += took
+            rates = [(False, "")]
+            try:
+                for chain in chains:
+                    chain.capture(graphs)
+                report.add(f"{where}: launches and copies a batch", str(first.launches))
+                rates.append((True, ", one graph a batch"))
+            except Exception as error:
+                report.missing.append(f"{where} as a graph: {error}")
+            for replay, how in rates:
+                for slots in SLOTS:
+                    rate = throughput(gpu, chains[:slots], pictures, seconds, replay)
+                    idle = max(0.0, 1 - busy / batch * rate)
+                    what = f"{where}: {slots} in flight{how}"
+                    report.add(what, f"{rate:.0f} pictures/s", f"GPU idle {idle:.0%}")
+                    if batch == 1:
+                        best = max(best, rate)
+        finally:
+            for chain in chains:
+                chain.close()
+    return best
+
+
+class Repeat:
+    """A source that gives the same picture for a while."""
+
+    def __init__(self, picture: np.ndarray, seconds: float) -> None:
+        size = picture.shape[1], picture.shape[0]
+        self.info = SourceInfo("picture", "file", *size, Fraction(25), None, Fraction(1, 25))
+        self.report = SourceReport()
+        self._picture, self._seconds = picture, seconds
+        self._read, self._start = 0, 0.0
+
+    def read(self) -> Frame | None:
+        now = time.monotonic()
+        self._start = self._start or now
+        if now - self._start > self._seconds:
+            return None
+        self._read += 1
+        return Frame(0, self._read, self._read, Fraction(1, 25), now, self._picture)
+
+    def close(self) -> None:
+        pass
+
+
+def measure_pipeline(
+    backend: CudaBackend,
+    classes: Sequence[str],
+    picture: np.ndarray,
+    seconds: float,
+    report: Report,
+) -> None:
+    """Add the rates of the pipeline, each stage in its thread, with 1 to 4 slots."""
+    for slots in SLOTS:
+        source = Repeat(picture, seconds)
+        options = QueueOptions(slots=slots)
+        run = Pipeline(source, backend, [], None, classes, options)
+        run.run()
+        what = f"{backend.info.runtime} {backend.info.precision}: pipeline, {slots} slots"
+        report.add(
+            what, f"{run.processed / run.seconds:.0f} pictures/s", "nothing drawn or written"
+        )
+
+
+def measure_obvious(
+    settings: EngineSettings, device: str, picture: np.ndarray, seconds: float, report: Report
+) -> float:
+    """Add the rate of the obvious way and return it."""
+    find = obvious_way(settings, device)
+    for _ in range(5):
+        find(picture)
+    done, start = 0, time.perf_counter()
+    while time.perf_counter() - start < seconds:
+        find(picture)
+        done += 1
+    rate = done / (time.perf_counter() - start)
+    report.add(f"obvious way: OpenCV, PyTorch, NMS by {NMS}", f"{rate:.0f} pictures/s")
+    return rate
+
+
+def compare(backend: CudaBackend, settings: EngineSettings, picture: np.ndarray) -> str:
+    """Say how far the boxes are from those of the processor in single precision."""
+    cpu = open_backend("cpu", settings)
+    found = []
+    for one in (backend, cpu):
+        slot = one.new_slot()
+        slot.preprocess(picture)
+        slot.infer()
+        found.append(slot.detect())
+        slot.close()
+    cpu.close()
+    here, there = found
+    if len(here) != len(there) or (np.sort(here.classes) != np.sort(there.classes)).any():
+        return f"{len(here)} boxes, on the processor {len(there)}"
+    if not len(here):
+        return "no boxes on either"
+    apart = np.abs(here.boxes[:, None] - there.boxes[None]).max(2)
+    nearest = apart.argmin(1)
+    score = np.abs(here.scores - there.scores[nearest]).max()
+    return f"{len(here)} boxes, at most {apart.min(1).max():.2f} px and {score:.4f} apart"
+
+
+def _fit(settings: EngineSettings, picture: np.ndarray) -> Any:
+    from kernels.fit import make_fit
+
+    size = (settings.width, settings.height)
+    return make_fit(settings.fit, picture.shape[1::-1], size, settings.band_centre)
+
+
+def run(size: tuple[int, int], names: Sequence[ExecutorName], seconds: float) -> Report:
+    """Measure everything that this machine can."""
+    report = Report()
+    gpu = open_gpu()
+    from cuda.bindings import driver as graphs
+
+    weights = load_weights(DEFAULT)
+    profile = weights.profile
+    settings = EngineSettings(
+        weights, profile.input.width, profile.input.height, DetectParams(), cpu_precision="fp32"
+    )
+    source = open_source(f"scene:size={size[0]}x{size[1]},seconds=1", SourceOptions())
+    frame = source.read()
+    source.close()
+    assert frame is not None
+    picture = frame.image
+    driver_version = "{}.{}".format(*divmod(gpu.driver.get_driver_version() // 10, 100))
+    report.add("machine", gpu.name, f"CUDA driver {driver_version}, {size[0]}x{size[1]} in")
+    with gpu.current():
+        machine = measure_machine(gpu)
+    report.add("bandwidth of a copy on the GPU", f"{machine.bandwidth / 1e9:.0f} GB/s")
+    report.add("bandwidth of the bus, pinned", f"{machine.bus / 1e9:.1f} GB/s")
+    if machine.operations is None:
+        report.missing.append("the rate of a matrix product, and the obvious way: no PyTorch")
+    else:
+        report.add("fp16 matrix product", f"{machine.operations / 1e12:.0f} TFLOP/s")
+    best = 0.0
+    for name in names:
+        found = obstacles(name)
+        if found:
+            report.missing.append(f"{name}: {'; '.join(found)}")
+            continue
+        with gpu.current():
+            executor = open_executor(name, settings, MAX_BATCH, gpu, print)
+
+            def recipes(batch: int, executor: Executor = executor) -> Recipe:
+                return make_recipe(settings, executor, batch)
+
+            rate = measure_executor(
+                gpu, graphs, executor, recipes, settings, machine, picture, seconds, report
+            )
+        best = max(best, rate)
+        backend = CudaBackend(name, settings, gpu, executor, recipes(1), "benchmark")
+        report.add(f"{executor.runtime}: boxes", compare(backend, settings, picture))
+        measure_pipeline(backend, profile.output.classes, picture, seconds, report)
+        backend.close()
+    if machine.operations is not None:
+        rate = measure_obvious(settings, f"cuda:{gpu.ordinal}", picture, seconds, report)
+        report.add("this project against the obvious way, batch 1", f"{best / rate:.1f} times")
+    return report
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--size", type=input_size, default=(1920, 1080), metavar="WxH")
+    parser.add_argument("--executor", choices=("tensorrt", "torch"), action="append")
+    parser.add_argument("--seconds", type=float, default=1.0, help="of each rate (default: 1)")
+    arguments = parser.parse_args(argv)
+    start = time.monotonic()
+    try:
+        report = run(arguments.size, arguments.executor or ("tensorrt", "torch"), arguments.seconds)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    print(f"\nmeasured in {time.monotonic() - start:.0f} s\n\n{report}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,89 @@
+"""The benchmark of the GPU path runs through, on the fake GPU: its figures mean nothing here."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from engines.cuda.backend import CudaBackend
+from engines.weights import DEFAULT, load_weights
+from kernels.fit import make_fit
+from tests.benchmarks import cuda as benchmark
+from tests.engines.test_cuda_slot import SETTINGS, Rig, picture
+from tests.fake_cuda import DriverError, FakeGraphs
+
+
+def test_without_a_gpu_it_says_so_in_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("engines.cuda.context.driver_problem", lambda: "no NVIDIA GPU (look)")
+    benchmark.open_gpu.cache_clear()
+    assert benchmark.main([]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err == "error: no NVIDIA GPU (look)\n"
+
+
+@pytest.mark.parametrize("captures", [True, False])
+def test_it_measures_every_step_and_rate(monkeypatch: pytest.MonkeyPatch, captures: bool) -> None:
+    for name, value in (("MAX_BATCH", 2), ("REPEATS", 2), ("ROUNDS", 1), ("SLOTS", (1, 2))):
+        monkeypatch.setattr(benchmark, name, value)
+    monkeypatch.setattr(benchmark, "obstacles", lambda name: ["no PyTorch"])
+    rig = Rig(max_batch=2)
+    graphs = FakeGraphs(rig.driver)
+    if not captures:
+
+        def refuse(stream: int, mode: int) -> None:
+            raise DriverError("no graphs")
+
+        monkeypatch.setattr(graphs, "cuStreamBeginCapture", refuse)
+    report = benchmark.Report()
+    with rig.gpu.current():
+        machine = benchmark.measure_machine(rig.gpu)
+        assert rig.driver.memory == {}
+        benchmark.measure_executor(
+            rig.gpu, graphs, rig.executor, lambda batch: rig.recipe, SETTINGS, machine,
+            picture(1), 0.0, report,
+        )  # fmt: skip
+    backend = CudaBackend("torch", SETTINGS, rig.gpu, rig.executor, rig.recipe, "test")
+    benchmark.measure_pipeline(backend, ("car",) * 3, picture(1), 0.01, report)
+    agreement = benchmark.compare(backend, SETTINGS, picture(1))
+    assert agreement.endswith("0.00 px and 0.0000 apart")
+    backend.close()
+    assert rig.driver.clean
+    assert graphs.alive == 0
+    names = [what for what, _, _ in report.rows]
+    steps, rates = 5, 2
+    of_a_batch = steps + 2 * rates + 1 if captures else steps + rates
+    assert len(names) == len(set(names)) == 2 * of_a_batch + rates
+    assert bool(report.missing) != captures
+    assert str(report).splitlines()[-1].startswith("| fake 1.0 fp32: pipeline, 2 slots | ")
+
+
+def test_the_floor_counts_the_operations_of_the_network() -> None:
+    weights = load_weights(DEFAULT)
+    settings = replace(SETTINGS, weights=weights, width=1248, height=384)
+    machine = benchmark.Machine(bandwidth=1e30, bus=1e30, operations=1e9)
+    executor = Rig().executor
+    image = np.zeros((1080, 1920, 3), np.uint8)
+    found = benchmark.floors(settings, machine, executor, image, 2)
+    assert found["network"] == pytest.approx(2 * 10.57, rel=1e-3)  # squeezedet.md, section 1
+    slow = replace(machine, bandwidth=1e9, operations=None)
+    found = benchmark.floors(settings, slow, executor, image, 1)
+    assert found["preprocess"] == pytest.approx((1920 * 591 * 3 + 3 * 1248 * 384 * 4) / 1e9)
+
+
+def test_the_obvious_way_finds_the_same() -> None:
+    pytest.importorskip("torch", reason="needs PyTorch: pip install -e '.[train]'")
+    image = picture(1)
+    found = benchmark.obvious_way(SETTINGS, "cpu")(image)
+    rig = Rig()
+    slot = rig.slot()
+    slot.preprocess(image)
+    slot.infer()
+    expected = slot.detect()
+    slot.close()
+    fit = make_fit(SETTINGS.fit, (120, 100), (96, 64), SETTINGS.band_centre)
+    np.testing.assert_array_equal(found.classes, expected.classes)
+    np.testing.assert_allclose(found.scores, expected.scores, atol=1e-4)
+    np.testing.assert_allclose(fit.to_source(found.boxes), expected.boxes, atol=0.05)

@@ -1,0 +1,20 @@
+"""The runtime with the project's own kernels, without a GPU."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+
+@pytest.mark.timeout(300)
+def test_the_kernels_find_what_the_processor_finds_in_the_simulator() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.simulated_chain"],
+        cwd=Path(__file__).parents[2], env=os.environ | {"NUMBA_ENABLE_CUDASIM": "1"},
+        capture_output=True, text=True, timeout=280, check=False,
+    )  # fmt: skip
+    assert done.stdout.endswith("the same boxes\n"), done.stdout + done.stderr

@@ -1,0 +1,194 @@
+"""The pipeline with the CUDA runtime in its stages' threads, on a fake GPU that works late."""
+
+import threading
+import time
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+import pytest
+
+from engines.cpu import CpuBackend
+from engines.errors import GpuLost, GpuMemoryError
+from kernels.detections import Detections
+from pipeline.frame import Frame
+from pipeline.run import Pipeline, QueueOptions, StageError
+from pipeline.sinks.base import Result
+from pipeline.sources.base import SourceInfo, SourceReport
+from tests.engines.test_cuda_slot import SETTINGS, Rig, assert_same, picture
+from tests.fake_cuda import DriverError
+
+FRAMES = 24
+
+
+class Pictures:
+    """A source of pictures, of which some are of another size."""
+
+    def __init__(self, frames: int = FRAMES) -> None:
+        self.info = SourceInfo("fake", "file", 120, 100, Fraction(25), frames, Fraction(1, 25))
+        self.report = SourceReport()
+        self._frames, self._next = frames, 0
+
+    def read(self) -> Frame | None:
+        number = self._next
+        if number == self._frames:
+            return None
+        self._next += 1
+        image = picture(number, *((200, 160) if number % 7 == 3 else (120, 100)))
+        return Frame(0, number, number, Fraction(1, 25), time.monotonic(), image)
+
+    def close(self) -> None:
+        pass
+
+
+class Sink:
+    def __init__(self) -> None:
+        self.name = "sink"
+        self.found: list[Detections] = []
+        self.frames: list[int] = []
+        self.closed = 0
+
+    def write(self, result: Result) -> None:
+        self.frames.append(result.frame.frame_id)
+        self.found.append(result.detections)
+
+    def close(self) -> None:
+        self.closed += 1
+
+
+def run(backend: Any, source: Pictures | None = None, slots: int = 4) -> Sink:
+    sink = Sink()
+    pipeline = Pipeline(
+        source or Pictures(),
+        backend,
+        [sink],
+        None,
+        SETTINGS.weights.profile.output.classes,
+        QueueOptions(depth=2, slots=slots),
+    )
+    try:
+        pipeline.run()
+    finally:
+        backend.close()
+        assert sink.closed == 1
+    return sink
+
+
+@pytest.mark.parametrize("slots", [1, 4])
+def test_the_boxes_are_those_of_the_processor(slots: int) -> None:
+    expected = run(CpuBackend(SETTINGS, "test"))
+    rig = Rig()
+    sink = run(rig.backend(), slots=slots)
+    assert sink.frames == expected.frames == list(range(FRAMES))
+    for found, wanted in zip(sink.found, expected.found, strict=True):
+        assert len(wanted) > 0
+        assert_same(found, wanted)
+    assert rig.driver.clean
+    assert rig.executor.closed == 1
+
+
+def test_a_slot_is_not_used_again_before_its_boxes_are_there() -> None:
+    """On each stream, between two uploads there is a download that was waited for."""
+    rig = Rig()
+    run(rig.backend())
+    steps: dict[int, list[str]] = {}
+    for name, stream in rig.driver.log:
+        if name != "event":
+            steps.setdefault(stream, []).append(name)
+    assert len(steps) == 5  # four slots, and the one that warmed up
+    once = ["h2d", "preprocess", "infer", "detect", "d2h"]
+    for done in steps.values():
+        assert done == once * (len(done) // 5)
+    assert sum(len(done) for done in steps.values()) == 5 * (FRAMES + 1)
+
+
+def test_two_pipelines_share_a_gpu() -> None:
+    rig, other = Rig(), Rig()
+    other.driver, other.gpu, other.recipe = rig.driver, rig.gpu, rig.recipe
+    other.executor.driver = rig.driver
+    sinks: list[Sink] = []
+    backends = [rig.backend(), other.backend()]
+    threads = [threading.Thread(target=lambda b=b: sinks.append(run(b, slots=2))) for b in backends]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [sink.frames for sink in sinks] == [list(range(FRAMES))] * 2
+    for one, two in zip(*(sink.found for sink in sinks), strict=True):
+        assert_same(one, two)
+    assert rig.driver.clean
+
+
+@pytest.mark.parametrize(
+    ("call", "stage"),
+    [("h2d", "preprocess"), ("preprocess", "preprocess"), ("infer", "inference"),
+     ("detect", "postprocess"), ("d2h", "postprocess"), ("query", "preprocess")],
+)  # fmt: skip
+def test_a_fault_in_a_stage_releases_everything(call: str, stage: str) -> None:
+    rig = Rig()
+    backend = rig.backend()
+
+    class Failing(Pictures):
+        def read(self) -> Frame | None:
+            if self._next == 6:
+                rig.driver.fail[call] = DriverError("invalid value")
+            return super().read()
+
+    with pytest.raises((StageError, DriverError)) as caught:
+        run(backend, Failing())
+    assert isinstance(caught.value, StageError)
+    assert set(rig.driver.depths.values()) == {0}
+    if call == "query":  # nothing can be waited for any more: kept, and not touched
+        assert rig.gpu.lost
+        assert rig.driver.leaked == 0
+        return
+    assert caught.value.stage == stage
+    assert rig.driver.clean
+    assert rig.executor.closed == 1
+
+
+def test_a_lost_gpu_ends_the_run_with_finished_output() -> None:
+    rig = Rig()
+    backend = rig.backend()
+
+    class Falling(Pictures):
+        def read(self) -> Frame | None:
+            if self._next == 6:
+                rig.driver.crash["infer"] = "unknown error"
+            return super().read()
+
+    with pytest.raises(GpuLost, match="stopped working"):
+        run(backend, Falling())  # which looks whether the sink has been closed
+
+
+def test_no_room_for_the_slots_ends_the_run_with_finished_output() -> None:
+    rig = Rig()
+    backend = rig.backend()
+    alloc, left = rig.driver.mem_alloc, [7]
+
+    def mem_alloc(size: int) -> Any:
+        left[0] -= 1
+        if left[0] < 0:
+            raise DriverError("cuMemAlloc failed: out of memory")
+        return alloc(size)
+
+    rig.driver.mem_alloc = mem_alloc  # type: ignore[method-assign]
+    with pytest.raises(GpuMemoryError, match=r"queue\.slots"):
+        run(backend)
+    assert rig.driver.clean
+    assert rig.executor.closed == 1
+
+
+def test_memory_is_what_it_was_after_the_first_frames() -> None:
+    rig = Rig()
+    backend = rig.backend()
+    sizes: list[int] = []
+
+    class Watched(Pictures):
+        def read(self) -> Frame | None:
+            sizes.append(sum(memory.nbytes for memory in list(rig.driver.memory.values())))
+            return super().read()
+
+    run(backend, Watched(60), slots=3)
+    assert sizes[-1] == max(sizes)
+    assert np.ptp(sizes[-20:]) == 0

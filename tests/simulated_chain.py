@@ -1,0 +1,42 @@
+"""The runtime with the project's own kernels, between fake memory and a network on the processor.
+
+Run by tests/engines/test_cuda_kernels.py with NUMBA_ENABLE_CUDASIM=1, so that the kernels run in
+Numba's simulator. Numba reads once, when it is imported, whether to simulate: hence a process.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from engines.backend import EngineSettings
+from engines.cuda.backend import CudaBackend, make_recipe
+from engines.errors import ConfigError
+from tests.engines.test_cuda_slot import SETTINGS, assert_same, picture, run
+from tests.fake_cuda import FakeExecutor, fake_gpu, on_the_processor
+
+
+def open_simulated(settings: EngineSettings) -> CudaBackend:
+    driver, gpu = fake_gpu()
+    driver.eager = True
+    executor = FakeExecutor(driver, settings)
+    recipe = make_recipe(settings, executor, 1)
+    return CudaBackend("torch", settings, gpu, executor, recipe, "test")
+
+
+def main() -> None:
+    settings = replace(SETTINGS, fit="letterbox", width=64, height=48)
+    backend = open_simulated(settings)
+    image = picture(1, 120, 60)
+    expected = on_the_processor(settings, image)
+    assert len(expected) > 1
+    assert_same(run(backend.new_slot(), image), expected)
+    backend.close()
+    with pytest.raises(ConfigError, match=r"detect: .*top N of at most"):
+        open_simulated(replace(settings, detect=replace(SETTINGS.detect, top_n=1000)))
+    print("the same boxes")
+
+
+if __name__ == "__main__":
+    main()
