@@ -380,12 +380,16 @@ class FakeExecution:
 
 
 class FakePreprocessor:
-    def __init__(self, driver: FakeDriver, fit: Fit, settings: EngineSettings) -> None:
+    def __init__(
+        self, driver: FakeDriver, fit: Fit, settings: EngineSettings, matrix: str | None
+    ) -> None:
         driver.call("preprocessor")
-        self.driver, self.fit, self.settings = driver, fit, settings
+        self.driver, self.fit, self.settings, self.matrix = driver, fit, settings, matrix
 
-    def enqueue(self, source: np.ndarray, target: np.ndarray, stream: Any) -> None:
+    def enqueue(self, source: Any, target: np.ndarray, stream: Any) -> None:
         assert stream.thread == threading.get_ident()
+        if self.matrix is not None:  # NV12, of which this takes luma alone, for grey pictures
+            source = np.repeat(source[0][:, :, : self.fit.source_size[0], None], 3, axis=3)
         mean = np.array(self.settings.weights.profile.input.mean, np.float32)
 
         def preprocess() -> None:
@@ -437,7 +441,7 @@ def fake_recipe(driver: FakeDriver, settings: EngineSettings) -> Recipe:
     size = (settings.width, settings.height)
     return Recipe(
         lambda source: make_fit(settings.fit, source, size, settings.band_centre),
-        lambda fit: FakePreprocessor(driver, fit, settings),
+        lambda fit, matrix: FakePreprocessor(driver, fit, settings, matrix),
         lambda: FakeDetector(driver, settings),
         (3, size[1], size[0]),
         settings.head().output_shape,

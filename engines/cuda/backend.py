@@ -13,7 +13,9 @@ from engines.cuda.chain import Chain, Recipe
 from engines.cuda.context import Gpu, open_gpu
 from engines.cuda.executor import Executor
 from engines.cuda.machine import torch_obstacles
+from engines.cuda.nvdec import open_nvdec
 from engines.cuda.slot import CudaSlot
+from engines.decoding import Matrix
 from engines.errors import BackendUnavailable, ConfigError
 from kernels.fit import Fit, make_fit
 
@@ -85,10 +87,11 @@ def make_recipe(settings: EngineSettings, executor: Executor, max_batch: int) ->
     def fit_of(source_size: tuple[int, int]) -> Fit:
         return make_fit(settings.fit, source_size, size, settings.band_centre)
 
-    def preprocessor(fit: Fit) -> Preprocessor:
-        return Preprocessor(
-            fit, "bgr", mean, profile.input.scale, profile.input.channels, fill, executor.input_type
-        )
+    def preprocessor(fit: Fit, matrix: Matrix | None) -> Preprocessor:
+        colours = mean, profile.input.scale, profile.input.channels, fill, executor.input_type
+        if matrix is None:
+            return Preprocessor(fit, "bgr", *colours)
+        return Preprocessor(fit, "nv12", *colours, matrix)
 
     def detector() -> Detector:
         try:
@@ -121,6 +124,7 @@ class CudaBackend:
 
     # A slot's infer() only enqueues, and the frames overlap on the GPU: one thread is enough.
     parallel = 1
+    video_decoder = staticmethod(open_nvdec)
 
     def __init__(
         self,

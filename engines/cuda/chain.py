@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 from engines.cuda.context import NON_BLOCKING, Gpu
 from engines.cuda.executor import Executor
 from engines.cuda.graph import Graph
+from engines.cuda.nvdec import NvPicture
+from engines.decoding import Matrix
 from kernels.detections import Detections
 from kernels.fit import Fit
 
@@ -47,7 +49,7 @@ class Recipe:
     make_fit : callable
         Takes (width, height) of a picture, returns how it is put into the network's input.
     preprocessor : callable
-        Takes a `Fit`, returns the kernel for it.
+        Takes a `Fit` and the colour matrix of NV12 pictures, None for BGR; returns the kernel.
     detector : callable
         Returns a detector with a workspace of its own.
     input_shape, output_shape : tuple of int
@@ -57,7 +59,7 @@ class Recipe:
     """
 
     make_fit: Callable[[tuple[int, int]], Fit]
-    preprocessor: Callable[[Fit], Preprocess]
+    preprocessor: Callable[[Fit, Matrix | None], Preprocess]
     detector: Callable[[], Detect]
     input_shape: tuple[int, int, int]
     output_shape: tuple[int, int, int]
@@ -102,6 +104,8 @@ class Chain:
         self._detector: Any = None
         self._network: Any = None
         self._source: Any = None
+        self._matrix: Matrix | None = None
+        self._adopted: NvPicture | None = None
         self._graph: Graph | None = None
         try:
             self._allocate(executor)
@@ -163,28 +167,49 @@ class Chain:
                 f" {', '.join(f'{p.dtype} {p.shape}' for p in pictures)}"
             )
         self._gpu.wait(self._uploaded)
-        if self._fit is None or self._fit.source_size != (shape[1], shape[0]):
+        if not self._prepared_for(shape, None):
             self._prepare_for((shape[1], shape[0]))
         assert self._fit is not None
         _, top, _, bottom = self._fit.crop
         for row, picture in zip(self._pictures.host, pictures, strict=True):
             np.copyto(row, picture[top:bottom])
 
-    def _prepare_for(self, size: tuple[int, int]) -> None:
-        """Make room for pictures of this size, and the kernel that fits them into the network."""
+    def adopt(self, picture: NvPicture) -> None:
+        """Take a picture that is on the GPU already, in place of `load` and `upload`; batch 1.
+
+        It is kept until the next one, so that its memory is not used again too early.
+        """
+        self._gpu.wait(self._uploaded)
+        if not self._prepared_for(picture.shape, picture.matrix):
+            self._forget_size()
+            fit = self._recipe.make_fit((picture.shape[1], picture.shape[0]))
+            self._preprocess = self._recipe.preprocessor(fit, picture.matrix)
+            self._gpu.synchronize()
+            self._fit, self._matrix = fit, picture.matrix
+        self._adopted, self._source = picture, (picture.luma, picture.chroma)
+
+    def _prepared_for(self, shape: tuple[int, ...], matrix: Matrix | None) -> bool:
+        same = self._fit is not None and self._fit.source_size == (shape[1], shape[0])
+        return same and self._matrix == matrix
+
+    def _forget_size(self) -> None:
         self._settle()
         self._drop_graph()
-        self._fit = self._source = None
+        self._fit = self._source = self._adopted = None
+
+    def _prepare_for(self, size: tuple[int, int]) -> None:
+        """Make room for pictures of this size, and the kernel that fits them into the network."""
+        self._forget_size()
         fit = self._recipe.make_fit(size)
         x0, top, x1, bottom = fit.crop
         shape = (self.batch, bottom - top, size[0], 3)
         self._pictures.resize(shape)
         # The GPU gets the rows of the crop only, so for it the picture begins there.
         band = replace(fit, source_size=(size[0], bottom - top), crop=(x0, 0, x1, bottom - top))
-        self._preprocess = self._recipe.preprocessor(band)
+        self._preprocess = self._recipe.preprocessor(band, None)
         self._gpu.synchronize()
         self._source = self._gpu.array(self._pictures.device, shape, np.uint8)
-        self._fit = fit
+        self._fit, self._matrix = fit, None
 
     def upload(self) -> None:
         """Enqueue the copy of the pictures to the GPU, and mark its end for `load`."""
@@ -201,6 +226,8 @@ class Chain:
         """Enqueue what makes the network's input of the pictures."""
         self._check_loaded()
         self._preprocess.enqueue(self._source, self._input, self._numba_stream())
+        if self._adopted is not None:
+            self._uploaded.record(self.stream)
 
     def infer(self) -> None:
         """Enqueue the network."""
@@ -314,7 +341,7 @@ class Chain:
             self._graph = None
 
     def _forget(self) -> None:
-        self._source = self._input = self._output = self._result = None
+        self._source = self._adopted = self._input = self._output = self._result = None
         self._preprocess = self._detector = self._network = None
         self._uploaded = self._finished = None
         self.stream = None

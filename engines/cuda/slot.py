@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from engines.cuda.chain import Chain
 from engines.cuda.context import Gpu
+from engines.cuda.nvdec import NvPicture
 from kernels.detections import Detections
 
 
@@ -36,14 +37,18 @@ class CudaSlot:
         with gpu.current():
             self._chain: Chain | None = open_chain()
 
-    def preprocess(self, image: NDArray[np.uint8]) -> None:
-        """Copy a BGR picture (height, width, 3) and enqueue what makes the network's input of it.
+    def preprocess(self, image: NDArray[np.uint8] | NvPicture) -> None:
+        """Enqueue what makes the network's input of a BGR picture (height, width, 3).
 
-        The picture may be changed when this returns.
+        Pixels of the host are copied: they may be changed when this returns. A picture that the
+        GPU's decoder made stays where it is.
         """
         with self._step() as chain:
-            chain.load([image])
-            chain.upload()
+            if isinstance(image, NvPicture):
+                chain.adopt(image)
+            else:
+                chain.load([image])
+                chain.upload()
             chain.preprocess()
 
     def infer(self) -> None:

@@ -12,6 +12,7 @@ from engines.backend import EngineSettings
 from engines.cuda import context
 from engines.cuda.backend import CudaBackend
 from engines.cuda.chain import Chain
+from engines.cuda.nvdec import NvPicture
 from engines.cuda.slot import CudaSlot
 from engines.errors import GpuLost, GpuMemoryError
 from engines.weights import DEFAULT, load_weights
@@ -419,4 +420,39 @@ def test_a_graph_does_what_its_steps_do(rig: Rig) -> None:
             chain.capture(graphs)
         assert graphs.alive == 0
         chain.close()
+    assert rig.driver.clean
+
+
+def on_the_gpu(image: np.ndarray, given_back: list[Any]) -> NvPicture:
+    """A grey picture as the GPU's decoder leaves it, rows padded."""
+    luma = np.pad(image[None, :, :, 0], ((0, 0), (0, 0), (0, 8)))
+    chroma = np.full((1, image.shape[0] // 2, image.shape[1] + 8), 128, np.uint8)
+    return NvPicture(
+        image.shape, "bt709", (luma, chroma), lambda y, _: np.repeat(y[..., None], 3, 2),
+        given_back.append,
+    )  # fmt: skip
+
+
+def test_a_picture_on_the_gpu_stays_there_until_it_has_been_read(rig: Rig) -> None:
+    slot = rig.slot()
+    given_back: list[Any] = []
+    grey = [picture(seed)[..., :1].repeat(3, 2) for seed in (5, 6)]
+    for number, image in enumerate(grey):
+        before = len(rig.driver.log)
+        slot.preprocess(on_the_gpu(image, given_back))
+        assert len(given_back) == number  # the one before, whose boxes have come
+        slot.infer()
+        assert_same(slot.detect(), on_the_processor(SETTINGS, image))
+        assert "h2d" not in [name for name, _ in rig.driver.log[before:]]
+    # A picture of the host of the same size needs another kernel, and lets go of the GPU's.
+    assert_same(run(slot, grey[0]), on_the_processor(SETTINGS, grey[0]))
+    assert len(given_back) == 2
+    # A frame that is given up: its picture is still being read when the next one comes.
+    slot.preprocess(on_the_gpu(grey[1], given_back))
+    rig.driver.log.clear()
+    slot.preprocess(on_the_gpu(grey[0], given_back))
+    assert "preprocess" in [name for name, _ in rig.driver.log]
+    assert len(given_back) == 3
+    slot.close()
+    assert len(given_back) == 4
     assert rig.driver.clean
