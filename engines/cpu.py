@@ -12,6 +12,7 @@ from openvino.preprocess import ColorFormat, PrePostProcessor
 from engines.backend import BackendInfo, EngineSettings
 from engines.errors import ConfigError
 from engines.onnx_graph import build_onnx, load_onnx
+from engines.openvino import core
 from kernels.cpu import detect
 from kernels.detections import Detections
 from kernels.fit import Fit, make_fit
@@ -26,14 +27,13 @@ class CpuBackend:
     def __init__(self, settings: EngineSettings, reason: str) -> None:
         self.settings = settings
         profile = settings.weights.profile
-        core = ov.Core()
         precision = _choose_precision(settings)
         if precision == "int8":
             assert settings.int8 is not None
             graph = load_onnx(settings.int8, settings.weights, settings.width, settings.height)
         else:
             graph = build_onnx(settings.weights, settings.width, settings.height)
-        model = core.read_model(io.BytesIO(graph.SerializeToString()))
+        model = core().read_model(io.BytesIO(graph.SerializeToString()))
         # Bytes go in as they are: conversion, layout and mean are one pass inside the graph.
         adapter = PrePostProcessor(model)
         tensor = adapter.input().tensor()
@@ -44,7 +44,7 @@ class CpuBackend:
         adapter.input().model().set_layout(ov.Layout("NCHW"))
         threads = settings.cpu_threads
         self.parallel = min(settings.streams, threads)
-        self._compiled = core.compile_model(
+        self._compiled = core().compile_model(
             adapter.build(),
             "CPU",
             {
@@ -60,7 +60,7 @@ class CpuBackend:
         self.info = BackendInfo(
             name="cpu",
             runtime=f"OpenVINO {ov.__version__.split('-')[0]}",
-            device=f"{core.get_property('CPU', 'FULL_DEVICE_NAME')}, {threads} threads"
+            device=f"{core().get_property('CPU', 'FULL_DEVICE_NAME')}, {threads} threads"
             f" in {self.parallel} streams",
             precision=precision,
             reason=reason,

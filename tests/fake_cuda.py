@@ -15,13 +15,13 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
-import openvino as ov
 
 from engines.backend import EngineSettings
 from engines.cpu import CpuBackend
 from engines.cuda.chain import Recipe
 from engines.cuda.context import Gpu
 from engines.onnx_graph import build_onnx
+from engines.openvino import core
 from engines.weights import DEFAULT, load_weights
 from kernels.cpu import detect
 from kernels.detections import Detections
@@ -345,9 +345,8 @@ class FakeExecutor:
 @functools.cache
 def _compiled(width: int, height: int) -> Any:
     graph = build_onnx(load_weights(DEFAULT), width, height)
-    core = ov.Core()
-    model = core.read_model(graph.SerializeToString())
-    return core.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    model = core().read_model(graph.SerializeToString())
+    return core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
 
 
 class FakeExecution:

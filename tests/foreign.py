@@ -6,10 +6,10 @@ import io
 from collections.abc import Sequence
 
 import numpy as np
-import openvino as ov
 from numpy.typing import NDArray
 
 from engines.onnx_graph import build_onnx
+from engines.openvino import core
 from engines.weights import DEFAULT, Weights, load_weights
 from kernels.head import Head, Layout
 from kernels.reference import decode
@@ -61,9 +61,8 @@ def hwio(arrays: Arrays, weight: str, bias: str) -> Arrays:
 def run_network(weights: Weights, pixels: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return the output (channels, rows, columns) for pixels (3, height, width)."""
     graph = build_onnx(weights, pixels.shape[2], pixels.shape[1])
-    core = ov.Core()
-    model = core.read_model(io.BytesIO(graph.SerializeToString()))
-    compiled = core.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    model = core().read_model(io.BytesIO(graph.SerializeToString()))
+    compiled = core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     return np.array(compiled(pixels[None])[0][0])
 
 

@@ -10,6 +10,7 @@ import openvino as ov
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
+from engines.openvino import core
 from engines.quantisation.graph import LEVELS, quantised_values
 
 METHOD = "least squared error"
@@ -104,6 +105,5 @@ def measure_limits(
 
 def compile_graph(model: onnx.ModelProto) -> ov.CompiledModel:
     """Return the graph ready to run on the CPU; what is float in it computes in fp32."""
-    core = ov.Core()
-    graph = core.read_model(model.SerializeToString())
-    return core.compile_model(graph, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    graph = core().read_model(model.SerializeToString())
+    return core().compile_model(graph, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})

@@ -8,7 +8,6 @@ from dataclasses import replace
 from statistics import median
 
 import numpy as np
-import openvino as ov
 from numpy.typing import NDArray
 
 from engines.backend import Backend, EngineSettings, open_backend
@@ -16,6 +15,7 @@ from engines.datasets.dataset import Dataset
 from engines.datasets.images import read_image
 from engines.evaluation.evaluate import evaluate
 from engines.evaluation.run import ProgressLine, find_all
+from engines.openvino import core
 
 _ROUNDS = 60
 _WARM_UP = 5
@@ -65,7 +65,7 @@ def open_variants(settings: EngineSettings) -> dict[str, Backend]:
         "fp32", "bf16" if the processor computes in it, and "int8", which are the settings as given.
     """
     variants = {"fp32": replace(settings, cpu_precision="fp32")}
-    if "BF16" in ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+    if "BF16" in core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
         variants["bf16"] = replace(settings, cpu_precision="bf16")
     variants["int8"] = replace(settings, cpu_precision="int8")
     return {name: open_backend("cpu", variant) for name, variant in variants.items()}

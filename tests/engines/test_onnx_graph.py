@@ -4,7 +4,6 @@ from typing import Any
 
 import numpy as np
 import onnx
-import openvino as ov
 import pytest
 from numpy.typing import NDArray
 from onnx import TensorProto, numpy_helper
@@ -14,6 +13,7 @@ from engines.cpu import CpuBackend
 from engines.errors import ConfigError, NetworkError, WeightsError
 from engines.network import Padding
 from engines.onnx_graph import build_onnx, load_onnx
+from engines.openvino import core
 from engines.weights import DEFAULT, Weights, load_weights
 from kernels import reference
 from kernels.reference import DetectParams
@@ -36,9 +36,8 @@ def with_profile(weights: Weights, **changes: object) -> Weights:
 
 def run(model: onnx.ModelProto, image: NDArray[np.float32]) -> NDArray[np.float32]:
     """Execute a graph on the CPU in single precision."""
-    core = ov.Core()
-    compiled = core.compile_model(
-        core.read_model(model.SerializeToString()), "CPU", {"INFERENCE_PRECISION_HINT": "f32"}
+    compiled = core().compile_model(
+        core().read_model(model.SerializeToString()), "CPU", {"INFERENCE_PRECISION_HINT": "f32"}
     )
     return np.array(compiled(image)[0])
 
@@ -108,9 +107,8 @@ def test_the_graph_computes_what_its_layers_say(weights: Weights) -> None:
     model.graph.output.append(pick)
     rng = np.random.default_rng(0)
     pixels = rng.uniform(0, 255, (1, 3, 32, 32)).astype(np.float32)
-    core = ov.Core()
-    compiled = core.compile_model(
-        core.read_model(model.SerializeToString()), "CPU", {"INFERENCE_PRECISION_HINT": "f32"}
+    compiled = core().compile_model(
+        core().read_model(model.SerializeToString()), "CPU", {"INFERENCE_PRECISION_HINT": "f32"}
     )
     got = np.array(compiled(pixels)["pool1"])[0]
 

@@ -14,13 +14,13 @@ from typing import Any
 
 import numpy as np
 import onnx
-import openvino as ov
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from engines.backend import EngineSettings
 from engines.errors import BackendUnavailable
 from engines.onnx_graph import build_onnx
+from engines.openvino import core
 from engines.tensorrt import obstacles, progress
 from engines.tensorrt.builder import BuildOptions, build_engine
 from engines.tensorrt.cache import EngineCache
@@ -143,11 +143,10 @@ def test_convolutions_and_ends_have_the_format_asked_for(
 
 def test_the_graph_with_the_mean_outside_computes_the_same(settings: EngineSettings) -> None:
     """OpenVINO runs all forms: pixels into the one of the CPU, centred pixels into the others."""
-    core = ov.Core()
 
     def run(model: onnx.ModelProto, pixels: np.ndarray) -> np.ndarray:
-        compiled = core.compile_model(
-            core.read_model(model.SerializeToString()), "CPU", {"INFERENCE_PRECISION_HINT": "f32"}
+        compiled = core().compile_model(
+            core().read_model(model.SerializeToString()), "CPU", {"INFERENCE_PRECISION_HINT": "f32"}
         )
         return np.array(compiled(pixels)[0], np.float32)
 

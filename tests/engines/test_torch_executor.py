@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import openvino as ov
 import pytest
 
 from engines.backend import EngineSettings
@@ -16,6 +15,7 @@ from engines.cuda import torch_executor
 from engines.cuda.torch_executor import TorchExecutor
 from engines.errors import ConfigError
 from engines.onnx_graph import build_onnx
+from engines.openvino import core
 from engines.weights import DEFAULT, Weights, load_weights
 from kernels.reference import DetectParams
 from tests.plus import plus_weights
@@ -63,9 +63,8 @@ def by_onnx(weights: Weights, pixels: np.ndarray) -> np.ndarray:
     height, width = pixels.shape[2:]
     raw = pixels / profile.scale + np.reshape(profile.mean, (1, 3, 1, 1))
     graph = build_onnx(weights, width, height, batch=len(pixels))
-    core = ov.Core()
-    model = core.read_model(graph.SerializeToString())
-    run = core.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    model = core().read_model(graph.SerializeToString())
+    run = core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     return np.array(run(raw.astype(np.float32))[0])
 
 

@@ -9,11 +9,11 @@ from numpy.typing import NDArray
 
 pytest.importorskip("torch", reason="training needs PyTorch: pip install -e '.[train]'")
 
-import openvino as ov
 import torch
 
 from engines.errors import WeightsError
 from engines.onnx_graph import build_onnx
+from engines.openvino import core
 from engines.training.model import Detector, _drop
 from engines.training.start import start_from
 from engines.weights import DEFAULT, Weights, load_weights, save_weights
@@ -24,8 +24,8 @@ torch.set_num_threads(1)
 
 def run_onnx(weights: Weights, pixels: NDArray[np.float32]) -> NDArray[np.float32]:
     graph = build_onnx(weights, pixels.shape[3], pixels.shape[2])
-    model = ov.Core().read_model(io.BytesIO(graph.SerializeToString()))
-    compiled = ov.Core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    model = core().read_model(io.BytesIO(graph.SerializeToString()))
+    compiled = core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     return np.array(compiled(pixels)[0])
 
 
