@@ -90,6 +90,12 @@ class DrawConfig(_Strict):
     status: bool
 
 
+class ProfileConfig(_Strict):
+    """What --profile measures."""
+
+    warmup: Seconds
+
+
 class Config(_Strict):
     """Everything that can be configured; the meaning of each key stands in configs/file.yaml."""
 
@@ -102,6 +108,7 @@ class Config(_Strict):
     source: SourceConfig
     video: VideoConfig
     draw: DrawConfig
+    profile: ProfileConfig
 
 
 class InputConfig(_Strict):

@@ -21,6 +21,7 @@ from pipeline.run import Pipeline, QueueOptions
 from pipeline.sinks.base import Sink
 from pipeline.sources import open_source
 from pipeline.sources.base import Source, SourceOptions
+from pipeline.timing import thread_named
 
 log = logging.getLogger("squeezedrive")
 
@@ -55,11 +56,14 @@ class Session:
             self.weights = _load_weights(network_file, network)
             self.class_names = self.weights.profile.output.classes
             detect = _detect_params(config, self.class_names)
-            self.source = self._open_source(source)
+            # Decoder and network start threads of their own, which inherit these names.
+            with thread_named("capture"):
+                self.source = self._open_source(source)
             stack.callback(self._close_source)
             self.video = self._video_path(outputs)
             check_outputs(outputs, self.video, self.source.info)
-            self.backend = self._open_backend(network, detect)
+            with thread_named("inference"):
+                self.backend = self._open_backend(network, detect)
             stack.callback(self.backend.close)
             self.window: Any = None
             self.sinks = self._sinks(outputs, network)
