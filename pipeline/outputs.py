@@ -24,6 +24,8 @@ class Outputs:
         Folder of KITTI result files.
     summary : Path or None
         The figures of the run as JSON.
+    profile : Path or None
+        Folder for where the time went, see `pipeline.profiling`.
     show : bool
         Whether to open a window.
     overwrite : bool
@@ -34,6 +36,7 @@ class Outputs:
     jsonl: Path | None = None
     kitti: Path | None = None
     summary: Path | None = None
+    profile: Path | None = None
     show: bool = False
     overwrite: bool = False
 

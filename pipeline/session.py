@@ -124,6 +124,8 @@ class Session:
     def _video_path(self, outputs: Outputs) -> Path | None:
         if not self.config.video.write:
             return None
+        if outputs.video is None and outputs.profile is not None:
+            return outputs.profile / "video.mp4"
         return outputs.video or default_output(self.source.info)
 
     def _open_backend(self, network: NetworkConfig, detect: DetectParams) -> Backend:

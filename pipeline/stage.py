@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Generic, NamedTuple, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from pipeline.frame import Frame
 from pipeline.queues import LOOK_AGAIN, Cancelled
@@ -176,9 +176,12 @@ class Stage(Generic[In, Out]):
                 timing.wait_in += taken - start
                 timing.wait_out += given - done
                 if self.observe is not None:
-                    frame = getattr(result, "frame", result)
                     thread, cpu = threading.get_native_id(), time.thread_time()
-                    self.observe(Lap(self.name, frame, thread, start, taken, done, given, cpu))
-                    del frame
+                    moments = start, taken, done, given
+                    self.observe(Lap(self.name, _frame_of(result), thread, *moments, cpu))
                 del result
                 self._turn.notify_all()
+
+
+def _frame_of(result: Any) -> Frame:
+    return getattr(result, "frame", result)  # type: ignore[no-any-return]

@@ -29,9 +29,9 @@ class Advice:
 def explain(verdict: Verdict, cores: int) -> str:
     """Put a verdict into two sentences."""
     what = {
-        "processor": f"The processor limits: {_all(cores)} are busy, and {verdict.stage} takes the"
+        "processor": f"The processor limits: {_all(cores)} busy, and {verdict.stage} takes the"
         " largest part of their time.",
-        "others": f"The processor limits: {_all(cores)} are busy, to a good part with other"
+        "others": f"The processor limits: {_all(cores)} busy, to a good part with other"
         " programs, so these figures are not what this machine can do.",
         "accelerator": "The accelerator limits: it works all the time.",
         "stage": f"The stage {verdict.stage} limits: it works all the time, and cores are free.",
@@ -47,20 +47,20 @@ def explain(verdict: Verdict, cores: int) -> str:
         "hand-over": "Without such waits",
     }.get(verdict.limit, f"If {verdict.stage} cost nothing,")
     then = {
-        "processor": f"the processor, {cores / verdict.ceiling * 1e3:.1f} ms a frame",
+        "processor": f"the other {cores / verdict.ceiling * 1e3:.1f} ms of processor time a frame"
+        if verdict.limit in ("processor", "stage")
+        else f"{cores / verdict.ceiling * 1e3:.1f} ms of processor time a frame",
         "accelerator": "the accelerator",
         "slots": "the number of slots",
         "source": "the source",
     }.get(verdict.next, f"the stage {verdict.next}")
     return (
         f"{what} {without} the run could reach at most {verdict.ceiling:.1f} fps instead of"
-        f" {verdict.fps:.1f}; then {then} would limit."
+        f" {verdict.fps:.1f}; then {then} would limit it."
     )
 
 
-def advise(
-    verdict: Verdict, config: Config, kind: str, precision: str, cores: int
-) -> list[Advice]:
+def advise(verdict: Verdict, config: Config, kind: str, precision: str, cores: int) -> list[Advice]:
     """Return what to try, best first.
 
     Parameters
@@ -105,13 +105,11 @@ def _for_stage(
     elif verdict.stage == "inference":
         if config.backend != "tensorrt" and precision != "int8":
             found.append(Advice("a smaller number format", f"cpu.precision={precision},int8"))
-        if verdict.limit == "stage":
-            streams = config.cpu.streams
+        streams = config.cpu.streams
+        if verdict.limit == "stage" and streams < cores:
+            more = min(streams * 2, cores)
             found.append(
-                Advice(
-                    "more frames in the network at once",
-                    f"cpu.streams={streams},{min(streams * 2, max(cores, streams + 1))}",
-                )
+                Advice("more frames in the network at once", f"cpu.streams={streams},{more}")
             )
         found.append(
             Advice("a smaller input: a copy of the network's file in configs/ with other input")
@@ -137,4 +135,6 @@ def _for_stage(
 
 
 def _all(cores: int) -> str:
-    return f"all {cores} cores" if cores > 1 else "the only core"
+    if cores < 3:
+        return ("the only core is", "both cores are")[cores - 1]
+    return f"all {cores} cores are"

@@ -119,7 +119,7 @@ class Recorder:
         warmup: float,
         expected: int | None,
         capacity: int,
-        clocks: Clocks = Clocks(),  # noqa: B008 (frozen)
+        clocks: Clocks = Clocks(),
     ) -> None:
         self.warmup_frames = self.frames = 0
         self.warmup_seconds = self.seconds = self.cpu = 0.0
@@ -192,7 +192,7 @@ class Recorder:
         now = self._clocks.wall()
         if self._zero is not None and now >= self._look:
             self._look = now + _LOOK
-            self.threads.look(now, self._clocks.threads(), self._clocks.cores())
+            self.threads.look(now, self._clocks.threads(), self._clocks.cores(), self.owners.keys())
 
     def close(self) -> None:
         """End the measurement: levels count up to the last result."""

@@ -41,7 +41,7 @@ class Timeline:
 
     def __init__(self) -> None:
         self.width = WIDTH
-        self.counts = [0] * BUCKETS
+        self.counts = [0.0] * BUCKETS
         self.sums = [0.0] * BUCKETS
 
     def add(self, at: float, value: float = 0.0) -> None:
@@ -72,12 +72,15 @@ class Timeline:
             self.width *= 2
             for values in (self.counts, self.sums):
                 half = [a + b for a, b in zip(values[::2], values[1::2], strict=True)]
-                values[:] = half + [0] * (BUCKETS - len(half))  # type: ignore[operator]
+                values[:] = half + [0.0] * (BUCKETS - len(half))
         return max(int(at / self.width), 0)
 
     def _groups(self, seconds: float) -> list[tuple[int, int]]:
-        """Split the buckets into parts of equal length; means of long parts hardly depend on
-        each other, so that their scatter tells the error of the whole (batch means)."""
+        """Split the buckets into parts of equal length.
+
+        What happens in one long part hardly depends on the one before, so that the scatter of
+        their means tells the error of the whole: the method of batch means.
+        """
         used = self.used(seconds)
         size = max(used // _GROUPS, 1)
         return [(i, i + size) for i in range(0, used - size + 1, size)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Container
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -88,6 +89,8 @@ class ThreadUse:
     name : str
     count : int
         How many threads these are.
+    own : bool
+        Whether a stage works in it, and not a library.
     cpu : float
         Processor time in seconds.
     delay : float or None
@@ -96,8 +99,16 @@ class ThreadUse:
 
     name: str
     count: int
+    own: bool
     cpu: float
     delay: float | None
+
+    def add(self, other: ThreadUse) -> None:
+        """Count the threads of another use, too."""
+        self.count += other.count
+        self.cpu += other.cpu
+        known = self.delay is not None and other.delay is not None
+        self.delay = self.delay + other.delay if known else None  # type: ignore[operator]
 
 
 class ThreadTable:
@@ -118,12 +129,17 @@ class ThreadTable:
         self._cores: tuple[float, float] | None = None
         self._base: dict[int, ThreadTime] = {}
         self._last: dict[int, ThreadTime] = {}
-        self._ended: dict[str, ThreadUse] = {}
+        self._own: Container[int] = ()
+        self._ended: dict[tuple[str, bool], ThreadUse] = {}
 
     def look(
-        self, now: float, threads: dict[int, ThreadTime], cores: tuple[float, float] | None
+        self,
+        now: float,
+        threads: dict[int, ThreadTime],
+        cores: tuple[float, float] | None,
+        own: Container[int],
     ) -> None:
-        """Take note of the times at the moment `now`, in seconds."""
+        """Take note of the times at the moment `now`, in seconds; `own` are the stages' threads."""
         if self._began is None:
             self._began, self._cores, self._base = now, cores, dict(threads)
         self.seconds = now - self._began
@@ -131,21 +147,17 @@ class ThreadTable:
             self.busy = (cores[0] - self._cores[0]) / (cores[1] - self._cores[1])
         # Threads that have ended are kept by name only: there may be any number of them.
         for thread in self._last.keys() - threads.keys():
-            use = self._use(thread)
-            gone = self._ended.setdefault(use.name, ThreadUse(use.name, 0, 0.0, 0.0))
-            gone.count += 1
-            gone.cpu += use.cpu
-            gone.delay = None if None in (gone.delay, use.delay) else gone.delay + use.delay  # type: ignore[operator]
+            _add(self._ended, self._use(thread))
             self._base.pop(thread, None)
         self._last = dict(threads)
+        self._own = own
 
-    def living(self) -> dict[int, ThreadUse]:
-        """Return what each thread used that was there at the last look, by native id."""
-        return {thread: self._use(thread) for thread in self._last}
-
-    def ended(self) -> list[ThreadUse]:
-        """Return what the threads used that ended before, by name."""
-        return list(self._ended.values())
+    def uses(self) -> list[ThreadUse]:
+        """Return what all threads used, those of one name together, the busiest first."""
+        merged: dict[tuple[str, bool], ThreadUse] = {}
+        for use in (*self._ended.values(), *map(self._use, self._last)):
+            _add(merged, use)
+        return sorted(merged.values(), key=lambda use: -use.cpu)
 
     def _use(self, thread: int) -> ThreadUse:
         last = self._last[thread]
@@ -153,7 +165,11 @@ class ThreadTable:
         delay = None
         if last.delay is not None and base.delay is not None:
             delay = last.delay - base.delay
-        return ThreadUse(last.name, 1, last.cpu - base.cpu, delay)
+        return ThreadUse(last.name, 1, thread in self._own, last.cpu - base.cpu, delay)
+
+
+def _add(uses: dict[tuple[str, bool], ThreadUse], use: ThreadUse) -> None:
+    uses.setdefault((use.name, use.own), ThreadUse(use.name, 0, use.own, 0.0, 0.0)).add(use)
 
 
 def stage_of(name: str) -> str | None:
