@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from pipeline.frame import Frame
@@ -110,6 +110,10 @@ class Stage(Generic[In, Out]):
         self._threads = [
             threading.Thread(target=self._run, name=name, daemon=True) for _ in range(workers)
         ]
+
+    def wrap(self, around: Callable[[Callable[[In], Out | None]], Any]) -> None:
+        """Put something around the stage's work, before it begins."""
+        self._steps = replace(self._steps, work=around(self._steps.work))
 
     def start(self) -> None:
         """Begin to work."""

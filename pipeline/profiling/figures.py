@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -20,6 +21,7 @@ COVERS = {
     "detection": "preprocess, network and postprocess, nothing else running",
     "pipeline": "everything from the source to the outputs",
 }
+_FRAMES_OF_A_RATE = 8  # least frames on average behind each point of the throughput over time
 _RING = ("preprocess", "inference", "postprocess")
 _COPIED = ("source", "model", "backend", "ended", "frames", "outputs", "warnings")
 
@@ -66,9 +68,8 @@ def collect(
         )
     )
     precision = session.backend.info.precision
-    fps = recorder.finished.rate(recorder.seconds)
     throughput = {
-        "pipeline": {**_estimate(Estimate(recorder.frames / seconds, fps.error), 1.0)},
+        "pipeline": _estimate(recorder.finished.rate(recorder.seconds), 1.0),
         **{name: {"mean": rate, "error": None} for name, rate in alone.items()},
     }
     return {
@@ -119,7 +120,7 @@ def collect(
                 for advice in advise(verdict, config, info.kind, precision, cores)
             ],
         },
-        "series": _series(recorder),
+        "series": _series(recorder, seconds),
         "latency_histogram_ms": [[at * 1e3, n] for at, n in recorder.latency.histogram()],
     }
 
@@ -143,7 +144,7 @@ def render(figures: Mapping[str, Any]) -> str:
         f" {latency['p99']:.0f} ms from picture to outputs",
         f"processor   {cpu['ms_per_frame']['mean']:.1f} ms a frame, {cpu['share']:.0%} of"
         f" {cores(cpu['cores'])}"
-        + ("" if shared is None else f"; with other programs {shared:.0%}"),
+        + ("" if shared is None else f"; all programs together {shared:.0%}"),
         "",
         "stage         busy  for input  for room      ms    p50    p90    p99   cpu ms  libraries",
     ]
@@ -225,13 +226,19 @@ def _thread(use: ThreadUse, watched: float, seconds_per_frame: float) -> dict[st
     }
 
 
-def _series(recorder: Recorder) -> dict[str, Any]:
+def _series(recorder: Recorder, seconds: float) -> dict[str, Any]:
     """Return what changed over time. All of it ended together, so the buckets are the same."""
     width = recorder.finished.width
     used = recorder.finished.used(recorder.seconds)
+    counts = recorder.finished.counts
+    # A bucket that holds two frames or three says little about a rate.
+    group = max(math.ceil(_FRAMES_OF_A_RATE / width / max(recorder.frames / seconds, 1e-9)), 1)
     return {
         "bucket_s": width,
-        "fps": [count / width for count in recorder.finished.counts[:used]],
+        "fps_bucket_s": width * group,
+        "fps": [
+            sum(counts[i : i + group]) / group / width for i in range(0, used - group + 1, group)
+        ],
         "queues": {
             name: [total / width for total in gauge.sums[:used]]
             for name, gauge in recorder.queues.items()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 from collections.abc import Mapping
@@ -14,6 +15,7 @@ from pipeline.profiling.figures import collect
 from pipeline.profiling.recorder import Recorder
 from pipeline.profiling.report import build_report
 from pipeline.profiling.trace import build_trace
+from pipeline.run import Pipeline
 from pipeline.session import Session
 
 FILES = ("report.html", "summary.json", "trace.json")
@@ -51,6 +53,7 @@ class Profiler:
     def __init__(self, session: Session) -> None:
         self._session = session
         queue, pipeline = session.config.queue, session.pipeline
+        _mark_ranges(pipeline)
         held = queue.slots + sum(one.depth for one in pipeline.queues.values())
         self._recorder = Recorder(
             pipeline, session.config.profile.warmup, session.expected_frames, held
@@ -105,3 +108,13 @@ class Profiler:
             except OSError as error:
                 reason = f"{folder / name}: cannot write the profile: {error.strerror}"
                 raise SinkError(reason) from None
+
+
+def _mark_ranges(pipeline: Pipeline) -> None:
+    """Show the stages to NVIDIA Nsight Systems as NVTX ranges, where the package nvtx is."""
+    try:
+        nvtx = importlib.import_module("nvtx")
+    except ImportError:
+        return
+    for stage in pipeline.stages:
+        stage.wrap(nvtx.annotate(stage.name, domain="squeezedrive"))

@@ -20,11 +20,12 @@ def build_report(figures: Mapping[str, Any]) -> str:
     sections = [
         _head(figures),
         _section("Throughput over time", line(
-            figures["series"]["fps"], figures["series"]["bucket_s"], "fps", area=True
+            figures["series"]["fps"], figures["series"]["fps_bucket_s"], "fps", area=True
         ), "Frames that reached every output, per second."),
         _section("What the stages do", bars(_shares(figures), _TIME, 1.0, "%"),
-                 "Share of each stage's threads' time; the number is busy. The stage that is"
-                 " busy all the time, or the cores, limit."),
+                 "Share of the time of each stage's threads; the number is busy. What is missing"
+                 " at the right: the stage has ended, or its thread had no core between two"
+                 " frames."),
         _section("Processor time of a frame", _cpu(figures),
                  "Milliseconds on a core, by the stage on whose behalf. Threads are told apart by"
                  " their names, which libraries' threads inherit from the thread that starts"
