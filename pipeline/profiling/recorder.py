@@ -142,9 +142,10 @@ class Recorder:
         self._zero: float | None = None  # when the measurement began
         self._cpu_zero = 0.0
         self._thread_cpu: dict[int, float] = {}
-        self._traced: set[int] = set()
+        self._captured = -1  # number of the last frame known to have been captured
+        self._window = range(0)  # numbers of the frames that are traced
+        self._tracing = False
         self._look = 0.0
-        self._trace_left = TRACE_FRAMES
         self._first_stage = pipeline.stages[0].name
         self._last_stage = pipeline.stages[-1].name
         for stage in pipeline.stages:
@@ -158,6 +159,8 @@ class Recorder:
         cpu = lap.cpu - self._thread_cpu.get(lap.thread, 0.0)
         self._thread_cpu[lap.thread] = lap.cpu
         self.owners.setdefault(lap.thread, lap.stage)
+        if lap.stage == self._first_stage:
+            self._captured = lap.frame.frame_id
         zero = self._zero
         if zero is not None and lap.taken >= zero:
             record = self.stages[lap.stage]
@@ -178,7 +181,7 @@ class Recorder:
             return
         at = self._clocks.wall() - self._zero
         gauge.set(at, level)
-        if self._traced and len(self.depths) < TRACE_DEPTHS:
+        if self._tracing and len(self.depths) < TRACE_DEPTHS:
             self.depths.append(Depth(at, queue, level))
 
     def on_device(self, seconds: Mapping[str, float]) -> None:
@@ -208,6 +211,11 @@ class Recorder:
             if warm or self.warmup_frames == self._most:
                 self._cpu_zero = self._clocks.cpu()
                 self._zero = lap.given
+                # The next frame may be on its way already, as laps are told when the frame has
+                # been passed on. The one after it is captured from now on.
+                first = self._captured + 2
+                self._window = range(first, first + TRACE_FRAMES)
+                self._tracing = True
             return
         at = lap.given - self._zero
         self.frames += 1
@@ -221,14 +229,11 @@ class Recorder:
 
     def _trace(self, lap: Lap, zero: float, cpu: float) -> None:
         number = lap.frame.frame_id
-        if lap.stage == self._first_stage and self._trace_left:
-            if self.picture is None:
+        if lap.stage == self._last_stage and number >= self._window.stop:
+            self._tracing = False
+        if number in self._window:
+            if self.picture is None and lap.stage == self._first_stage:
                 self.picture = lap.frame
-            self._trace_left -= 1
-            self._traced.add(number)
-        if number in self._traced:
             start = max(lap.start - zero, 0.0)
             moments = (start, lap.taken - zero, lap.done - zero, lap.given - zero)
             self.steps.append(Step(lap.stage, number, lap.thread, *moments, cpu))
-            if lap.stage == self._last_stage:
-                self._traced.discard(number)

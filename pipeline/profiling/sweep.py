@@ -23,6 +23,7 @@ log = logging.getLogger("squeezedrive")
 SCHEMA = "squeezedrive.sweep"
 VERSION = 1
 ROUNDS = 3
+_BUSY_OTHERS = 0.05  # from this share of the cores on, other programs are worth a word
 Setting = tuple[str, str, Any]  # as `pipeline.config.load_config` takes them
 
 
@@ -126,7 +127,9 @@ def make_cells(
     """
     axes: list[list[Setting]] = []
     for text in grid:
-        key, _, values = text.partition("=")
+        key, equals, values = text.partition("=")
+        if not equals:
+            raise ConfigError(f"--sweep: expected KEY=A,B,C, got {text!r}")
         if any(key == axis[0][1] for axis in axes):
             raise ConfigError(f"--sweep {text}: {key} is there twice")
         axes.append([parse_setting(f"{key}={value}", "--sweep") for value in values.split(",")])
@@ -164,9 +167,6 @@ def render(cells: Sequence[Cell]) -> str:
     if busy > _BUSY_OTHERS:
         lines.append(f"other programs took up to {busy:.0%} of the cores: repeat without them")
     return "\n".join(lines)
-
-
-_BUSY_OTHERS = 0.05
 
 
 def as_data(source: str, cells: Sequence[Cell]) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from collections.abc import Container
 from dataclasses import dataclass
 from pathlib import Path
 
+STAGES = ("capture", "preprocess", "inference", "postprocess", "render", "sinks")
 TASKS = Path("/proc/self/task")
 STAT = Path("/proc/stat")
 _TICKS = os.sysconf("SC_CLK_TCK")
@@ -182,6 +183,3 @@ def stage_of(name: str) -> str | None:
         work = name.rsplit(":", 1)[-1][:1]
         return {"d": "capture", "e": "sinks"}.get(work)
     return name if name in STAGES else None
-
-
-STAGES = ("capture", "preprocess", "inference", "postprocess", "render", "sinks")
