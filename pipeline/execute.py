@@ -92,10 +92,14 @@ def execute(
             log.warning("%s", line)
         summary = summarise(session, cpu, len(os.sched_getaffinity(0)), ended)
         text = render(summary)
-        if profiler is not None and outputs.profile is not None and failure is None:
-            figures = profiler.finish(summary)
-            profiler.write(outputs.profile, figures)
-            text = f"{render_profile(figures)}\nwrote       {outputs.profile / 'report.html'}"
+        given_up = len(received) > 1
+        if profiler is not None and outputs.profile is not None and not (failure or given_up):
+            try:
+                figures = profiler.finish(summary)
+                profiler.write(outputs.profile, figures)
+                text = f"{render_profile(figures)}\nwrote       {outputs.profile / 'report.html'}"
+            except UserError as error:
+                failure = error
         if report and (pipeline.processed or (pipeline.read and failure is None)):
             stdout_taken = outputs.jsonl == Path("-")
             # Who has closed our output does not want to read it.

@@ -10,6 +10,9 @@ from pipeline.errors import SinkError
 from pipeline.sources.base import SourceInfo
 
 
+PROFILE_FILES = ("report.html", "summary.json", "trace.json")
+
+
 @dataclass(frozen=True)
 class Outputs:
     """Where results go.
@@ -72,7 +75,8 @@ def check_outputs(outputs: Outputs, video: Path | None, info: SourceInfo) -> Non
             _check_video(video)
         for path in files:
             _check_file(path, info, outputs.overwrite)
-        _check_distinct(files)
+        profile = [] if outputs.profile is None else [outputs.profile / n for n in PROFILE_FILES]
+        _check_distinct(files + profile)
         for path in folders:
             _check_results_folder(path, outputs.overwrite)
         for path in files + folders:

@@ -187,7 +187,7 @@ def _loads(session: Session, recorder: Recorder, uses: list[ThreadUse]) -> list[
                 cpu=timing.cpu,
                 library_cpu=sum(use.cpu for use in mine if not use.own) * scale,
                 delay=None
-                if not delays or None in delays
+                if not scale or not delays or None in delays
                 else sum(d for d in delays if d is not None) * scale,
             )
         )

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import ProfileError, SinkError
+from pipeline.outputs import PROFILE_FILES
 from pipeline.profiling.alone import measure_alone
 from pipeline.profiling.figures import collect
 from pipeline.profiling.recorder import Recorder
@@ -17,8 +18,6 @@ from pipeline.profiling.report import build_report
 from pipeline.profiling.trace import build_trace
 from pipeline.run import Pipeline
 from pipeline.session import Session
-
-FILES = ("report.html", "summary.json", "trace.json")
 
 
 def prepare_folder(folder: Path, overwrite: bool) -> None:
@@ -31,7 +30,7 @@ def prepare_folder(folder: Path, overwrite: bool) -> None:
     """
     if folder.exists() and not folder.is_dir():
         raise SinkError(f"{folder}: is a file, expected a folder for the profile")
-    if not overwrite and any((folder / name).exists() for name in (*FILES, "sweep.json")):
+    if not overwrite and any((folder / name).exists() for name in (*PROFILE_FILES, "sweep.json")):
         raise SinkError(f"{folder}: holds a profile already; --overwrite replaces it")
     try:
         folder.mkdir(exist_ok=True)
@@ -102,7 +101,7 @@ class Profiler:
             json.dumps(figures, indent=1) + "\n",
             json.dumps(build_trace(self._recorder, figures["source"])) + "\n",
         )
-        for name, text in zip(FILES, contents, strict=True):
+        for name, text in zip(PROFILE_FILES, contents, strict=True):
             try:
                 (folder / name).write_text(text, encoding="utf-8")
             except OSError as error:

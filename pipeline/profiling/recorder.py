@@ -18,7 +18,9 @@ from pipeline.timing import Durations, StageTiming
 TRACE_FRAMES = 200  # frames of which every step is kept, for trace.json
 TRACE_DEPTHS = 20 * TRACE_FRAMES  # changes of queues that are kept
 LARGEST_WARMUP = 4  # a warm-up takes at most one of so many frames of a run of known length
-_LOOK = 0.25  # seconds between looks at the threads
+# Seconds between looks at the threads, and the share of the run so far that they are apart later.
+_LOOK = 0.25
+_LOOK_SHARE = 0.05
 
 
 class Step(NamedTuple):
@@ -194,7 +196,7 @@ class Recorder:
         """Look at the threads now and then; called often by the thread that runs the pipeline."""
         now = self._clocks.wall()
         if self._zero is not None and now >= self._look:
-            self._look = now + _LOOK
+            self._look = now + max(_LOOK, _LOOK_SHARE * (now - self._zero))
             self.threads.look(now, self._clocks.threads(), self._clocks.cores(), self.owners.keys())
 
     def close(self) -> None:

@@ -202,6 +202,8 @@ def test_what_cannot_be_is_told_in_one_line(run: Any, tmp_path: Path) -> None:
     few = "scene:size=320x192,frames=2"
     message = refused(run(few, "--no-video", "--no-progress", "--profile", folder))
     assert "nothing to profile: 2 frames came out" in message
+    same = ("--no-video", "--profile", folder, "--summary", folder / "summary.json")
+    assert "is named for two outputs" in refused(run(SCENE, *same))
     (folder / "trace.json").write_text("")
     assert "holds a profile already; --overwrite" in refused(run(SCENE, "--profile", folder))
     assert "expected --profile DIR" in refused(run(SCENE, "--sweep", "cpu.streams=1,2"))
