@@ -9,7 +9,6 @@ from pathlib import Path
 from pipeline.errors import SinkError
 from pipeline.sources.base import SourceInfo
 
-
 PROFILE_FILES = ("report.html", "summary.json", "trace.json")
 
 

@@ -35,28 +35,38 @@ class ThreadTime:
 def read_threads() -> dict[int, ThreadTime]:
     """Return the times of all living threads by native id; nothing where there is no /proc."""
     times = {}
-    for task in TASKS.iterdir() if TASKS.is_dir() else ():
+    for thread in os.listdir(TASKS) if TASKS.is_dir() else ():
+        task = f"{TASKS}/{thread}"
         try:
-            name = (task / "comm").read_text(errors="replace").rstrip("\n")
+            name = _read(f"{task}/comm").rstrip("\n")
             cpu, delay = _times(task)
         except (OSError, ValueError, IndexError):  # it has just ended
             continue
-        times[int(task.name)] = ThreadTime(name, cpu, delay)
+        times[int(thread)] = ThreadTime(name, cpu, delay)
     return times
 
 
-def _times(task: Path) -> tuple[float, float | None]:
+def _read(path: str) -> str:
+    # Several times as fast as a text file object: this is done for every thread while it works.
+    file = os.open(path, os.O_RDONLY)
     try:
-        # Nanoseconds on a core and in the run queue: proc_pid_schedstat in the kernel's
-        # Documentation/scheduler/sched-stats.rst.
-        on_core, queued, _ = (task / "schedstat").read_text().split()
+        return os.read(file, 4096).decode(errors="replace")
+    finally:
+        os.close(file)
+
+
+def _times(task: str) -> tuple[float, float | None]:
+    try:
+        # Nanoseconds on a core and in the run queue: section "/proc/<pid>/schedstat" of the
+        # kernel's Documentation/scheduler/sched-stats.rst.
+        on_core, queued, _ = _read(f"{task}/schedstat").split()
         if int(on_core):
             return int(on_core) * 1e-9, int(queued) * 1e-9
     except OSError:
         pass
     # proc_pid_stat(5): utime and stime are fields 14 and 15; the name, field 2, may hold anything
     # but ends with the last parenthesis.
-    fields = (task / "stat").read_text(errors="replace").rpartition(")")[2].split()
+    fields = _read(f"{task}/stat").rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / _TICKS, None
 
 

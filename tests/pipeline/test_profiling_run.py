@@ -200,8 +200,10 @@ def test_what_cannot_be_is_told_in_one_line(run: Any, tmp_path: Path) -> None:
     missing = tmp_path / "no" / "p"
     assert f"{missing}: cannot make the folder" in refused(run(SCENE, "--profile", missing))
     few = "scene:size=320x192,frames=2"
-    message = refused(run(few, "--no-video", "--no-progress", "--profile", folder))
-    assert "nothing to profile: 2 frames came out" in message
+    code, out, err = run(few, "--no-video", "--no-progress", "--profile", folder)
+    assert code == 2
+    assert "2 processed" in out  # what the run did is told all the same
+    assert "error: nothing to profile: 2 frames came out" in err.splitlines()[-1]
     same = ("--no-video", "--profile", folder, "--summary", folder / "summary.json")
     assert "is named for two outputs" in refused(run(SCENE, *same))
     (folder / "trace.json").write_text("")
