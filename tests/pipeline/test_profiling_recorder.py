@@ -199,6 +199,19 @@ def test_threads_that_end_are_added_up_by_name() -> None:
     assert table.busy == pytest.approx(0.5)
 
 
+def test_a_number_that_the_system_gives_to_another_thread() -> None:
+    table = ThreadTable()
+    table.look(0.0, {5: ThreadTime("sinks", 4.0, 1.0)}, None, ())
+    table.look(1.0, {5: ThreadTime("sinks", 4.5, 1.0)}, None, ())
+    table.look(2.0, {}, None, ())
+    table.look(3.0, {5: ThreadTime("inference", 0.3, 0.1)}, None, ())
+    assert [(use.name, use.cpu) for use in table.uses()] == [
+        ("sinks", pytest.approx(0.5)),
+        ("inference", pytest.approx(0.3)),
+    ]
+    assert table.busy is None
+
+
 @pytest.mark.parametrize(
     ("name", "stage"),
     [("inference", "inference"), ("av:h264:df0", "capture"), ("av:libx264:es1", "sinks"),
