@@ -158,7 +158,7 @@ def _ticks(low: float, high: float) -> list[float]:
     found = [
         factor * 10.0**power
         for power in range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-        for factor in (1, 2, 5)
+        for factor in (1, 2, 3, 5, 7)
     ]
     inside = [value for value in found if low <= value <= high]
     return inside or [math.sqrt(low * high)]
