@@ -160,7 +160,10 @@ def judge(load: Load) -> Verdict:
     else:
         limit = "source" if load.live else "hand-over"
     bounds = _bounds(load, stage if limit in _OF_A_STAGE else _NOTHING, frames)
-    bounds.pop("slots" if limit == "hand-over" else limit if limit == "source" else "", None)
+    if limit == "hand-over":
+        bounds.pop("slots", None)
+    elif limit == "source":
+        bounds.pop("source", None)
     lowest = min(bounds, key=lambda name: bounds[name], default="")
     return Verdict(limit, stage.name, load.frames / seconds, bounds.get(lowest), lowest)
 
