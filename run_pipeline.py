@@ -18,7 +18,9 @@ examples:
   run_pipeline.py 0 --config configs/live.yaml --show  the first camera, in a window
   run_pipeline.py rtsp://camera/stream -o ride.mp4
   run_pipeline.py scene:size=1920x1080,seconds=20      a street rendered on the fly
-  run_pipeline.py scene: --config configs/profile.yaml what this machine can do
+  run_pipeline.py scene: --config configs/profile.yaml --profile out/profile
+                                                       what this machine can do, and what limits
+  run_pipeline.py drive.mp4 -n 300 --profile out/sweep --sweep video.preset=ultrafast,veryfast
 
 exit status: 0 done, 1 a fault in the program, 2 wrong input, 130 or 143 interrupted
 (cameras and streams, which have no end of their own: 0)
@@ -69,6 +71,15 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
         "--kitti", type=Path, metavar="DIR", help="detections, a KITTI result file a frame"
     )
     outputs.add_argument("--summary", type=Path, metavar="FILE.json", help="the figures of the run")
+    outputs.add_argument(
+        "--profile", type=Path, metavar="DIR",
+        help="where the time goes and what limits: report.html, summary.json, trace.json, and"
+        " video.mp4 if a video is written and has no other name",
+    )  # fmt: skip
+    outputs.add_argument(
+        "--sweep", action="append", default=[], metavar="KEY=A,B,C",
+        help="profile with each value of a configuration key, in turn, three times; repeatable",
+    )  # fmt: skip
     outputs.add_argument("--show", action="store_true", help="show the video in a window")
     outputs.add_argument("-y", "--overwrite", action="store_true", help="replace existing outputs")
 
@@ -129,10 +140,16 @@ def run(arguments: argparse.Namespace) -> int:
         jsonl=arguments.jsonl,
         kitti=arguments.kitti,
         summary=arguments.summary,
+        profile=arguments.profile,
         show=arguments.show,
         overwrite=arguments.overwrite,
     )
-    config = load_config(arguments.config, settings_of(arguments))
+    settings = settings_of(arguments)
+    if arguments.sweep:
+        from pipeline.profiling.sweep import sweep
+
+        return sweep(arguments.source, arguments.config, settings, arguments.sweep, outputs)
+    config = load_config(arguments.config, settings)
     return execute(arguments.source, config, outputs, progress=arguments.progress)
 
 

@@ -112,6 +112,10 @@ class Slot(Protocol):
 
     The three steps are called once each and in this order for a frame, each by its stage's thread.
     A back end may only enqueue work in the first two; `detect` returns when the boxes are there.
+
+    A slot may have an attribute `device_seconds`, a mapping of "preprocess", "infer" and "detect"
+    to the seconds the accelerator spent on each for the last frame, measured by its own events
+    and valid from `detect` until the next `preprocess`. The profiler reports it.
     """
 
     def preprocess(self, image: NDArray[np.uint8]) -> None:

@@ -97,6 +97,12 @@ class DrawConfig(_Strict):
     status: bool
 
 
+class ProfileConfig(_Strict):
+    """What --profile measures."""
+
+    warmup: Seconds
+
+
 class Config(_Strict):
     """Everything that can be configured; the meaning of each key stands in configs/file.yaml."""
 
@@ -110,6 +116,7 @@ class Config(_Strict):
     source: SourceConfig
     video: VideoConfig
     draw: DrawConfig
+    profile: ProfileConfig
 
 
 class InputConfig(_Strict):
@@ -179,8 +186,8 @@ def load_network_config(path: Path) -> NetworkConfig:
     return _validate(NetworkConfig, layer.values, [layer])
 
 
-def parse_setting(text: str) -> tuple[str, str, Any]:
-    """Split "key=value" as given to --set; the value is read as YAML.
+def parse_setting(text: str, option: str = "--set") -> tuple[str, str, Any]:
+    """Split "key=value" as given to an option; the value is read as YAML.
 
     Raises
     ------
@@ -189,11 +196,11 @@ def parse_setting(text: str) -> tuple[str, str, Any]:
     """
     key, equals, value = text.partition("=")
     if not equals or not key:
-        raise ConfigError(f"--set: expected KEY=VALUE, got {text!r}")
+        raise ConfigError(f"{option}: expected KEY=VALUE, got {text!r}")
     try:
-        return f"--set {text}", key, yaml.safe_load(value)
+        return f"{option} {text}", key, yaml.safe_load(value)
     except yaml.YAMLError:
-        raise ConfigError(f"--set {text}: the value is not valid YAML") from None
+        raise ConfigError(f"{option} {text}: the value is not valid YAML") from None
 
 
 def parse_number(text: str) -> int | float | str:

@@ -17,5 +17,9 @@ class SinkError(UserError, OSError):
     """An output cannot be opened or written."""
 
 
+class ProfileError(UserError, ValueError):
+    """A run cannot be profiled, or a profile cannot be read."""
+
+
 class DatasetError(UserError, OSError):
     """A data set cannot be made."""

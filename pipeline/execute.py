@@ -17,6 +17,8 @@ from engines.errors import UserError
 from pipeline.config import Config
 from pipeline.errors import SinkError, SourceError
 from pipeline.outputs import Outputs
+from pipeline.profiling.figures import render as render_profile
+from pipeline.profiling.profiler import Profiler, prepare_folder
 from pipeline.progress import open_progress
 from pipeline.run import Pipeline
 from pipeline.session import Session
@@ -25,16 +27,40 @@ from pipeline.summary import render, summarise
 log = logging.getLogger("squeezedrive")
 
 
-def execute(source: str, config: Config, outputs: Outputs, progress: bool = True) -> int:
+def execute(
+    source: str,
+    config: Config,
+    outputs: Outputs,
+    progress: bool = True,
+    report: bool = True,
+) -> int:
     """Process a source, report on standard error, print the summary; return the exit code.
+
+    With `outputs.profile`, the run is watched, and its profile is printed in place of the summary.
+
+    Parameters
+    ----------
+    source : str
+        As for `Session`.
+    config : Config
+        Validated configuration.
+    outputs : Outputs
+        Where results go.
+    progress : bool
+        Whether to show how far the run is.
+    report : bool
+        Whether to print what the run did.
 
     Raises
     ------
     UserError
         If something the user gave cannot be used, or fails on the way; outputs are finished.
     """
+    if outputs.profile is not None:
+        prepare_folder(outputs.profile, outputs.overwrite)
     with Session(source, config, outputs) as session:
         info, pipeline = session.source.info, session.pipeline
+        profiler = None if outputs.profile is None else Profiler(session)
         log.info("source %s: %s", info.name, info.describe())
         ended = "complete"
         failure: UserError | None = None
@@ -50,6 +76,8 @@ def execute(source: str, config: Config, outputs: Outputs, progress: bool = True
                 elif received or (session.window is not None and session.window.closed):
                     running.stop()
                 show(running)
+                if profiler is not None:
+                    profiler.tick()
 
             try:
                 pipeline.run(tick)
@@ -63,11 +91,20 @@ def execute(source: str, config: Config, outputs: Outputs, progress: bool = True
         for line in session.warnings:
             log.warning("%s", line)
         summary = summarise(session, cpu, len(os.sched_getaffinity(0)), ended)
-        if pipeline.processed or (pipeline.read and failure is None):
+        text = render(summary)
+        given_up = len(received) > 1
+        if profiler is not None and outputs.profile is not None and not (failure or given_up):
+            try:
+                figures = profiler.finish(summary)
+                profiler.write(outputs.profile, figures)
+                text = f"{render_profile(figures)}\nwrote       {outputs.profile / 'report.html'}"
+            except UserError as error:
+                failure = error
+        if report and (pipeline.processed or (pipeline.read and failure is None)):
             stdout_taken = outputs.jsonl == Path("-")
             # Who has closed our output does not want to read it.
             with suppress(OSError):
-                print(render(summary), file=sys.stderr if stdout_taken else sys.stdout, flush=True)
+                print(text, file=sys.stderr if stdout_taken else sys.stdout, flush=True)
         if outputs.summary is not None:
             try:
                 outputs.summary.write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")

@@ -9,6 +9,8 @@ from pathlib import Path
 from pipeline.errors import SinkError
 from pipeline.sources.base import SourceInfo
 
+PROFILE_FILES = ("report.html", "summary.json", "trace.json")
+
 
 @dataclass(frozen=True)
 class Outputs:
@@ -24,6 +26,8 @@ class Outputs:
         Folder of KITTI result files.
     summary : Path or None
         The figures of the run as JSON.
+    profile : Path or None
+        Folder for where the time went, see `pipeline.profiling`.
     show : bool
         Whether to open a window.
     overwrite : bool
@@ -34,6 +38,7 @@ class Outputs:
     jsonl: Path | None = None
     kitti: Path | None = None
     summary: Path | None = None
+    profile: Path | None = None
     show: bool = False
     overwrite: bool = False
 
@@ -69,7 +74,8 @@ def check_outputs(outputs: Outputs, video: Path | None, info: SourceInfo) -> Non
             _check_video(video)
         for path in files:
             _check_file(path, info, outputs.overwrite)
-        _check_distinct(files)
+        profile = [] if outputs.profile is None else [outputs.profile / n for n in PROFILE_FILES]
+        _check_distinct(files + profile)
         for path in folders:
             _check_results_folder(path, outputs.overwrite)
         for path in files + folders:

@@ -43,6 +43,8 @@ class StageQueue(Generic[T]):
         Items dropped, by reason: "overtaken", "too old" or "too late".
     deepest : int
         Most items it ever held.
+    observe : callable or None
+        Called with the number of items whenever one was added or taken.
     """
 
     def __init__(
@@ -60,6 +62,7 @@ class StageQueue(Generic[T]):
         self.policy = policy
         self.dropped: Counter[str] = Counter()
         self.deepest = 0
+        self.observe: Callable[[int], None] | None = None
         self._depth_sum = 0
         self._puts = 0
         self._max_age = max_age
@@ -98,6 +101,8 @@ class StageQueue(Generic[T]):
             self._puts += 1
             self._depth_sum += len(self._items)
             self.deepest = max(self.deepest, len(self._items))
+            if self.observe is not None:
+                self.observe(len(self._items))
             self._changed.notify_all()
 
     def get(self) -> T | None:
@@ -117,6 +122,8 @@ class StageQueue(Generic[T]):
                 if not self._items:
                     return None
                 item = self._items.popleft()
+                if self.observe is not None:
+                    self.observe(len(self._items))
                 self._changed.notify_all()
                 if self.policy == "bounded_age" and self._captured_at is not None:
                     age = time.monotonic() - self._captured_at(item)

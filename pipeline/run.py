@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -110,6 +110,8 @@ class Pipeline:
         In the order in which a frame passes them, each with its timing.
     queues : dict of str to StageQueue
         By the name of the stage that reads from it.
+    observe_device : callable or None
+        Called with the slot's `device_seconds` after every detection; see `engines.backend.Slot`.
     """
 
     def __init__(
@@ -127,6 +129,7 @@ class Pipeline:
         self.found: Counter[str] = Counter()
         self.latency = Durations()
         self.seconds = 0.0
+        self.observe_device: Callable[[Mapping[str, float]], None] | None = None
         self._source = source
         self._backend = backend
         self._sinks = sinks
@@ -302,6 +305,8 @@ class Pipeline:
     def _detect(self, item: _InSlot) -> _Found:
         start = time.perf_counter()
         detections = item.slot.detect()
+        if self.observe_device is not None:
+            self.observe_device(getattr(item.slot, "device_seconds", {}))
         self._free.put(item.slot)
         return _Found(item.frame, detections, item.spent + time.perf_counter() - start)
 
@@ -314,13 +319,13 @@ class Pipeline:
             self._painter.draw(item.frame.image, item.detections, status)
         return Result(item.frame, item.detections)
 
-    def _write(self, result: Result) -> bool:
+    def _write(self, result: Result) -> Result:
         for sink in self._sinks:
             sink.write(result)
         self.found.update(self._class_names[i] for i in result.detections.classes)
         self.latency.add(time.monotonic() - result.frame.captured_at)
         self.processed += 1
-        return True
+        return result
 
     def _close_sinks(self) -> None:
         failure: Exception | None = None

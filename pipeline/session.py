@@ -22,6 +22,7 @@ from pipeline.run import Pipeline, QueueOptions
 from pipeline.sinks.base import Sink
 from pipeline.sources import open_source
 from pipeline.sources.base import Source, SourceOptions
+from pipeline.timing import thread_named
 
 log = logging.getLogger("squeezedrive")
 
@@ -56,11 +57,14 @@ class Session:
             self.weights = _load_weights(network_file, network)
             self.class_names = self.weights.profile.output.classes
             detect = _detect_params(config, self.class_names)
-            self.source = self._open_source(source)
+            # Decoder and network start threads of their own, which inherit these names.
+            with thread_named("capture"):
+                self.source = self._open_source(source)
             stack.callback(self._close_source)
             self.video = self._video_path(outputs)
             check_outputs(outputs, self.video, self.source.info)
-            self.backend = self._open_backend(network, detect)
+            with thread_named("inference"):
+                self.backend = self._open_backend(network, detect)
             stack.callback(self.backend.close)
             self._decode_on_device()
             stack.callback(self._close_source)  # before the back end, whose decoder it may have
@@ -123,6 +127,8 @@ class Session:
     def _video_path(self, outputs: Outputs) -> Path | None:
         if not self.config.video.write:
             return None
+        if outputs.video is None and outputs.profile is not None:
+            return outputs.profile / "video.mp4"
         return outputs.video or default_output(self.source.info)
 
     def _open_backend(self, network: NetworkConfig, detect: DetectParams) -> Backend:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Generic, TypeVar
+from dataclasses import dataclass, replace
+from typing import Any, Generic, NamedTuple, TypeVar
 
+from pipeline.frame import Frame
 from pipeline.queues import LOOK_AGAIN, Cancelled
-from pipeline.timing import StageTiming
+from pipeline.timing import StageTiming, name_thread
 
 In = TypeVar("In")
 Out = TypeVar("Out")
@@ -37,6 +38,33 @@ class Steps(Generic[In, Out]):
     finish: Callable[[], None]
 
 
+class Lap(NamedTuple):
+    """One frame's way through one stage; moments in seconds of `time.perf_counter`.
+
+    Attributes
+    ----------
+    stage : str
+        Name of the stage.
+    frame : Frame
+        The frame that was passed on. Who keeps it keeps its pixels.
+    thread : int
+        Native id of the thread that did the work.
+    start, taken, done, given : float
+        The thread began to wait for the frame, had it, had worked on it, had passed it on.
+    cpu : float
+        Processor time of the thread since it was born, in seconds.
+    """
+
+    stage: str
+    frame: Frame
+    thread: int
+    start: float
+    taken: float
+    done: float
+    given: float
+    cpu: float
+
+
 class Stage(Generic[In, Out]):
     """Threads that take, work and give until their input ends or the run is given up.
 
@@ -51,6 +79,12 @@ class Stage(Generic[In, Out]):
     workers : int
         How many items are worked on at the same time. They are taken and given one after the
         other, in the order in which they came.
+
+    Attributes
+    ----------
+    observe : callable or None
+        Called with every `Lap`, one at a time, before the next frame is passed on. Results have
+        to be a `Frame` or have one as `frame`.
     """
 
     def __init__(
@@ -63,6 +97,7 @@ class Stage(Generic[In, Out]):
         self.name = name
         self.timing = StageTiming()
         self.workers = workers
+        self.observe: Callable[[Lap], None] | None = None
         self._steps = steps
         self._on_error = on_error
         self._taking = threading.Lock()
@@ -75,6 +110,10 @@ class Stage(Generic[In, Out]):
         self._threads = [
             threading.Thread(target=self._run, name=name, daemon=True) for _ in range(workers)
         ]
+
+    def wrap(self, around: Callable[[Callable[[In], Out | None]], Any]) -> None:
+        """Put something around the stage's work, before it begins."""
+        self._steps = replace(self._steps, work=around(self._steps.work))
 
     def start(self) -> None:
         """Begin to work."""
@@ -91,6 +130,7 @@ class Stage(Generic[In, Out]):
             thread.join(timeout)
 
     def _run(self) -> None:
+        name_thread(self.name)  # threads that libraries start from here are called likewise
         self._guard(self._loop)
         with self._turn:
             self.timing.cpu += time.thread_time()
@@ -134,9 +174,18 @@ class Stage(Generic[In, Out]):
                         raise Cancelled
                     self._turn.wait(LOOK_AGAIN)
                 steps.give(result)
-                del result
+                given = clock()
                 self._given += 1
                 timing.busy.add(done - taken)
                 timing.wait_in += taken - start
-                timing.wait_out += clock() - done
+                timing.wait_out += given - done
+                if self.observe is not None:
+                    thread, cpu = threading.get_native_id(), time.thread_time()
+                    moments = start, taken, done, given
+                    self.observe(Lap(self.name, _frame_of(result), thread, *moments, cpu))
+                del result
                 self._turn.notify_all()
+
+
+def _frame_of(result: Any) -> Frame:
+    return getattr(result, "frame", result)  # type: ignore[no-any-return]

@@ -9,7 +9,7 @@ from pipeline.run import Pipeline
 from pipeline.session import Session
 from pipeline.timing import Durations
 
-_BUSY = 0.9  # from this share of its time on, a processor or a stage counts as the limit
+BUSY = 0.9  # from this share of its time on, a processor or a stage counts as the limit
 
 
 def summarise(session: Session, cpu_seconds: float, cores: int, ended: str) -> dict[str, Any]:
@@ -138,8 +138,8 @@ def _limit(session: Session, cpu_share: float, cores: int) -> str:
     shares = {s.name: s.timing.busy.total / seconds / s.workers for s in stages}
     busiest = max(shares, key=lambda name: shares[name])
     share = shares[busiest]
-    if cpu_share >= _BUSY:
+    if cpu_share >= BUSY:
         return f"the processor: all {cores} cores are busy, most of all for {busiest}"
-    if live and share < _BUSY:
+    if live and share < BUSY:
         return f"the source: the busiest stage, {busiest}, works {share:.0%} of the time"
     return f"{busiest}: busy {share:.0%} of the time, cores {cpu_share:.0%}"

@@ -6,6 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from fractions import Fraction
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from pipeline.frame import Frame, Image
 from pipeline.run import Pipeline, QueueOptions, StageError, Stuck
 from pipeline.sinks.base import Result
 from pipeline.sources.base import SourceInfo, SourceReport
+from pipeline.stage import Lap
 
 ONE_CAR = Detections(
     np.array([[1, 2, 3, 4]], np.float32), np.array([0.9], np.float32), np.array([0], np.int32)
@@ -412,3 +414,54 @@ def test_an_output_that_never_returns_cannot_keep_a_run_that_is_given_up(
     released.set()
     for stage in pipeline.stages:
         stage.join(10)
+
+
+def test_an_observer_sees_every_lap_and_what_the_accelerator_tells() -> None:
+    laps: list[Lap] = []
+    told: list[dict[str, float]] = []
+    backend = FakeBackend()
+    pipeline = make(FakeSource(30), backend, FakeSink())
+    pipeline.observe_device = lambda seconds: told.append(dict(seconds))
+    for stage in pipeline.stages:
+        stage.observe = laps.append
+    FakeSlot.device_seconds = {"infer": 0.5}  # type: ignore[attr-defined]
+    try:
+        pipeline.run()
+    finally:
+        del FakeSlot.device_seconds  # type: ignore[attr-defined]
+    assert told == [{"infer": 0.5}] * 30
+    for stage in pipeline.stages:
+        mine = [lap for lap in laps if lap.stage == stage.name]
+        assert [lap.frame.frame_id for lap in mine] == list(range(30))
+        assert all(lap.start <= lap.taken <= lap.done <= lap.given for lap in mine)
+        assert len({lap.thread for lap in mine}) == 1
+        assert sum(lap.done - lap.taken for lap in mine) == pytest.approx(stage.timing.busy.total)
+
+
+def test_a_queue_tells_its_depth() -> None:
+    levels: list[int] = []
+    pipeline = make(FakeSource(20), FakeBackend(), FakeSink())
+    pipeline.queues["sinks"].observe = levels.append
+    pipeline.run()
+    assert len(levels) == 40
+    assert levels[-1] == 0
+    assert all(abs(a - b) <= 1 for a, b in pairwise(levels))
+
+
+def test_threads_of_a_stage_bear_its_name_and_pass_it_on() -> None:
+    from pipeline.profiling.threads import read_threads
+
+    names: list[set[str]] = []
+
+    def look() -> None:
+        library = threading.Thread(target=lambda: names.append(name_of(library)))
+        library.start()
+        library.join()
+
+    def name_of(thread: threading.Thread) -> set[str]:
+        return {read_threads()[thread.native_id or 0].name}
+
+    before = read_threads()[threading.get_native_id()].name
+    make(FakeSource(1), FakeBackend({"infer": look}), FakeSink()).run()
+    assert names == [{"inference"}]
+    assert read_threads()[threading.get_native_id()].name == before

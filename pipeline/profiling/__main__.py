@@ -1,0 +1,33 @@
+"""Compare profiles: `python -m pipeline.profiling compare A/summary.json B/summary.json`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from engines.errors import UserError
+from pipeline.profiling.compare import load_profile, render
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Print the comparison; return the exit code: 0, or 2 for wrong input."""
+    parser = argparse.ArgumentParser(
+        prog="python -m pipeline.profiling",
+        description="Work on what `run_pipeline.py SOURCE --profile DIR` has written.",
+    )
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
+    compare = verbs.add_parser("compare", help="say what changed beyond noise")
+    compare.add_argument("before", type=Path, metavar="A/summary.json")
+    compare.add_argument("after", type=Path, metavar="B/summary.json")
+    arguments = parser.parse_args(argv)
+    try:
+        print(render(load_profile(arguments.before), load_profile(arguments.after)))
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

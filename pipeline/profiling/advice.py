@@ -1,0 +1,140 @@
+"""Which setting to try against what limits a run, and how to say it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pipeline.config import Config
+from pipeline.profiling.verdict import Verdict
+
+_PRESETS = ("ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower")
+
+
+@dataclass(frozen=True)
+class Advice:
+    """Something to try.
+
+    Attributes
+    ----------
+    text : str
+        In words.
+    sweep : str
+        What to give to --sweep in order to measure it; empty if it is no setting.
+    """
+
+    text: str
+    sweep: str = ""
+
+
+def explain(verdict: Verdict, cores: int) -> str:
+    """Put a verdict into two sentences."""
+    what = {
+        "processor": f"The processor limits: {_all(cores)} busy, and {verdict.stage} takes the"
+        " largest part of their time.",
+        "others": f"The processor limits: {_all(cores)} busy, to a good part with other"
+        " programs, so these figures are not what this machine can do.",
+        "accelerator": "The accelerator limits: it works all the time.",
+        "stage": f"The stage {verdict.stage} limits: it works all the time, and cores are free.",
+        "source": "The source limits: frames are processed as fast as they come.",
+        "hand-over": "Neither a stage nor the processor works all the time: frames wait for each"
+        f" other between the stages. The busiest stage is {verdict.stage}.",
+    }[verdict.limit]
+    if verdict.ceiling is None:
+        return what
+    without = {
+        "others": "With the cores to itself",
+        "source": "If they came faster,",
+        "hand-over": "Without such waits",
+    }.get(verdict.limit, f"If {verdict.stage} cost nothing,")
+    then = {
+        "processor": f"the other {cores / verdict.ceiling * 1e3:.1f} ms of processor time a frame"
+        if verdict.limit in ("processor", "stage")
+        else f"{cores / verdict.ceiling * 1e3:.1f} ms of processor time a frame",
+        "accelerator": "the accelerator",
+        "slots": "the number of slots",
+        "source": "the source",
+    }.get(verdict.next, f"the stage {verdict.next}")
+    return (
+        f"{what} {without} the run could reach at most {verdict.ceiling:.1f} fps instead of"
+        f" {verdict.fps:.1f}; then {then} would limit it."
+    )
+
+
+def advise(verdict: Verdict, config: Config, kind: str, precision: str, cores: int) -> list[Advice]:
+    """Return what to try, best first.
+
+    Parameters
+    ----------
+    verdict : Verdict
+    config : Config
+        Of the run.
+    kind : str
+        Of the source, see `SourceInfo.kind`.
+    precision : str
+        In which the network computed.
+    cores : int
+        That the process may use.
+    """
+    if verdict.limit == "others":
+        return [Advice("end the other programs and profile again")]
+    if verdict.limit == "source":
+        return [Advice("nothing: the program waits for the source")]
+    if verdict.limit == "hand-over":
+        queue = config.queue
+        return [
+            Advice("more frames on their way", f"queue.slots={queue.slots},{queue.slots * 2}"),
+            Advice("deeper queues", f"queue.depth={queue.depth},{queue.depth * 2}"),
+        ]
+    return _for_stage(verdict, config, kind, precision, cores)
+
+
+def _for_stage(
+    verdict: Verdict, config: Config, kind: str, precision: str, cores: int
+) -> list[Advice]:
+    found = []
+    if verdict.stage == "capture":
+        found.append(
+            Advice(
+                "rendering the street is the work here: a recorded video costs less"
+                if kind == "scene"
+                else "decoding is the work here: a smaller picture or a lower bit rate costs less"
+            )
+        )
+    elif verdict.stage == "preprocess":
+        found.append(Advice("another fit touches fewer pixels", "fit.mode=band,letterbox,stretch"))
+    elif verdict.stage == "inference":
+        if config.backend != "tensorrt" and precision != "int8":
+            found.append(Advice("a smaller number format", f"cpu.precision={precision},int8"))
+        streams = config.cpu.streams
+        if verdict.limit == "stage" and streams < cores:
+            more = min(streams * 2, cores)
+            found.append(
+                Advice("more frames in the network at once", f"cpu.streams={streams},{more}")
+            )
+        found.append(
+            Advice("a smaller input: a copy of the network's file in configs/ with other input")
+        )
+    elif verdict.stage == "postprocess":
+        top = config.detect.top_n
+        found.append(Advice("fewer boxes", f"detect.top_n={top},{max(top // 2, 1)}"))
+    elif verdict.stage == "render":
+        found.append(Advice("no status line", "draw.status=true,false"))
+    elif config.video.write:
+        preset = config.video.preset
+        if preset != _PRESETS[0]:
+            faster = ",".join(_PRESETS[: _PRESETS.index(preset)])
+            found.append(Advice("a faster encoder", f"video.preset={preset},{faster}"))
+        if verdict.limit == "stage":
+            threads = config.video.threads or max(cores // 2, 1)
+            found.append(
+                Advice("more threads for the encoder", f"video.threads={threads},{threads * 2}")
+            )
+    if not found:
+        found.append(Advice("fewer outputs"))
+    return found
+
+
+def _all(cores: int) -> str:
+    if cores < 3:
+        return ("the only core is", "both cores are")[cores - 1]
+    return f"all {cores} cores are"

@@ -1,0 +1,68 @@
+"""How fast network and detection are by themselves, without the rest of the pipeline."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+from engines.backend import Backend, Slot
+from pipeline.frame import Image
+
+SECONDS = 1.0  # each measurement takes this long
+
+
+def measure_alone(backend: Backend, picture: Image, seconds: float = SECONDS) -> dict[str, float]:
+    """Run only a part of the work over and over, on one picture.
+
+    Parameters
+    ----------
+    backend : Backend
+        Open, with no slot in use.
+    picture : uint8 array (height, width, 3)
+        BGR; a frame of the source, so that as many boxes are found as usual.
+    seconds : float
+        How long each part is repeated.
+
+    Returns
+    -------
+    dict
+        Frames per second: "inference" for the network alone, "detection" for preprocess, network
+        and postprocess, each with as many frames at once as the back end takes.
+    """
+    slots = [backend.new_slot() for _ in range(backend.parallel)]
+    try:
+
+        def detect(slot: Slot) -> None:
+            slot.preprocess(picture)
+            slot.infer()
+            slot.detect()
+
+        rates = {"detection": _rate(slots, detect, seconds)}
+        # Where `infer` only enqueues work, the accelerator's own clock has to tell.
+        on_device = getattr(slots[0], "device_seconds", None)
+        if on_device is not None:
+            rates["inference"] = 1 / max(on_device["infer"], 1e-9)
+        else:
+            rates["inference"] = _rate(slots, lambda slot: slot.infer(), seconds)
+        return rates
+    finally:
+        for slot in slots:
+            slot.close()
+
+
+def _rate(slots: list[Slot], work: Callable[[Slot], None], seconds: float) -> float:
+    """Return how often per second all slots together get the work done."""
+    start = time.perf_counter()
+
+    def repeat(slot: Slot) -> float:
+        count = 0
+        while True:
+            work(slot)
+            count += 1
+            spent = time.perf_counter() - start
+            if spent >= seconds:
+                return count / spent
+
+    with ThreadPoolExecutor(len(slots)) as pool:
+        return sum(pool.map(repeat, slots))

@@ -1,0 +1,145 @@
+"""What changed between two profiles beyond noise."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline.errors import ProfileError
+from pipeline.profiling.figures import SCHEMA, VERSION
+
+_ERRORS = 2.0  # standard errors of a difference; chance alone goes beyond that one time in twenty
+# Two runs of the same program differ by more than their own scatter tells: clock rate, placement
+# in memory, what else the machine does.
+_LEAST = 0.02
+
+
+@dataclass(frozen=True)
+class Change:
+    """One figure in both profiles.
+
+    Attributes
+    ----------
+    name, unit : str
+    before, after : float
+    noise : float or None
+        How far chance may move the difference; None if a run was too short to tell.
+    more_is_better : bool
+    """
+
+    name: str
+    unit: str
+    before: float
+    after: float
+    noise: float | None
+    more_is_better: bool
+
+    @property
+    def verdict(self) -> str:
+        """Return "better", "worse", "same" or, without noise to compare with, "unknown"."""
+        if self.noise is None:
+            return "unknown"
+        difference = self.after - self.before
+        if abs(difference) <= self.noise:
+            return "same"
+        return "better" if (difference > 0) == self.more_is_better else "worse"
+
+
+def load_profile(path: Path) -> dict[str, Any]:
+    """Read a summary.json.
+
+    Raises
+    ------
+    ProfileError
+        If it cannot be read or is none.
+    """
+    try:
+        profile = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ProfileError(f"{path}: cannot read the profile: {error.strerror}") from None
+    except ValueError:
+        raise ProfileError(f"{path}: not valid JSON, expected summary.json of a profile") from None
+    if not isinstance(profile, dict) or profile.get("schema") != SCHEMA:
+        raise ProfileError(f"{path}: expected summary.json of --profile, got another JSON file")
+    if profile.get("version") != VERSION:
+        raise ProfileError(
+            f"{path}: expected version {VERSION} of the profile, got {profile.get('version')};"
+            " profile again with this program"
+        )
+    return profile
+
+
+def changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Change]:
+    """Return the figures that tell what changed, those of the whole run first."""
+    found = [
+        _change("pipeline", "fps", before["fps"]["pipeline"], after["fps"]["pipeline"], True),
+        _change(
+            "processor", "ms a frame", before["cpu"]["ms_per_frame"], after["cpu"]["ms_per_frame"]
+        ),
+        _change("latency", "ms", before["latency_ms"], after["latency_ms"]),
+    ]
+    for name, stage in before["stages"].items():
+        if name in after["stages"]:
+            other = after["stages"][name]
+            found.append(_change(name, "ms busy", stage["busy_ms"], other["busy_ms"]))
+    return found
+
+
+def render(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
+    """Lay the comparison out as text for a terminal."""
+    lines = []
+    for key in ("source", "model", "backend"):
+        if before[key] != after[key]:
+            lines.append(f"{key} differs: {_short(before[key])}, now {_short(after[key])}")
+    for key, value in _settings(before).items():
+        now = _settings(after).get(key)
+        if now != value:
+            lines.append(f"{key} was {value}, is {now}")
+    for profile, name in ((before, "first"), (after, "second")):
+        if profile["verdict"]["limit"] == "others":
+            lines.append(f"other programs disturbed the {name} run")
+    if lines:
+        lines.append("")
+    lines.append("figure          before     after   change    noise")
+    for one in changes(before, after):
+        ratio = (one.after / one.before - 1) * 100 if one.before else 0.0
+        noise = "?" if one.noise is None or not one.before else f"{one.noise / one.before:.1%}"
+        lines.append(
+            f"{one.name:<12} {one.before:9.2f} {one.after:9.2f} {ratio:+7.1f}% {noise:>8}"
+            f"  {one.verdict:<7} {one.unit}"
+        )
+    limits = [f"{p['verdict']['limit']} ({p['verdict']['stage']})" for p in (before, after)]
+    lines += ["", f"limit: {limits[0]}" + (f", now {limits[1]}" if limits[0] != limits[1] else "")]
+    return "\n".join(lines)
+
+
+def _change(
+    name: str,
+    unit: str,
+    before: Mapping[str, Any],
+    after: Mapping[str, Any],
+    more_is_better: bool = False,
+) -> Change:
+    noise = None
+    if before["error"] is not None and after["error"] is not None:
+        chance = _ERRORS * math.hypot(before["error"], after["error"])
+        noise = max(chance, _LEAST * abs(before["mean"]))
+    return Change(name, unit, before["mean"], after["mean"], noise, more_is_better)
+
+
+def _settings(profile: Mapping[str, Any]) -> dict[str, Any]:
+    flat = {}
+    for group, values in profile["config"].items():
+        if isinstance(values, Mapping):
+            flat.update({f"{group}.{key}": value for key, value in values.items()})
+        else:
+            flat[group] = values
+    return flat
+
+
+def _short(value: Any) -> str:
+    return ", ".join(map(str, value.values())) if isinstance(value, Mapping) else str(value)

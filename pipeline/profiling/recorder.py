@@ -1,0 +1,241 @@
+"""Watches a pipeline while it runs, in memory that does not grow with the run."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from typing import NamedTuple
+
+from pipeline.frame import Frame
+from pipeline.profiling.series import Gauge, Timeline
+from pipeline.profiling.threads import ThreadTable, ThreadTime, read_cores, read_threads
+from pipeline.run import Pipeline
+from pipeline.stage import Lap
+from pipeline.timing import Durations, StageTiming
+
+TRACE_FRAMES = 200  # frames of which every step is kept, for trace.json
+TRACE_DEPTHS = 20 * TRACE_FRAMES  # changes of queues that are kept
+LARGEST_WARMUP = 4  # a warm-up takes at most one of so many frames of a run of known length
+# Seconds between looks at the threads, and the share of the run so far that they are apart later.
+_LOOK = 0.25
+_LOOK_SHARE = 0.05
+
+
+class Step(NamedTuple):
+    """A `Lap` without its pixels; moments in seconds since the measurement began."""
+
+    stage: str
+    frame_id: int
+    thread: int
+    start: float
+    taken: float
+    done: float
+    given: float
+    cpu: float
+
+
+class Depth(NamedTuple):
+    """How many frames were in a queue from a moment on, seconds since the measurement began."""
+
+    at: float
+    queue: str
+    level: int
+
+
+@dataclass
+class StageRecord:
+    """What one stage did since the measurement began.
+
+    `timing.cpu` is the processor time of its own threads; `work` holds its busy times over time.
+    """
+
+    timing: StageTiming = field(default_factory=StageTiming)
+    work: Timeline = field(default_factory=Timeline)
+
+
+@dataclass(frozen=True)
+class Clocks:
+    """Where the time comes from; tests bring their own."""
+
+    wall: Callable[[], float] = time.perf_counter  # the clock of the stages
+    age: Callable[[], float] = time.monotonic  # the clock of `Frame.captured_at`
+    cpu: Callable[[], float] = time.process_time
+    threads: Callable[[], dict[int, ThreadTime]] = read_threads
+    cores: Callable[[], tuple[float, float] | None] = read_cores
+
+
+class Recorder:
+    """Collects the figures of a run from the end of its warm-up to its last frame.
+
+    The warm-up lasts until `warmup` seconds have passed since the first result, and as many
+    frames as the pipeline holds have come out; but no longer than a quarter of the frames, if
+    their number is known. In it fall the first pictures through decoder, network and encoder,
+    which allocate their memory and start their threads then, compiled functions that are loaded,
+    and the time in which the queues fill.
+
+    Parameters
+    ----------
+    pipeline : Pipeline
+        Before its run. The recorder makes itself its observer.
+    warmup : float
+        Seconds.
+    expected : int or None
+        Frames the run will have, if that is known.
+    capacity : int
+        Frames the pipeline holds at most.
+
+    Attributes
+    ----------
+    warmup_frames, frames : int
+        Frames that came out before and after the measurement began.
+    warmup_seconds : float
+        From the first result to the beginning of the measurement.
+    seconds, cpu : float
+        Length of the measurement up to the last result, and the processor time of the whole
+        process in it.
+    stages : dict of str to StageRecord
+    queues : dict of str to Gauge
+    finished : Timeline
+        Frames that came out, with the processor time spent since the one before, in seconds.
+    latency : Durations
+        From the moment a picture was there to the moment all sinks had it, in seconds.
+    late : Timeline
+        The same latencies over time.
+    device : dict of str to Durations
+        Seconds of the accelerator by step, where the back end tells them.
+    steps, depths : list
+        Everything that happened to the first `TRACE_FRAMES` frames.
+    owners : dict of int to str
+        The stage of each stage's thread, by native id.
+    threads : ThreadTable
+        All threads of the process.
+    picture : Frame or None
+        The first frame of the measurement.
+    """
+
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        warmup: float,
+        expected: int | None,
+        capacity: int,
+        clocks: Clocks = Clocks(),
+    ) -> None:
+        self.warmup_frames = self.frames = 0
+        self.warmup_seconds = self.seconds = self.cpu = 0.0
+        self.stages = {stage.name: StageRecord() for stage in pipeline.stages}
+        self.queues = {name: Gauge() for name in pipeline.queues}
+        self.finished = Timeline()
+        self.latency = Durations()
+        self.late = Timeline()
+        self.device: dict[str, Durations] = {}
+        self.steps: list[Step] = []
+        self.depths: list[Depth] = []
+        self.owners: dict[int, str] = {}
+        self.picture: Frame | None = None
+        self.threads = ThreadTable()
+        self._warmup = warmup
+        self._fewest = capacity
+        self._most = None if expected is None else max(expected // LARGEST_WARMUP, 1)
+        self._clocks = clocks
+        self._first: float | None = None
+        self._zero: float | None = None  # when the measurement began
+        self._cpu_zero = 0.0
+        self._thread_cpu: dict[int, float] = {}
+        self._captured = -1  # number of the last frame known to have been captured
+        self._window = range(0)  # numbers of the frames that are traced
+        self._tracing = False
+        self._look = 0.0
+        self._first_stage = pipeline.stages[0].name
+        self._last_stage = pipeline.stages[-1].name
+        for stage in pipeline.stages:
+            stage.observe = self.lap
+        for name, queue in pipeline.queues.items():
+            queue.observe = partial(self.depth, name)
+        pipeline.observe_device = self.on_device
+
+    def lap(self, lap: Lap) -> None:
+        """Take note of what a stage did; called by its threads, one at a time."""
+        cpu = lap.cpu - self._thread_cpu.get(lap.thread, 0.0)
+        self._thread_cpu[lap.thread] = lap.cpu
+        self.owners.setdefault(lap.thread, lap.stage)
+        if lap.stage == self._first_stage:
+            self._captured = lap.frame.frame_id
+        zero = self._zero
+        if zero is not None and lap.taken >= zero:
+            record = self.stages[lap.stage]
+            record.timing.busy.add(lap.done - lap.taken)
+            record.timing.wait_in += lap.taken - max(lap.start, zero)
+            record.timing.wait_out += lap.given - lap.done
+            record.timing.cpu += cpu
+            record.work.add(lap.done - zero, lap.done - lap.taken)
+            self._trace(lap, zero, cpu)
+        if lap.stage == self._last_stage:
+            self._finish(lap)
+
+    def depth(self, queue: str, level: int) -> None:
+        """Take note of a queue's new depth; called with the queue locked."""
+        gauge = self.queues[queue]
+        if self._zero is None:
+            gauge.level = level
+            return
+        at = self._clocks.wall() - self._zero
+        gauge.set(at, level)
+        if self._tracing and len(self.depths) < TRACE_DEPTHS:
+            self.depths.append(Depth(at, queue, level))
+
+    def on_device(self, seconds: Mapping[str, float]) -> None:
+        """Take note of how long the accelerator worked on a frame, by step."""
+        if self._zero is not None:
+            for step, duration in seconds.items():
+                self.device.setdefault(step, Durations()).add(duration)
+
+    def tick(self) -> None:
+        """Look at the threads now and then; called often by the thread that runs the pipeline."""
+        now = self._clocks.wall()
+        if self._zero is not None and now >= self._look:
+            self._look = now + max(_LOOK, _LOOK_SHARE * (now - self._zero))
+            self.threads.look(now, self._clocks.threads(), self._clocks.cores(), self.owners.keys())
+
+    def close(self) -> None:
+        """End the measurement: levels count up to the last result."""
+        for gauge in self.queues.values():
+            gauge.set(self.seconds, gauge.level)
+
+    def _finish(self, lap: Lap) -> None:
+        if self._zero is None:
+            self.warmup_frames += 1
+            self._first = lap.done if self._first is None else self._first
+            self.warmup_seconds = lap.done - self._first
+            warm = self.warmup_seconds >= self._warmup and self.warmup_frames >= self._fewest
+            if warm or self.warmup_frames == self._most:
+                self._cpu_zero = self._clocks.cpu()
+                self._zero = lap.given
+                # The next frame may be on its way already, as laps are told when the frame has
+                # been passed on. The one after it is captured from now on.
+                first = self._captured + 2
+                self._window = range(first, first + TRACE_FRAMES)
+                self._tracing = True
+            return
+        at = lap.given - self._zero
+        self.frames += 1
+        self.seconds = at
+        spent = self._clocks.cpu() - self._cpu_zero - self.cpu
+        self.cpu += spent
+        self.finished.add(at, spent)
+        latency = self._clocks.age() - lap.frame.captured_at
+        self.latency.add(latency)
+        self.late.add(at, latency)
+
+    def _trace(self, lap: Lap, zero: float, cpu: float) -> None:
+        number = lap.frame.frame_id
+        if lap.stage == self._last_stage and number >= self._window.stop:
+            self._tracing = False
+        if number in self._window:
+            if self.picture is None and lap.stage == self._first_stage:
+                self.picture = lap.frame
+            start = max(lap.start - zero, 0.0)
+            moments = (start, lap.taken - zero, lap.done - zero, lap.given - zero)
+            self.steps.append(Step(lap.stage, number, lap.thread, *moments, cpu))

@@ -1,0 +1,74 @@
+"""What profiling costs: the same run with and without a recorder, in turn.
+
+    python -m tests.benchmarks.profiling drive.mp4 [--frames 200] [--rounds 5] [--set key=value ...]
+
+Prints medians of the rounds and of their ratios. Processor time a frame hardly depends on what
+else the machine does; frames per second do.
+"""
+
+from __future__ import annotations
+
+import argparse
+import resource
+import statistics
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from pipeline.config import load_config, parse_setting
+from pipeline.outputs import Outputs
+from pipeline.profiling.profiler import Profiler
+from pipeline.session import Session
+
+
+def measure(source: str, config: Any, profiled: bool) -> tuple[float, float]:
+    """Return frames per second, and processor milliseconds per frame."""
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        Session(source, config, Outputs(video=Path(folder) / "out.mp4")) as session,
+    ):
+        profiler = Profiler(session) if profiled else None
+        before = cpu_seconds()
+        session.pipeline.run(None if profiler is None else lambda _: profiler.tick())
+        frames = session.pipeline.processed
+        return frames / session.pipeline.seconds, (cpu_seconds() - before) / frames * 1e3
+
+
+def cpu_seconds() -> float:
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    return usage.ru_utime + usage.ru_stime
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("source")
+    parser.add_argument("--frames", type=int, default=200)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--set", action="append", default=[])
+    arguments = parser.parse_args()
+    settings = [parse_setting(text) for text in arguments.set]
+    settings.append(("--frames", "source.frames", arguments.frames))
+    config = load_config(settings=settings)
+    measure(arguments.source, config, False)  # files into the cache, compiled functions loaded
+    rounds = []
+    for number in range(arguments.rounds):
+        # Whoever goes second in one round goes first in the next.
+        order = (False, True) if number % 2 == 0 else (True, False)
+        result = {profiled: measure(arguments.source, config, profiled) for profiled in order}
+        rounds.append(result)
+        print("  ".join(
+            f"{'profiled' if p else 'plain'} {result[p][0]:.2f} fps, {result[p][1]:.2f} ms"
+            for p in (False, True)
+        ), flush=True)  # fmt: skip
+    for index, name in enumerate(("fps", "processor ms/frame")):
+        plain = statistics.median(r[False][index] for r in rounds)
+        profiled = statistics.median(r[True][index] for r in rounds)
+        ratios = sorted(r[True][index] / r[False][index] - 1 for r in rounds)
+        print(
+            f"{name}: {plain:.2f} plain, {profiled:.2f} profiled; change {ratios[0]:+.1%} to"
+            f" {ratios[-1]:+.1%}, median {statistics.median(ratios):+.2%}"
+        )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,110 @@
+import copy
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline.profiling.__main__ import main
+from pipeline.profiling.compare import Change, changes, render
+from pipeline.profiling.figures import SCHEMA, VERSION
+
+PROFILE: dict[str, Any] = {
+    "schema": SCHEMA,
+    "version": VERSION,
+    "source": "drive.mp4",
+    "model": "squeezedrive-v1",
+    "backend": {"name": "cpu", "precision": "int8"},
+    "config": {"backend": "auto", "video": {"preset": "veryfast", "write": True}},
+    "fps": {"pipeline": {"mean": 40.0, "error": 0.5}},
+    "cpu": {"ms_per_frame": {"mean": 45.0, "error": 0.1}},
+    "latency_ms": {"mean": 150.0, "error": 2.0},
+    "stages": {"sinks": {"busy_ms": {"mean": 15.0, "error": 0.1}}},
+    "verdict": {"limit": "processor", "stage": "inference"},
+}
+
+
+def changed(**values: Any) -> dict[str, Any]:
+    profile = copy.deepcopy(PROFILE)
+    for path, value in values.items():
+        target = profile
+        *groups, key = path.split("__")
+        for group in groups:
+            target = target[group]
+        target[key] = value
+    return profile
+
+
+def verdicts(before: dict[str, Any], after: dict[str, Any]) -> dict[str, str]:
+    return {change.name: change.verdict for change in changes(before, after)}
+
+
+def test_the_same_is_the_same() -> None:
+    assert set(verdicts(PROFILE, PROFILE).values()) == {"same"}
+
+
+def test_only_what_goes_beyond_noise_has_changed() -> None:
+    # Noise of the rate: 2 sqrt(0.5² + 0.5²) = 1.41; of the processor's time 2 % of 45 = 0.9.
+    assert verdicts(PROFILE, changed(fps__pipeline__mean=41.3))["pipeline"] == "same"
+    assert verdicts(PROFILE, changed(fps__pipeline__mean=41.5))["pipeline"] == "better"
+    assert verdicts(PROFILE, changed(fps__pipeline__mean=38.5))["pipeline"] == "worse"
+    assert verdicts(PROFILE, changed(cpu__ms_per_frame__mean=44.2))["processor"] == "same"
+    assert verdicts(PROFILE, changed(cpu__ms_per_frame__mean=44.0))["processor"] == "better"
+    assert verdicts(PROFILE, changed(latency_ms__mean=170.0))["latency"] == "worse"
+
+
+def test_a_run_too_short_to_know_its_noise() -> None:
+    assert Change("latency", "ms", 10.0, 20.0, None, False).verdict == "unknown"
+    after = changed(fps__pipeline={"mean": 80.0, "error": None})
+    assert verdicts(PROFILE, after)["pipeline"] == "unknown"
+
+
+def test_the_comparison_names_settings_and_limits_that_differ() -> None:
+    after = changed(
+        config__video__preset="ultrafast",
+        source="other.mp4",
+        verdict={"limit": "others", "stage": "sinks"},
+        stages__sinks__busy_ms={"mean": 9.0, "error": 0.1},
+    )
+    text = render(PROFILE, after)
+    assert "source differs: drive.mp4, now other.mp4" in text
+    assert "video.preset was veryfast, is ultrafast" in text
+    assert "video.write" not in text
+    assert "other programs disturbed the second run" in text
+    assert "limit: processor (inference), now others (sinks)" in text
+    (line,) = [line for line in text.splitlines() if line.startswith("sinks")]
+    assert line.split() == ["sinks", "15.00", "9.00", "-40.0%", "2.0%", "better", "ms", "busy"]
+
+
+def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    a, b = tmp_path / "a.json", tmp_path / "b.json"
+    a.write_text(json.dumps(PROFILE))
+    b.write_text(json.dumps(changed(fps__pipeline__mean=50.0)))
+    assert main(["compare", str(a), str(b)]) == 0
+    assert "better" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (None, "cannot read the profile: No such file"),
+        ("{", "not valid JSON"),
+        ('{"schema": 1}', "expected summary.json of --profile"),
+        ("[]", "expected summary.json of --profile"),
+        (
+            json.dumps({"schema": SCHEMA, "version": 99}),
+            "expected version 1 of the profile, got 99",
+        ),
+    ],
+)
+def test_what_is_no_profile_is_told_in_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str | None, message: str
+) -> None:
+    path = tmp_path / "summary.json"
+    if text is not None:
+        path.write_text(text)
+    assert main(["compare", str(path), str(path)]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"error: {path}: ")
+    assert message in error
+    assert error.count("\n") == 1
