@@ -16,7 +16,7 @@ from engines.network import Operation
 from engines.profile import Profile
 
 FOLDER = Path(__file__).parent / "weights"
-DEFAULT = FOLDER / "squeezedrive-v1.npz"
+DEFAULT = FOLDER / "squeezedrive-v2.npz"
 
 
 @dataclass(frozen=True)

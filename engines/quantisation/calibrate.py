@@ -12,8 +12,11 @@ from onnx import TensorProto, helper
 
 from engines.openvino import core
 from engines.quantisation.graph import LEVELS, quantised_values
+from kernels.head import Head
 
 METHOD = "least squared error"
+
+SHARE = 0.05  # of the cells of a picture, which hold what it can find
 
 _BINS = 8192
 _CANDIDATES = 200
@@ -67,12 +70,37 @@ def _squared_error(values: NDArray[np.float64], counts: NDArray[np.int64], limit
     return float(np.sum(counts * (values - rounded) ** 2))
 
 
+def surest_cells(output: NDArray[np.floating], head: Head) -> NDArray[np.bool_]:
+    """Return the cells with the most confident anchors, a `SHARE` of each picture's.
+
+    In the others nothing is found whatever their values are, so training lets these grow: in some
+    weights to a hundred times those that matter.
+
+    Parameters
+    ----------
+    output : array (B, channels, rows, columns)
+        What the network computed.
+    head : Head
+        How to read it.
+
+    Returns
+    -------
+    bool array (B, rows, columns)
+    """
+    confidence = output[:, head.channels[:, head.classes]].max(axis=1)
+    least = np.quantile(confidence, 1 - SHARE, axis=(1, 2), keepdims=True)
+    return np.asarray(confidence >= least)
+
+
 def measure_limits(
     model: onnx.ModelProto,
     pictures: Iterable[NDArray[np.float32]],
+    head: Head,
     progress: Callable[[int], None] = lambda done: None,
 ) -> dict[str, float]:
     """Run the network and return where to clip each value that is to be quantised.
+
+    What the head reads is judged by the cells that matter, see `surest_cells`.
 
     Parameters
     ----------
@@ -80,6 +108,8 @@ def measure_limits(
         From `engines.onnx_graph.build_onnx`, fp32.
     pictures : iterable of float32 arrays (1, 3, height, width)
         Pixels as the model takes them.
+    head : Head
+        How to read its output.
     progress : callable
         Is given the number of pictures done after each.
 
@@ -94,11 +124,15 @@ def measure_limits(
     tapped.graph.output.extend(
         helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in histograms
     )
+    last = model.graph.node[-1].input[0]
     run = compile_graph(tapped)
     for done, pixels in enumerate(pictures, 1):
         values = run(pixels, share_outputs=True)
         for name, histogram in histograms.items():
-            histogram.add(values[name])
+            value = values[name]
+            if name == last:
+                value = value.transpose(0, 2, 3, 1)[surest_cells(values[0], head)]
+            histogram.add(value)
         progress(done)
     return {name: histogram.best_limit() for name, histogram in histograms.items()}
 

@@ -163,15 +163,16 @@ def _quantise(
         f"{profile.name}: calibrating with {len(items)} pictures of {', '.join(names)}, {shape},"
         f" fit {arguments.fit}"
     )
+    head = profile.head(*size)
     progress = ProgressLine(len(items))
     try:
         pixels = read_pixels(items, profile, size, arguments.fit, arguments.band_centre)
-        limits = measure_limits(model, pixels, progress)
+        limits = measure_limits(model, pixels, head, progress)
     finally:
         progress.close()
     checked = spread(items, CHECKED)
     pixels = read_pixels(checked, profile, size, arguments.fit, arguments.band_centre)
-    meter = NoiseMeter(model, limits, list(pixels))
+    meter = NoiseMeter(model, limits, list(pixels), head)
     if keep is None:
         progress = ProgressLine(len(meter.layers), "layers")
         try:

@@ -115,7 +115,7 @@ def test_a_network_over_another_layout(tmp_path: Path, capsys: pytest.CaptureFix
     output = tmp_path / "figures.json"
     evaluate("--data", data, "--json", output, "--precision", "fp32", "--top-n", 9, *SMALL)
     text = capsys.readouterr().out
-    assert text.startswith("squeezedrive-v1, cpu fp32, 128x64, fit stretch, top 9; val of ")
+    assert text.startswith("squeezedrive-v2, cpu fp32, 128x64, fit stretch, top 9; val of ")
     assert "KITTI" not in text
     figures = json.loads(output.read_text())
     assert figures["source"]["threshold"] == 0.005

@@ -14,7 +14,13 @@ from engines.__main__ import main
 from engines.backend import EngineSettings
 from engines.cpu import CpuBackend
 from engines.onnx_graph import build_onnx, load_onnx
-from engines.quantisation.calibrate import Histogram, compile_graph, measure_limits
+from engines.quantisation.calibrate import (
+    SHARE,
+    Histogram,
+    compile_graph,
+    measure_limits,
+    surest_cells,
+)
 from engines.quantisation.graph import quantise, quantise_weights, quantised_values
 from engines.quantisation.pictures import spread
 from engines.weights import DEFAULT, Weights, int8_model, load_weights
@@ -42,8 +48,34 @@ def pixels() -> list[np.ndarray]:
 
 
 @pytest.fixture(scope="module")
-def limits(model: onnx.ModelProto, pixels: list[np.ndarray]) -> dict[str, float]:
-    return measure_limits(model, pixels)
+def limits(weights: Weights, model: onnx.ModelProto, pixels: list[np.ndarray]) -> dict[str, float]:
+    return measure_limits(model, pixels, weights.profile.head(*SIZE))
+
+
+def test_the_head_reads_values_clipped_where_something_may_be_found(
+    weights: Weights, model: onnx.ModelProto, pixels: list[np.ndarray]
+) -> None:
+    """Elsewhere training lets values grow, and they must not make the steps coarse."""
+    head = weights.profile.head(*SIZE)
+    output = np.stack([np.asarray(compile_graph(model)(p)[0][0]) for p in pixels])
+    cells = surest_cells(output, head)
+    confidence = output[:, head.channels[:, head.classes]].max(axis=1)
+    for sure, values in zip(cells, confidence, strict=True):
+        assert 1 <= sure.sum() <= 1 + SHARE * sure.size
+        assert values[sure].min() >= values[~sure].max()
+    grown = onnx.ModelProto()
+    grown.CopyFrom(model)
+    last = grown.graph.node[-1].input[0]
+    run = compile_graph(_tap(grown, last))
+    seen = np.concatenate([np.asarray(run(p)[1]).transpose(0, 2, 3, 1) for p in pixels])
+    limit = measure_limits(model, pixels, head)[last]
+    assert 0 < limit <= seen[cells].max()
+
+
+def _tap(model: onnx.ModelProto, name: str) -> onnx.ModelProto:
+    kind = onnx.TensorProto.FLOAT
+    model.graph.output.append(onnx.helper.make_tensor_value_info(name, kind, None))
+    return model
 
 
 def test_weights_are_rounded_by_output_channel() -> None:
