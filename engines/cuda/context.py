@@ -169,7 +169,7 @@ class Gpu:
         """Return whether every further call would fail: an error of a kernel never goes away."""
         try:
             self._context.synchronize()
-        except Exception:
+        except Exception:  # whatever it is called: it is the answer
             return True
         return False
 
