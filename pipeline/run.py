@@ -294,7 +294,7 @@ class Pipeline:
         frame, slot = item
         start = time.perf_counter()
         # A picture is on the device only if this back end's own decoder left it there.
-        slot.preprocess(frame.picture)  # type: ignore[arg-type]
+        slot.preprocess([frame.picture])  # type: ignore[list-item]
         return _InSlot(frame, slot, time.perf_counter() - start)
 
     def _infer(self, item: _InSlot) -> _InSlot:
@@ -304,7 +304,7 @@ class Pipeline:
 
     def _detect(self, item: _InSlot) -> _Found:
         start = time.perf_counter()
-        detections = item.slot.detect()
+        detections = item.slot.detect()[0]
         if self.observe_device is not None:
             self.observe_device(getattr(item.slot, "device_seconds", {}))
         self._free.put(item.slot)

@@ -34,10 +34,11 @@ from engines.cuda.backend import (
     obstacles,
     open_executor,
 )
-from engines.cuda.chain import Chain, Recipe
+from engines.cuda.chain import Chain
 from engines.cuda.context import Gpu, open_gpu
 from engines.cuda.executor import Executor
 from engines.cuda.graph import Graph
+from engines.cuda.recipe import Recipe
 from engines.errors import UserError
 from engines.weights import DEFAULT, load_weights
 from kernels.reference import DetectParams
@@ -209,7 +210,7 @@ def measure_executor(
     gpu: Gpu,
     graphs: Any,
     executor: Executor,
-    recipes: Callable[[int], Recipe],
+    recipe: Recipe,
     settings: EngineSettings,
     machine: Machine,
     picture: np.ndarray,
@@ -222,7 +223,6 @@ def measure_executor(
     for batch in (1, MAX_BATCH):
         where = f"{name} {executor.precision}, batch {batch}"
         pictures = [picture] * batch
-        recipe = recipes(batch)
         chains = [Chain(gpu, executor, recipe, batch) for _ in SLOTS]
         try:
             for chain in chains:
@@ -331,9 +331,9 @@ def compare(backend: CudaBackend, settings: EngineSettings, picture: np.ndarray)
     found = []
     for one in (backend, cpu):
         slot = one.new_slot()
-        slot.preprocess(picture)
+        slot.preprocess([picture])
         slot.infer()
-        found.append(slot.detect())
+        found += slot.detect()
         slot.close()
     cpu.close()
     here, there = found
@@ -388,15 +388,12 @@ def run(size: tuple[int, int], names: Sequence[ExecutorName], seconds: float) ->
             continue
         with gpu.current():
             executor = open_executor(name, settings, MAX_BATCH, gpu, print)
-
-            def recipes(batch: int, executor: Executor = executor) -> Recipe:
-                return make_recipe(settings, executor, batch)
-
+            recipe = make_recipe(settings, executor)
             rate = measure_executor(
-                gpu, graphs, executor, recipes, settings, machine, picture, seconds, report
+                gpu, graphs, executor, recipe, settings, machine, picture, seconds, report
             )
         best = max(best, rate)
-        backend = CudaBackend(name, settings, gpu, executor, recipes(1), "benchmark")
+        backend = CudaBackend(name, settings, gpu, executor, recipe, "benchmark")
         report.add(f"{executor.runtime}: boxes", compare(backend, settings, picture))
         measure_pipeline(backend, profile.output.classes, picture, seconds, report)
         backend.close()

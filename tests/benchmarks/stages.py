@@ -58,12 +58,12 @@ def alone(source: str, config: Any, folder: Path, frames: int) -> dict[str, tupl
         reads = itertools.repeat(None, frames)
         *times["capture"], pictures = measure(lambda _: session.source.read(), reads)
         for one in slots:
-            one.preprocess(pictures[0].image)
+            one.preprocess([pictures[0].image])
             one.infer()
             one.detect()
-        *times["preprocess"], _ = measure(lambda f: slot.preprocess(f.image), pictures)
+        *times["preprocess"], _ = measure(lambda f: slot.preprocess([f.image]), pictures)
         times["inference"] = infer_all(slots, len(pictures))
-        *times["postprocess"], found = measure(lambda f: slot.detect(), pictures)
+        *times["postprocess"], found = measure(lambda f: slot.detect()[0], pictures)
         results = [Result(f, d) for f, d in zip(pictures, found, strict=True)]
         *times["render"], _ = measure(
             lambda r: painter.draw(r.frame.image, r.detections, "25 fps  60 ms"), results

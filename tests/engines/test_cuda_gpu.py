@@ -72,9 +72,10 @@ def pictures() -> list[np.ndarray]:
 
 
 def run(slot: Any, image: np.ndarray) -> Detections:
-    slot.preprocess(image)
+    slot.preprocess([image])
     slot.infer()
-    found: Detections = slot.detect()
+    (found,) = slot.detect()
+    assert isinstance(found, Detections)
     return found
 
 
@@ -199,12 +200,12 @@ def test_a_gpu_without_room_says_so(backend: CudaBackend) -> None:
                 except gpu.driver.MemoryError:
                     size //= 2
         with pytest.raises(GpuMemoryError, match="is not enough"):
-            slot.preprocess(np.zeros((8000, 12000, 3), np.uint8))
+            slot.preprocess([np.zeros((8000, 12000, 3), np.uint8)])
     finally:
         with gpu.current():
             for allocation in held:
                 allocation.free()
-    slot.preprocess(np.zeros((80, 120, 3), np.uint8))
+    slot.preprocess([np.zeros((80, 120, 3), np.uint8)])
     slot.close()
 
 
@@ -216,7 +217,7 @@ def test_a_captured_graph_finds_the_same(name: Any, pictures: list[np.ndarray]) 
     gpu = open_gpu()
     with gpu.current():
         executor = open_executor(name, SETTINGS, 1, gpu, print)
-        chain = Chain(gpu, executor, make_recipe(SETTINGS, executor, 1))
+        chain = Chain(gpu, executor, make_recipe(SETTINGS, executor))
         try:
             expected = []
             for image in pictures:

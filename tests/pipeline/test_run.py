@@ -4,7 +4,7 @@ import random
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
 from itertools import pairwise
 from typing import Any
@@ -60,18 +60,18 @@ class FakeSlot:
         self.closed = False
         self.seen = -1
 
-    def preprocess(self, image: Image) -> None:
+    def preprocess(self, images: Sequence[Image]) -> None:
         self.backend.call("preprocess")
+        (image,) = images
         self.seen = int(image[0, 0, 0])
 
     def infer(self) -> None:
         self.backend.call("infer")
 
-    def detect(self) -> Detections:
+    def detect(self) -> list[Detections]:
         self.backend.call("detect")
-        return Detections(
-            np.array([[self.seen, 0, 300, 4]], np.float32), ONE_CAR.scores, ONE_CAR.classes
-        )
+        box = np.array([[self.seen, 0, 300, 4]], np.float32)
+        return [Detections(box, ONE_CAR.scores, ONE_CAR.classes)]
 
     def close(self) -> None:
         self.closed = True
@@ -82,6 +82,7 @@ class FakeBackend:
 
     info = BackendInfo("fake", "none", "none", "fp32", "test")
     parallel = 1
+    max_batch = 1
 
     def __init__(self, script: dict[str, Callable[[], Any]] | None = None) -> None:
         self.slots: list[FakeSlot] = []
@@ -92,7 +93,7 @@ class FakeBackend:
         self.calls[step] += 1
         self._script.get(step, lambda: None)()
 
-    def new_slot(self) -> FakeSlot:
+    def new_slot(self, batch: int = 1) -> FakeSlot:
         self.slots.append(FakeSlot(self))
         return self.slots[-1]
 
@@ -317,10 +318,10 @@ def test_a_sink_that_fails_to_close_does_not_keep_others_open() -> None:
 
 def test_slots_that_find_no_room_end_the_run_with_everything_closed() -> None:
     class SmallBackend(FakeBackend):
-        def new_slot(self) -> FakeSlot:
+        def new_slot(self, batch: int = 1) -> FakeSlot:
             if len(self.slots) == 2:
                 raise UserError("no room")
-            return super().new_slot()
+            return super().new_slot(batch)
 
     backend, sink = SmallBackend(), FakeSink()
     with pytest.raises(UserError, match="no room"):
