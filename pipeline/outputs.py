@@ -25,6 +25,8 @@ class Outputs:
         Detections, a line a frame; "-" for standard output.
     kitti : Path or None
         Folder of KITTI result files.
+    mot : Path or None
+        Followed objects, a line each, in the format of the MOT Challenge.
     summary : Path or None
         The figures of the run as JSON.
     profile : Path or None
@@ -38,6 +40,7 @@ class Outputs:
     video: Path | None = None
     jsonl: Path | None = None
     kitti: Path | None = None
+    mot: Path | None = None
     summary: Path | None = None
     profile: Path | None = None
     show: bool = False
@@ -66,6 +69,7 @@ def numbered(outputs: Outputs, number: int) -> Outputs:
         video=of(outputs.video),
         jsonl=of(outputs.jsonl),
         kitti=of(outputs.kitti),
+        mot=of(outputs.mot),
         summary=None,
     )
 
@@ -98,7 +102,7 @@ def check_outputs(outputs: Outputs, video: Path | None, inputs: Collection[Path]
         With the first reason found.
     """
     jsonl = None if outputs.jsonl == Path("-") else outputs.jsonl
-    files = [path for path in (video, jsonl, outputs.summary) if path is not None]
+    files = [path for path in (video, jsonl, outputs.mot, outputs.summary) if path is not None]
     folders = [] if outputs.kitti is None else [outputs.kitti]
     try:
         if video is not None:
