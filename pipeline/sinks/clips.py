@@ -156,8 +156,12 @@ class Clips:
                 _drop_lines(index, deleted)
             flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
             descriptor = os.open(index, flags, 0o666)
+            size = os.fstat(descriptor).st_size
             try:
                 write_all(descriptor, json.dumps(line).encode() + b"\n", self._archive.room)
+            except OSError:
+                os.ftruncate(descriptor, size)  # half a line is none
+                raise
             finally:
                 os.close(descriptor)
         except OSError as error:

@@ -102,6 +102,11 @@ class SyncedFile:
         """Return the position."""
         return os.lseek(self._descriptor, 0, os.SEEK_CUR)
 
+    def cut(self, size: int) -> None:
+        """Leave only the first `size` bytes, as far as the disk lets us."""
+        with contextlib.suppress(OSError):
+            os.ftruncate(self._descriptor, size)
+
     def close(self) -> None:
         """Close the file."""
         if not self.closed:

@@ -79,6 +79,8 @@ class Mp4File:
         self._zero = zero
         self._time_base = info.time_base
         self._end = Fraction(0)
+        # Up to the end of the last whole fragment; None once the file is a plain MP4.
+        self._whole_bytes: int | None = 0
         self._audio: AudioTracks | None = None
         try:
             self._file = SyncedFile(path, make_room)
@@ -117,7 +119,9 @@ class Mp4File:
         except (OSError, FFmpegError) as error:
             raise self.abandon(error) from error
         if self._file.writes != writes:
-            self.safe = self.frames  # a fragment ends before the picture that begins the next
+            # A fragment ends before the picture that begins the next, and is written at once.
+            self.safe = self.frames
+            self._whole_bytes = self._file.tell()
         self.frames += 1
 
     def close(self) -> None:
@@ -128,6 +132,7 @@ class Mp4File:
             if self._audio is not None:
                 self._audio.finish(self._end)
             self._output.close()
+            self._whole_bytes = None
             self._file.sync()
             self._file.close()
         except (OSError, FFmpegError) as error:
@@ -138,6 +143,8 @@ class Mp4File:
     def abandon(self, error: Exception) -> SinkError:
         """Leave the file as it is on disk, and return what says why."""
         self.closed = True
+        if self._whole_bytes is not None:
+            self._file.cut(self._whole_bytes)  # players stumble over half a fragment
         # PyAV writes no trailer to a file that is closed already. A trailer that fails half way
         # would take what can be played with it.
         self._file.close()

@@ -77,7 +77,7 @@ class Series(Generic[Item]):
     ) -> None:
         self.lost = 0
         self.path: Path | None = None
-        self._problem = ""
+        self._problem = "they came before a key frame"
         self._failing = False
         self._what = what
         self._archive = archive

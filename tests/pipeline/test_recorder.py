@@ -300,6 +300,7 @@ def test_a_full_disk_does_not_end_the_run(
     assert seen == sorted(seen)
     assert seen[:50] == list(range(50))
     assert seen[-75:] == list(range(225, 300))
+    assert sum(len(times(path)) for path in files(tmp_path)) == len(seen)  # nothing is cut off
     assert recording.video.lost == 300 - len(seen) > 0
     (line,) = recording.video.warnings
     assert line.startswith(f"the recording: {recording.video.lost} frames are not in it: ")
