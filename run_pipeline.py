@@ -52,10 +52,12 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
         allow_abbrev=False,
     )
     parser.add_argument(
-        "source",
+        "sources",
         metavar="SOURCE",
+        nargs="+",
         help="video file, folder or 'pattern*' of images, camera (0, /dev/video0),"
-        " rtsp:// or http:// stream, or scene: for a rendered street",
+        " rtsp:// or http:// stream, or scene: for a rendered street; several share one network,"
+        " and each has outputs of its own: ride.0.mp4, ride.1.mp4",
     )
 
     outputs = parser.add_argument_group("outputs")
@@ -131,6 +133,7 @@ def settings_of(arguments: argparse.Namespace) -> list[tuple[str, str, Any]]:
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the pipeline and print what it did; return the exit code."""
+    from engines.errors import ConfigError
     from pipeline.config import load_config
     from pipeline.execute import execute
     from pipeline.outputs import Outputs
@@ -148,9 +151,11 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.sweep:
         from pipeline.profiling.sweep import sweep
 
-        return sweep(arguments.source, arguments.config, settings, arguments.sweep, outputs)
+        if len(arguments.sources) > 1:
+            raise ConfigError("--sweep: expected one source, got several")
+        return sweep(arguments.sources[0], arguments.config, settings, arguments.sweep, outputs)
     config = load_config(arguments.config, settings)
-    return execute(arguments.source, config, outputs, progress=arguments.progress)
+    return execute(arguments.sources, config, outputs, progress=arguments.progress)
 
 
 def _log_to_stderr(level: str) -> None:
