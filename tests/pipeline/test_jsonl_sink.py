@@ -143,7 +143,7 @@ def test_reader_of_standard_output_that_goes_away_is_an_error():
         child.stdout.close()
         assert child.stderr.read() == "standard output: cannot write: Broken pipe\n"
         child.stderr.close()
-        assert child.wait(timeout=20) == 0
+        assert child.wait(timeout=100) == 0
 
 
 def test_missing_folder_is_named(tmp_path):
