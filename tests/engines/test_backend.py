@@ -197,6 +197,18 @@ def test_what_is_asked_for_by_name_fails_as_it_is(
         open_backend(name, settings())
 
 
+def test_an_interrupted_build_is_no_reason_to_go_on_with_another(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def open_cuda(name: str, chosen: EngineSettings, reason: str) -> Any:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cuda, "obstacles", lambda name: [])
+    monkeypatch.setattr(cuda, "open_cuda", open_cuda)
+    with pytest.raises(KeyboardInterrupt):
+        open_backend("auto", settings())
+
+
 def test_on_this_machine_auto_gives_a_back_end_and_a_reason() -> None:
     info = open_backend("auto", settings()).info
     assert info.name in ("tensorrt", "torch", "cpu")
