@@ -14,6 +14,7 @@ from engines.backend import BackendInfo, EngineSettings, check_batch
 from engines.errors import ConfigError
 from engines.onnx_graph import build_onnx, load_onnx
 from engines.openvino import core
+from engines.quantisation.graph import unsigned
 from kernels.cpu import detect
 from kernels.detections import Detections
 from kernels.fit import Fit, make_fit
@@ -39,6 +40,7 @@ class CpuBackend:
         if precision == "int8":
             assert settings.int8 is not None
             graph = load_onnx(settings.int8, settings.weights, settings.width, settings.height)
+            graph = unsigned(graph)
         else:
             graph = build_onnx(settings.weights, settings.width, settings.height)
         model = core().read_model(io.BytesIO(graph.SerializeToString()))

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
 from engines.backend import BackendName, CpuPrecision, CudaPrecision
 from engines.errors import ConfigError
@@ -77,6 +77,7 @@ class SourceConfig(_Strict):
     fps: Annotated[float, Field(ge=0.001, le=1000)] | None
     open_timeout: Annotated[float, Field(gt=0)]
     read_timeout: Annotated[float, Field(gt=0)]
+    reconnect: Seconds | None
     decode: Literal["auto", "nvdec", "cpu"]
 
 
@@ -89,6 +90,29 @@ class VideoConfig(_Strict):
     ]
     crf: Annotated[int, Field(ge=1, le=51)]  # 0, lossless, is a profile browsers do not play
     threads: Annotated[int, Field(ge=0)]
+
+
+class RecordConfig(_Strict):
+    """How recordings are split, limited, and searched for what is interesting."""
+
+    segment: Annotated[float, Field(ge=1)] | None
+    keep: Annotated[float, Field(gt=0)] | None
+    events: list[str]
+    before: Annotated[float, Field(ge=0, le=600)]
+    after: Annotated[float, Field(ge=0, le=600)]
+
+
+class TrackConfig(_Strict):
+    """Whether objects are followed from frame to frame."""
+
+    enabled: bool
+
+
+class PreviewConfig(_Strict):
+    """The live page."""
+
+    address: str | int | None
+    token: SecretStr | None
 
 
 class DrawConfig(_Strict):
@@ -115,6 +139,9 @@ class Config(_Strict):
     queue: QueueConfig
     source: SourceConfig
     video: VideoConfig
+    record: RecordConfig
+    track: TrackConfig
+    preview: PreviewConfig
     draw: DrawConfig
     profile: ProfileConfig
 

@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
+import numpy as np
+from numpy.typing import NDArray
+
 from kernels.detections import Detections
 from pipeline.frame import Frame
 
@@ -14,10 +17,20 @@ class Result:
     """A frame, its pixels drawn on where a sink wants a picture, and what was found in it.
 
     Boxes are in pixels of `frame.image`.
+
+    Attributes
+    ----------
+    frame : Frame
+        The picture.
+    detections : Detections
+        What is in it, n objects.
+    ids : int32 array (n,) or None
+        Number of the object that each detection is taken to be; None if nothing is followed.
     """
 
     frame: Frame
     detections: Detections
+    ids: NDArray[np.int32] | None = None
 
 
 class Sink(Protocol):

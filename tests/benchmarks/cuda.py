@@ -42,6 +42,7 @@ from engines.cuda.recipe import Recipe
 from engines.errors import UserError
 from engines.weights import DEFAULT, load_weights
 from kernels.reference import DetectParams
+from pipeline.feed import Feed
 from pipeline.frame import Frame
 from pipeline.run import Pipeline, QueueOptions
 from pipeline.sources import open_source
@@ -291,17 +292,13 @@ class Repeat:
 
 
 def measure_pipeline(
-    backend: CudaBackend,
-    classes: Sequence[str],
-    picture: np.ndarray,
-    seconds: float,
-    report: Report,
+    backend: CudaBackend, picture: np.ndarray, seconds: float, report: Report
 ) -> None:
     """Add the rates of the pipeline, each stage in its thread, with 1 to 4 slots."""
     for slots in SLOTS:
         source = Repeat(picture, seconds)
         options = QueueOptions(slots=slots)
-        run = Pipeline(source, backend, [], None, classes, options)
+        run = Pipeline([Feed(source, [])], backend, options)
         run.run()
         what = f"{backend.info.runtime} {backend.info.precision}: pipeline, {slots} slots"
         report.add(

@@ -49,7 +49,7 @@ def cpu_seconds() -> float:
 
 def alone(source: str, config: Any, folder: Path, frames: int) -> dict[str, tuple[float, float]]:
     """Run the stages one after the other; return wall and processor ms per frame of each."""
-    with Session(source, config, Outputs(video=folder / "alone.mp4")) as session:
+    with Session([source], config, Outputs(video=folder / "alone.mp4")) as session:
         (video,) = session.sinks
         slots = [session.backend.new_slot() for _ in range(session.backend.parallel)]
         slot = slots[0]
@@ -98,7 +98,9 @@ def infer_all(slots: list[Slot], frames: int) -> list[float]:
 
 def together(source: str, config: Any, folder: Path) -> tuple[float, float]:
     """Run the pipeline; return wall and processor ms per frame."""
-    with Session(source, config, Outputs(video=folder / "together.mp4", overwrite=True)) as session:
+    with Session(
+        [source], config, Outputs(video=folder / "together.mp4", overwrite=True)
+    ) as session:
         cpu = cpu_seconds()
         session.pipeline.run()
         frames = session.pipeline.processed

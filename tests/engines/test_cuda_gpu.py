@@ -27,6 +27,7 @@ from engines.errors import GpuMemoryError
 from engines.weights import DEFAULT, int8_model, load_weights
 from kernels.detections import Detections
 from kernels.reference import DetectParams
+from pipeline.feed import Feed
 from pipeline.run import Pipeline, QueueOptions, StageError
 from pipeline.sources import open_source
 from pipeline.sources.base import SourceOptions
@@ -158,8 +159,7 @@ def test_memory_does_not_grow_over_10_000_frames(
 
 def pipeline_of(backend: CudaBackend, sink: Sink, seconds: int = 2) -> Pipeline:
     source = open_source(f"scene:size=640x360,seconds={seconds}", SourceOptions())
-    classes = WEIGHTS.profile.output.classes
-    return Pipeline(source, backend, [sink], None, classes, QueueOptions(slots=4))
+    return Pipeline([Feed(source, [sink])], backend, QueueOptions(slots=4))
 
 
 def test_two_pipelines_in_one_process(name: Any) -> None:

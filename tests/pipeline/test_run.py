@@ -16,6 +16,7 @@ from engines.backend import BackendInfo
 from engines.errors import UserError
 from kernels.detections import Detections
 from pipeline.errors import SinkError, SourceError
+from pipeline.feed import Feed
 from pipeline.frame import Frame, Image
 from pipeline.run import Pipeline, QueueOptions, StageError, Stuck
 from pipeline.sinks.base import Result
@@ -58,20 +59,21 @@ class FakeSlot:
     def __init__(self, backend: "FakeBackend") -> None:
         self.backend = backend
         self.closed = False
-        self.seen = -1
+        self.seen: list[int] = []
 
     def preprocess(self, images: Sequence[Image]) -> None:
         self.backend.call("preprocess")
-        (image,) = images
-        self.seen = int(image[0, 0, 0])
+        self.seen = [int(image[0, 0, 0]) for image in images]
 
     def infer(self) -> None:
         self.backend.call("infer")
 
     def detect(self) -> list[Detections]:
         self.backend.call("detect")
-        box = np.array([[self.seen, 0, 300, 4]], np.float32)
-        return [Detections(box, ONE_CAR.scores, ONE_CAR.classes)]
+        return [
+            Detections(np.array([[left, 0, 300, 4]], np.float32), ONE_CAR.scores, ONE_CAR.classes)
+            for left in self.seen
+        ]
 
     def close(self) -> None:
         self.closed = True
@@ -82,7 +84,7 @@ class FakeBackend:
 
     info = BackendInfo("fake", "none", "none", "fp32", "test")
     parallel = 1
-    max_batch = 1
+    max_batch = 8
 
     def __init__(self, script: dict[str, Callable[[], Any]] | None = None) -> None:
         self.slots: list[FakeSlot] = []
@@ -94,6 +96,7 @@ class FakeBackend:
         self._script.get(step, lambda: None)()
 
     def new_slot(self, batch: int = 1) -> FakeSlot:
+        self.batch = batch
         self.slots.append(FakeSlot(self))
         return self.slots[-1]
 
@@ -138,9 +141,7 @@ def make(
     limit: int | None = None,
     painter: Any = None,
 ) -> Pipeline:
-    return Pipeline(
-        source, backend, sinks, painter, ("car", "pedestrian", "cyclist"), options, limit
-    )
+    return Pipeline([Feed(source, sinks, painter, limit)], backend, options)
 
 
 @pytest.fixture(autouse=True)
@@ -158,7 +159,7 @@ def test_every_frame_arrives_once_in_order_with_its_own_boxes() -> None:
     assert [int(r.detections.boxes[0, 0]) for r in sink.results] == list(range(200))
     assert [r.frame.pts for r in sink.results] == list(range(200))
     assert (pipeline.read, pipeline.processed) == (200, 200)
-    assert pipeline.found == {"car": 200}
+    assert pipeline.found == {0: 200}
     assert sink.closed == 1
     assert [slot.closed for slot in backend.slots] == [True] * 3
 
@@ -321,7 +322,7 @@ def test_slots_that_find_no_room_end_the_run_with_everything_closed() -> None:
         def new_slot(self, batch: int = 1) -> FakeSlot:
             if len(self.slots) == 2:
                 raise UserError("no room")
-            return super().new_slot(batch)
+            return super().new_slot()
 
     backend, sink = SmallBackend(), FakeSink()
     with pytest.raises(UserError, match="no room"):
