@@ -130,6 +130,9 @@ class FakeDriver:
 
         self.enqueue("d2d", stream.handle, copy)
 
+    def get_driver_version(self) -> int:
+        return 13020
+
     def mem_get_info(self) -> tuple[int, int]:
         return 1 << 20, 1 << 21
 
