@@ -233,6 +233,7 @@ class Chain:
 
     def seconds(self) -> dict[str, float]:
         """Return how long the GPU took for each of `STEPS`, once all have been timed and done."""
+        self._check_loaded()
         return {
             step: self._begun[number].time_till(self._ended[number]) / 1e3
             for number, step in enumerate(STEPS)

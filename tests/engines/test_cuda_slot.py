@@ -136,10 +136,13 @@ def test_every_step_comes_after_the_one_before_on_the_stream_of_its_slot(rig: Ri
         slot.close()
 
 
-def test_the_gpus_own_clock_times_each_step(rig: Rig) -> None:
-    slot = rig.slot()
-    for seed in (1, 2):
-        run(slot, picture(seed))
+def test_the_gpus_own_clock_times_each_step_of_a_batch() -> None:
+    rig = Rig(max_batch=2)
+    slot = rig.slot(2)
+    with pytest.raises(RuntimeError, match="before load"):
+        slot.device_seconds  # noqa: B018
+    for count in (1, 2):
+        run_all(slot, [picture(1)] * count)
         assert slot.device_seconds == {"preprocess": 5e-4, "infer": 5e-4, "detect": 5e-4}
     slot.close()
     assert rig.driver.clean
