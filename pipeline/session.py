@@ -20,7 +20,7 @@ from pipeline.drawing import Painter
 from pipeline.feed import Feed
 from pipeline.outputs import Outputs, check_distinct, check_outputs, default_output, numbered
 from pipeline.run import Pipeline, QueueOptions
-from pipeline.sinks import open_sinks
+from pipeline.sinks import check_events, open_sinks
 from pipeline.sinks.base import Sink
 from pipeline.sources import open_source
 from pipeline.sources.base import Source, SourceOptions
@@ -66,6 +66,7 @@ class Session:
             self.weights = _load_weights(network_file, self.network)
             self.class_names = self.weights.profile.output.classes
             detect = _detect_params(config, self.class_names)
+            check_events(config.record, self.class_names)
             self._sources: list[Source] = []
             stack.callback(self._close_sources)
             for number, spec in enumerate(sources):
@@ -155,43 +156,43 @@ class Session:
         )
         return open_source(spec, options)
 
-    def _outputs_of_each(self, outputs: Outputs) -> list[tuple[Outputs, Path | None]]:
-        """Return the outputs of each source, and where its video goes, having checked them."""
+    def _outputs_of_each(self, outputs: Outputs) -> list[tuple[Outputs, Path]]:
+        """Return the outputs of each source, and what its video is called, having checked them."""
         inputs = [path for source in self._sources for path in source.info.inputs]
         several = len(self._sources) > 1
+        segmented = self.config.record.segment is not None
+        writes = self.config.video.write or bool(self.config.record.events)
         each = []
         for number, source in enumerate(self._sources):
             mine = numbered(outputs, number) if several else outputs
-            video = self._video_path(mine, source, number if several else None)
-            check_outputs(mine, video, inputs)
-            each.append((mine, video))
-        check_distinct([video for _, video in each if video is not None])
+            name = mine.video or default_output(source.info, number if several else None)
+            if mine.video is None and mine.profile is not None:
+                name = mine.profile / "video.mp4"
+            files_have_numbers = segmented or not self.config.video.write
+            check_outputs(mine, name if writes else None, inputs, files_have_numbers)
+            each.append((mine, name))
+        if writes:
+            check_distinct([name for _, name in each])
         if several and outputs.summary is not None:
-            check_outputs(
-                Outputs(summary=outputs.summary, overwrite=outputs.overwrite), None, inputs
-            )
+            only = Outputs(summary=outputs.summary, overwrite=outputs.overwrite)
+            check_outputs(only, None, inputs)
         return each
 
-    def _video_path(self, outputs: Outputs, source: Source, number: int | None) -> Path | None:
-        if not self.config.video.write:
-            return None
-        if outputs.video is None and outputs.profile is not None:
-            return outputs.profile / "video.mp4"
-        return outputs.video or default_output(source.info, number)
-
-    def _feed(self, source: Source, outputs_and_video: tuple[Outputs, Path | None]) -> Feed:
-        outputs, video = outputs_and_video
+    def _feed(self, source: Source, outputs_and_name: tuple[Outputs, Path]) -> Feed:
+        outputs, name = outputs_and_name
+        config = self.config
         sinks = open_sinks(
-            outputs, video, source, self.class_names, self.config, self._header(source)
-        )
+            outputs, name, source, self.class_names, config, self._header(source),
+            share=1 / len(self._sources),
+        )  # fmt: skip
         if outputs.show:
             from pipeline.sinks.window import WindowSink
 
             self.window = WindowSink(f"SqueezeDrive: {source.info.name}")
             sinks.insert(0, self.window)  # first: without a display nothing is written
-        draws = video is not None or outputs.show
-        painter = Painter(self.class_names, status=self.config.draw.status) if draws else None
-        return Feed(source, sinks, painter, self.config.source.frames)
+        draws = config.video.write or config.record.events or outputs.show
+        painter = Painter(self.class_names, status=config.draw.status) if draws else None
+        return Feed(source, sinks, painter, config.source.frames)
 
     def _open_backend(self, network: NetworkConfig, detect: DetectParams) -> Backend:
         config = self.config
