@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from engines.cuda.backend import ExecutorName
 
 BackendName = Literal["auto", "tensorrt", "torch", "cpu"]
-CpuPrecision = Literal["auto", "int8", "bf16", "fp32"]
+CpuPrecision = Literal["auto", "int8", "bf16", "fp16", "fp32"]
 CudaPrecision = Literal["fp16", "int8", "fp32"]
 
 
@@ -66,8 +66,9 @@ class EngineSettings:
     band_centre : float
         Where the middle of the band lies, as a fraction of the picture's height from the top.
     cpu_precision : str
-        Number format of the CPU back end: "int8", which needs a quantised model, "bf16", "fp32",
-        or "auto": int8 if there is such a model, else fp32.
+        Number format of the CPU back end: "int8", which needs a quantised model, "bf16", "fp16",
+        "fp32", or "auto": int8 if there is such a model, else fp32. Weights in fp16 are rounded to
+        halves even where the processor then computes in single precision.
     threads : int
         Threads of the CPU back end; 0 for one per core this process may use.
     int8 : Path or None

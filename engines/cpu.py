@@ -12,7 +12,7 @@ from openvino.preprocess import ColorFormat, PrePostProcessor
 
 from engines.backend import BackendInfo, EngineSettings, check_batch
 from engines.errors import ConfigError
-from engines.onnx_graph import build_onnx, load_onnx
+from engines.onnx_graph import Precision, build_onnx, load_onnx
 from engines.openvino import core
 from engines.quantisation.graph import unsigned
 from kernels.cpu import detect
@@ -20,7 +20,7 @@ from kernels.detections import Detections
 from kernels.fit import Fit, make_fit
 
 # What is left in float beside 8-bit integers computes in single precision.
-_TYPES = {"fp32": "f32", "bf16": "bf16", "int8": "f32"}
+_TYPES = {"fp32": "f32", "fp16": "f16", "bf16": "bf16", "int8": "f32"}
 
 
 class CpuBackend:
@@ -42,7 +42,8 @@ class CpuBackend:
             graph = load_onnx(settings.int8, settings.weights, settings.width, settings.height)
             graph = unsigned(graph)
         else:
-            graph = build_onnx(settings.weights, settings.width, settings.height)
+            stored: Precision = "fp16" if precision == "fp16" else "fp32"
+            graph = build_onnx(settings.weights, settings.width, settings.height, stored)
         model = core().read_model(io.BytesIO(graph.SerializeToString()))
         # Bytes go in as they are: conversion, layout and mean are one pass inside the graph.
         adapter = PrePostProcessor(model)
@@ -67,11 +68,16 @@ class CpuBackend:
         )
         self.head = settings.head()
         self.fill = settings.fill()
+        device = f"{core().get_property('CPU', 'FULL_DEVICE_NAME')}, {threads} threads"
+        device += f" in {self.parallel} streams"
+        # Where a processor lacks a number format, OpenVINO takes single precision without a word.
+        computes = self._compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name()
+        if computes != _TYPES[precision]:
+            device += f", no {precision}: computes in fp32"
         self.info = BackendInfo(
             name="cpu",
             runtime=f"OpenVINO {ov.__version__.split('-')[0]}",
-            device=f"{core().get_property('CPU', 'FULL_DEVICE_NAME')}, {threads} threads"
-            f" in {self.parallel} streams",
+            device=device,
             precision=precision,
             reason=reason,
         )
@@ -126,7 +132,7 @@ class CpuSlot:
 
 
 def _choose_precision(settings: EngineSettings) -> str:
-    """Return "int8", "bf16" or "fp32"."""
+    """Return "int8", "bf16", "fp16" or "fp32"."""
     wanted = settings.cpu_precision
     if wanted == "int8" and settings.int8 is None:
         name = settings.weights.profile.name

@@ -8,7 +8,7 @@ import json
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from engines.arguments import (
     add_class_options,
@@ -16,10 +16,12 @@ from engines.arguments import (
     add_network_options,
     count,
     fraction,
+    names,
 )
 from engines.errors import ConfigError, UserError
 
 if TYPE_CHECKING:
+    from engines.backend import BackendName, CpuPrecision, CudaPrecision
     from engines.datasets.dataset import Dataset
     from engines.evaluation.evaluate import Evaluation
     from engines.evaluation.results import Found
@@ -30,10 +32,23 @@ whatever the threshold of drawing is. The SqueezeDet paper has the best 64: --to
 
 examples:
   python -m engines evaluate --data kitti --fit stretch
-  python -m engines evaluate --data kitti --precision bf16 --json bf16.json --plots out
+  python -m engines evaluate --data kitti --json figures.json --plots out
+  python -m engines evaluate --data kitti --precision fp32,fp16,int8
   python -m engines evaluate --data dashcam --classes car --iou car=0.5
   python -m engines evaluate --data kitti --detections results
 """
+
+
+PRECISIONS = ("auto", "fp32", "fp16", "bf16", "int8")
+
+
+def _precisions(text: str) -> list[str]:
+    chosen = names(text)
+    if not chosen or len(set(chosen)) < len(chosen) or not set(chosen) <= set(PRECISIONS):
+        raise argparse.ArgumentTypeError(
+            f"expected some of {', '.join(PRECISIONS)}, with commas between them, got {text!r}"
+        )
+    return chosen
 
 
 def _class_iou(text: str) -> tuple[str, float]:
@@ -80,13 +95,10 @@ def add_evaluate_parser(verbs: argparse._SubParsersAction[argparse.ArgumentParse
     add_fit_options(source)
     add = source.add_argument
     add(
-        "--precision", choices=("auto", "int8", "bf16", "fp32"), default="auto",
-        help="number format of the CPU back end (default: int8 if the weights have such a model"
-        " beside them, else fp32)",
-    )  # fmt: skip
-    add(
-        "--cuda-precision", choices=("fp16", "int8", "fp32"), default="fp16",
-        help="number format of the back ends on a GPU (default: fp16)",
+        "--precision", type=_precisions, default=["auto"], metavar="P[,P]",
+        help=f"number format: {', '.join(PRECISIONS)}, bf16 on the CPU only; several, with commas"
+        " between them, are compared (default: auto, which is fp16 on a GPU; on the CPU int8 if the"
+        " weights have such a model beside them, else fp32)",
     )  # fmt: skip
     add(
         "--top-n", type=count, default=128, metavar="N",
@@ -95,7 +107,10 @@ def add_evaluate_parser(verbs: argparse._SubParsersAction[argparse.ArgumentParse
 
     outputs = parser.add_argument_group("outputs")
     add = outputs.add_argument
-    add("--json", type=Path, metavar="FILE", help="write all figures and curves")
+    add(
+        "--json", type=Path, metavar="FILE",
+        help="write all figures and curves; of several number formats a list",
+    )  # fmt: skip
     add("--plots", type=Path, metavar="DIR", help="draw curves and confusion as PNG")
     add("-y", "--overwrite", action="store_true", help="replace existing outputs")
 
@@ -112,7 +127,7 @@ def run_evaluate(arguments: argparse.Namespace) -> None:
 
     from engines.datasets.load import load_dataset
     from engines.evaluation.evaluate import evaluate
-    from engines.evaluation.report import as_data, as_text
+    from engines.evaluation.report import as_comparison, as_data, as_text
     from engines.weights import DEFAULT, load_profile
 
     weights = arguments.weights or DEFAULT
@@ -126,26 +141,41 @@ def run_evaluate(arguments: argparse.Namespace) -> None:
         from engines.evaluation.results import read_results
 
         found = read_results(arguments.detections, dataset)
-        source: dict[str, Any] = {"detections": str(arguments.detections)}
-        title = f"boxes from {arguments.detections}"
+        runs: list[tuple[list[Found], dict[str, Any]]] = [
+            (found, {"detections": str(arguments.detections)})
+        ]
     else:
         _check_names("--classes", dataset.classes, known)
-        found, source = _run_network(arguments, weights, dataset)
-        title = "{weights}, {backend} {precision}, {width}x{height}, fit {fit}, top {top_n}".format(
-            **source
-        )
-    evaluation = evaluate(dataset, found, min_iou, arguments.kit, arguments.score)
-    print(f"{title}; {arguments.split} of {arguments.data}, {len(dataset)} pictures\n")
-    print(as_text(evaluation))
+        runs = [_run_network(arguments, weights, dataset, name) for name in arguments.precision]
+    sources = [source for _, source in runs]
+    evaluations = [
+        evaluate(dataset, found, min_iou, arguments.kit, arguments.score) for found, _ in runs
+    ]
+    for source in sources:
+        pictures = f"{arguments.split} of {arguments.data}, {len(dataset)} pictures"
+        print("; ".join([_title(source), pictures, *filter(None, [source.get("device")])]))
+    print()
+    if len(runs) == 1:
+        print(as_text(evaluations[0]))
+    else:
+        print(as_comparison([source["precision"] for source in sources], evaluations))
     if arguments.json:
-        text = json.dumps({"source": source, **as_data(evaluation)}, indent=1, allow_nan=False)
+        data = [{"source": s, **as_data(e)} for s, e in zip(sources, evaluations, strict=True)]
+        text = json.dumps(data if len(runs) > 1 else data[0], indent=1, allow_nan=False)
         try:
             arguments.json.write_text(text + "\n", encoding="utf-8")
         except OSError as error:
             raise UserError(f"{arguments.json}: cannot be written: {error.strerror}") from None
         print(f"\nwrote {arguments.json}")
     if plots:
-        _write_plots(evaluation, arguments.plots)
+        _write_plots(evaluations[0], arguments.plots)
+
+
+def _title(source: dict[str, Any]) -> str:
+    if "detections" in source:
+        return f"boxes from {source['detections']}"
+    title = "{weights}, {backend} {precision}, {width}x{height}, fit {fit}, top {top_n}"
+    return title.format(**source)
 
 
 def _check_outputs(arguments: argparse.Namespace) -> bool:
@@ -157,6 +187,10 @@ def _check_outputs(arguments: argparse.Namespace) -> bool:
         raise UserError(f"{arguments.json}: exists already; --overwrite replaces it")
     if not arguments.plots:
         return False
+    if len(arguments.precision) > 1:
+        raise ConfigError(
+            "--plots: expected one number format, got --precision " + ",".join(arguments.precision)
+        )
     if arguments.plots.exists() and not arguments.plots.is_dir():
         raise UserError(f"{arguments.plots}: is a file, expected a folder for the plots")
     if importlib.util.find_spec("matplotlib") is None:
@@ -183,7 +217,7 @@ def _check_names(option: str, names: list[str] | tuple[str, ...], known: tuple[s
 
 
 def _run_network(
-    arguments: argparse.Namespace, weights_path: Path, dataset: Dataset
+    arguments: argparse.Namespace, weights_path: Path, dataset: Dataset, precision: str
 ) -> tuple[list[Found], dict[str, Any]]:
     """Return the boxes, and what found them."""
     from engines.backend import EngineSettings, open_backend
@@ -194,6 +228,11 @@ def _run_network(
     profile = weights.profile
     width, height = arguments.size or (profile.input.width, profile.input.height)
     detect = replace(DETECT, top_n=arguments.top_n)
+    name: BackendName = arguments.backend
+    if precision == "bf16":
+        if name not in ("auto", "cpu"):
+            raise ConfigError(f"--precision bf16: not for the back end {name}, only for cpu")
+        name = "cpu"
     settings = EngineSettings(
         weights=weights,
         width=width,
@@ -201,11 +240,11 @@ def _run_network(
         detect=detect,
         fit=arguments.fit,
         band_centre=arguments.band_centre,
-        cpu_precision=arguments.precision,
+        cpu_precision=cast("CpuPrecision", precision),
         int8=int8_model(weights_path),
-        cuda_precision=arguments.cuda_precision,
+        cuda_precision=cast("CudaPrecision", "fp16" if precision == "auto" else precision),
     )
-    backend = open_backend(arguments.backend, settings)
+    backend = open_backend(name, settings)
     progress = ProgressLine(len(dataset))
     try:
         found = find_all(backend, profile.output.classes, dataset, progress)

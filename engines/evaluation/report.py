@@ -34,6 +34,38 @@ def as_text(evaluation: Evaluation) -> str:
     return "\n\n".join(parts)
 
 
+def as_comparison(names: Sequence[str], evaluations: Sequence[Evaluation]) -> str:
+    """Lay out the AP of several evaluations of one data set side by side, in percent."""
+    columns = [_figures(evaluation) for evaluation in evaluations]
+    rows = [["", *names]]
+    rows += [[name, *(_percent(column[name]) for column in columns)] for name in columns[0]]
+    kind = "KITTI AP in %, 11 recall points" if evaluations[0].kitti else "COCO AP in %"
+    return f"{kind}\n{_table(rows)}"
+
+
+def _figures(evaluation: Evaluation) -> dict[str, float]:
+    """Return AP by name: KITTI's where there are its difficulties, else COCO's."""
+    classes = evaluation.dataset.classes
+    if evaluation.kitti:
+        figures = {
+            f"{name} {difficulty.name}": float(value)
+            for name, row in zip(classes, evaluation.kitti.ap(11), strict=True)
+            for difficulty, value in zip(DIFFICULTIES, row, strict=True)
+        }
+        return {
+            **figures,
+            "mean": evaluation.kitti.mean_ap(11),
+            "mean, 40 points": evaluation.kitti.mean_ap(40),
+        }
+    figures = {}
+    for kind, min_iou in (("AP50", 0.5), ("AP50-95", None)):
+        values = [curve.ap(min_iou) for curve in evaluation.coco]
+        there = [value for value in values if not math.isnan(value)]
+        figures |= {f"{kind} {name}": value for name, value in zip(classes, values, strict=True)}
+        figures[f"{kind} mean"] = float(np.mean(there)) if there else math.nan
+    return figures
+
+
 def _kitti_text(result: KittiResult, positions: int) -> str:
     names = [difficulty.name for difficulty in DIFFICULTIES]
     rows = [["class", "IoU over", *names, "objects"]]

@@ -62,7 +62,7 @@ class Progress:
         pace = ""
         if self._steps:
             seconds = self._seconds / self._steps
-            pace = f", {batch / seconds:.1f} pictures/s, {clock(position.left * seconds)} left"
+            pace = f", {batch / seconds:.3g} pictures/s, {clock(position.left * seconds)} left"
         line = (
             f"epoch {position.epoch + 1}/{position.epochs}, step {position.step}/{position.steps}:"
             f" loss {sum(losses.values()):.3f} ({parts}), rate {rate:.2g}{pace}"

@@ -16,6 +16,8 @@ from engines.datasets.load import load_dataset
 from engines.errors import UserError
 from engines.evaluation import run
 from engines.evaluation.cli import add_evaluate_parser, run_evaluate
+from engines.evaluation.evaluate import evaluate as compare
+from engines.evaluation.report import as_comparison
 from engines.evaluation.results import OTHER_CLASS, Found, read_results
 from engines.weights import DEFAULT, load_weights
 from kernels.detections import Detections
@@ -126,6 +128,49 @@ def test_a_network_over_another_layout(tmp_path: Path, capsys: pytest.CaptureFix
     assert "kitti" not in figures
 
 
+def test_number_formats_are_compared_by_one_command(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "figures.json"
+    precisions = ("fp32", "fp16", "int8", "bf16")
+    evaluate("--data", data, "--json", output, "--precision", ",".join(precisions), *SMALL)
+    titles, table, _ = capsys.readouterr().out.split("\n\n")
+    for line, name in zip(titles.splitlines(), precisions, strict=True):
+        assert line.startswith(f"squeezedrive-v2, cpu {name}, 128x64, fit stretch, top 128; val of")
+    rows = [line.split() for line in table.splitlines()]
+    assert rows[1] == list(precisions)
+    assert [row[:2] for row in rows[2:5]] == [["car", "easy"], ["car", "moderate"], ["car", "hard"]]
+    assert rows[5] == ["pedestrian", "easy", *"----"]
+    figures = json.loads(output.read_text())
+    assert [part["source"]["precision"] for part in figures] == list(precisions)
+    means = [100 * part["kitti"]["mAP11"] for part in figures]
+    assert rows[11] == ["mean", *(f"{mean:.2f}" for mean in means)]
+    with pytest.raises(
+        UserError, match="--plots: expected one number format, got --precision fp32"
+    ):
+        evaluate("--data", data, "--plots", tmp_path, "--precision", "fp32,int8")
+    with pytest.raises(UserError, match="bf16: not for the back end torch, only for cpu"):
+        evaluate("--data", data, "--precision", "bf16", "--backend", "torch")
+
+
+def test_comparison_of_a_layout_without_difficulties(tmp_path: Path) -> None:
+    write_picture(tmp_path / "a.jpg", (160, 80))
+    (tmp_path / "data.yaml").write_text("names: [a, b]\nval: .\n")
+    (tmp_path / "a.txt").write_text("1 0.5 0.5 0.5 0.5")
+    dataset = load_dataset(tmp_path, "val")
+    nothing = Found(np.empty((0, 4)), np.empty(0), np.empty(0, np.intp))
+    right = Found(np.array([[40.0, 20, 120, 60]]), np.array([0.9]), np.array([1]))
+    text = as_comparison(["x", "y"], [compare(dataset, [nothing]), compare(dataset, [right])])
+    assert [line.split() for line in text.splitlines()[2:]] == [
+        ["AP50", "a", "-", "-"],
+        ["AP50", "b", "0.00", "100.00"],
+        ["AP50", "mean", "0.00", "100.00"],
+        ["AP50-95", "a", "-", "-"],
+        ["AP50-95", "b", "0.00", "100.00"],
+        ["AP50-95", "mean", "0.00", "100.00"],
+    ]
+
+
 def test_plots(data: Path, detections: Path, tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     folder = tmp_path / "plots"
@@ -143,7 +188,6 @@ def test_plots(data: Path, detections: Path, tmp_path: Path) -> None:
 
 def test_plots_of_a_layout_without_difficulties(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
-    from engines.evaluation.evaluate import evaluate as compare
     from engines.evaluation.plots import write_plots
 
     write_picture(tmp_path / "images" / "a.jpg", (160, 80))
@@ -204,6 +248,8 @@ def test_errors_come_before_the_work(
         ["--score", "x"],
         ["--size", "wide"],
         ["--top-n", "0"],
+        ["--precision", "fp8"],
+        ["--precision", "fp32,fp32"],
         ["--fit", "squash"],
         ["--backend", "cpu", "--detections", "here"],
     ],

@@ -119,6 +119,8 @@ def original(arrays: Arrays, pixels: NDArray[np.float32]) -> NDArray[np.float32]
 def test_it_computes_what_the_code_computes_one_pixel_on(tmp_path: Path) -> None:
     """Our padding looks one pixel further right and down: so it does for a picture moved there."""
     arrays = foreign()
+    sizes = [8 * anchor + 6 + side for anchor in range(9) for side in range(2)]
+    arrays["conv12_b"][sizes] -= 2  # boxes that are small enough to lie inside of the picture
     code, out = run(save(tmp_path / "a.pth", state(arrays)))
     assert code == 0
     ours = load_weights(out)
@@ -132,7 +134,7 @@ def test_it_computes_what_the_code_computes_one_pixel_on(tmp_path: Path) -> None
     expected, scores, classes = decode(original(arrays, pixels), head)
     got, got_scores, got_classes = decode(run_network(ours, moved), head)
     inside = ((expected > 0) & (got < [width - 1, height - 1] * 2)).all(axis=1)
-    assert inside.sum() > 10
+    assert inside.mean() > 0.2
     np.testing.assert_allclose(got[inside], expected[inside] + 1, atol=0.01)
     np.testing.assert_allclose(got_scores, scores, atol=1e-5)
     np.testing.assert_array_equal(got_classes, classes)

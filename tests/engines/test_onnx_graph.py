@@ -276,14 +276,17 @@ def test_an_int8_model_plugs_into_the_backend(weights: Weights, tmp_path: Path) 
         assert len(slot.detect()[0]) > 0
 
 
-@pytest.mark.parametrize("asked", ["fp32", "bf16"])
+@pytest.mark.parametrize("asked", ["fp32", "bf16", "fp16"])
 def test_the_int8_model_is_left_alone_if_another_precision_is_asked_for(
     weights: Weights, tmp_path: Path, asked: Any
 ) -> None:
     settings = EngineSettings(
         weights, 64, 32, DetectParams(), cpu_precision=asked, int8=tmp_path / "none.onnx"
     )
-    assert CpuBackend(settings, "test").info.precision == asked
+    info = CpuBackend(settings, "test").info
+    assert info.precision == asked
+    computed = asked.upper() in core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    assert info.device.endswith(f", no {asked}: computes in fp32") != computed
 
 
 def test_int8_has_to_be_there_if_it_is_asked_for(weights: Weights) -> None:
