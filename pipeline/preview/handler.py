@@ -60,6 +60,9 @@ class Handler(BaseHTTPRequestHandler):
     timeout = REQUEST_SECONDS
     # An answer is written in two pieces; the second one would wait for the first one's receipt.
     disable_nagle_algorithm = True
+    default_request_version = "HTTP/1.0"  # garbage gets an answer with a status, too
+    error_content_type = TEXT
+    error_message_format = "%(code)d %(message)s\n"
     server_version = "SqueezeDrive"
     sys_version = ""
 

@@ -95,7 +95,7 @@ class PreviewSink:
                 current = jpeg is not None and (jpeg.number == self._number or now < due)
                 if current and jpeg is not None and jpeg.number != last:
                     return jpeg
-                if not current and self._number and not self._encoding:
+                if not current and self._number not in (0, last) and not self._encoding:
                     break
                 if now >= end:
                     return None

@@ -2,6 +2,7 @@
 
 import threading
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -170,18 +171,16 @@ def test_close_sends_watchers_away_and_forgets_the_picture():
 
 
 def test_a_picture_on_a_device_is_fetched_in_the_pipelines_thread():
-    class OnDevice:
-        fetched_by: list[int] = []  # noqa: RUF012
+    fetched_by = []
 
+    class OnDevice:
         def to_host(self):
-            self.fetched_by.append(threading.get_ident())
+            fetched_by.append(threading.get_ident())
             return np.zeros((8, 8, 3), np.uint8)
 
-    plain = result()
-    frame = type(plain.frame)(0, 0, 0, plain.frame.time_base, 0.0, OnDevice())  # type: ignore[arg-type]
     sink = PreviewSink()
-    sink.write(type(plain)(frame, plain.detections))
+    sink.write(replace(result(), frame=replace(result().frame, picture=OnDevice())))
     watcher = threading.Thread(target=sink.picture, args=(0, 0))
     watcher.start()
     watcher.join(10)
-    assert OnDevice.fetched_by == [threading.get_ident()]
+    assert fetched_by == [threading.get_ident()]
