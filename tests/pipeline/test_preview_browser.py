@@ -128,8 +128,10 @@ def test_the_page_shows_picture_figures_and_state(page):
             page.one(".picture img"),
         )
         np.testing.assert_allclose(grey, [180, 180, 180, 255], atol=2)
-        first = page.one(".picture img").get_attribute("src")
-        assert until(lambda: page.one(".picture img").get_attribute("src") != first, 30)
+        asked = "return performance.getEntriesByType('resource').map((e) => e.name)"
+        assert until(lambda: sum("/pictures/0" in name for name in page.run(asked)) >= 5, 30)
+        pictures = [name for name in page.run(asked) if "/pictures/0" in name]
+        assert len(set(pictures)) == len(pictures)  # none is asked for twice
     assert not page.errors()
 
 

@@ -97,7 +97,7 @@ def test_a_client_that_never_reads_holds_up_nobody(run, url):
             assert status == 200
             assert int(headers["x-picture"]) > last
             last = int(headers["x-picture"])
-    assert len(preview_threads()) == 5  # they were there all the time
+    assert until(lambda: len(preview_threads()) == 5)  # they were there all the time
     for client in stuck:
         client.close()
 

@@ -9,7 +9,7 @@ import pytest
 
 from pipeline.preview import sink as module
 from pipeline.preview.sink import PreviewSink
-from tests.preview import decode, result
+from tests.preview import decode, result, until
 
 
 @pytest.fixture
@@ -63,32 +63,36 @@ def test_no_picture_before_the_first_frame():
     assert PreviewSink().picture(0, timeout=0.01) is None
 
 
+def watch(sink, last=0):
+    """Ask for a picture in a thread; return the thread and where the answer will be."""
+    got = []
+    watcher = threading.Thread(target=lambda: got.append(sink.picture(last, 100)), daemon=True)
+    watcher.start()
+    return watcher, got
+
+
 def test_a_picture_is_waited_for():
     sink = PreviewSink()
-    timer = threading.Timer(0.05, sink.write, [result()])
-    timer.start()
-    jpeg = sink.picture(0, timeout=10)
-    timer.join()
-    assert jpeg is not None
-    assert jpeg.number == 1
+    watcher, got = watch(sink)
+    watcher.join(0.1)
+    assert watcher.is_alive()
+    sink.write(result())
+    watcher.join(20)
+    assert [jpeg.number for jpeg in got] == [1]
 
 
 def test_many_watch_and_one_encodes(encodings):
     sink = PreviewSink()
     encodings.go.clear()
-    got = []
-    watchers = [
-        threading.Thread(target=lambda: got.append(sink.picture(0, timeout=10))) for _ in range(8)
-    ]
-    for watcher in watchers:
-        watcher.start()
+    watchers = [watch(sink) for _ in range(8)]
     sink.write(result())
     encodings.go.set()
-    for watcher in watchers:
-        watcher.join(10)
+    for watcher, _ in watchers:
+        watcher.join(20)
     assert encodings.count == 1
-    assert len(got) == 8
-    assert all(jpeg is got[0] and jpeg is not None for jpeg in got)
+    first = watchers[0][1]
+    assert len(first) == 1
+    assert all(got == first for _, got in watchers)
 
 
 def test_pictures_are_not_made_more_often_than_ten_times_a_second(encodings):
@@ -117,15 +121,31 @@ def test_writing_goes_on_while_a_picture_is_encoded(encodings):
     sink = PreviewSink()
     sink.write(result())
     encodings.go.clear()
-    watcher = threading.Thread(target=sink.picture, args=(0, 10))
-    watcher.start()
-    while not encodings.count:
-        time.sleep(0.01)
+    watcher, got = watch(sink)
+    assert until(lambda: encodings.count == 1)
     for _ in range(100):  # would never return if it waited for the encoder
         sink.write(result())
     encodings.go.set()
-    watcher.join(10)
-    assert not watcher.is_alive()
+    watcher.join(20)
+    assert [jpeg.number for jpeg in got] == [1]
+
+
+def test_while_a_picture_is_encoded_nobody_gets_the_one_before(encodings, monkeypatch):
+    sink = PreviewSink()
+    monkeypatch.setattr(module, "INTERVAL", 0.0)
+    sink.write(result())
+    assert sink.picture(0, timeout=1) is not None
+    sink.write(result())
+    encodings.go.clear()
+    watchers = [watch(sink)]
+    assert until(lambda: encodings.count == 2)
+    monkeypatch.setattr(module, "INTERVAL", 1000.0)
+    watchers.append(watch(sink))
+    watchers[1][0].join(0.1)
+    encodings.go.set()
+    for watcher, got in watchers:
+        watcher.join(20)
+        assert [jpeg.number for jpeg in got] == [2]
 
 
 def test_a_picture_that_cannot_be_encoded_does_not_block_the_next(monkeypatch):
@@ -159,11 +179,9 @@ def test_pictures_are_960_wide_at_most(size, expected):
 
 def test_close_sends_watchers_away_and_forgets_the_picture():
     sink = PreviewSink()
-    got = []
-    watcher = threading.Thread(target=lambda: got.append(sink.picture(0, timeout=60)))
-    watcher.start()
+    watcher, got = watch(sink)
     sink.close()
-    watcher.join(10)
+    watcher.join(20)
     assert got == [None]
     sink.write(result())
     sink.close()
@@ -180,7 +198,5 @@ def test_a_picture_on_a_device_is_fetched_in_the_pipelines_thread():
 
     sink = PreviewSink()
     sink.write(replace(result(), frame=replace(result().frame, picture=OnDevice())))
-    watcher = threading.Thread(target=sink.picture, args=(0, 0))
-    watcher.start()
-    watcher.join(10)
+    watch(sink)[0].join(20)
     assert fetched_by == [threading.get_ident()]
