@@ -160,6 +160,7 @@ function showSources(list, classes) {
     sources.get(status.id).show(status, classes);
   }
   $("sources").classList.toggle("several", list.length > 1);
+  $("sources").style.setProperty("--rows", Math.ceil(list.length / 2));
 }
 
 // The controls: they show what is in force, and what is wanted until that is confirmed ------------
