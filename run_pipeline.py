@@ -16,7 +16,9 @@ examples:
   run_pipeline.py drive.mp4 --start 60 --frames 300 --classes pedestrian,cyclist
   run_pipeline.py images/ --fps 10 --kitti results/ --no-video
   run_pipeline.py 0 --config configs/live.yaml --show  the first camera, in a window
-  run_pipeline.py rtsp://camera/stream -o ride.mp4
+  run_pipeline.py rtsp://camera/stream -o ride.mp4 -c configs/live.yaml --segment 300 --keep 20 \\
+      --event 'pedestrian>=1' --preview 8080 --track   left running in a vehicle
+  run_pipeline.py 0 2 -c configs/live.yaml -o ride.mp4 two cameras: ride.0.mp4, ride.1.mp4
   run_pipeline.py scene:size=1920x1080,seconds=20      a street rendered on the fly
   run_pipeline.py scene: --config configs/profile.yaml --profile out/profile
                                                        what this machine can do, and what limits
@@ -39,6 +41,9 @@ SHORTCUTS = {
     "decode": ("source.decode", "auto|nvdec|cpu", "what decodes video files"),
     "fit": ("fit.mode", "band|letterbox|stretch", "how 16:9 is put into the wide network input"),
     "policy": ("queue.policy", "auto|lossless|latest|bounded_age", "when frames come too fast"),
+    "segment": ("record.segment", "SECONDS", "go on in a new file so often: ride.000001.TIME.mp4"),
+    "keep": ("record.keep", "GB", "delete the oldest segments and clips beyond this size"),
+    "preview": ("preview.address", "[HOST:]PORT", "live page with picture, figures and controls"),
 }
 
 
@@ -52,10 +57,12 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
         allow_abbrev=False,
     )
     parser.add_argument(
-        "source",
+        "sources",
         metavar="SOURCE",
+        nargs="+",
         help="video file, folder or 'pattern*' of images, camera (0, /dev/video0),"
-        " rtsp:// or http:// stream, or scene: for a rendered street",
+        " rtsp:// or http:// stream, or scene: for a rendered street; several share one network,"
+        " and each has outputs of its own: ride.0.mp4, ride.1.mp4",
     )
 
     outputs = parser.add_argument_group("outputs")
@@ -69,6 +76,9 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     )
     outputs.add_argument(
         "--kitti", type=Path, metavar="DIR", help="detections, a KITTI result file a frame"
+    )
+    outputs.add_argument(
+        "--mot", type=Path, metavar="OUT.txt", help="followed objects, as MOT Challenge has them"
     )
     outputs.add_argument("--summary", type=Path, metavar="FILE.json", help="the figures of the run")
     outputs.add_argument(
@@ -91,6 +101,13 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
         "--set", action="append", default=[], metavar="KEY=VALUE",
         help="set any configuration key, for example --set video.crf=18; repeatable",
     )  # fmt: skip
+    settings.add_argument(
+        "--event", action="append", default=[], metavar="CONDITION",
+        help="keep a clip of moments like 'pedestrian>=1', with the seconds before; repeatable",
+    )  # fmt: skip
+    settings.add_argument(
+        "--track", action="store_true", help="follow objects: numbers that last, steady boxes"
+    )
     short = {"threshold": "-t", "frames": "-n"}
     for name, (_, metavar, text) in SHORTCUTS.items():
         flags = [short[name]] if name in short else []
@@ -122,6 +139,10 @@ def settings_of(arguments: argparse.Namespace) -> list[tuple[str, str, Any]]:
             names = [part.strip() for part in text.split(",") if part.strip()]
             value = names if name == "classes" else parse_number(text)
             settings.append((f"--{name}", key, value))
+    if arguments.event:
+        settings.append(("--event", "record.events", arguments.event))
+    if arguments.track or arguments.mot is not None:
+        settings.append(("--track", "track.enabled", True))
     if arguments.no_video:
         settings.append(("--no-video", "video.write", False))
     elif arguments.output is not None:
@@ -131,6 +152,7 @@ def settings_of(arguments: argparse.Namespace) -> list[tuple[str, str, Any]]:
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the pipeline and print what it did; return the exit code."""
+    from engines.errors import ConfigError
     from pipeline.config import load_config
     from pipeline.execute import execute
     from pipeline.outputs import Outputs
@@ -139,6 +161,7 @@ def run(arguments: argparse.Namespace) -> int:
         video=arguments.output,
         jsonl=arguments.jsonl,
         kitti=arguments.kitti,
+        mot=arguments.mot,
         summary=arguments.summary,
         profile=arguments.profile,
         show=arguments.show,
@@ -148,9 +171,11 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.sweep:
         from pipeline.profiling.sweep import sweep
 
-        return sweep(arguments.source, arguments.config, settings, arguments.sweep, outputs)
+        if len(arguments.sources) > 1:
+            raise ConfigError("--sweep: expected one source, got several")
+        return sweep(arguments.sources[0], arguments.config, settings, arguments.sweep, outputs)
     config = load_config(arguments.config, settings)
-    return execute(arguments.source, config, outputs, progress=arguments.progress)
+    return execute(arguments.sources, config, outputs, progress=arguments.progress)
 
 
 def _log_to_stderr(level: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
@@ -108,24 +109,28 @@ class EngineSettings:
 
 
 class Slot(Protocol):
-    """The working memory of one frame on its way through the back end.
+    """The working memory of a batch of pictures on their way through the back end.
 
-    The three steps are called once each and in this order for a frame, each by its stage's thread.
+    The three steps are called once each and in this order for a batch, each by its stage's thread.
     A back end may only enqueue work in the first two; `detect` returns when the boxes are there.
 
     A slot may have an attribute `device_seconds`, a mapping of "preprocess", "infer" and "detect"
-    to the seconds the accelerator spent on each for the last frame, measured by its own events
+    to the seconds the accelerator spent on each for the last batch, measured by its own events
     and valid from `detect` until the next `preprocess`. The profiler reports it.
     """
 
-    def preprocess(self, image: NDArray[np.uint8]) -> None:
-        """Put a BGR picture (height, width, 3) of any size into the network's input."""
+    def preprocess(self, images: Sequence[NDArray[np.uint8]]) -> None:
+        """Put BGR pictures (height, width, 3) into the network's input.
+
+        At least one and at most as many as the slot was made for, each of any size; both may
+        change from call to call.
+        """
 
     def infer(self) -> None:
         """Run the network."""
 
-    def detect(self) -> Detections:
-        """Return the boxes in pixels of the picture."""
+    def detect(self) -> list[Detections]:
+        """Return the boxes of each picture, in the order given, in pixels of that picture."""
 
     def close(self) -> None:
         """Release the memory."""
@@ -140,16 +145,25 @@ class Backend(Protocol):
         What it is.
     parallel : int
         How many slots are worth running `infer` at the same time, from as many threads.
+    max_batch : int
+        How many pictures one slot can take; 1: batching wins nothing here.
     """
 
     info: BackendInfo
     parallel: int
+    max_batch: int
 
-    def new_slot(self) -> Slot:
-        """Allocate the memory for one frame in flight."""
+    def new_slot(self, batch: int = 1) -> Slot:
+        """Allocate the memory for up to `batch` pictures in flight, 1 to `max_batch`."""
 
     def close(self) -> None:
         """Release the network. Slots have to be closed before."""
+
+
+def check_batch(batch: int, most: int) -> None:
+    """Raise ValueError if a number of pictures is not one of 1 to `most`."""
+    if not 1 <= batch <= most:
+        raise ValueError(f"expected 1 to {most} pictures at a time, got {batch}")
 
 
 def open_backend(name: BackendName, settings: EngineSettings) -> Backend:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
 from engines.backend import BackendName, CpuPrecision, CudaPrecision
 from engines.errors import ConfigError
@@ -112,7 +112,7 @@ class PreviewConfig(_Strict):
     """The live page."""
 
     address: str | int | None
-    token: str | None
+    token: SecretStr | None
 
 
 class DrawConfig(_Strict):

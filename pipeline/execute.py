@@ -8,7 +8,7 @@ import os
 import resource
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
@@ -28,19 +28,19 @@ log = logging.getLogger("squeezedrive")
 
 
 def execute(
-    source: str,
+    sources: Sequence[str],
     config: Config,
     outputs: Outputs,
     progress: bool = True,
     report: bool = True,
 ) -> int:
-    """Process a source, report on standard error, print the summary; return the exit code.
+    """Process sources, report on standard error, print the summary; return the exit code.
 
     With `outputs.profile`, the run is watched, and its profile is printed in place of the summary.
 
     Parameters
     ----------
-    source : str
+    sources : sequence of str
         As for `Session`.
     config : Config
         Validated configuration.
@@ -58,10 +58,11 @@ def execute(
     """
     if outputs.profile is not None:
         prepare_folder(outputs.profile, outputs.overwrite)
-    with Session(source, config, outputs) as session:
-        info, pipeline = session.source.info, session.pipeline
+    with Session(sources, config, outputs) as session:
+        pipeline = session.pipeline
         profiler = None if outputs.profile is None else Profiler(session)
-        log.info("source %s: %s", info.name, info.describe())
+        for feed in session.feeds:
+            log.info("source %s: %s", feed.source.info.name, feed.source.info.describe())
         ended = "complete"
         failure: UserError | None = None
         cpu_before = _cpu_seconds()
@@ -87,7 +88,7 @@ def execute(
         if received:
             ended = signal.Signals(received[0]).name
         if pipeline.read == 0 and failure is None and not received:
-            failure = SourceError(f"{info.name}: has no frames that can be shown")
+            failure = SourceError(f"{session.name}: has no frames that can be shown")
         for line in session.warnings:
             log.warning("%s", line)
         summary = summarise(session, cpu, len(os.sched_getaffinity(0)), ended)
@@ -114,7 +115,7 @@ def execute(
         if failure is not None:
             raise failure
         # A camera is always ended by a signal: that is no failure.
-        return 128 + received[0] if received and not info.live else 0
+        return 128 + received[0] if received and not session.live else 0
 
 
 @contextmanager

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pipeline.errors import SinkError
@@ -24,6 +25,8 @@ class Outputs:
         Detections, a line a frame; "-" for standard output.
     kitti : Path or None
         Folder of KITTI result files.
+    mot : Path or None
+        Followed objects, a line each, in the format of the MOT Challenge.
     summary : Path or None
         The figures of the run as JSON.
     profile : Path or None
@@ -37,19 +40,53 @@ class Outputs:
     video: Path | None = None
     jsonl: Path | None = None
     kitti: Path | None = None
+    mot: Path | None = None
     summary: Path | None = None
     profile: Path | None = None
     show: bool = False
     overwrite: bool = False
 
 
-def default_output(info: SourceInfo) -> Path:
-    """Return where the annotated video goes if the user does not say: beside the source."""
+def numbered(outputs: Outputs, number: int) -> Outputs:
+    """Return the outputs of one of several sources: ride.mp4 becomes ride.0.mp4, and so on.
+
+    Raises
+    ------
+    SinkError
+        If an output cannot be had once for each source.
+    """
+    for given, option in ((outputs.profile, "--profile"), (outputs.show, "--show")):
+        if given:
+            raise SinkError(f"{option}: expected one source, got several")
+    if outputs.jsonl == Path("-"):
+        raise SinkError("--jsonl -: standard output is for one source, got several; name a file")
+
+    def of(path: Path | None) -> Path | None:
+        return None if path is None else path.with_name(f"{path.stem}.{number}{path.suffix}")
+
+    return replace(
+        outputs,
+        video=of(outputs.video),
+        jsonl=of(outputs.jsonl),
+        kitti=of(outputs.kitti),
+        mot=of(outputs.mot),
+        summary=None,
+    )
+
+
+def default_output(info: SourceInfo, number: int | None = None) -> Path:
+    """Return where the annotated video goes if the user does not say: beside the source.
+
+    The `number` of one of several sources tells those apart that are no files.
+    """
     stem = info.stem if info.stem.name else info.stem.resolve()
-    return stem.with_name(f"{stem.name}.detected.mp4")
+    mark = "" if number is None or info.inputs else f".{number}"
+    return stem.with_name(f"{stem.name}{mark}.detected.mp4")
 
 
-def check_outputs(outputs: Outputs, video: Path | None, info: SourceInfo) -> None:
+def check_outputs(
+    outputs: Outputs, video: Path | None, inputs: Collection[Path], numbered_files: bool = False
+) -> None:
     """Refuse outputs that cannot be written, or that would cost the user something.
 
     Parameters
@@ -58,8 +95,10 @@ def check_outputs(outputs: Outputs, video: Path | None, info: SourceInfo) -> Non
         What the user asked for.
     video : Path or None
         Where the annotated video really goes, if one is written.
-    info : SourceInfo
-        The source, whose files no output may replace.
+    inputs : collection of Path
+        The files of all sources, which no output may replace.
+    numbered_files : bool
+        Whether video and detections go into files with numbers of their own, which replace none.
 
     Raises
     ------
@@ -67,15 +106,16 @@ def check_outputs(outputs: Outputs, video: Path | None, info: SourceInfo) -> Non
         With the first reason found.
     """
     jsonl = None if outputs.jsonl == Path("-") else outputs.jsonl
-    files = [path for path in (video, jsonl, outputs.summary) if path is not None]
+    files = [path for path in (video, jsonl, outputs.mot, outputs.summary) if path is not None]
     folders = [] if outputs.kitti is None else [outputs.kitti]
     try:
         if video is not None:
             _check_video(video)
         for path in files:
-            _check_file(path, info, outputs.overwrite)
+            replaces = outputs.overwrite or (numbered_files and path in (video, jsonl))
+            _check_file(path, inputs, replaces)
         profile = [] if outputs.profile is None else [outputs.profile / n for n in PROFILE_FILES]
-        _check_distinct(files + profile)
+        check_distinct(files + profile)
         for path in folders:
             _check_results_folder(path, outputs.overwrite)
         for path in files + folders:
@@ -97,18 +137,25 @@ def _check_video(path: Path) -> None:
         raise SinkError(f"{path}: expected a regular file, an MP4 is rewound while it is written")
 
 
-def _check_file(path: Path, info: SourceInfo, overwrite: bool) -> None:
+def _check_file(path: Path, inputs: Collection[Path], overwrite: bool) -> None:
     if path.is_dir():
         raise SinkError(f"{path}: is a folder, expected a file name")
     if not path.is_file():
         return
-    if any(path.samefile(source) for source in info.inputs):
+    if any(path.samefile(source) for source in inputs):
         raise SinkError(f"{path}: is the source itself, choose another output")
     if not overwrite:
         raise SinkError(f"{path}: exists already; --overwrite replaces it")
 
 
-def _check_distinct(files: list[Path]) -> None:
+def check_distinct(files: Sequence[Path]) -> None:
+    """Refuse two outputs in one file.
+
+    Raises
+    ------
+    SinkError
+        If there are.
+    """
     seen: set[Path] = set()
     for path in files:
         real = path.resolve()

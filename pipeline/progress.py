@@ -72,7 +72,7 @@ class _Plain(_Silent):
         left = ""
         if self._expected is not None and fps > 0:
             left = f", {max(self._expected - done, 0) / fps:.0f} s left"
-        dropped = _dropped(pipeline)
+        dropped = pipeline.dropped.total()
         lost = f", {dropped} dropped" if dropped else ""
         with suppress(OSError):  # nobody reads it any more: no reason to end the run
             print(f"frame {done}{total}, {fps:.1f} fps{lost}{left}", file=sys.stderr, flush=True)
@@ -102,7 +102,7 @@ class _Line(_Silent):
         return self
 
     def __call__(self, pipeline: Pipeline) -> None:
-        dropped = _dropped(pipeline)
+        dropped = pipeline.dropped.total()
         self._bar.update(
             self._task,
             completed=pipeline.processed,
@@ -112,7 +112,3 @@ class _Line(_Silent):
 
     def __exit__(self, *_: object) -> None:
         self._bar.stop()
-
-
-def _dropped(pipeline: Pipeline) -> int:
-    return sum(sum(queue.dropped.values()) for queue in pipeline.queues.values())

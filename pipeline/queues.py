@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from threading import Condition
 from typing import Generic, Literal, TypeVar
 
@@ -36,6 +36,8 @@ class StageQueue(Generic[T]):
         Seconds, for "bounded_age".
     captured_at : callable
         Returns the monotonic time at which an item came into being; for "bounded_age".
+    changed : Condition
+        Of all queues that one reader waits for at the same time, see `Merge`.
 
     Attributes
     ----------
@@ -53,6 +55,7 @@ class StageQueue(Generic[T]):
         policy: Policy = "lossless",
         max_age: float = 0.0,
         captured_at: Callable[[T], float] | None = None,
+        changed: Condition | None = None,
     ) -> None:
         if depth < 1:
             raise ValueError(f"expected a depth of at least 1, got {depth}")
@@ -68,7 +71,7 @@ class StageQueue(Generic[T]):
         self._max_age = max_age
         self._captured_at = captured_at
         self._items: deque[T] = deque()
-        self._changed = Condition()
+        self._changed = changed or Condition()
         self._closed = False
         self._cancelled = False
 
@@ -115,22 +118,41 @@ class StageQueue(Generic[T]):
         """
         with self._changed:
             while True:
-                while not self._items and not self._closed and not self._cancelled:
-                    self._changed.wait(LOOK_AGAIN)
-                if self._cancelled:
-                    raise Cancelled
-                if not self._items:
-                    return None
+                item = self.poll()
+                if item is not None or self.ended:
+                    return item
+                self._changed.wait(LOOK_AGAIN)
+
+    def poll(self) -> T | None:
+        """Take the next item if there is one, without waiting.
+
+        Raises
+        ------
+        Cancelled
+            If the run is given up.
+        """
+        with self._changed:
+            if self._cancelled:
+                raise Cancelled
+            while self._items:
                 item = self._items.popleft()
                 if self.observe is not None:
                     self.observe(len(self._items))
                 self._changed.notify_all()
-                if self.policy == "bounded_age" and self._captured_at is not None:
-                    age = time.monotonic() - self._captured_at(item)
-                    if age > self._max_age:
-                        self.dropped["too old"] += 1
-                        continue
-                return item
+                if self.policy != "bounded_age" or not self._too_old(item):
+                    return item
+                self.dropped["too old"] += 1
+            return None
+
+    @property
+    def ended(self) -> bool:
+        """Whether there is nothing in it and will never be again."""
+        with self._changed:
+            return self._closed and not self._items
+
+    def _too_old(self, item: T) -> bool:
+        assert self._captured_at is not None
+        return time.monotonic() - self._captured_at(item) > self._max_age
 
     def close(self) -> None:
         """Say that no further item will come."""
@@ -143,3 +165,47 @@ class StageQueue(Generic[T]):
         with self._changed:
             self._cancelled = True
             self._changed.notify_all()
+
+
+class Merge(Generic[T]):
+    """Takes from several queues in turn, so that no writer is kept waiting by the others.
+
+    Parameters
+    ----------
+    queues : sequence of StageQueue
+        All made with the same `changed`.
+    changed : Condition
+        That one.
+    """
+
+    def __init__(self, queues: Sequence[StageQueue[T]], changed: Condition) -> None:
+        self._queues = queues
+        self._changed = changed
+        self._first = 0  # the queue whose turn it is
+
+    def get(self, most: int = 1) -> list[T] | None:
+        """Wait for items; return at most one of each queue, or None when all have ended.
+
+        Raises
+        ------
+        Cancelled
+            If the run is given up.
+        """
+        count = len(self._queues)
+        with self._changed:
+            while True:
+                items: list[T] = []
+                first = self._first
+                for k in range(count):
+                    index = (first + k) % count
+                    item = self._queues[index].poll()
+                    if item is not None:
+                        items.append(item)
+                        self._first = (index + 1) % count
+                    if len(items) == most:
+                        break
+                if items:
+                    return items
+                if all(queue.ended for queue in self._queues):
+                    return None
+                self._changed.wait(LOOK_AGAIN)

@@ -2,27 +2,31 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from engines.backend import Backend, Slot
 from engines.errors import UserError
 from kernels.detections import Detections
-from pipeline.drawing import Painter
-from pipeline.errors import SourceError
+from pipeline.batch import Found, InSlot
+from pipeline.controls import Controls
+from pipeline.errors import SinkError, SourceError
+from pipeline.feed import Feed
 from pipeline.frame import Frame
-from pipeline.queues import Policy, StageQueue
-from pipeline.sinks.base import Result, Sink
-from pipeline.sources.base import Source
+from pipeline.queues import Merge, Policy, StageQueue
+from pipeline.sinks.base import Result
 from pipeline.stage import Stage, Steps
-from pipeline.timing import Durations, Rate
+from pipeline.timing import Durations
+
+log = logging.getLogger("squeezedrive")
 
 _TICK = 0.1  # seconds between looks at the threads
-_CAPTURE_GRACE = 2.0  # seconds a source may take to notice that the run is stopping
+_CAPTURE_GRACE = 0.5  # seconds a source may take to notice that the run is stopping
 _GIVE_UP_GRACE = 3.0  # seconds all stages may take to notice that the run is given up
 
 
@@ -45,98 +49,68 @@ class QueueOptions:
     Attributes
     ----------
     policy : str
-        What happens when frames come faster than they are processed.
+        What happens when frames come faster than they are processed; "auto": "latest" for sources
+        that have no end of their own, "lossless" for the others.
     depth : int
-        Frames between two stages.
+        Frames between two stages; between a source and the network, of each source.
     max_age : float
         Seconds, for the policy "bounded_age".
     slots : int
-        Frames between preprocess and postprocess.
+        Batches of frames between preprocess and postprocess.
     """
 
-    policy: Policy = "lossless"
+    policy: Policy | Literal["auto"] = "auto"
     depth: int = 2
     max_age: float = 0.15
     slots: int = 3
 
 
-@dataclass(frozen=True)
-class _InSlot:
-    """A frame that occupies a slot; `spent` is the time worked on it so far, in seconds."""
-
-    frame: Frame
-    slot: Slot
-    spent: float
-
-
-@dataclass(frozen=True)
-class _Found:
-    """A frame and its detections; `spent` is the time it took to find them, in seconds."""
-
-    frame: Frame
-    detections: Detections
-    spent: float
-
-
 class Pipeline:
-    """Takes every frame of a source through the network and into the sinks.
+    """Takes every frame of one or more sources through the network and into their outputs.
 
     Parameters
     ----------
-    source : Source
-        Where frames come from; read by the capture stage and left open.
+    feeds : sequence of Feed
+        Sources, left open, with their outputs, which are closed when the run ends, however it
+        ends. A frame's `source_id` is the index of its feed.
     backend : Backend
         What runs the network; left open.
-    sinks : sequence of Sink
-        Where results go. Closed when the run ends, however it ends.
-    painter : Painter or None
-        Draws into the frames; None leaves the pixels alone.
-    class_names : sequence of str
-        For counting detections.
     options : QueueOptions
         Policy and depth of the queues.
-    limit : int or None
-        Frames to read at most.
+    controls : Controls or None
+        Which detections are kept; None for all that the back end gives.
 
     Attributes
     ----------
     read, processed : int
-        Frames taken from the source, and frames that reached every sink.
-    found : Counter
-        Detections by class name.
+        Frames taken from the sources, and frames that reached every sink.
     latency : Durations
-        From the moment a picture was there to the moment all sinks had it.
+        From the moment a picture was there to the moment all its sinks had it.
     stages : list of Stage
-        In the order in which a frame passes them, each with its timing.
+        In the order in which a frame passes them, each with its timing; each source has a capture
+        stage of its own.
     queues : dict of str to StageQueue
-        By the name of the stage that reads from it.
+        By the name of the stage that reads from it; with several sources, "preprocess 0" and so
+        on.
     observe_device : callable or None
         Called with the slot's `device_seconds` after every detection; see `engines.backend.Slot`.
     """
 
     def __init__(
         self,
-        source: Source,
+        feeds: Sequence[Feed],
         backend: Backend,
-        sinks: Sequence[Sink],
-        painter: Painter | None,
-        class_names: Sequence[str],
         options: QueueOptions,
-        limit: int | None = None,
+        controls: Controls | None = None,
     ) -> None:
-        self.read = 0
-        self.processed = 0
-        self.found: Counter[str] = Counter()
+        self.feeds = list(feeds)
         self.latency = Durations()
         self.seconds = 0.0
         self.observe_device: Callable[[Mapping[str, float]], None] | None = None
-        self._source = source
         self._backend = backend
-        self._sinks = sinks
-        self._painter = painter
-        self._class_names = class_names
-        self._limit = limit
-        self._rate = Rate()
+        self._controls = controls
+        self._max_age = options.max_age if options.policy == "bounded_age" else None
+        self._batch = min(backend.max_batch, len(feeds))
         self._spent = 0.0
         self._stop = threading.Event()
         self._given_up = False
@@ -144,23 +118,29 @@ class Pipeline:
         self._failed = threading.Lock()
 
         depth = options.depth
-        captured: StageQueue[Frame] = StageQueue(
-            depth, options.policy, options.max_age, lambda frame: frame.captured_at
-        )
-        prepared: StageQueue[_InSlot] = StageQueue(depth)
-        inferred: StageQueue[_InSlot] = StageQueue(depth)
-        found: StageQueue[_Found] = StageQueue(depth)
-        drawn: StageQueue[Result] = StageQueue(depth)
+        changed = threading.Condition()
+        for feed in self.feeds:
+            policy: Policy = "latest" if feed.source.info.live else "lossless"
+            if options.policy != "auto":
+                policy = options.policy
+            feed.queue = StageQueue(
+                depth, policy, options.max_age, lambda frame: frame.captured_at, changed
+            )
+        self._captured = Merge([feed.queue for feed in self.feeds], changed)
+        prepared: StageQueue[InSlot] = StageQueue(depth)
+        inferred: StageQueue[InSlot] = StageQueue(depth)
+        found: StageQueue[Found] = StageQueue(depth)
+        drawn: StageQueue[Found] = StageQueue(depth)
         self._free: StageQueue[Slot] = StageQueue(options.slots)
         self.queues: dict[str, StageQueue[Any]] = {
-            "preprocess": captured,
+            **{f"preprocess{self._number(i)}": f.queue for i, f in enumerate(self.feeds)},
             "inference": prepared,
             "postprocess": inferred,
             "render": found,
             "sinks": drawn,
         }
-        self.stages: list[Stage[Any, Any]] = [
-            self._stage("capture", self._wanted, self._capture, captured.put, captured.close),
+        self._captures = [self._capture_stage(i, feed) for i, feed in enumerate(self.feeds)]
+        self._others: list[Stage[Any, Any]] = [
             self._stage(
                 "preprocess", self._waiting, self._preprocess, prepared.put, prepared.close
             ),
@@ -174,16 +154,40 @@ class Pipeline:
             ),
             self._stage("postprocess", inferred.get, self._detect, found.put, found.close),
             self._stage("render", found.get, self._draw, drawn.put, drawn.close),
-            self._stage("sinks", drawn.get, self._write, lambda done: None, self._close_sinks),
+            self._stage("sinks", drawn.get, self._write, lambda done: None, self._close_feeds),
         ]
+        self.stages = [*self._captures, *self._others]
+
+    @property
+    def read(self) -> int:
+        """Frames taken from the sources."""
+        return sum(feed.read for feed in self.feeds)
+
+    @property
+    def processed(self) -> int:
+        """Frames that reached every sink."""
+        return sum(feed.processed for feed in self.feeds)
+
+    @property
+    def found(self) -> Counter[int]:
+        """Detections by class index."""
+        return sum((feed.found for feed in self.feeds), Counter())
+
+    @property
+    def dropped(self) -> Counter[str]:
+        """Frames that were read but not shown, by reason."""
+        return sum((feed.dropped for feed in self.feeds), Counter())
 
     def run(self, on_tick: Callable[[Pipeline], None] | None = None) -> None:
-        """Process the source to its end; `on_tick` is called about ten times a second.
+        """Process the sources to their end; `on_tick` is called about ten times a second.
+
+        A source or an output that fails ends its feed, and the others go on.
 
         Raises
         ------
         UserError
-            What a source or sink raised. Frames read before a source failed have been processed.
+            What a source or sink raised first, when all has ended. Frames read before a source
+            failed have been processed.
         StageError
             If a stage failed otherwise; its cause is the original exception.
         Stuck
@@ -192,12 +196,12 @@ class Pipeline:
         slots: list[Slot] = []
         try:
             for _ in range(self._free.depth):
-                slots.append(self._backend.new_slot())
+                slots.append(self._backend.new_slot(self._batch))
                 self._free.put(slots[-1])
         except BaseException:  # a GPU may have no room for so many
             for slot in slots:
                 slot.close()
-            self._close_sinks()
+            self._close_feeds()
             raise
         start = time.perf_counter()
         for stage in self.stages:
@@ -234,30 +238,50 @@ class Pipeline:
         for queue in self.queues.values():
             queue.cancel()
 
-    @property
-    def capturing(self) -> bool:
-        """Whether the source is still being read."""
-        return self.stages[0].is_alive()
+    def capturing(self, feed: Feed) -> bool:
+        """Whether a source is still being read."""
+        return self._captures[self.feeds.index(feed)].is_alive()
 
     def _watch(self, on_tick: Callable[[Pipeline], None] | None) -> None:
         stopping_since: float | None = None
         given_up_since: float | None = None
-        while alive := [stage for stage in self.stages[1:] if stage.is_alive()]:
+        while alive := [stage for stage in self._others if stage.is_alive()]:
             alive[-1].join(_TICK)
             if on_tick is not None:
                 on_tick(self)
             now = time.monotonic()
-            if self._stop.is_set() and self.capturing:
+            if all(feed.broken for feed in self.feeds):
+                self._stop.set()
+            if self._stop.is_set():
                 stopping_since = stopping_since or now
                 if now - stopping_since > _CAPTURE_GRACE:
-                    self.queues["preprocess"].close()
+                    for feed in self.feeds:
+                        feed.queue.close()
             if self._given_up:
                 given_up_since = given_up_since or now
                 if now - given_up_since > _GIVE_UP_GRACE:
                     names = ", ".join(stage.name for stage in alive)
                     raise Stuck(f"{names}: a file or device does not answer; ended without it")
         # Reads end by themselves after the source's own time-out.
-        self.stages[0].join(_CAPTURE_GRACE)
+        deadline = time.monotonic() + _CAPTURE_GRACE
+        for capture in self._captures:
+            capture.join(max(deadline - time.monotonic(), 0))
+
+    def _number(self, index: int) -> str:
+        return f" {index}" if len(self.feeds) > 1 else ""
+
+    def _capture_stage(self, index: int, feed: Feed) -> Stage[Any, Any]:
+        def wanted() -> bool | None:
+            return True if feed.wanted and not self._stop.is_set() else None
+
+        def capture(_: bool) -> Frame | None:
+            frame = feed.source.read()
+            if frame is not None:
+                feed.read += 1
+            return frame
+
+        name = f"capture{self._number(index)}"
+        return self._stage(name, wanted, capture, feed.queue.put, feed.queue.close)
 
     def _stage(
         self, name: str, take: Any, work: Any, give: Any, finish: Any, workers: int = 1
@@ -265,73 +289,83 @@ class Pipeline:
         return Stage(name, Steps(take, work, give, finish), self._on_error, workers)
 
     def _on_error(self, stage: str, error: BaseException) -> None:
-        with self._failed:
-            if self._failure is None:
-                self._failure = (stage, error)
+        self._note(stage, error)
         # A source that fails ends like one that is over: what it gave is finished.
         if not isinstance(error, SourceError):
             self.give_up()
 
+    def _note(self, stage: str, error: BaseException) -> None:
+        with self._failed:
+            if self._failure is None:
+                self._failure = (stage, error)
+        if len(self.feeds) > 1 and isinstance(error, UserError):
+            log.warning("%s; the other sources go on", error)
+
     # The stages, in the order of a frame's way.
 
-    def _wanted(self) -> bool | None:
-        reached = self._limit is not None and self.read >= self._limit
-        return None if reached or self._stop.is_set() else True
-
-    def _capture(self, _: bool) -> Frame | None:
-        frame = self._source.read()
-        if frame is not None:
-            self.read += 1
-        return frame
-
-    def _waiting(self) -> tuple[Frame, Slot] | None:
+    def _waiting(self) -> tuple[list[Frame], Slot] | None:
         # The slot first: with a live source the frame should be the latest when work begins.
         slot = self._free.get()
-        frame = self.queues["preprocess"].get()
-        return None if frame is None or slot is None else (frame, slot)
+        frames = self._captured.get(self._batch)
+        return None if frames is None or slot is None else (frames, slot)
 
-    def _preprocess(self, item: tuple[Frame, Slot]) -> _InSlot:
-        frame, slot = item
+    def _preprocess(self, item: tuple[list[Frame], Slot]) -> InSlot:
+        frames, slot = item
         start = time.perf_counter()
         # A picture is on the device only if this back end's own decoder left it there.
-        slot.preprocess(frame.picture)  # type: ignore[arg-type]
-        return _InSlot(frame, slot, time.perf_counter() - start)
+        slot.preprocess([frame.picture for frame in frames])  # type: ignore[misc]
+        return InSlot(tuple(frames), slot, time.perf_counter() - start)
 
-    def _infer(self, item: _InSlot) -> _InSlot:
+    def _infer(self, item: InSlot) -> InSlot:
         start = time.perf_counter()
         item.slot.infer()
-        return _InSlot(item.frame, item.slot, item.spent + time.perf_counter() - start)
+        return InSlot(item.frames, item.slot, item.spent + time.perf_counter() - start)
 
-    def _detect(self, item: _InSlot) -> _Found:
+    def _detect(self, item: InSlot) -> Found:
         start = time.perf_counter()
-        detections = item.slot.detect()
+        found = item.slot.detect()
         if self.observe_device is not None:
             self.observe_device(getattr(item.slot, "device_seconds", {}))
         self._free.put(item.slot)
-        return _Found(item.frame, detections, item.spent + time.perf_counter() - start)
+        results = tuple(map(self._result, item.frames, found))
+        return Found(results, item.spent + time.perf_counter() - start)
 
-    def _draw(self, item: _Found) -> Result:
-        if self._painter is not None:
-            rate = self._rate.tick(time.monotonic())
-            self._spent += 0.1 * (item.spent - self._spent) if self._spent else item.spent
-            # There is no rate before the second frame.
-            status = f"{rate:.0f} fps  " * (rate > 0) + f"{self._spent * 1e3:.0f} ms"
-            self._painter.draw(item.frame.image, item.detections, status)
-        return Result(item.frame, item.detections)
+    def _result(self, frame: Frame, found: Detections) -> Result:
+        if self._controls is not None:
+            found = self._controls.keep(found)
+        return Result(frame, found)
 
-    def _write(self, result: Result) -> Result:
-        for sink in self._sinks:
-            sink.write(result)
-        self.found.update(self._class_names[i] for i in result.detections.classes)
-        self.latency.add(time.monotonic() - result.frame.captured_at)
-        self.processed += 1
-        return result
+    def _draw(self, item: Found) -> Found:
+        self._spent += 0.1 * (item.spent - self._spent) if self._spent else item.spent
+        for result in item.results:
+            feed = self.feeds[result.frame.source_id]
+            rate = feed.rate.tick(time.monotonic())
+            if feed.painter is not None and not feed.broken:
+                # There is no rate before the second frame.
+                status = f"{rate:.0f} fps  " * (rate > 0) + f"{self._spent * 1e3:.0f} ms"
+                feed.painter.draw(result.frame.image, result.detections, status)
+        return item
 
-    def _close_sinks(self) -> None:
+    def _write(self, item: Found) -> Found:
+        for result in item.results:
+            feed = self.feeds[result.frame.source_id]
+            age = time.monotonic() - result.frame.captured_at
+            if self._max_age is not None and age > self._max_age:
+                feed.stale += 1
+            elif not feed.broken:
+                try:
+                    feed.write(result)
+                    self.latency.add(feed.age)
+                except SinkError as error:
+                    feed.broken = True
+                    self._note("sinks", error)
+        return item
+
+    def _close_feeds(self) -> None:
         failure: Exception | None = None
-        for sink in self._sinks:
+        for feed in self.feeds:
             try:
-                sink.close()
+                feed.close()
             except Exception as error:  # the other outputs have to be finished all the same
                 failure = failure or error
         if failure is not None:

@@ -1,8 +1,9 @@
-"""From a configuration to a pipeline ready to run: opens source, network and outputs."""
+"""From a configuration to a pipeline ready to run: opens sources, network and outputs."""
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from contextlib import ExitStack
 from fractions import Fraction
 from pathlib import Path
@@ -16,9 +17,10 @@ from engines.weights import Weights, int8_model, load_weights
 from kernels.reference import DetectParams
 from pipeline.config import Config, NetworkConfig, load_network_config
 from pipeline.drawing import Painter
-from pipeline.outputs import Outputs, check_outputs, default_output
-from pipeline.queues import Policy
+from pipeline.feed import Feed
+from pipeline.outputs import Outputs, check_distinct, check_outputs, default_output, numbered
 from pipeline.run import Pipeline, QueueOptions
+from pipeline.sinks import check_events, open_sinks
 from pipeline.sinks.base import Sink
 from pipeline.sources import open_source
 from pipeline.sources.base import Source, SourceOptions
@@ -28,19 +30,26 @@ log = logging.getLogger("squeezedrive")
 
 
 class Session:
-    """A source, a network and outputs, opened together and closed together.
+    """Sources, a network and outputs, opened together and closed together.
 
     Opening checks everything that can be checked before the first frame, cheapest first, so that
     a mistake in an output's name does not wait for the network to load.
 
     Parameters
     ----------
-    source : str
-        File, folder, pattern, camera, URL or "scene:".
+    sources : sequence of str
+        Each a file, folder, pattern, camera, URL or "scene:".
     config : Config
         Validated configuration.
     outputs : Outputs
-        Where results go.
+        Where results go; with several sources, see `numbered`.
+
+    Attributes
+    ----------
+    feeds : list of Feed
+        The sources with their outputs.
+    pipeline : Pipeline
+        Ready to run.
 
     Raises
     ------
@@ -48,40 +57,34 @@ class Session:
         If something the user gave cannot be used.
     """
 
-    def __init__(self, source: str, config: Config, outputs: Outputs) -> None:
+    def __init__(self, sources: Sequence[str], config: Config, outputs: Outputs) -> None:
         self.config = config
-        self._opened = False
+        self._pipeline: Pipeline | None = None
         with ExitStack() as stack:
             network_file = Path(config.network)
-            network = load_network_config(network_file)
-            self.weights = _load_weights(network_file, network)
+            self.network = load_network_config(network_file)
+            self.weights = _load_weights(network_file, self.network)
             self.class_names = self.weights.profile.output.classes
             detect = _detect_params(config, self.class_names)
-            # Decoder and network start threads of their own, which inherit these names.
-            with thread_named("capture"):
-                self.source = self._open_source(source)
-            stack.callback(self._close_source)
-            self.video = self._video_path(outputs)
-            check_outputs(outputs, self.video, self.source.info)
+            check_events(config.record, self.class_names)
+            self._sources: list[Source] = []
+            stack.callback(self._close_sources)
+            for number, spec in enumerate(sources):
+                # Decoder and network start threads of their own, which inherit these names.
+                with thread_named("capture"):
+                    self._sources.append(self._open_source(spec, number))
+            each = self._outputs_of_each(outputs)
             with thread_named("inference"):
-                self.backend = self._open_backend(network, detect)
+                self.backend = self._open_backend(self.network, detect)
             stack.callback(self.backend.close)
-            self._decode_on_device()
-            stack.callback(self._close_source)  # before the back end, whose decoder it may have
+            self._sources = [self._decoded_on_device(source) for source in self._sources]
+            stack.callback(self._close_sources)  # before the back end, whose decoders they may have
             self.window: Any = None
-            self.sinks = self._sinks(outputs, network)
-            draws = self.video is not None or outputs.show
-            self.pipeline = Pipeline(
-                self.source,
-                self.backend,
-                self.sinks,
-                Painter(self.class_names, status=config.draw.status) if draws else None,
-                self.class_names,
-                self._queue_options(),
-                limit=config.source.frames,
-            )
+            self.feeds = [self._feed(*one) for one in zip(self._sources, each, strict=True)]
+            queue = config.queue
+            options = QueueOptions(queue.policy, queue.depth, queue.max_age, queue.slots)
+            self.pipeline = self._pipeline = Pipeline(self.feeds, self.backend, options)
             self._stack = stack.pop_all()
-            self._opened = True
 
     def __enter__(self) -> Session:
         return self
@@ -95,28 +98,57 @@ class Session:
         self._stack.close()
 
     @property
+    def name(self) -> str:
+        """What the sources are called, without passwords."""
+        return ", ".join(source.info.name for source in self._sources)
+
+    @property
+    def source(self) -> Source:
+        """The first source."""
+        return self.feeds[0].source
+
+    @property
+    def sinks(self) -> list[Sink]:
+        """The sinks of all sources."""
+        return [sink for feed in self.feeds for sink in feed.sinks]
+
+    @property
+    def live(self) -> bool:
+        """Whether there is a source that has no end of its own."""
+        return any(source.info.live for source in self._sources)
+
+    @property
     def expected_frames(self) -> int | None:
-        """How many frames the run will have, as far as the source knows."""
-        known = [n for n in (self.source.info.frames, self.config.source.frames) if n is not None]
-        return min(known) if known else None
+        """How many frames the run will have, as far as the sources know."""
+        total = 0
+        for source in self._sources:
+            known = [n for n in (source.info.frames, self.config.source.frames) if n is not None]
+            if not known:
+                return None
+            total += min(known)
+        return total
 
     @property
     def warnings(self) -> list[str]:
         """One line for everything that was not as it should be but did not end the run."""
-        lines = list(self.source.report.warnings)
+        lines = [line for source in self._sources for line in source.report.warnings]
         for sink in self.sinks:
             lines += getattr(sink, "warnings", [])
         return lines
 
-    def _close_source(self) -> None:
+    def _close_sources(self) -> None:
+        reading = () if self._pipeline is None else self._pipeline.feeds
         # A source that hangs in the system may not be closed while it is being read.
-        if not (self._opened and self.pipeline.capturing):
-            self.source.close()
+        hanging = [f.source for f in reading if self.pipeline.capturing(f)]
+        for source in self._sources:
+            if source not in hanging:
+                source.close()
 
-    def _open_source(self, spec: str) -> Source:
+    def _open_source(self, spec: str, number: int) -> Source:
         config = self.config.source
         fps = None if config.fps is None else Fraction(config.fps).limit_denominator(1001)
         options = SourceOptions(
+            source_id=number,
             fps=fps,
             start=config.start,
             open_timeout=config.open_timeout,
@@ -124,12 +156,43 @@ class Session:
         )
         return open_source(spec, options)
 
-    def _video_path(self, outputs: Outputs) -> Path | None:
-        if not self.config.video.write:
-            return None
-        if outputs.video is None and outputs.profile is not None:
-            return outputs.profile / "video.mp4"
-        return outputs.video or default_output(self.source.info)
+    def _outputs_of_each(self, outputs: Outputs) -> list[tuple[Outputs, Path]]:
+        """Return the outputs of each source, and what its video is called, having checked them."""
+        inputs = [path for source in self._sources for path in source.info.inputs]
+        several = len(self._sources) > 1
+        segmented = self.config.record.segment is not None
+        writes = self.config.video.write or bool(self.config.record.events)
+        each = []
+        for number, source in enumerate(self._sources):
+            mine = numbered(outputs, number) if several else outputs
+            name = mine.video or default_output(source.info, number if several else None)
+            if mine.video is None and mine.profile is not None:
+                name = mine.profile / "video.mp4"
+            files_have_numbers = segmented or not self.config.video.write
+            check_outputs(mine, name if writes else None, inputs, files_have_numbers)
+            each.append((mine, name))
+        if writes:
+            check_distinct([name for _, name in each])
+        if several and outputs.summary is not None:
+            only = Outputs(summary=outputs.summary, overwrite=outputs.overwrite)
+            check_outputs(only, None, inputs)
+        return each
+
+    def _feed(self, source: Source, outputs_and_name: tuple[Outputs, Path]) -> Feed:
+        outputs, name = outputs_and_name
+        config = self.config
+        sinks = open_sinks(
+            outputs, name, source, self.class_names, config, self._header(source),
+            share=1 / len(self._sources),
+        )  # fmt: skip
+        if outputs.show:
+            from pipeline.sinks.window import WindowSink
+
+            self.window = WindowSink(f"SqueezeDrive: {source.info.name}")
+            sinks.insert(0, self.window)  # first: without a display nothing is written
+        draws = config.video.write or config.record.events or outputs.show
+        painter = Painter(self.class_names, status=config.draw.status) if draws else None
+        return Feed(source, sinks, painter, config.source.frames)
 
     def _open_backend(self, network: NetworkConfig, detect: DetectParams) -> Backend:
         config = self.config
@@ -154,64 +217,32 @@ class Session:
         )  # fmt: skip
         return backend
 
-    def _decode_on_device(self) -> None:
+    def _decoded_on_device(self, source: Source) -> Source:
         """Let the back end's device decode, if it can; one line says why it does not."""
         wanted = self.config.source.decode
         if wanted == "cpu":
-            return
+            return source
         open_decoder: OpenDecoder | None = getattr(self.backend, "video_decoder", None)
-        on_device = getattr(self.source, "on_device", None)
+        on_device = getattr(source, "on_device", None)
         try:
             if open_decoder is None:
                 raise DecoderRefused(f"back end {self.backend.info.name} takes host pictures")
             if on_device is None:
                 raise DecoderRefused("it is no video file")
-            self.source = on_device(open_decoder)
+            moved: Source = on_device(open_decoder)
         except DecoderRefused as refusal:
             # Nobody has to be told about a GPU that is not there.
             level = logging.DEBUG if open_decoder is None else logging.INFO
             log.log(
                 logging.WARNING if wanted == "nvdec" else level,
-                "%s: decoding on the processor: %s", self.source.info.name, refusal,
+                "%s: decoding on the processor: %s", source.info.name, refusal,
             )  # fmt: skip
-        else:
-            log.info("%s: decoding on the GPU", self.source.info.name)
+            return source
+        log.info("%s: decoding on the GPU", source.info.name)
+        return moved
 
-    def _queue_options(self) -> QueueOptions:
-        queue = self.config.queue
-        policy: Policy
-        if queue.policy != "auto":
-            policy = queue.policy
-        else:
-            policy = "latest" if self.source.info.live else "lossless"
-        return QueueOptions(policy, queue.depth, queue.max_age, queue.slots)
-
-    def _sinks(self, outputs: Outputs, network: NetworkConfig) -> list[Sink]:
-        # Each sink brings a library that only runs with it need.
-        sinks: list[Sink] = []
-        if outputs.show:
-            from pipeline.sinks.window import WindowSink
-
-            self.window = WindowSink(f"SqueezeDrive: {self.source.info.name}")
-            sinks.append(self.window)  # first: without a display nothing is written
-        if outputs.jsonl is not None:
-            from pipeline.sinks.jsonl import JsonlSink
-
-            sinks.append(JsonlSink(outputs.jsonl, self._header(network), self.class_names))
-        if outputs.kitti is not None:
-            from pipeline.sinks.kitti import KittiSink
-
-            stem = getattr(self.source, "stem", None)
-            sinks.append(KittiSink(outputs.kitti, self.class_names, stem))
-        if self.video is not None:
-            from pipeline.sinks.video import VideoSink
-
-            video = self.config.video
-            sinks.append(VideoSink(self.video, self.source, video.preset, video.crf, video.threads))
-        return sinks
-
-    def _header(self, network: NetworkConfig) -> dict[str, Any]:
-        info = self.source.info
+    def _header(self, source: Source) -> dict[str, Any]:
+        info, network = source.info, self.network
         return {
             "model": {
                 "name": self.weights.profile.name,

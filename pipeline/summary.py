@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
+from pipeline.feed import Feed
 from pipeline.run import Pipeline
 from pipeline.session import Session
 from pipeline.timing import Durations
@@ -33,7 +34,7 @@ def summarise(session: Session, cpu_seconds: float, cores: int, ended: str) -> d
     """
     pipeline = session.pipeline
     seconds = max(pipeline.seconds, 1e-9)
-    dropped = sum((queue.dropped for queue in pipeline.queues.values()), Counter())
+    skipped = sum((feed.source.report.skipped for feed in session.feeds), Counter())
     stages = {
         stage.name: {
             "frames": stage.timing.busy.count,
@@ -50,7 +51,8 @@ def summarise(session: Session, cpu_seconds: float, cores: int, ended: str) -> d
     info = session.backend.info
     return {
         "schema": 1,
-        "source": session.source.info.name,
+        "source": session.name,
+        "sources": [_source(feed, session) for feed in session.feeds],
         "model": session.weights.profile.name,
         "backend": {
             "name": info.name,
@@ -64,10 +66,10 @@ def summarise(session: Session, cpu_seconds: float, cores: int, ended: str) -> d
         "frames": {
             "read": pipeline.read,
             "processed": pipeline.processed,
-            "dropped": dict(dropped),
-            "skipped": dict(session.source.report.skipped),
+            "dropped": dict(pipeline.dropped),
+            "skipped": dict(skipped),
         },
-        "detections": {name: pipeline.found[name] for name in session.class_names},
+        "detections": _by_name(pipeline.found, session),
         "fps": {
             "pipeline": pipeline.processed / seconds,
             "inference_stage": _inference(pipeline),
@@ -114,9 +116,40 @@ def render(summary: dict[str, Any]) -> str:
             f"{name:<11} {stage['busy_share']:5.0%}  {per_frame:9.1f}"
             f" {ms['p50']:6.1f} {ms['p95']:6.1f} {ms['p99']:6.1f}   {waiting}"
         )
+    if len(summary["sources"]) > 1:
+        lines += ["", "source                          read  processed   lost   p50    p99 ms"]
+        lines += [_source_line(source) for source in summary["sources"]]
     lines += ["", f"limit       {summary['limit']}"]
     lines += [f"wrote       {name}" for name in summary["outputs"]]
     return "\n".join(lines)
+
+
+def _by_name(found: Counter[int], session: Session) -> dict[str, int]:
+    return {name: found[index] for index, name in enumerate(session.class_names)}
+
+
+def _source(feed: Feed, session: Session) -> dict[str, Any]:
+    return {
+        "name": feed.source.info.name,
+        "frames": {
+            "read": feed.read,
+            "processed": feed.processed,
+            "dropped": dict(feed.dropped),
+            "skipped": dict(feed.source.report.skipped),
+        },
+        "detections": _by_name(feed.found, session),
+        "latency_ms": _percentiles(feed.latency),
+        "outputs": [sink.name for sink in feed.sinks],
+    }
+
+
+def _source_line(source: dict[str, Any]) -> str:
+    frames, latency = source["frames"], source["latency_ms"]
+    lost = sum(frames["dropped"].values()) + sum(frames["skipped"].values())
+    return (
+        f"{source['name'][-28:]:<28} {frames['read']:7,} {frames['processed']:10,} {lost:6,}"
+        f" {latency['p50']:5.0f} {latency['p99']:6.0f}"
+    )
 
 
 def _percentiles(durations: Durations) -> dict[str, float]:
@@ -131,9 +164,9 @@ def _inference(pipeline: Pipeline) -> float:
 
 def _limit(session: Session, cpu_share: float, cores: int) -> str:
     """Say what kept the run from being faster."""
-    live = session.source.info.live
+    live = session.live
     # A live source's capture stage waits for the camera, which is not work.
-    stages = [s for s in session.pipeline.stages if not (live and s.name == "capture")]
+    stages = [s for s in session.pipeline.stages if not (live and s.name.startswith("capture"))]
     seconds = max(session.pipeline.seconds, 1e-9)
     shares = {s.name: s.timing.busy.total / seconds / s.workers for s in stages}
     busiest = max(shares, key=lambda name: shares[name])

@@ -18,8 +18,8 @@ import numpy as np
 
 from engines.backend import EngineSettings
 from engines.cpu import CpuBackend
-from engines.cuda.chain import Recipe
 from engines.cuda.context import Gpu
+from engines.cuda.recipe import Recipe
 from engines.onnx_graph import build_onnx
 from engines.openvino import core
 from engines.weights import DEFAULT, load_weights
@@ -360,16 +360,16 @@ class FakeExecution:
 
     def enqueue(self, stream: int) -> None:
         executor, driver = self.executor, self.executor.driver
+        (source, target), batch = self.addresses, self.batch
 
         def infer() -> None:
             settings = executor.settings
-            source, target = self.addresses
-            shape = (self.batch, 3, settings.height, settings.width)
+            shape = (batch, 3, settings.height, settings.width)
             mean = np.reshape(settings.weights.profile.input.mean, (1, 3, 1, 1))
             pixels = driver.array(source, shape, np.float32) + mean.astype(np.float32)
             head = settings.head()
-            output = driver.array(target, (self.batch, *head.output_shape), np.float32)
-            for i in range(self.batch):
+            output = driver.array(target, (batch, *head.output_shape), np.float32)
+            for i in range(batch):
                 output[i] = self.request.infer(pixels[i : i + 1])[0][0]
 
         driver.enqueue("infer", stream, infer)
@@ -441,7 +441,7 @@ def fake_recipe(driver: FakeDriver, settings: EngineSettings) -> Recipe:
     return Recipe(
         lambda source: make_fit(settings.fit, source, size, settings.band_centre),
         lambda fit, matrix: FakePreprocessor(driver, fit, settings, matrix),
-        lambda: FakeDetector(driver, settings),
+        lambda batch: FakeDetector(driver, settings),
         (3, size[1], size[0]),
         settings.head().output_shape,
         np.dtype(np.float32),
@@ -454,9 +454,11 @@ def on_the_processor(settings: EngineSettings, picture: np.ndarray) -> Detection
     if key not in _processors:
         _processors[key] = CpuBackend(settings, "test").new_slot()
     slot = _processors[key]
-    slot.preprocess(picture)
+    slot.preprocess([picture])
     slot.infer()
-    return slot.detect()
+    (found,) = slot.detect()
+    assert isinstance(found, Detections)
+    return found
 
 
 _processors: dict[Any, Any] = {}

@@ -13,25 +13,32 @@ import pytest
 from engines.backend import EngineSettings
 from engines.cuda.backend import CudaBackend, make_recipe
 from engines.errors import ConfigError
-from tests.engines.test_cuda_slot import SETTINGS, assert_same, picture, run
+from kernels.cuda import select
+from tests.engines.test_cuda_slot import SETTINGS, assert_same, picture, run_all
 from tests.fake_cuda import FakeExecutor, fake_gpu, on_the_processor
 
 
 def open_simulated(settings: EngineSettings) -> CudaBackend:
     driver, gpu = fake_gpu()
     driver.eager = True
-    executor = FakeExecutor(driver, settings)
-    recipe = make_recipe(settings, executor, 1)
+    executor = FakeExecutor(driver, settings, max_batch=2)
+    recipe = make_recipe(settings, executor)
     return CudaBackend("torch", settings, gpu, executor, recipe, "test")
 
 
 def main() -> None:
+    # A simulated thread is a thread of Python.
+    select.SCORE_BLOCK = select.SELECT_BLOCK = 32
+    select.CAPACITY = 64
     settings = replace(SETTINGS, fit="letterbox", width=64, height=48)
     backend = open_simulated(settings)
-    image = picture(1, 120, 60)
-    expected = on_the_processor(settings, image)
-    assert len(expected) > 1
-    assert_same(run(backend.new_slot(), image), expected)
+    images = [picture(1, 120, 60), picture(2, 70, 90)]
+    slot = backend.new_slot(2)
+    for batch in (images, images[1:]):
+        for found, image in zip(run_all(slot, batch), batch, strict=True):
+            expected = on_the_processor(settings, image)
+            assert len(expected) > 1
+            assert_same(found, expected)
     backend.close()
     with pytest.raises(ConfigError, match=r"detect: .*top N of at most"):
         open_simulated(replace(settings, detect=replace(SETTINGS.detect, top_n=1000)))

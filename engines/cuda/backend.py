@@ -8,12 +8,13 @@ from typing import Literal
 
 import numpy as np
 
-from engines.backend import BackendInfo, EngineSettings
-from engines.cuda.chain import Chain, Recipe
+from engines.backend import BackendInfo, EngineSettings, check_batch
+from engines.cuda.chain import Chain
 from engines.cuda.context import Gpu, open_gpu
 from engines.cuda.executor import Executor
 from engines.cuda.machine import torch_obstacles
 from engines.cuda.nvdec import open_nvdec
+from engines.cuda.recipe import Recipe
 from engines.cuda.slot import CudaSlot
 from engines.decoding import Matrix
 from engines.errors import BackendUnavailable, ConfigError
@@ -24,8 +25,7 @@ log = logging.getLogger("squeezedrive")
 ExecutorName = Literal["tensorrt", "torch"]
 Say = Callable[[str], None]
 
-# A slot holds one picture; the engine is that of `python -m engines build`, which does for more.
-MAX_BATCH = 8
+MAX_BATCH = 8  # pictures of one execution: those of as many cameras
 
 
 def obstacles(name: ExecutorName) -> list[str]:
@@ -55,7 +55,7 @@ def open_cuda(name: ExecutorName, settings: EngineSettings, reason: str) -> Cuda
     gpu = open_gpu()
     with gpu.current():
         executor = open_executor(name, settings, MAX_BATCH, gpu, log.info)
-    return CudaBackend(name, settings, gpu, executor, make_recipe(settings, executor, 1), reason)
+    return CudaBackend(name, settings, gpu, executor, make_recipe(settings, executor), reason)
 
 
 def open_executor(
@@ -75,7 +75,7 @@ def open_executor(
     return pytorch.open_executor(settings, precision, max_batch, gpu)
 
 
-def make_recipe(settings: EngineSettings, executor: Executor, max_batch: int) -> Recipe:
+def make_recipe(settings: EngineSettings, executor: Executor) -> Recipe:
     """Say what comes before and after the network: the kernels of `kernels.cuda`."""
     from kernels.cuda.detect import RESULT, Detector
     from kernels.cuda.preprocess import Preprocessor
@@ -93,9 +93,9 @@ def make_recipe(settings: EngineSettings, executor: Executor, max_batch: int) ->
             return Preprocessor(fit, "bgr", *colours)
         return Preprocessor(fit, "nv12", *colours, matrix)
 
-    def detector() -> Detector:
+    def detector(batch: int) -> Detector:
         try:
-            return Detector(head, settings.detect, executor.output_type, max_batch)
+            return Detector(head, settings.detect, executor.output_type, batch)
         except ValueError as error:
             raise ConfigError(f"detect: {error}") from None
 
@@ -136,6 +136,7 @@ class CudaBackend:
         reason: str,
     ) -> None:
         self.info = BackendInfo(name, executor.runtime, gpu.name, executor.precision, reason)
+        self.max_batch = executor.max_batch
         self._gpu = gpu
         self._executor = executor
         self._recipe = recipe
@@ -147,15 +148,18 @@ class CudaBackend:
             self.close()
             raise
 
-    def new_slot(self) -> CudaSlot:
-        """Allocate the memory for one frame in flight.
+    def new_slot(self, batch: int = 1) -> CudaSlot:
+        """Allocate the memory for up to `batch` pictures in flight.
 
         Raises
         ------
         GpuMemoryError
             If there is not enough.
+        ValueError
+            If the network does not take so many.
         """
-        slot = CudaSlot(self._gpu, lambda: Chain(self._gpu, self._executor, self._recipe))
+        check_batch(batch, self.max_batch)
+        slot = CudaSlot(self._gpu, lambda: Chain(self._gpu, self._executor, self._recipe, batch))
         self._slots.append(slot)
         return slot
 
@@ -175,7 +179,7 @@ class CudaBackend:
     def _warm_up(self, width: int, height: int) -> None:
         """Run once: kernels are compiled now, and what cannot run fails before the first frame."""
         slot = self.new_slot()
-        slot.preprocess(np.zeros((height, width, 3), np.uint8))
+        slot.preprocess([np.zeros((height, width, 3), np.uint8)])
         slot.infer()
         slot.detect()
         slot.close()

@@ -3,74 +3,28 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from engines.cuda.context import NON_BLOCKING, Gpu
 from engines.cuda.executor import Executor
 from engines.cuda.graph import Graph
 from engines.cuda.nvdec import NvPicture
-from engines.decoding import Matrix
+from engines.cuda.place import Picture, Place, Way, make_way
+from engines.cuda.recipe import Recipe
 from kernels.detections import Detections
-from kernels.fit import Fit
 
-
-class Preprocess(Protocol):
-    """`kernels.cuda.preprocess.Preprocessor`, made for one `Fit`."""
-
-    def enqueue(self, source: Any, target: Any, stream: Any) -> None:
-        """Crop, scale and normalise pictures (B, H, W, 3) into (B, 3, height, width)."""
-
-
-class Detect(Protocol):
-    """`kernels.cuda.detect.Detector`, with a workspace of its own."""
-
-    def enqueue(self, output: Any, result: Any, stream: Any) -> None:
-        """Decode, select and suppress into a result of fixed size."""
-
-    def result_shape(self, batch: int) -> tuple[int, ...]:
-        """Return the shape of the result of so many pictures."""
-
-    def unpack(self, result: NDArray[Any]) -> list[Detections]:
-        """Read a result that has come to the host."""
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """What a chain does with pictures.
-
-    Attributes
-    ----------
-    make_fit : callable
-        Takes (width, height) of a picture, returns how it is put into the network's input.
-    preprocessor : callable
-        Takes a `Fit` and the colour matrix of NV12 pictures, None for BGR; returns the kernel.
-    detector : callable
-        Returns a detector with a workspace of its own.
-    input_shape, output_shape : tuple of int
-        Of one picture: (3, height, width) and (channels, rows, columns).
-    result_type : np.dtype
-        Of the detector's result.
-    """
-
-    make_fit: Callable[[tuple[int, int]], Fit]
-    preprocessor: Callable[[Fit, Matrix | None], Preprocess]
-    detector: Callable[[], Detect]
-    input_shape: tuple[int, int, int]
-    output_shape: tuple[int, int, int]
-    result_type: np.dtype[Any]
+_WAYS = 16  # sizes of pictures that a chain is prepared for at a time
 
 
 class Chain:
-    """Takes a fixed number of equally large pictures through the GPU, again and again.
+    """Takes batches of pictures through the GPU, one batch after the other.
 
-    Everything is enqueued on one stream; only `collect` waits. One step at a time may be called,
-    each from any thread, with the context current (`Gpu.current`).
+    Everything is enqueued on one stream; only `load` and `collect` wait. One step at a time may be
+    called, each from any thread, with the context current (`Gpu.current`).
 
     Parameters
     ----------
@@ -81,7 +35,7 @@ class Chain:
     recipe : Recipe
         What happens before and after the network.
     batch : int
-        How many pictures, 1 to `executor.max_batch`.
+        The most pictures at a time, 1 to `executor.max_batch`.
 
     Attributes
     ----------
@@ -97,15 +51,14 @@ class Chain:
         self._uploaded: Any = None
         self._finished: Any = None
         self._streams = threading.local()
-        self._fit: Fit | None = None
         self._cleanup = ExitStack()
-        self._pictures = _Buffers(gpu)
-        self._preprocess: Any = None
+        self._ways: dict[object, Way] = {}
+        self._places: list[Place] = []
+        self._loaded: list[Place] = []  # those with a picture of the batch
+        self._bound = 0  # pictures that the network will execute
+        self._whole: Any = None  # its output, the result and that on the host, for `batch` pictures
         self._detector: Any = None
         self._network: Any = None
-        self._source: Any = None
-        self._matrix: Matrix | None = None
-        self._adopted: NvPicture | None = None
         self._graph: Graph | None = None
         try:
             self._allocate(executor)
@@ -122,7 +75,6 @@ class Chain:
         self.stream = driver.Stream(NON_BLOCKING)
         timing = driver.event_flags.DISABLE_TIMING
         self._uploaded, self._finished = driver.Event(timing), driver.Event(timing)
-        self._cleanup.callback(self._pictures.free)
 
         def array(shape: tuple[int, ...], dtype: Any) -> tuple[int, Any]:
             size = int(np.prod(shape)) * np.dtype(dtype).itemsize
@@ -130,86 +82,85 @@ class Chain:
             self._cleanup.callback(allocation.free)
             return int(allocation), gpu.array(allocation, shape, dtype)
 
-        input_address, self._input = array((batch, *recipe.input_shape), executor.input_type)
-        output_address, self._output = array((batch, *recipe.output_shape), executor.output_type)
-        self._detector = recipe.detector()
+        input_address, input_ = array((batch, *recipe.input_shape), executor.input_type)
+        output_address, output = array((batch, *recipe.output_shape), executor.output_type)
+        self._addresses = input_address, output_address
+        for i in range(batch):
+            self._places.append(Place(gpu, input_[i : i + 1], self._settle))
+            self._cleanup.callback(self._places[i].free)
+        self._detector = recipe.detector(batch)
         shape = self._detector.result_shape(batch)
-        self._result_address, self._result = array(shape, recipe.result_type)
-        self._found = driver.pagelocked_empty(shape, recipe.result_type)
-        self._cleanup.callback(self._found.base.free)
+        self._result_address, result = array(shape, recipe.result_type)
+        found = driver.pagelocked_empty(shape, recipe.result_type)
+        self._cleanup.callback(found.base.free)
+        self._whole = output, result, found
         self._network = executor.new_context()
         self._cleanup.callback(self._network.close)
-        self._network.bind(input_address, output_address, batch)
+        self._bind(batch)
         gpu.synchronize()
 
-    def load(self, pictures: Sequence[NDArray[np.uint8]]) -> None:
+    def load(self, pictures: Sequence[Picture]) -> None:
         """Copy pictures into memory that the GPU reads by itself.
 
-        Only the rows that the network sees are copied.
+        Of pictures of the host, only the rows that the network sees are copied. Pictures that the
+        GPU has decoded stay where they are.
 
         Parameters
         ----------
-        pictures : sequence of uint8 arrays (height, width, 3)
-            BGR, `batch` of them, all of one size.
+        pictures : sequence of uint8 arrays (height, width, 3) and `NvPicture`
+            BGR; 1 to `batch` of them, each of any size.
 
         Raises
         ------
         ValueError
             If they are not.
         """
-        shape = pictures[0].shape
-        if len(pictures) != self.batch or any(
-            p.shape != shape or p.dtype != np.uint8 or p.ndim != 3 or shape[2] != 3
+        self._check(pictures)
+        self._gpu.wait(self._uploaded)
+        before, self._loaded = self._loaded, []
+        ways = [self._way(picture) for picture in pictures]
+        # A graph has the addresses of the pictures it was recorded for.
+        if ways != [place.way for place in before] or any(way.matrix for way in ways):
+            self._drop_graph()
+        if len(pictures) != self._bound:
+            self._bind(len(pictures))
+        used, unused = self._places[: len(pictures)], self._places[len(pictures) :]
+        for place, picture, way in zip(used, pictures, ways, strict=True):
+            place.take(picture, way)
+        for place in unused:
+            place.forget()
+        self._loaded = used
+
+    def _check(self, pictures: Sequence[Picture]) -> None:
+        good = all(
+            isinstance(p, NvPicture) or (p.dtype == np.uint8 and p.ndim == 3 and p.shape[2] == 3)
             for p in pictures
-        ):
+        )
+        if not (good and 1 <= len(pictures) <= self.batch):
+            got = ", ".join(f"{getattr(p, 'dtype', 'NV12')} {p.shape}" for p in pictures)
             raise ValueError(
-                f"expected {self.batch} pictures (height, width, 3) of uint8 and of one size, got"
-                f" {', '.join(f'{p.dtype} {p.shape}' for p in pictures)}"
+                f"expected 1 to {self.batch} pictures (height, width, 3) of uint8, got"
+                f" {got or 'none'}"
             )
-        self._gpu.wait(self._uploaded)
-        if not self._prepared_for(shape, None):
-            self._prepare_for((shape[1], shape[0]))
-        assert self._fit is not None
-        _, top, _, bottom = self._fit.crop
-        for row, picture in zip(self._pictures.host, pictures, strict=True):
-            np.copyto(row, picture[top:bottom])
 
-    def adopt(self, picture: NvPicture) -> None:
-        """Take a picture that is on the GPU already, in place of `load` and `upload`; batch 1.
-
-        It is kept until the next one, so that its memory is not used again too early.
-        """
-        self._gpu.wait(self._uploaded)
-        if not self._prepared_for(picture.shape, picture.matrix):
-            self._forget_size()
-            fit = self._recipe.make_fit((picture.shape[1], picture.shape[0]))
-            self._preprocess = self._recipe.preprocessor(fit, picture.matrix)
+    def _way(self, picture: Picture) -> Way:
+        height, width = picture.shape[:2]
+        matrix = picture.matrix if isinstance(picture, NvPicture) else None
+        key = width, height, matrix
+        if key not in self._ways:
+            if len(self._ways) >= _WAYS:
+                self._settle()
+                for place in self._places:
+                    place.forget()
+                self._ways.clear()
+            self._ways[key] = make_way(self._recipe, (width, height), matrix)
             self._gpu.synchronize()
-            self._fit, self._matrix = fit, picture.matrix
-        self._adopted, self._source = picture, (picture.luma, picture.chroma)
+        return self._ways[key]
 
-    def _prepared_for(self, shape: tuple[int, ...], matrix: Matrix | None) -> bool:
-        same = self._fit is not None and self._fit.source_size == (shape[1], shape[0])
-        return same and self._matrix == matrix
-
-    def _forget_size(self) -> None:
-        self._settle()
-        self._drop_graph()
-        self._fit = self._source = self._adopted = None
-
-    def _prepare_for(self, size: tuple[int, int]) -> None:
-        """Make room for pictures of this size, and the kernel that fits them into the network."""
-        self._forget_size()
-        fit = self._recipe.make_fit(size)
-        x0, top, x1, bottom = fit.crop
-        shape = (self.batch, bottom - top, size[0], 3)
-        self._pictures.resize(shape)
-        # The GPU gets the rows of the crop only, so for it the picture begins there.
-        band = replace(fit, source_size=(size[0], bottom - top), crop=(x0, 0, x1, bottom - top))
-        self._preprocess = self._recipe.preprocessor(band, None)
-        self._gpu.synchronize()
-        self._source = self._gpu.array(self._pictures.device, shape, np.uint8)
-        self._fit, self._matrix = fit, None
+    def _bind(self, count: int) -> None:
+        self._network.bind(*self._addresses, count)
+        self._output, self._result, self._found = (whole[:count] for whole in self._whole)
+        self._bound = count
 
     def upload(self) -> None:
         """Enqueue the copy of the pictures to the GPU, and mark its end for `load`."""
@@ -219,15 +170,19 @@ class Chain:
     def copy_in(self) -> None:
         """Enqueue the copy of the pictures to the GPU."""
         self._check_loaded()
-        driver = self._gpu.driver
-        driver.memcpy_htod_async(self._pictures.address, self._pictures.host, self.stream)
+        for place in self._loaded:
+            if place.host is not None:
+                # Called from here: in a traceback, no frame but this object's refers to the stream.
+                self._gpu.driver.memcpy_htod_async(place.address, place.host, self.stream)
 
     def preprocess(self) -> None:
         """Enqueue what makes the network's input of the pictures."""
         self._check_loaded()
-        self._preprocess.enqueue(self._source, self._input, self._numba_stream())
-        if self._adopted is not None:
-            self._uploaded.record(self.stream)
+        stream = self._numba_stream()
+        for place in self._loaded:
+            place.preprocess(stream)
+        if any(place.host is None for place in self._loaded):
+            self._uploaded.record(self.stream)  # decoded pictures are read only now
 
     def infer(self) -> None:
         """Enqueue the network."""
@@ -257,18 +212,19 @@ class Chain:
             If they do not come.
         """
         self._check_loaded()
-        assert self._fit is not None
         self._gpu.wait(self._finished)
+        results = self._detector.unpack(self._found.copy())
         return [
-            Detections(self._fit.to_source(found.boxes), found.scores, found.classes)
-            for found in self._detector.unpack(self._found.copy())
+            Detections(place.to_source(found.boxes), found.scores, found.classes)
+            for place, found in zip(self._loaded, results, strict=True)
         ]
 
     def capture(self, cuda_driver: Any) -> None:
         """Record upload to download as a CUDA graph, for `replay`.
 
-        The chain has to have run once for pictures of this size, so that kernels are compiled and
-        libraries have their memory.
+        The chain has to have run once for as many pictures of these sizes, so that kernels are
+        compiled and libraries have their memory. The graph serves until other sizes or another
+        number of pictures are loaded, or pictures that the GPU has decoded.
 
         Parameters
         ----------
@@ -324,7 +280,7 @@ class Chain:
         self._gpu.wait(self._finished)
 
     def _check_loaded(self) -> None:
-        if self._source is None:
+        if not self._loaded:
             raise RuntimeError("expected pictures first; a step was called before load()")
 
     def _numba_stream(self) -> Any:
@@ -337,44 +293,14 @@ class Chain:
 
     def _drop_graph(self) -> None:
         if self._graph is not None:
+            self._settle()
             self._graph.close()
             self._graph = None
 
     def _forget(self) -> None:
-        self._source = self._adopted = self._input = self._output = self._result = None
-        self._preprocess = self._detector = self._network = None
+        self._loaded, self._places = [], []
+        self._ways.clear()
+        self._whole = self._output = self._result = self._found = None
+        self._detector = self._network = None
         self._uploaded = self._finished = None
         self.stream = None
-
-
-class _Buffers:
-    """Pinned host memory and device memory for pictures, which only ever grow."""
-
-    def __init__(self, gpu: Gpu) -> None:
-        self._gpu = gpu
-        self._pinned: Any = None
-        self.device: Any = None
-        self.host: Any = None
-
-    @property
-    def address(self) -> int:
-        return int(self.device)
-
-    def resize(self, shape: tuple[int, ...]) -> None:
-        """Make room for an array of this shape; what was there is lost."""
-        size = int(np.prod(shape))
-        if self.device is None or size > self._pinned.nbytes:
-            self.free()
-            driver = self._gpu.driver
-            self._pinned = driver.pagelocked_empty((size,), np.uint8)
-            self.device = driver.mem_alloc(size)
-        self.host = self._pinned[:size].reshape(shape)
-
-    def free(self) -> None:
-        self.host = None
-        if self._pinned is not None:
-            pinned, self._pinned = self._pinned, None
-            pinned.base.free()
-        if self.device is not None:
-            device, self.device = self.device, None
-            device.free()

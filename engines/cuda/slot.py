@@ -1,28 +1,25 @@
-"""The working memory of one frame in flight on the GPU."""
+"""The working memory of a batch of pictures in flight on the GPU."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-
-import numpy as np
-from numpy.typing import NDArray
 
 from engines.cuda.chain import Chain
 from engines.cuda.context import Gpu
-from engines.cuda.nvdec import NvPicture
+from engines.cuda.place import Picture
 from kernels.detections import Detections
 
 
 class CudaSlot:
-    """One picture at a time through a chain of its own, each step from the thread of its stage.
+    """A batch at a time through a chain of its own, each step from the thread of its stage.
 
     Parameters
     ----------
     gpu : Gpu
         Where.
     open_chain : callable
-        Returns a chain for single pictures; called with the context current.
+        Returns the chain; called with the context current.
 
     Attributes
     ----------
@@ -37,18 +34,15 @@ class CudaSlot:
         with gpu.current():
             self._chain: Chain | None = open_chain()
 
-    def preprocess(self, image: NDArray[np.uint8] | NvPicture) -> None:
-        """Enqueue what makes the network's input of a BGR picture (height, width, 3).
+    def preprocess(self, images: Sequence[Picture]) -> None:
+        """Enqueue what makes the network's input of BGR pictures (height, width, 3).
 
         Pixels of the host are copied: they may be changed when this returns. A picture that the
         GPU's decoder made stays where it is.
         """
         with self._step() as chain:
-            if isinstance(image, NvPicture):
-                chain.adopt(image)
-            else:
-                chain.load([image])
-                chain.upload()
+            chain.load(images)
+            chain.upload()
             chain.preprocess()
 
     def infer(self) -> None:
@@ -56,12 +50,12 @@ class CudaSlot:
         with self._step() as chain:
             chain.infer()
 
-    def detect(self) -> Detections:
-        """Return the boxes in pixels of the picture; waits for the GPU."""
+    def detect(self) -> list[Detections]:
+        """Return the boxes of each picture in its own pixels; waits for the GPU."""
         with self._step() as chain:
             chain.detect()
             chain.download()
-            return chain.collect()[0]
+            return chain.collect()
 
     def close(self) -> None:
         """Release the memory; a second call does nothing.

@@ -44,9 +44,10 @@ def find_all(
     slot = backend.new_slot()
     try:
         for item in dataset.items:
-            slot.preprocess(read_image(item.image, item.size))
+            slot.preprocess([read_image(item.image, item.size)])
             slot.infer()
-            found.append(Found.from_detections(slot.detect(), class_names, dataset))
+            (detections,) = slot.detect()
+            found.append(Found.from_detections(detections, class_names, dataset))
             progress(len(found))
     finally:
         slot.close()

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
 from engines.openvino import core
-from engines.quantisation.graph import LEVELS, quantised_values
+from engines.quantisation.graph import LEVELS, quantised_values, unsigned
 from kernels.head import Head
 
 METHOD = "least squared error"
@@ -139,5 +139,5 @@ def measure_limits(
 
 def compile_graph(model: onnx.ModelProto) -> ov.CompiledModel:
     """Return the graph ready to run on the CPU; what is float in it computes in fp32."""
-    graph = core().read_model(model.SerializeToString())
+    graph = core().read_model(unsigned(model).SerializeToString())
     return core().compile_model(graph, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})

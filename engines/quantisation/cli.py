@@ -186,7 +186,7 @@ def _quantise(
     )
     result = quantise(model, limits, keep)
     how = {
-        "weights": "int8, symmetric, per output channel",
+        "weights": "7 bits, symmetric, per output channel",
         "activations": "int8, symmetric, per tensor",
         "calibration": METHOD,
         "images": len(items),

@@ -113,7 +113,7 @@ def median_times(backends: Mapping[str, Backend], dataset: Dataset) -> dict[str,
     slots = {name: backend.new_slot() for name, backend in backends.items()}
     times: dict[str, list[float]] = {name: [] for name in backends}
     for slot in slots.values():
-        slot.preprocess(image)
+        slot.preprocess([image])
     for _ in range(_WARM_UP + _ROUNDS):
         for name, slot in slots.items():
             start = time.perf_counter()

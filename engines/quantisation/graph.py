@@ -8,6 +8,9 @@ between the first and the last convolution it passes on bytes only.
 
 Half the range of a ReLU's output lies idle this way. Unsigned bytes with a zero point would use it
 and bring 3 to 4 dB, which no AP showed, and keep TensorRT out.
+
+Weights have 7 bits: processors without VNNI instructions add products of bytes in pairs, in 16 bits
+that overflow with 8 (255 x 127 x 2 > 32767 > 255 x 63 x 2), and then find nothing.
 """
 
 from __future__ import annotations
@@ -19,11 +22,12 @@ import onnx
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
-LEVELS = 127  # steps each side of 0; -128 stays unused in weights, so that they are symmetric
+LEVELS = 127  # steps each side of 0 of a value; -128 stays unused
+WEIGHT_LEVELS = 63  # the same of a weight
 
 
 def quantise_weights(weights: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
-    """Round a convolution's weights to 8 bits; each output channel's largest becomes 127.
+    """Round a convolution's weights to 7 bits; each output channel's largest becomes 63.
 
     Parameters
     ----------
@@ -32,13 +36,13 @@ def quantise_weights(weights: NDArray[np.float32]) -> tuple[NDArray[np.int8], ND
     Returns
     -------
     int8 array (out, in, k, k), float32 array (out,)
-        Steps, -127 to 127, and their size: weights are about steps x size. A half is rounded to
+        Steps, -63 to 63, and their size: weights are about steps x size. A half is rounded to
         the even neighbour, as QuantizeLinear does.
     """
     largest = np.abs(weights).max(axis=(1, 2, 3))
-    scale = _scale(largest)
+    scale = _scale(largest, WEIGHT_LEVELS)
     steps = np.rint(weights / scale[:, None, None, None])
-    return np.clip(steps, -LEVELS, LEVELS).astype(np.int8), scale
+    return np.clip(steps, -WEIGHT_LEVELS, WEIGHT_LEVELS).astype(np.int8), scale
 
 
 def quantised_values(model: onnx.ModelProto) -> dict[str, str]:
@@ -137,6 +141,34 @@ def quantise(
     return result
 
 
-def _scale(largest: NDArray[np.float32] | np.float32) -> NDArray[np.float32]:
+def unsigned(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Return a quantised graph with unsigned bytes wherever no value is negative.
+
+    OpenVINO 2026.4 computes signed ones wrongly on processors without VNNI instructions. The steps
+    are the same, and what would be clipped at 127 goes on to 255.
+
+    Parameters
+    ----------
+    model : ModelProto
+        From `quantise`; is not changed.
+    """
+    result = onnx.ModelProto()
+    result.CopyFrom(model)
+    constants = {constant.name: constant for constant in result.graph.initializer}
+    positive: set[str] = set()
+    for node in result.graph.node:
+        passes_on = node.op_type in ("MaxPool", "QuantizeLinear", "DequantizeLinear")
+        sources = node.input[:1] if passes_on else node.input
+        if node.op_type == "Relu" or (
+            (passes_on or node.op_type == "Concat") and positive.issuperset(sources)
+        ):
+            positive.update(node.output)
+            if node.op_type == "QuantizeLinear":
+                zero = numpy_helper.from_array(np.array(0, np.uint8), node.input[2])
+                constants[node.input[2]].CopyFrom(zero)
+    return result
+
+
+def _scale(largest: NDArray[np.float32] | np.float32, levels: int = LEVELS) -> NDArray[np.float32]:
     """Return the size of a step; any will do where there is nothing but zeros."""
-    return np.asarray(np.where(largest > 0, largest / LEVELS, 1), np.float32)
+    return np.asarray(np.where(largest > 0, largest / levels, 1), np.float32)

@@ -34,7 +34,7 @@ def measure_alone(backend: Backend, picture: Image, seconds: float = SECONDS) ->
     try:
 
         def detect(slot: Slot) -> None:
-            slot.preprocess(picture)
+            slot.preprocess([picture])
             slot.infer()
             slot.detect()
 

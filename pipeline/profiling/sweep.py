@@ -94,7 +94,7 @@ def sweep(
             continue
         run = Outputs(profile=cell.folder, overwrite=True)
         try:
-            code = execute(source, cell.config, run, progress=False, report=False)
+            code = execute([source], cell.config, run, progress=False, report=False)
         except UserError as error:
             cell.failure = error
             log.warning("%s cannot run: %s", cell.label, error)

@@ -14,6 +14,7 @@ import numpy as np
 
 from pipeline.errors import SinkError
 from pipeline.sinks.base import Result
+from pipeline.sinks.disk import MakeRoom, making_room, write_all
 
 
 class JsonlSink:
@@ -37,11 +38,15 @@ class JsonlSink:
         What the file is about; anything `json` can write.
     class_names : sequence of str
         Names in the order of the class indices.
+    make_room : callable, optional
+        Asked for room when the disk is full, see `making_room`.
 
     Attributes
     ----------
     name : str
         The path, or "standard output".
+    frames : int
+        Lines of frames in the file.
 
     Raises
     ------
@@ -50,12 +55,18 @@ class JsonlSink:
     """
 
     def __init__(
-        self, path: str | Path, header: Mapping[str, Any], class_names: Sequence[str]
+        self,
+        path: str | Path,
+        header: Mapping[str, Any],
+        class_names: Sequence[str],
+        make_room: MakeRoom | None = None,
     ) -> None:
         self._path = None if str(path) == "-" else Path(path)
         self.name = "standard output" if self._path is None else str(path)
         self._header = header
         self._class_names = list(class_names)
+        self._make_room = make_room
+        self.frames = 0
         self._fd: int | None = None
         self._size = 0  # bytes of whole lines
 
@@ -81,6 +92,12 @@ class JsonlSink:
             ],
         }
         self._write_line(self._fd, line)
+        self.frames += 1
+
+    @property
+    def safe(self) -> int:
+        """How many of the frames are in the file for certain: every one."""
+        return self.frames
 
     def close(self) -> None:
         """Close the file; standard output stays open."""
@@ -96,7 +113,8 @@ class JsonlSink:
             if self._path is None:
                 sys.stdout.flush()
                 return sys.stdout.fileno()
-            return os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
+            path, flags = self._path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC
+            return making_room(lambda: os.open(path, flags, 0o666), self._make_room)
         except FileNotFoundError as err:
             folder = self._path.parent if self._path else ""
             raise SinkError(f"{self.name}: the folder {folder} does not exist") from err
@@ -106,10 +124,8 @@ class JsonlSink:
     def _write_line(self, fd: int, line: dict[str, Any]) -> None:
         # No buffer: one system call per frame is cheaper than a flush that comes too late.
         data = json.dumps(line, separators=(",", ":"), allow_nan=False).encode() + b"\n"
-        rest = memoryview(data)
         try:
-            while rest:
-                rest = rest[os.write(fd, rest) :]
+            write_all(fd, data, self._make_room)
         except OSError as err:
             if self._path is not None:
                 with contextlib.suppress(OSError):  # not a regular file: nothing to take back

@@ -34,13 +34,15 @@ from engines.cuda.backend import (
     obstacles,
     open_executor,
 )
-from engines.cuda.chain import Chain, Recipe
+from engines.cuda.chain import Chain
 from engines.cuda.context import Gpu, open_gpu
 from engines.cuda.executor import Executor
 from engines.cuda.graph import Graph
+from engines.cuda.recipe import Recipe
 from engines.errors import UserError
 from engines.weights import DEFAULT, load_weights
 from kernels.reference import DetectParams
+from pipeline.feed import Feed
 from pipeline.frame import Frame
 from pipeline.run import Pipeline, QueueOptions
 from pipeline.sources import open_source
@@ -209,7 +211,7 @@ def measure_executor(
     gpu: Gpu,
     graphs: Any,
     executor: Executor,
-    recipes: Callable[[int], Recipe],
+    recipe: Recipe,
     settings: EngineSettings,
     machine: Machine,
     picture: np.ndarray,
@@ -222,7 +224,6 @@ def measure_executor(
     for batch in (1, MAX_BATCH):
         where = f"{name} {executor.precision}, batch {batch}"
         pictures = [picture] * batch
-        recipe = recipes(batch)
         chains = [Chain(gpu, executor, recipe, batch) for _ in SLOTS]
         try:
             for chain in chains:
@@ -291,17 +292,13 @@ class Repeat:
 
 
 def measure_pipeline(
-    backend: CudaBackend,
-    classes: Sequence[str],
-    picture: np.ndarray,
-    seconds: float,
-    report: Report,
+    backend: CudaBackend, picture: np.ndarray, seconds: float, report: Report
 ) -> None:
     """Add the rates of the pipeline, each stage in its thread, with 1 to 4 slots."""
     for slots in SLOTS:
         source = Repeat(picture, seconds)
         options = QueueOptions(slots=slots)
-        run = Pipeline(source, backend, [], None, classes, options)
+        run = Pipeline([Feed(source, [])], backend, options)
         run.run()
         what = f"{backend.info.runtime} {backend.info.precision}: pipeline, {slots} slots"
         report.add(
@@ -331,9 +328,9 @@ def compare(backend: CudaBackend, settings: EngineSettings, picture: np.ndarray)
     found = []
     for one in (backend, cpu):
         slot = one.new_slot()
-        slot.preprocess(picture)
+        slot.preprocess([picture])
         slot.infer()
-        found.append(slot.detect())
+        found += slot.detect()
         slot.close()
     cpu.close()
     here, there = found
@@ -388,15 +385,12 @@ def run(size: tuple[int, int], names: Sequence[ExecutorName], seconds: float) ->
             continue
         with gpu.current():
             executor = open_executor(name, settings, MAX_BATCH, gpu, print)
-
-            def recipes(batch: int, executor: Executor = executor) -> Recipe:
-                return make_recipe(settings, executor, batch)
-
+            recipe = make_recipe(settings, executor)
             rate = measure_executor(
-                gpu, graphs, executor, recipes, settings, machine, picture, seconds, report
+                gpu, graphs, executor, recipe, settings, machine, picture, seconds, report
             )
         best = max(best, rate)
-        backend = CudaBackend(name, settings, gpu, executor, recipes(1), "benchmark")
+        backend = CudaBackend(name, settings, gpu, executor, recipe, "benchmark")
         report.add(f"{executor.runtime}: boxes", compare(backend, settings, picture))
         measure_pipeline(backend, profile.output.classes, picture, seconds, report)
         backend.close()

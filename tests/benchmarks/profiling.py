@@ -25,7 +25,7 @@ def measure(source: str, config: Any, profiled: bool) -> tuple[float, float]:
     """Return frames per second, and processor milliseconds per frame."""
     with (
         tempfile.TemporaryDirectory() as folder,
-        Session(source, config, Outputs(video=Path(folder) / "out.mp4")) as session,
+        Session([source], config, Outputs(video=Path(folder) / "out.mp4")) as session,
     ):
         profiler = Profiler(session) if profiled else None
         before = cpu_seconds()

@@ -49,7 +49,7 @@ def cpu_seconds() -> float:
 
 def alone(source: str, config: Any, folder: Path, frames: int) -> dict[str, tuple[float, float]]:
     """Run the stages one after the other; return wall and processor ms per frame of each."""
-    with Session(source, config, Outputs(video=folder / "alone.mp4")) as session:
+    with Session([source], config, Outputs(video=folder / "alone.mp4")) as session:
         (video,) = session.sinks
         slots = [session.backend.new_slot() for _ in range(session.backend.parallel)]
         slot = slots[0]
@@ -58,12 +58,12 @@ def alone(source: str, config: Any, folder: Path, frames: int) -> dict[str, tupl
         reads = itertools.repeat(None, frames)
         *times["capture"], pictures = measure(lambda _: session.source.read(), reads)
         for one in slots:
-            one.preprocess(pictures[0].image)
+            one.preprocess([pictures[0].image])
             one.infer()
             one.detect()
-        *times["preprocess"], _ = measure(lambda f: slot.preprocess(f.image), pictures)
+        *times["preprocess"], _ = measure(lambda f: slot.preprocess([f.image]), pictures)
         times["inference"] = infer_all(slots, len(pictures))
-        *times["postprocess"], found = measure(lambda f: slot.detect(), pictures)
+        *times["postprocess"], found = measure(lambda f: slot.detect()[0], pictures)
         results = [Result(f, d) for f, d in zip(pictures, found, strict=True)]
         *times["render"], _ = measure(
             lambda r: painter.draw(r.frame.image, r.detections, "25 fps  60 ms"), results
@@ -98,7 +98,9 @@ def infer_all(slots: list[Slot], frames: int) -> list[float]:
 
 def together(source: str, config: Any, folder: Path) -> tuple[float, float]:
     """Run the pipeline; return wall and processor ms per frame."""
-    with Session(source, config, Outputs(video=folder / "together.mp4", overwrite=True)) as session:
+    with Session(
+        [source], config, Outputs(video=folder / "together.mp4", overwrite=True)
+    ) as session:
         cpu = cpu_seconds()
         session.pipeline.run()
         frames = session.pipeline.processed

@@ -37,9 +37,9 @@ def test_a_slot_does_what_graph_and_reference_do() -> None:
     slot = backend.new_slot()
     rng = np.random.default_rng(0)
     image = rng.integers(0, 256, (90, 70, 3), np.uint8)
-    slot.preprocess(image)
+    slot.preprocess([image])
     slot.infer()
-    found = slot.detect()
+    (found,) = slot.detect()
 
     fit = letterbox((70, 90), (128, 64))
     pixels = np.empty((64, 128, 3), np.uint8)
@@ -61,16 +61,23 @@ def test_slots_do_not_share_memory() -> None:
     first, second = backend.new_slot(), backend.new_slot()
     rng = np.random.default_rng(1)
     image = rng.integers(0, 256, (96, 192, 3), np.uint8)
-    first.preprocess(image)
+    first.preprocess([image])
     first.infer()
-    expected = first.detect()
-    first.preprocess(image)
+    (expected,) = first.detect()
+    first.preprocess([image])
     first.infer()
-    second.preprocess(np.zeros_like(image))
+    second.preprocess([np.zeros_like(image)])
     second.infer()
-    again = first.detect()
+    (again,) = first.detect()
     np.testing.assert_array_equal(again.boxes, expected.boxes)
     np.testing.assert_array_equal(again.scores, expected.scores)
+
+
+def test_a_slot_of_the_processor_takes_one_picture() -> None:
+    backend = open_backend("cpu", settings())
+    assert backend.max_batch == 1
+    with pytest.raises(ValueError, match="expected 1 to 1 pictures at a time, got 2"):
+        backend.new_slot(2)
 
 
 def test_pictures_of_changing_size_come_back_in_their_own_pixels() -> None:
@@ -79,9 +86,9 @@ def test_pictures_of_changing_size_come_back_in_their_own_pixels() -> None:
     image = np.random.default_rng(2).integers(0, 256, (96, 192, 3), np.uint8)
     boxes = []
     for factor in (1, 2):
-        slot.preprocess(image.repeat(factor, 0).repeat(factor, 1))
+        slot.preprocess([image.repeat(factor, 0).repeat(factor, 1)])
         slot.infer()
-        boxes.append(slot.detect().boxes)
+        boxes.append(slot.detect()[0].boxes)
     assert boxes[0].max() <= 191
     assert 191 < boxes[1].max() <= 383
 
@@ -99,9 +106,9 @@ def test_rgb_weights_get_rgb() -> None:
     found = []
     for chosen in (weights, rgb):
         slot = CpuBackend(settings(weights=chosen), "test").new_slot()
-        slot.preprocess(image)
+        slot.preprocess([image])
         slot.infer()
-        found.append(slot.detect())
+        found += slot.detect()
     np.testing.assert_allclose(found[0].boxes, found[1].boxes, atol=1e-2)
 
 

@@ -42,8 +42,7 @@ def test_it_measures_every_step_and_rate(monkeypatch: pytest.MonkeyPatch, captur
         machine = benchmark.measure_machine(rig.gpu)
         assert rig.driver.memory == {}
         benchmark.measure_executor(
-            rig.gpu, graphs, rig.executor, lambda batch: rig.recipe, SETTINGS, machine,
-            picture(1), 0.0, report,
+            rig.gpu, graphs, rig.executor, rig.recipe, SETTINGS, machine, picture(1), 0.0, report,
         )  # fmt: skip
     backend = CudaBackend("torch", SETTINGS, rig.gpu, rig.executor, rig.recipe, "test")
     benchmark.measure_pipeline(backend, ("car",) * 3, picture(1), 0.01, report)
@@ -79,9 +78,9 @@ def test_the_obvious_way_finds_the_same() -> None:
     found = benchmark.obvious_way(SETTINGS, "cpu")(image)
     rig = Rig()
     slot = rig.slot()
-    slot.preprocess(image)
+    slot.preprocess([image])
     slot.infer()
-    expected = slot.detect()
+    (expected,) = slot.detect()
     slot.close()
     fit = make_fit(SETTINGS.fit, (120, 100), (96, 64), SETTINGS.band_centre)
     np.testing.assert_array_equal(found.classes, expected.classes)

@@ -26,6 +26,7 @@ from engines.errors import GpuMemoryError
 from engines.weights import DEFAULT, int8_model, load_weights
 from kernels.detections import Detections
 from kernels.reference import DetectParams
+from pipeline.feed import Feed
 from pipeline.run import Pipeline, QueueOptions, StageError
 from pipeline.sources import open_source
 from pipeline.sources.base import SourceOptions
@@ -72,9 +73,10 @@ def pictures() -> list[np.ndarray]:
 
 
 def run(slot: Any, image: np.ndarray) -> Detections:
-    slot.preprocess(image)
+    slot.preprocess([image])
     slot.infer()
-    found: Detections = slot.detect()
+    (found,) = slot.detect()
+    assert isinstance(found, Detections)
     return found
 
 
@@ -141,8 +143,7 @@ def test_memory_does_not_grow_over_10_000_frames(
 
 def pipeline_of(backend: CudaBackend, sink: Sink, seconds: int = 2) -> Pipeline:
     source = open_source(f"scene:size=640x360,seconds={seconds}", SourceOptions())
-    classes = WEIGHTS.profile.output.classes
-    return Pipeline(source, backend, [sink], None, classes, QueueOptions(slots=4))
+    return Pipeline([Feed(source, [sink])], backend, QueueOptions(slots=4))
 
 
 def test_two_pipelines_in_one_process(name: Any) -> None:
@@ -199,12 +200,12 @@ def test_a_gpu_without_room_says_so(backend: CudaBackend) -> None:
                 except gpu.driver.MemoryError:
                     size //= 2
         with pytest.raises(GpuMemoryError, match="is not enough"):
-            slot.preprocess(np.zeros((8000, 12000, 3), np.uint8))
+            slot.preprocess([np.zeros((8000, 12000, 3), np.uint8)])
     finally:
         with gpu.current():
             for allocation in held:
                 allocation.free()
-    slot.preprocess(np.zeros((80, 120, 3), np.uint8))
+    slot.preprocess([np.zeros((80, 120, 3), np.uint8)])
     slot.close()
 
 
@@ -216,7 +217,7 @@ def test_a_captured_graph_finds_the_same(name: Any, pictures: list[np.ndarray]) 
     gpu = open_gpu()
     with gpu.current():
         executor = open_executor(name, SETTINGS, 1, gpu, print)
-        chain = Chain(gpu, executor, make_recipe(SETTINGS, executor, 1))
+        chain = Chain(gpu, executor, make_recipe(SETTINGS, executor))
         try:
             expected = []
             for image in pictures:

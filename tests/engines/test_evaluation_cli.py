@@ -253,9 +253,9 @@ def test_every_picture_goes_through_the_back_end(data: Path) -> None:
     assert done == [1, 2]
     slot = backend.new_slot()
     for item, got in zip(dataset.items, results, strict=True):
-        slot.preprocess(read_image(item.image))
+        slot.preprocess([read_image(item.image)])
         slot.infer()
-        expected = slot.detect()
+        (expected,) = slot.detect()
         np.testing.assert_array_equal(got.boxes, expected.boxes)
         np.testing.assert_array_equal(got.classes, expected.classes)
         assert len(got) > 3

@@ -182,9 +182,9 @@ def test_valid_padding_runs_in_the_backend(plus: Weights) -> None:
     backend = CpuBackend(settings, "test")
     slot = backend.new_slot()
     image = np.random.default_rng(5).integers(0, 256, (70, 100, 3), np.uint8)
-    slot.preprocess(image)
+    slot.preprocess([image])
     slot.infer()
-    found = slot.detect()
+    (found,) = slot.detect()
     output = run(build_onnx(plus, 100, 70), image.transpose(2, 0, 1)[None].astype(np.float32))
     expected = reference.detect(output[0], settings.head(), settings.detect)
     assert len(found) == len(expected) > 3
@@ -271,9 +271,9 @@ def test_an_int8_model_plugs_into_the_backend(weights: Weights, tmp_path: Path) 
         backend = CpuBackend(EngineSettings(weights, width, height, detect, int8=path), "test")
         assert backend.info.precision == "int8"
         slot = backend.new_slot()
-        slot.preprocess(np.random.default_rng(3).integers(0, 256, (height, width, 3), np.uint8))
+        slot.preprocess([np.random.default_rng(3).integers(0, 256, (height, width, 3), np.uint8)])
         slot.infer()
-        assert len(slot.detect()) > 0
+        assert len(slot.detect()[0]) > 0
 
 
 @pytest.mark.parametrize("asked", ["fp32", "bf16"])

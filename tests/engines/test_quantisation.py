@@ -21,7 +21,12 @@ from engines.quantisation.calibrate import (
     measure_limits,
     surest_cells,
 )
-from engines.quantisation.graph import quantise, quantise_weights, quantised_values
+from engines.quantisation.graph import (
+    quantise,
+    quantise_weights,
+    quantised_values,
+    unsigned,
+)
 from engines.quantisation.pictures import spread
 from engines.weights import DEFAULT, Weights, int8_model, load_weights
 from kernels.reference import DetectParams
@@ -79,11 +84,11 @@ def _tap(model: onnx.ModelProto, name: str) -> onnx.ModelProto:
 
 
 def test_weights_are_rounded_by_output_channel() -> None:
-    weights = np.array([[1.0, -2.0, 0.5], [0.1, 0.3, 0.0], [0, 0, 0]], np.float32)
+    weights = np.array([[0.9, -2.0, 0.5], [0.1, 0.3, 0.0], [0, 0, 0]], np.float32)
     steps, scale = quantise_weights(weights.reshape(3, 3, 1, 1))
-    np.testing.assert_allclose(scale, [2 / 127, 0.3 / 127, 1], rtol=1e-6)
-    # 0.5 is 31.75 steps, 1 is 63.5: a half goes to the even neighbour.
-    assert steps.reshape(3, 3).tolist() == [[64, -127, 32], [42, 127, 0], [0, 0, 0]]
+    np.testing.assert_allclose(scale, [2 / 63, 0.3 / 63, 1], rtol=1e-6)
+    # 0.5 is 15.75 steps, 0.9 is 28.35.
+    assert steps.reshape(3, 3).tolist() == [[28, -63, 16], [21, 63, 0], [0, 0, 0]]
     assert steps.dtype == np.int8
 
 
@@ -132,6 +137,24 @@ def test_every_convolution_reads_bytes_of_its_own_scale(
     # A value that two convolutions read is rounded once: fire2's expansions.
     names = [node.input[0] for node in graph.node if node.op_type == "QuantizeLinear"]
     assert len(names) == len(set(names)) == len(set(quantised_values(model).values()))
+
+
+def test_no_pair_of_products_overflows_sixteen_bits(
+    model: onnx.ModelProto, limits: dict[str, float]
+) -> None:
+    """Processors without VNNI instructions add them there."""
+    graph = unsigned(quantise(model, limits)).graph
+    constants = {c.name: numpy_helper.to_array(c) for c in graph.initializer}
+    types = {
+        node.input[0]: constants[node.input[2]].dtype
+        for node in graph.node
+        if node.op_type == "QuantizeLinear"
+    }
+    assert types.pop("centred") == np.int8  # pixels minus their mean
+    assert set(types.values()) == {np.dtype(np.uint8)}
+    for name, steps in constants.items():
+        if name.endswith("_w_int8"):
+            assert 2 * 255 * int(np.abs(steps.astype(int)).max()) < 2**15
 
 
 def test_layers_may_stay_in_float(model: onnx.ModelProto, limits: dict[str, float]) -> None:

@@ -207,9 +207,9 @@ def test_a_device_that_fails_later_ends_the_run(
 
 
 class DeviceSlot(CpuSlot):
-    def preprocess(self, image: Any) -> None:
-        assert isinstance(image, HostPicture)
-        super().preprocess(image.to_host())
+    def preprocess(self, images: Any) -> None:
+        assert all(isinstance(image, HostPicture) for image in images)
+        super().preprocess([image.to_host() for image in images])
 
 
 class DeviceBackend(CpuBackend):
@@ -221,7 +221,7 @@ class DeviceBackend(CpuBackend):
         CLOSED.append("back end")
         super().close()
 
-    def new_slot(self) -> CpuSlot:
+    def new_slot(self, batch: int = 1) -> CpuSlot:
         return DeviceSlot(self, self._compiled.create_infer_request())
 
 

@@ -19,7 +19,8 @@ class Slot:
         self.steps: list[str] = []
         self.closed = False
 
-    def preprocess(self, image: Any) -> None:
+    def preprocess(self, images: Any) -> None:
+        (image,) = images
         assert image is PICTURE
         self.steps.append("preprocess")
 
@@ -28,9 +29,9 @@ class Slot:
         self.backend.together.wait()
         time.sleep(0.001)
 
-    def detect(self) -> Detections:
+    def detect(self) -> list[Detections]:
         self.steps.append("detect")
-        return NONE
+        return [NONE]
 
     def close(self) -> None:
         self.closed = True
@@ -38,6 +39,7 @@ class Slot:
 
 class Backend:
     info = BackendInfo("fake", "none", "none", "fp32", "test")
+    max_batch = 1
 
     def __init__(self, parallel: int, device_seconds: dict[str, float] | None = None) -> None:
         self.parallel = parallel
@@ -45,7 +47,7 @@ class Backend:
         self.slots: list[Slot] = []
         self._device_seconds = device_seconds
 
-    def new_slot(self) -> Any:
+    def new_slot(self, batch: int = 1) -> Any:
         self.slots.append(Slot(self))
         if self._device_seconds is not None:
             self.slots[-1].device_seconds = self._device_seconds  # type: ignore[attr-defined]

@@ -222,7 +222,7 @@ def sweep_with(rates: dict[str, list[float]], monkeypatch: pytest.MonkeyPatch) -
     """Let `execute` write profiles with the given rates; return the order of its runs."""
     order: list[str] = []
 
-    def execute(source: str, config: Any, outputs: Any, progress: bool, report: bool) -> int:
+    def execute(sources: list[str], config: Any, outputs: Any, progress: bool, report: bool) -> int:
         key = f"{config.cpu.streams}/{config.video.preset}"
         order.append(key)
         if key not in rates:

@@ -4,7 +4,7 @@ import random
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
 from itertools import pairwise
 from typing import Any
@@ -16,6 +16,7 @@ from engines.backend import BackendInfo
 from engines.errors import UserError
 from kernels.detections import Detections
 from pipeline.errors import SinkError, SourceError
+from pipeline.feed import Feed
 from pipeline.frame import Frame, Image
 from pipeline.run import Pipeline, QueueOptions, StageError, Stuck
 from pipeline.sinks.base import Result
@@ -58,20 +59,21 @@ class FakeSlot:
     def __init__(self, backend: "FakeBackend") -> None:
         self.backend = backend
         self.closed = False
-        self.seen = -1
+        self.seen: list[int] = []
 
-    def preprocess(self, image: Image) -> None:
+    def preprocess(self, images: Sequence[Image]) -> None:
         self.backend.call("preprocess")
-        self.seen = int(image[0, 0, 0])
+        self.seen = [int(image[0, 0, 0]) for image in images]
 
     def infer(self) -> None:
         self.backend.call("infer")
 
-    def detect(self) -> Detections:
+    def detect(self) -> list[Detections]:
         self.backend.call("detect")
-        return Detections(
-            np.array([[self.seen, 0, 300, 4]], np.float32), ONE_CAR.scores, ONE_CAR.classes
-        )
+        return [
+            Detections(np.array([[left, 0, 300, 4]], np.float32), ONE_CAR.scores, ONE_CAR.classes)
+            for left in self.seen
+        ]
 
     def close(self) -> None:
         self.closed = True
@@ -82,6 +84,7 @@ class FakeBackend:
 
     info = BackendInfo("fake", "none", "none", "fp32", "test")
     parallel = 1
+    max_batch = 8
 
     def __init__(self, script: dict[str, Callable[[], Any]] | None = None) -> None:
         self.slots: list[FakeSlot] = []
@@ -92,7 +95,8 @@ class FakeBackend:
         self.calls[step] += 1
         self._script.get(step, lambda: None)()
 
-    def new_slot(self) -> FakeSlot:
+    def new_slot(self, batch: int = 1) -> FakeSlot:
+        self.batch = batch
         self.slots.append(FakeSlot(self))
         return self.slots[-1]
 
@@ -137,9 +141,7 @@ def make(
     limit: int | None = None,
     painter: Any = None,
 ) -> Pipeline:
-    return Pipeline(
-        source, backend, sinks, painter, ("car", "pedestrian", "cyclist"), options, limit
-    )
+    return Pipeline([Feed(source, sinks, painter, limit)], backend, options)
 
 
 @pytest.fixture(autouse=True)
@@ -157,7 +159,7 @@ def test_every_frame_arrives_once_in_order_with_its_own_boxes() -> None:
     assert [int(r.detections.boxes[0, 0]) for r in sink.results] == list(range(200))
     assert [r.frame.pts for r in sink.results] == list(range(200))
     assert (pipeline.read, pipeline.processed) == (200, 200)
-    assert pipeline.found == {"car": 200}
+    assert pipeline.found == {0: 200}
     assert sink.closed == 1
     assert [slot.closed for slot in backend.slots] == [True] * 3
 
@@ -317,7 +319,7 @@ def test_a_sink_that_fails_to_close_does_not_keep_others_open() -> None:
 
 def test_slots_that_find_no_room_end_the_run_with_everything_closed() -> None:
     class SmallBackend(FakeBackend):
-        def new_slot(self) -> FakeSlot:
+        def new_slot(self, batch: int = 1) -> FakeSlot:
             if len(self.slots) == 2:
                 raise UserError("no room")
             return super().new_slot()

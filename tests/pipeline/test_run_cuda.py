@@ -11,6 +11,7 @@ import pytest
 from engines.cpu import CpuBackend
 from engines.errors import GpuLost, GpuMemoryError
 from kernels.detections import Detections
+from pipeline.feed import Feed
 from pipeline.frame import Frame
 from pipeline.run import Pipeline, QueueOptions, StageError
 from pipeline.sinks.base import Result
@@ -58,14 +59,8 @@ class Sink:
 
 def run(backend: Any, source: Pictures | None = None, slots: int = 4) -> Sink:
     sink = Sink()
-    pipeline = Pipeline(
-        source or Pictures(),
-        backend,
-        [sink],
-        None,
-        SETTINGS.weights.profile.output.classes,
-        QueueOptions(depth=2, slots=slots),
-    )
+    feed = Feed(source or Pictures(), [sink])
+    pipeline = Pipeline([feed], backend, QueueOptions(depth=2, slots=slots))
     try:
         pipeline.run()
     finally:

@@ -1,0 +1,113 @@
+"""One source on its way through the pipeline."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Sequence
+
+from pipeline.drawing import Painter
+from pipeline.frame import Frame
+from pipeline.queues import StageQueue
+from pipeline.sinks.base import Result, Sink
+from pipeline.sources.base import Source
+from pipeline.timing import Durations, Rate
+
+
+class Feed:
+    """A source, the outputs of its frames, and what was counted of them.
+
+    Parameters
+    ----------
+    source : Source
+        Where frames come from. Their `source_id` is the feed's place among the feeds of the run.
+    sinks : sequence of Sink
+        Where its results go.
+    painter : Painter or None
+        Draws into its frames; None leaves the pixels alone.
+    limit : int or None
+        Frames to read at most.
+
+    Attributes
+    ----------
+    queue : StageQueue
+        Where its frames wait for the network.
+    read, processed : int
+        Frames taken from the source, and frames that reached every sink.
+    stale : int
+        Frames that were too old to be shown when they had been through the network.
+    found, now : Counter
+        Detections by class index: of all frames, and of the last one.
+    latency : Durations
+        From the moment a picture was there to the moment all sinks had it.
+    shown_at : float or None
+        `time.monotonic()` when the last frame was done.
+    age : float
+        Seconds by which it was old then.
+    rate : Rate
+        Of its results.
+    broken : bool
+        Whether one of its outputs has failed: nothing more is read or written.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        sinks: Sequence[Sink],
+        painter: Painter | None = None,
+        limit: int | None = None,
+    ) -> None:
+        self.source = source
+        self.sinks = list(sinks)
+        self.painter = painter
+        self.queue: StageQueue[Frame]
+        self.read = self.processed = self.stale = 0
+        self.found: Counter[int] = Counter()
+        self.now: Counter[int] = Counter()
+        self.latency = Durations()
+        self.shown_at: float | None = None
+        self.age = 0.0
+        self.rate = Rate()
+        self.broken = False
+        self._limit = limit
+
+    @property
+    def wanted(self) -> bool:
+        """Whether another frame is to be read."""
+        return not self.broken and (self._limit is None or self.read < self._limit)
+
+    @property
+    def dropped(self) -> Counter[str]:
+        """Frames that were read but not shown, by reason."""
+        counts = Counter(self.queue.dropped)
+        if self.stale:
+            counts["too old when done"] = self.stale
+        return counts
+
+    def write(self, result: Result) -> None:
+        """Give a result to every sink.
+
+        Raises
+        ------
+        SinkError
+            If one of them cannot take it.
+        """
+        for sink in self.sinks:
+            sink.write(result)
+        self.now = Counter(result.detections.classes.tolist())
+        self.found.update(self.now)
+        self.shown_at = time.monotonic()
+        self.age = self.shown_at - result.frame.captured_at
+        self.latency.add(self.age)
+        self.processed += 1
+
+    def close(self) -> None:
+        """Finish all outputs; what the first one raises comes after the others are finished."""
+        failure: Exception | None = None
+        for sink in self.sinks:
+            try:
+                sink.close()
+            except Exception as error:  # the other outputs have to be finished all the same
+                failure = failure or error
+        if failure is not None:
+            raise failure

@@ -1,0 +1,178 @@
+"""Several sources through one network."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pipeline.controls import Controls
+from pipeline.errors import SinkError, SourceError
+from pipeline.feed import Feed
+from pipeline.frame import Frame
+from pipeline.queues import Merge, StageQueue
+from pipeline.run import Pipeline, QueueOptions
+from tests.pipeline.test_run import FakeBackend, FakeSink, FakeSource, fail
+
+
+class Camera(FakeSource):
+    """A source with a number of its own."""
+
+    def __init__(
+        self, number: int, frames: int, script: dict[int, Callable[[], Any]] | None = None
+    ) -> None:
+        super().__init__(frames, script)
+        self.number = number
+
+    def read(self) -> Frame | None:
+        frame = super().read()
+        if frame is None:
+            return None
+        image = np.full((6, 8, 3), 100 * self.number + frame.frame_id % 100, np.uint8)
+        return Frame(
+            self.number, frame.frame_id, frame.pts, Fraction(1, 25), time.monotonic(), image
+        )
+
+
+@pytest.fixture(autouse=True)
+def _no_thread_outlives_the_run() -> Iterator[None]:
+    before = set(threading.enumerate())
+    yield
+    assert set(threading.enumerate()) <= before
+
+
+def make(
+    cameras: Sequence[Camera], backend: FakeBackend, *sinks: FakeSink, **options: Any
+) -> Pipeline:
+    feeds = [Feed(camera, [sink]) for camera, sink in zip(cameras, sinks, strict=True)]
+    return Pipeline(feeds, backend, QueueOptions(**options))
+
+
+@pytest.mark.parametrize("most", [1, 2, 8])
+def test_every_source_has_its_own_results_in_order(most: int) -> None:
+    backend = FakeBackend()
+    backend.max_batch = most
+    sinks = FakeSink(), FakeSink()
+    pipeline = make([Camera(0, 90), Camera(1, 50)], backend, *sinks)
+    pipeline.run()
+    assert backend.batch == min(most, 2)
+    for number, (sink, count) in enumerate(zip(sinks, (90, 50), strict=True)):
+        assert [r.frame.frame_id for r in sink.results] == list(range(count))
+        assert {r.frame.source_id for r in sink.results} == {number}
+        lefts = [int(r.detections.boxes[0, 0]) for r in sink.results]
+        assert lefts == [100 * number + i for i in range(count)]
+        assert sink.closed == 1
+    assert [feed.processed for feed in pipeline.feeds] == [90, 50]
+    assert (pipeline.read, pipeline.processed, pipeline.latency.count) == (140, 140, 140)
+    assert pipeline.found == {0: 140}
+
+
+def test_frames_that_wait_are_taken_together() -> None:
+    """While the network is held, both cameras get a frame ready; then one batch has both."""
+    gate = threading.Event()
+    backend = FakeBackend({"infer": lambda: gate.wait(10)})
+    sizes: list[int] = []
+    pipeline = make([Camera(0, 40), Camera(1, 40)], backend, FakeSink(), FakeSink(), depth=40)
+    preprocess = pipeline._preprocess
+
+    def note(item: Any) -> Any:
+        sizes.append(len(item[0]))
+        return preprocess(item)
+
+    pipeline.stages[2]._steps = pipeline.stages[2]._steps.__class__(
+        pipeline._waiting, note, pipeline.stages[2]._steps.give, pipeline.stages[2]._steps.finish
+    )
+    pipeline.run(lambda running: gate.set() if running.read == 80 else None)
+    assert pipeline.processed == 80
+    assert set(sizes) <= {1, 2}
+    assert sizes.count(2) > 30
+
+
+def test_a_source_that_dies_does_not_stop_the_others(caplog: pytest.LogCaptureFixture) -> None:
+    sinks = FakeSink(), FakeSink()
+    cameras = Camera(0, 60, {5: fail(SourceError("left: cable cut"))}), Camera(1, 60)
+    pipeline = make(cameras, FakeBackend(), *sinks)
+    with pytest.raises(SourceError, match="left: cable cut"):
+        pipeline.run()
+    assert [len(sink.results) for sink in sinks] == [5, 60]
+    assert [sink.closed for sink in sinks] == [1, 1]
+    assert "left: cable cut; the other sources go on" in caplog.text
+
+
+def test_an_output_that_fails_ends_its_source_only() -> None:
+    bad, good = FakeSink(on_write=fail(SinkError("left.mp4: full"))), FakeSink()
+    pipeline = make([Camera(0, 10**9), Camera(1, 300)], FakeBackend(), bad, good)
+    with pytest.raises(SinkError, match=r"left\.mp4: full"):
+        pipeline.run()
+    assert (len(bad.results), len(good.results)) == (0, 300)
+    assert (bad.closed, good.closed) == (1, 1)
+
+
+def test_a_source_that_hangs_does_not_hold_up_the_others_or_the_end() -> None:
+    released = threading.Event()
+    sinks = FakeSink(), FakeSink()
+    cameras = Camera(0, 9, {3: lambda: released.wait(30)}), Camera(1, 10**9)
+    pipeline = make(cameras, FakeBackend(), *sinks)
+    pipeline.run(lambda running: running.stop() if running.feeds[1].processed > 50 else None)
+    assert len(sinks[0].results) == 3
+    assert pipeline.capturing(pipeline.feeds[0])
+    assert not pipeline.capturing(pipeline.feeds[1])
+    released.set()
+    pipeline.stages[0].join(10)
+
+
+def test_no_result_is_shown_that_is_older_than_allowed() -> None:
+    backend = FakeBackend({"infer": lambda: time.sleep(1.1)})
+    sink = FakeSink()
+    pipeline = make([Camera(0, 5)], backend, sink, policy="bounded_age", max_age=1.0, depth=9)
+    pipeline.run()
+    assert sink.results == []
+    (feed,) = pipeline.feeds
+    assert feed.dropped["too old when done"] >= 1
+    assert feed.dropped.total() == feed.read == 5
+    assert pipeline.dropped == feed.dropped
+
+
+def test_controls_decide_what_is_kept() -> None:
+    controls = Controls(("car", "pedestrian", "cyclist"), 0.5)
+    sink = FakeSink()
+    camera = Camera(0, 30, {10: lambda: controls.change(threshold=0.95)})
+    pipeline = Pipeline([Feed(camera, [sink])], FakeBackend(), QueueOptions(depth=1), controls)
+    pipeline.run()
+    counts = [len(r.detections) for r in sink.results]
+    assert counts[0] == 1
+    assert counts[-1] == 0
+    assert counts == sorted(counts, reverse=True)
+
+
+def test_controls_refuse_what_makes_no_sense() -> None:
+    controls = Controls(("car", "pedestrian"), 0.5, ["car"])
+    with pytest.raises(ValueError, match="threshold: expected 0 to 1, got 2"):
+        controls.change(threshold=2)
+    with pytest.raises(ValueError, match="classes: unknown tram; there are car, pedestrian"):
+        controls.change(threshold=0.1, classes=["tram"])
+    assert (controls.threshold, controls.classes) == (0.5, ["car"])
+    controls.change(classes=[])
+    assert controls.classes == []
+
+
+def test_a_merge_takes_turns_and_ends_with_the_last() -> None:
+    changed = threading.Condition()
+    queues: list[StageQueue[str]] = [StageQueue(9, changed=changed) for _ in range(3)]
+    merge = Merge(queues, changed)
+    for item in ("a0", "a1", "a2"):
+        queues[0].put(item)
+    queues[1].put("b0")
+    assert [merge.get() for _ in range(3)] == [["a0"], ["b0"], ["a1"]]
+    queues[2].put("c0")
+    queues[1].put("b1")
+    assert merge.get(3) == ["b1", "c0", "a2"]
+    for queue in queues[:2]:
+        queue.close()
+    threading.Timer(0.05, queues[2].put, ("c1",)).start()
+    assert merge.get(2) == ["c1"]
+    queues[2].close()
+    assert merge.get() is None
