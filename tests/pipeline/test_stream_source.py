@@ -83,6 +83,17 @@ def test_a_stream_ends_when_the_sender_hangs_up(
     assert source.report.warnings == []
 
 
+def test_a_stream_whose_clock_leaps(tmp_path: Path, serve: Callable[[bytes, bool], int]) -> None:
+    path = tmp_path / "a.ts"
+    write_video(path, [*range(10), *range(180_000, 180_010)], options={"g": "5"})
+    source = open_source(f"tcp://127.0.0.1:{serve(path.read_bytes(), True)}", OPTIONS)
+    seconds = [frame.seconds for frame in read_all(source)]
+    assert len(seconds) == 20
+    assert seconds == sorted(set(seconds))
+    assert seconds[-1] - seconds[0] < 60  # not the two hours that its clock leaps
+    assert source.report.warnings == ["time leaps ahead at frame 10, mended; there may be more"]
+
+
 def test_a_stream_that_falls_silent(tmp_path: Path, serve: Callable[[bytes, bool], int]) -> None:
     port = serve(clip(tmp_path), False)
     options = SourceOptions(open_timeout=60.0, read_timeout=1.0)
