@@ -112,7 +112,10 @@ class Source(Protocol):
     """
 
     info: SourceInfo
-    report: SourceReport
+
+    @property
+    def report(self) -> SourceReport:
+        """What went on so far."""
 
     def read(self) -> Frame | None:
         """Return the next frame, or None at the end."""
