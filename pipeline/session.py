@@ -159,6 +159,13 @@ class Session:
         lines = [line for source in self._sources for line in source.report.warnings]
         for sink in self.sinks:
             lines += getattr(sink, "warnings", [])
+        for feed in self.feeds:
+            if feed.stale > feed.processed:
+                lines.append(
+                    f"{feed.source.info.name}: most frames were older than"
+                    f" {self.config.queue.max_age:g} s when they had been through the network;"
+                    " raise queue.max_age, or take --policy latest"
+                )
         return lines
 
     def _close_sources(self) -> None:
