@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -215,9 +216,8 @@ class Session:
         def open_inner() -> Source:
             return open_source(spec, options)
 
-        if live_kind(spec) is None or config.reconnect == 0:
-            return open_inner()
-        inner = open_inner() if alone else None
+        # One that is alone has to answer at once: its name may be wrong.
+        inner = open_inner() if alone or live_kind(spec) is None else None
         if inner is not None and not inner.info.live:
             return inner
         from pipeline.sources.reconnect import ReconnectingSource
@@ -252,7 +252,7 @@ class Session:
         outputs, name = outputs_and_name
         config = self.config
         sinks = open_sinks(
-            outputs, name, source, self.class_names, config, self._header(source),
+            outputs, name, source, self.class_names, config, partial(self._header, source),
             share=1 / len(self._sources),
         )  # fmt: skip
         if outputs.show:

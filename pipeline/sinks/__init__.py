@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +40,7 @@ def open_sinks(
     source: Source,
     class_names: Sequence[str],
     config: Config,
-    header: Mapping[str, Any],
+    header: Callable[[], Mapping[str, Any]],
     share: float = 1.0,
 ) -> list[Sink]:
     """Return the sinks of one source; none of them writes before the first frame.
@@ -57,8 +57,8 @@ def open_sinks(
         Names in the order of the class indices.
     config : Config
         How to write.
-    header : mapping
-        What heads the JSON lines.
+    header : callable
+        Returns what heads the JSON lines.
     share : float
         Part of `record.keep` that this source may take.
     """
@@ -88,7 +88,7 @@ def _recording(
     source: Source,
     class_names: Sequence[str],
     config: Config,
-    header: Mapping[str, Any],
+    header: Callable[[], Mapping[str, Any]],
     share: float,
 ) -> list[Sink]:
     """Return what writes segments and clips, of which `record.keep` deletes the oldest."""

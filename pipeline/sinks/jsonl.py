@@ -6,7 +6,7 @@ import contextlib
 import json
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +20,10 @@ from pipeline.sinks.disk import MakeRoom, making_room, write_all
 class JsonlSink:
     """One line of JSON per frame, after a header line.
 
-    The header is the mapping given here with ``"type": "header"`` before it; lines of frames have
-    no type and exactly these keys: ``frame`` (int), ``pts`` (presentation time in seconds, not
-    rounded), ``width``, ``height`` (pixels) and ``detections``, best score first, each with
+    The header is the mapping that `header` returns, with ``"type": "header"`` before it. Lines of
+    frames have no type and exactly these keys: ``frame`` (int), ``pts`` (presentation time in
+    seconds, not rounded), ``width``, ``height`` (pixels) and ``detections``, best score first, each
+    with
     ``class`` (name), ``score`` (4 decimals) and ``box`` ([x1, y1, x2, y2] in pixels of the source,
     2 decimals).
 
@@ -34,8 +35,9 @@ class JsonlSink:
     ----------
     path : str or Path
         File to write, replaced if it exists; "-" for standard output.
-    header : mapping
-        What the file is about; anything `json` can write.
+    header : callable
+        Returns what the file is about, a mapping of anything `json` can write; asked when the
+        first frame is there, for what is known of a camera only then.
     class_names : sequence of str
         Names in the order of the class indices.
     make_room : callable, optional
@@ -57,7 +59,7 @@ class JsonlSink:
     def __init__(
         self,
         path: str | Path,
-        header: Mapping[str, Any],
+        header: Callable[[], Mapping[str, Any]],
         class_names: Sequence[str],
         make_room: MakeRoom | None = None,
     ) -> None:
@@ -74,7 +76,7 @@ class JsonlSink:
         """Add the line of one frame."""
         if self._fd is None:
             self._fd = self._open()
-            self._write_line(self._fd, {"type": "header", **self._header})
+            self._write_line(self._fd, {"type": "header", **self._header()})
         frame, found = result.frame, result.detections
         height, width = frame.picture.shape[:2]
         # In float64, where rounded numbers print as short as they are.

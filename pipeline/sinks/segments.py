@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +65,7 @@ class SegmentedJsonlSink:
         self,
         archive: Archive,
         segments: Segments,
-        header: Mapping[str, Any],
+        header: Callable[[], Mapping[str, Any]],
         class_names: Sequence[str],
     ) -> None:
         def open_file(path: Path, _: Result) -> JsonlSink:

@@ -44,7 +44,7 @@ class Recording:
         archive = Archive(folder / "ride.mp4", None, keep)
         segments = Segments(archive, seconds)
         self.archive = archive
-        self.jsonl = SegmentedJsonlSink(archive, segments, {"made": "by a test"}, NAMES)
+        self.jsonl = SegmentedJsonlSink(archive, segments, lambda: {"made": "by a test"}, NAMES)
         self.video = RecordingSink(archive, source or Pictures(), FAST, segments=segments)
 
     def write(self, made: list[Result]) -> None:
