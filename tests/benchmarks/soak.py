@@ -3,8 +3,9 @@
 Two cameras on the loopback interface, recorded in segments on a small disk (a tmpfs if run by
 root), watched by the live page. Faults come at random: cameras that are cut off, killed, frozen,
 silenced, garbled and refused, a disk that hangs, one that is full, and crowds of clients that never
-read. Prints each fault with the frames it cost and the time until fresh pictures came from all cameras again,
-what memory, threads and file handles did meanwhile, and whether all files can be read at the end.
+read. Prints each fault with the frames it cost and the time until fresh pictures came from all
+cameras again, what memory, threads and file handles did meanwhile, and whether all files can be
+read at the end.
 """
 
 from __future__ import annotations
