@@ -118,7 +118,7 @@ class Mp4File:
             self._output.mux(packet)
         except (OSError, FFmpegError) as error:
             raise self.abandon(error) from error
-        if self._file.writes != writes:
+        if self._file.writes != writes and self.frames:  # not the header alone
             # A fragment ends before the picture that begins the next, and is written at once.
             self.safe = self.frames
             self._whole_bytes = self._file.tell()
@@ -143,8 +143,8 @@ class Mp4File:
     def abandon(self, error: Exception) -> SinkError:
         """Leave the file as it is on disk, and return what says why."""
         self.closed = True
-        if self._whole_bytes is not None:
-            self._file.cut(self._whole_bytes)  # players stumble over half a fragment
+        if self._whole_bytes:  # half of the first fragment is better than nothing
+            self._file.cut(self._whole_bytes)  # players stumble over half of a later one
         # PyAV writes no trailer to a file that is closed already. A trailer that fails half way
         # would take what can be played with it.
         self._file.close()
