@@ -87,6 +87,25 @@ def test_number_formats_on_the_processor(tmp_path: Path, root: Path, precision: 
     assert load_weights(tmp_path / "run/run.npz").arrays["conv12_w"].dtype == np.float32
 
 
+@pytest.mark.parametrize(
+    ("gpu", "has_bf16", "expected"),
+    [(True, True, "bf16"), (True, False, "fp16"), (False, True, "bf16"), (False, False, "fp32")],
+)
+def test_the_fastest_number_format_is_chosen(
+    root: Path, monkeypatch: pytest.MonkeyPatch, gpu: bool, has_bf16: bool, expected: str
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
+    monkeypatch.setattr(torch.cuda, "set_device", lambda device: None)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: has_bf16)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": has_bf16})
+    monkeypatch.setattr(torch.backends.cudnn, "benchmark", False)
+    device = "cuda" if gpu else "cpu"
+    with open_compute(
+        load_config(None, settings(root, device=device, precision="auto"))
+    ) as compute:
+        assert (compute.precision, compute.device.type) == (expected, device)
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
 @pytest.mark.parametrize(
     ("keys", "message"),

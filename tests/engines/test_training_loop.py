@@ -302,6 +302,25 @@ def test_a_training_without_a_checkpoint_begins_anew(tmp_path: Path, root: Path)
     assert len((tmp_path / "run/metrics.jsonl").read_text().splitlines()) == 1
 
 
+def test_paths_relative_to_a_recipe_hold_when_it_is_resumed(
+    tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    recipe = Path("recipes/mine.yaml")
+    recipe.parent.mkdir()
+    (tmp_path / "data").symlink_to(root)
+    recipe.write_text(
+        "network: {init: ../start.npz}\ndata: {sets: [{root: ../data}]}\n"
+        "evaluate: {roots: [../data]}\n"
+    )
+    (tmp_path / "start.npz").write_bytes(DEFAULT.read_bytes())
+    (tmp_path / "start.json").write_bytes(DEFAULT.with_suffix(".json").read_bytes())
+    settings = [pair for pair in small(epochs=1) if pair[0] != "data.sets"]
+    assert train(load_config(recipe, settings), Path("runs/mine")) == 0
+    again = load_config(Path("runs/mine/config.yaml"), [("epochs", 2)])
+    assert train(again, Path("runs/mine"), resume=True) == 0
+
+
 def test_damaged_checkpoint_is_refused(tmp_path: Path, root: Path) -> None:
     train(config(root, epochs=1), tmp_path / "run")
     (tmp_path / "run/checkpoint.pt").write_bytes(b"PK\x03\x04 cut off")
