@@ -10,6 +10,7 @@ from engines.anchors_cli import add_anchors_parser, run_anchors
 from engines.arguments import input_size
 from engines.errors import UserError
 from engines.evaluation.cli import add_evaluate_parser, run_evaluate
+from engines.export_cli import add_export_parser, run_export
 from engines.importing.cli import add_import_parser, run_import
 from engines.quantisation.cli import add_quantize_parser, run_quantize
 from engines.tensorrt.cli import add_tensorrt_parsers, run_build, run_clear_cache, run_inspect
@@ -20,7 +21,6 @@ examples:
   python -m engines describe
   python -m engines describe --config configs/training/plus.yaml
   python -m engines export squeezedet.onnx
-  python -m engines export squeezedet-fp16.onnx --precision fp16 --size 1248x704
   python -m engines evaluate --data kitti/ --split val
   python -m engines anchors --data kitti/
   python -m engines import source.npz --layout authors --out squeezedet.npz
@@ -38,22 +38,17 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     )
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
     describe = verbs.add_parser("describe", help="print the layers with sizes and costs")
-    export = verbs.add_parser("export", help="write weights as an ONNX model")
-    export.add_argument("output", type=Path, metavar="OUT.onnx")
-    export.add_argument("--precision", choices=("fp32", "fp16"), default="fp32")
-    export.add_argument("-y", "--overwrite", action="store_true", help="replace an existing file")
     either = describe.add_mutually_exclusive_group()
     either.add_argument(
         "--config", type=Path, metavar="FILE.yaml", help="a network to be trained, without weights"
     )
-    for place in (either, export):
-        place.add_argument(
-            "--weights", type=Path, metavar="FILE.npz", help="default: the project's own"
-        )
-    for verb in (describe, export):
-        verb.add_argument(
-            "--size", type=input_size, metavar="WxH", help="input in pixels; default: as trained"
-        )
+    either.add_argument(
+        "--weights", type=Path, metavar="FILE.npz", help="default: the project's own"
+    )
+    describe.add_argument(
+        "--size", type=input_size, metavar="WxH", help="input in pixels; default: as trained"
+    )
+    add_export_parser(verbs)
     add_evaluate_parser(verbs)
     add_train_parser(verbs)
     add_anchors_parser(verbs)
@@ -71,7 +66,7 @@ def main(argv: list[str] | None = None) -> int:
             return run_train(arguments)
         {
             "describe": _describe,
-            "export": _export,
+            "export": run_export,
             "evaluate": run_evaluate,
             "anchors": run_anchors,
             "import": run_import,
@@ -100,23 +95,6 @@ def _describe(arguments: argparse.Namespace) -> None:
         profile = load_weights(arguments.weights or DEFAULT).profile
     size = arguments.size or (profile.input.width, profile.input.height)
     print(describe(profile, *size))
-
-
-def _export(arguments: argparse.Namespace) -> None:
-    from engines.onnx_graph import build_onnx
-    from engines.weights import DEFAULT, load_weights
-
-    output = arguments.output
-    if output.exists() and not arguments.overwrite:
-        raise UserError(f"{output}: exists already; --overwrite replaces it")
-    weights = load_weights(arguments.weights or DEFAULT)
-    width, height = arguments.size or (None, None)
-    model = build_onnx(weights, width, height, arguments.precision)
-    try:
-        output.write_bytes(model.SerializeToString())
-    except OSError as error:
-        raise UserError(f"{output}: cannot be written: {error.strerror}") from None
-    print(f"wrote {output}: {arguments.precision}, {output.stat().st_size / 2**20:.2f} MiB")
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -59,14 +60,18 @@ def _curves(evaluation: Evaluation) -> Figure:
 def _draw_kitti(axes: Axes, curves: tuple[KittiCurve, ...]) -> None:
     recall = np.linspace(0, 1, POSITIONS)
     for curve, difficulty in zip(curves, DIFFICULTIES, strict=True):
-        label = f"{difficulty.name}, AP11 {100 * curve.ap11:.1f} %"
+        label = f"{difficulty.name}, {_ap('AP11', curve.ap11)}"
         axes.plot(recall, curve.precision, label=label)
 
 
 def _draw_coco(axes: Axes, curve: CocoCurve) -> None:
     for row, min_iou in ((0, 0.5), (5, 0.75)):
-        label = f"IoU {min_iou}, AP {100 * curve.ap(min_iou):.1f} %"
+        label = f"IoU {min_iou}, {_ap('AP', curve.ap(min_iou))}"
         axes.plot(RECALLS, curve.precision[row], label=label)
+
+
+def _ap(name: str, value: float) -> str:
+    return "no objects" if math.isnan(value) else f"{name} {100 * value:.1f} %"
 
 
 def _confusion(evaluation: Evaluation) -> Figure:

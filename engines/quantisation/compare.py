@@ -41,7 +41,7 @@ def compare(settings: EngineSettings, dataset: Dataset) -> str:
     ]
     for name, ap in before.items():
         row = (ap, after[name], ap - after[name])
-        lines.append(f"{name:{width}}  " + "  ".join(f"{100 * value:6.2f}" for value in row))
+        lines.append(f"{name:{width}}  " + "  ".join(map(_percent, row)))
 
     times = median_times(backends, dataset)
     info = backends["int8"].info
@@ -54,6 +54,10 @@ def compare(settings: EngineSettings, dataset: Dataset) -> str:
         f"int8 is {times['fp32'] / times['int8']:.2f} times as fast as fp32",
     ]
     return "\n".join(lines)
+
+
+def _percent(value: float) -> str:
+    return f"{'-':>6}" if np.isnan(value) else f"{100 * value:6.2f}"
 
 
 def open_variants(settings: EngineSettings) -> dict[str, Backend]:

@@ -37,7 +37,7 @@ def load_checkpoint(path: Path, device: torch.device) -> dict[str, Any]:
         If there is none or it cannot be used.
     """
     if not path.is_file():
-        raise CheckpointError(f"{path}: no checkpoint to resume from; leave --resume out to begin")
+        raise CheckpointError(f"{path}: no checkpoint yet; train without --resume begins anew")
     try:
         state = torch.load(path, map_location=device, weights_only=True)
     except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:

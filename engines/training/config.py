@@ -228,7 +228,7 @@ def load_config(path: Path | None, settings: Sequence[tuple[str, Any]] = ()) -> 
     origin = str(BASE)
     if path is not None:
         values = _read(path)
-        _resolve(values, path.parent)
+        _resolve(values, path.parent.resolve())
         _merge(merged, values, str(path), known)
         origin = str(path)
     for key, value in settings:

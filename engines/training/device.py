@@ -94,11 +94,7 @@ def open_compute(config: TrainConfig) -> Iterator[Compute]:
         torch.backends.cudnn.benchmark = True
     world = int(os.environ.get("WORLD_SIZE", 1))
     rank = int(os.environ.get("RANK", 0))
-    precision = config.precision
-    if precision == "auto":
-        # Processors with AMX multiply bfloat16 several times as fast; others emulate it.
-        fast = use_cuda or torch.cpu.get_capabilities().get("amx_bf16", False)
-        precision = "bf16" if fast else "fp32"
+    precision = _fast_precision(use_cuda) if config.precision == "auto" else config.precision
     if world > 1:
         dist.init_process_group("nccl" if use_cuda else "gloo", timeout=PATIENCE)
     try:
@@ -106,6 +102,15 @@ def open_compute(config: TrainConfig) -> Iterator[Compute]:
     finally:
         if world > 1:
             dist.destroy_process_group()
+
+
+def _fast_precision(use_cuda: bool) -> str:
+    """Return the number format that this machine computes in fastest."""
+    if use_cuda:
+        # GPUs before Ampere emulate bfloat16.
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
+    # Processors with AMX multiply bfloat16 several times as fast; others emulate it.
+    return "bf16" if torch.cpu.get_capabilities().get("amx_bf16", False) else "fp32"
 
 
 def _keep_memory() -> None:

@@ -67,7 +67,8 @@ class Learner:
         self._network: torch.nn.Module = self.model
         if compute.world > 1:
             devices = [compute.device] if compute.device.type == "cuda" else None
-            self._network = DistributedDataParallel(self.model, devices)
+            # Statistics of the normalisation are those of the first process, which evaluates.
+            self._network = DistributedDataParallel(self.model, devices, forward_sync_buffers=False)
 
     @property
     def evaluated(self) -> Detector:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import math
 import time
 from pathlib import Path
@@ -107,6 +108,8 @@ class Training:
             self._progress.say(f"start: {start if config.network.init else 'random weights'}")
         if not self.folder.open_board():
             self._progress.say("TensorBoard is not installed: its log is left out")
+        if importlib.util.find_spec("matplotlib") is None:
+            self._progress.say("Matplotlib is not installed: curves.png is left out")
         self._progress.say(
             f"training on {self.compute}: {len(self._data)} pictures,"
             f" {len(self._batches)} steps of {config.batch} an epoch"

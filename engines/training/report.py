@@ -58,7 +58,8 @@ class RunFolder:
         UserError
             If the folder holds one already, or cannot be made.
         """
-        if self.config.exists():
+        # One that was cut off before its first checkpoint has left nothing to go on with.
+        if self.checkpoint.exists() or self.weights.exists():
             raise UserError(
                 f"{self.path}: holds a training already; --resume goes on with it, another --out"
                 " begins anew"
@@ -66,6 +67,7 @@ class RunFolder:
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             self.config.write_text(config.to_yaml(), encoding="utf-8")
+            self._metrics.unlink(missing_ok=True)
         except OSError as error:
             raise UserError(f"{self.path}: cannot be written: {error.strerror}") from None
         versions = json.dumps(_versions(config.seed, device), indent=2)
@@ -157,7 +159,7 @@ class RunFolder:
 
 
 def stored_config(path: Path) -> Path:
-    """Return the configuration of a training to resume.
+    """Return the configuration of a training that was begun.
 
     Raises
     ------
@@ -165,7 +167,7 @@ def stored_config(path: Path) -> Path:
         If the folder holds no training.
     """
     if not (path / "config.yaml").is_file():
-        raise CheckpointError(f"{path}: no training to resume here; leave --resume out to begin")
+        raise CheckpointError(f"{path}: no training here; train without --resume begins one")
     return path / "config.yaml"
 
 

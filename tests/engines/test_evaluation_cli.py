@@ -171,8 +171,12 @@ def test_comparison_of_a_layout_without_difficulties(tmp_path: Path) -> None:
     ]
 
 
-def test_plots(data: Path, detections: Path, tmp_path: Path) -> None:
+def test_plots(
+    data: Path, detections: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     pytest.importorskip("matplotlib")
+    from engines.evaluation import plots
+
     folder = tmp_path / "plots"
     options = ("--data", data, "--detections", detections, "--plots", folder)
     evaluate(*options)
@@ -183,7 +187,10 @@ def test_plots(data: Path, detections: Path, tmp_path: Path) -> None:
     assert len(np.unique(picture.reshape(-1, 3), axis=0)) > 10
     with pytest.raises(UserError, match="exists already"):
         evaluate(*options)
+    again: list[Path] = []
+    monkeypatch.setattr(plots, "write_plots", lambda _, place: again.append(place) or [])
     evaluate(*options, "-y")
+    assert again == [folder]
 
 
 def test_plots_of_a_layout_without_difficulties(tmp_path: Path) -> None:

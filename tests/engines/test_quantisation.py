@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Collection
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +30,7 @@ from engines.quantisation.graph import (
     unsigned,
 )
 from engines.quantisation.pictures import spread
+from engines.quantisation.sensitivity import NoiseMeter, choose_float_layers, decibels
 from engines.weights import DEFAULT, Weights, int8_model, load_weights
 from kernels.reference import DetectParams
 from tests.labelled import kitti_line, write_kitti
@@ -167,6 +170,43 @@ def test_layers_may_stay_in_float(model: onnx.ModelProto, limits: dict[str, floa
     assert "conv12_w_int8" not in constants
 
 
+class Additive:
+    """A network whose layers add their noise."""
+
+    def __init__(self, **noises: float) -> None:
+        self.layers = tuple(noises)
+        self.asked = 0
+        self._noises = noises
+
+    def noise(self, float_layers: Collection[str]) -> float:
+        self.asked += 1
+        return sum(noise for name, noise in self._noises.items() if name not in float_layers)
+
+
+def test_as_few_layers_as_possible_stay_in_float() -> None:
+    fine = Additive(a=0.1, b=0.1)
+    assert choose_float_layers(fine, enough_db=6) == ()  # type: ignore[arg-type]
+    assert fine.asked == 1  # nothing is tried if all can do
+    done: list[int] = []
+    noisy = Additive(a=0.02, b=0.5, c=0.01, d=0.3)
+    assert choose_float_layers(noisy, done.append, 10) == ("b", "d")  # type: ignore[arg-type]
+    assert done == [1, 2, 3, 4]
+    assert decibels(0.01) == pytest.approx(20)
+    assert decibels(0) == float("inf")
+
+
+def test_noise_goes_where_the_layers_that_make_it_stay_in_float(
+    weights: Weights, model: onnx.ModelProto, limits: dict[str, float], pixels: list[np.ndarray]
+) -> None:
+    head = weights.profile.head(*SIZE)
+    readers = ("fire5_expand1x1", "fire5_expand3x3")
+    good = NoiseMeter(model, limits, pixels, head).noise(())
+    # What the squeeze writes is lost if it is clipped so low.
+    spoilt = NoiseMeter(model, {**limits, "fire5_squeeze1x1": 1e-3}, pixels, head)
+    assert spoilt.noise(()) > 10 * good
+    assert spoilt.noise(readers) < 2 * good
+
+
 def test_pictures_are_spread_over_a_set() -> None:
     items = list(range(10))
     assert spread(items, 2) == [2, 7]  # type: ignore[arg-type, comparison-overlap]
@@ -197,6 +237,25 @@ def test_the_verb_writes_a_model_that_runs(
 
     assert main(["quantize", str(out), *options]) == 2
     assert "exists already; --overwrite replaces it" in capsys.readouterr().err
+
+
+def test_what_it_costs_and_wins_is_said(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ["--data", str(data), "--size", "96x48", "--keep-float", "none"]
+    options += ["--evaluate", str(data), "--eval-split", "train"]
+    assert main(["quantize", str(tmp_path / "int8.onnx"), *options]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    start = next(k for k, line in enumerate(lines) if line.startswith("KITTI AP, 11 recall points"))
+    assert lines[start + 1].split() == ["fp32", "int8", "lost"]
+    rows = {line.split()[0]: line.split()[1:] for line in lines[start + 2 : start + 6]}
+    assert list(rows) == ["car", "pedestrian", "cyclist", "mean"]
+    before, after, lost = map(float, rows["mean"])
+    assert lost == pytest.approx(before - after, abs=0.011)
+    assert rows["cyclist"] == ["-"] * 3  # none is labelled
+    assert lines[start + 7].startswith("time of the network in ms, median of 60 in turn; OpenVINO")
+    assert [part.split()[0] for part in lines[start + 8].split(", ")][-1] == "int8"
+    assert re.fullmatch(r"int8 is \d+\.\d\d times as fast as fp32", lines[-1])
 
 
 @pytest.mark.parametrize(

@@ -150,6 +150,21 @@ def test_light_changes_within_limits() -> None:
     assert image[0, 0].tolist() == [200, 60, 60]
 
 
+def test_pictures_are_compressed_as_jpeg() -> None:
+    """With a quality of 25 to 90: blocks and rings, but the picture stays what it is."""
+    rng = np.random.default_rng(0)
+    image = np.repeat(np.repeat(rng.integers(0, 256, (8, 12, 3)), 8, axis=0), 8, axis=1)
+    image = image.astype(np.uint8)
+    config = AugmentConfig(window=None, **{**PLAIN, "jpeg": 1})  # type: ignore[arg-type]
+    errors = []
+    for _ in range(20):
+        changed = change_light(image, config, rng)
+        assert changed.shape == image.shape
+        errors.append(np.abs(changed.astype(int) - image).mean())
+    assert 0.5 < min(errors) < 0.6 * max(errors)  # qualities differ
+    assert max(errors) < 40
+
+
 def test_partly_labelled_sets(tmp_path: Path, root: Path) -> None:
     cars = write_kitti(tmp_path / "cars", 3, classes=(0,))
     data = training_set(root, cars)

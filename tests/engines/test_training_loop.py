@@ -15,6 +15,7 @@ pytest.importorskip("torch", reason="training needs PyTorch: pip install -e '.[t
 
 import torch
 
+from engines.__main__ import main
 from engines.errors import ConfigError, UserError, WeightsError
 from engines.training.cli import add_train_parser, run_train
 from engines.training.config import CONFIGS, load_config, parse_setting
@@ -259,10 +260,65 @@ def test_command_line(tmp_path: Path, root: Path) -> None:
     assert [json.loads(line)["epoch"] for line in lines] == [1, 2]
     with pytest.raises(UserError, match="no data set to train on"):
         run_train(parse("--out", str(tmp_path / "other")))
-    with pytest.raises(UserError, match="no training to resume here"):
+    with pytest.raises(UserError, match="no training here; train without --resume begins one"):
         run_train(parse("--resume", "--out", str(tmp_path / "other")))
     with pytest.raises(UserError, match="--resume takes"):
         run_train(parse("--resume", "--data", str(root), "--out", out))
+
+
+def test_what_a_training_has_come_to_can_be_exported(
+    tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Without an evaluation there are no best weights yet, but there is a checkpoint."""
+    run, out = tmp_path / "run", tmp_path / "now.npz"
+    with monkeypatch.context() as patched:
+        stop_after(patched, 3)
+        assert train(config(root, ema=0.9), run) == 128 + signal.SIGTERM
+    assert main(["export", str(out), "--run", str(run)]) == 0
+    weights = load_weights(out)
+    assert weights.profile.name == "now"
+    assert weights.profile.training["epochs"] == "1 and 1 steps of 2"
+    assert train(config(root, ema=0.9), run, resume=True) == 0
+    assert main(["export", str(out), "--run", str(run), "--overwrite"]) == 0
+    for name, array in load_weights(out).arrays.items():
+        np.testing.assert_array_equal(array, load_weights(run / "run.npz").arrays[name])
+    model = tmp_path / "now.onnx"
+    assert main(["export", str(model), "--run", str(run), "--precision", "fp16"]) == 0
+    assert 3.5e6 < model.stat().st_size < 4.5e6
+    capsys.readouterr()
+    assert main(["export", str(tmp_path / "other.npz"), "--run", str(tmp_path)]) == 2
+    assert "no training here" in capsys.readouterr().err
+
+
+def test_a_training_without_a_checkpoint_begins_anew(tmp_path: Path, root: Path) -> None:
+    """As after a power cut in its first two minutes."""
+    settings = config(root, epochs=1)
+    train(settings, tmp_path / "run")
+    for name in ("checkpoint.pt", "run.npz"):
+        (tmp_path / "run" / name).unlink()
+    with pytest.raises(UserError, match="no checkpoint yet; train without --resume begins anew"):
+        train(settings, tmp_path / "run", resume=True)
+    assert train(settings, tmp_path / "run") == 0
+    assert len((tmp_path / "run/metrics.jsonl").read_text().splitlines()) == 1
+
+
+def test_paths_relative_to_a_recipe_hold_when_it_is_resumed(
+    tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    recipe = Path("recipes/mine.yaml")
+    recipe.parent.mkdir()
+    (tmp_path / "data").symlink_to(root)
+    recipe.write_text(
+        "network: {init: ../start.npz}\ndata: {sets: [{root: ../data}]}\n"
+        "evaluate: {roots: [../data]}\n"
+    )
+    (tmp_path / "start.npz").write_bytes(DEFAULT.read_bytes())
+    (tmp_path / "start.json").write_bytes(DEFAULT.with_suffix(".json").read_bytes())
+    settings = [pair for pair in small(epochs=1) if pair[0] != "data.sets"]
+    assert train(load_config(recipe, settings), Path("runs/mine")) == 0
+    again = load_config(Path("runs/mine/config.yaml"), [("epochs", 2)])
+    assert train(again, Path("runs/mine"), resume=True) == 0
 
 
 def test_damaged_checkpoint_is_refused(tmp_path: Path, root: Path) -> None:

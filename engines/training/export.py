@@ -1,0 +1,47 @@
+"""The weights that a training has come to, whether it has ended or not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from engines.training.checkpoint import load_checkpoint
+from engines.training.config import load_config
+from engines.training.device import Compute
+from engines.training.learner import Learner
+from engines.training.report import RunFolder, stored_config
+from engines.weights import Weights
+
+
+def load_run(path: Path) -> Weights:
+    """Return the weights in a training's checkpoint, averaged if it averages them.
+
+    Batch normalisation is folded into the convolutions.
+
+    Parameters
+    ----------
+    path : Path
+        The folder of the training.
+
+    Raises
+    ------
+    UserError
+        If there is no training, or its configuration or checkpoint is damaged.
+    """
+    config = load_config(stored_config(path))
+    compute = Compute(torch.device("cpu"), "fp32", rank=0, world=1)
+    folder = RunFolder(path)
+    state = load_checkpoint(folder.checkpoint, compute.device)
+    learner = Learner(config, compute, None)
+    learner.restore(state)
+    arrays = learner.evaluated.to_arrays()
+    profile = config.profile(folder.weights.stem, sum(array.size for array in arrays.values()))
+    step = f" and {state['step']} steps" if state["step"] else ""
+    training = {
+        "run": folder.weights.stem,
+        "epochs": f"{state['epoch']}{step} of {config.epochs}",
+        "batch": config.batch,
+        "seed": config.seed,
+    }
+    return Weights(profile.model_copy(update={"training": training}), arrays)
