@@ -5,6 +5,7 @@ import os
 import resource
 import subprocess
 import sys
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -55,6 +56,17 @@ def test_lines_are_what_was_written(tmp_path):
     assert list(first) == ["frame", "pts", "width", "height", "detections"]
     assert second["detections"] == []
     assert second["frame"] == 7
+
+
+def test_followed_objects_have_ids(tmp_path):
+    sink = JsonlSink(tmp_path / "out.jsonl", dict, ROAD)
+    sink.write(replace(result(0), ids=np.array([12, 3], np.int32)))
+    sink.write(replace(result(1, Detections.empty()), ids=np.empty(0, np.int32)))
+    sink.close()
+    first, second = map(json.loads, (tmp_path / "out.jsonl").read_text().splitlines()[1:])
+    assert [d["id"] for d in first["detections"]] == [12, 3]
+    assert list(first["detections"][0]) == ["id", "class", "score", "box"]
+    assert second["detections"] == []
 
 
 @pytest.mark.parametrize("pts", [1001, 3003, 1_234_567_891])
