@@ -12,6 +12,7 @@ from pipeline.queues import StageQueue
 from pipeline.sinks.base import Result, Sink
 from pipeline.sources.base import Source
 from pipeline.timing import Durations, Rate
+from pipeline.tracking.tracker import Tracker
 
 
 class Feed:
@@ -27,6 +28,8 @@ class Feed:
         Draws into its frames; None leaves the pixels alone.
     limit : int or None
         Frames to read at most.
+    tracker : Tracker or None
+        Follows its objects.
 
     Attributes
     ----------
@@ -56,10 +59,12 @@ class Feed:
         sinks: Sequence[Sink],
         painter: Painter | None = None,
         limit: int | None = None,
+        tracker: Tracker | None = None,
     ) -> None:
         self.source = source
         self.sinks = list(sinks)
         self.painter = painter
+        self.tracker = tracker
         self.queue: StageQueue[Frame]
         self.read = self.processed = self.stale = 0
         self.found: Counter[int] = Counter()

@@ -78,7 +78,7 @@ class Pipeline:
     options : QueueOptions
         Policy and depth of the queues.
     controls : Controls or None
-        Which detections are kept; None for all that the back end gives.
+        Which detections are kept where no tracker decides; None for all that the back end gives.
 
     Attributes
     ----------
@@ -330,9 +330,10 @@ class Pipeline:
         return Found(results, item.spent + time.perf_counter() - start)
 
     def _result(self, frame: Frame, found: Detections) -> Result:
-        if self._controls is not None:
-            found = self._controls.keep(found)
-        return Result(frame, found)
+        tracker = self.feeds[frame.source_id].tracker
+        if tracker is not None:
+            return Result(frame, *tracker.update(found, frame.seconds))
+        return Result(frame, found if self._controls is None else self._controls.keep(found))
 
     def _draw(self, item: Found) -> Found:
         self._spent += 0.1 * (item.spent - self._spent) if self._spent else item.spent
@@ -342,7 +343,7 @@ class Pipeline:
             if feed.painter is not None and not feed.broken:
                 # There is no rate before the second frame.
                 status = f"{rate:.0f} fps  " * (rate > 0) + f"{self._spent * 1e3:.0f} ms"
-                feed.painter.draw(result.frame.image, result.detections, status)
+                feed.painter.draw(result.frame.image, result.detections, status, result.ids)
         return item
 
     def _write(self, item: Found) -> Found:

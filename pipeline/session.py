@@ -25,6 +25,7 @@ from pipeline.sinks.base import Sink
 from pipeline.sources import live_kind, open_source
 from pipeline.sources.base import Source, SourceOptions
 from pipeline.timing import thread_named
+from pipeline.tracking.tracker import Tracker
 
 if TYPE_CHECKING:
     from pipeline.preview.server import PreviewServer
@@ -76,10 +77,14 @@ class Session:
             check_events(config.record, self.class_names)
             self.preview: PreviewServer | None = None
             self.controls: Controls | None = None
+            if config.preview.address is not None or config.track.enabled:
+                self.controls = Controls(
+                    self.class_names, config.detect.threshold, config.detect.classes
+                )
+                detect = replace(detect, threshold=self._lowest(), classes=None)
             watched: list[PreviewSink | None] = [None for _ in sources]
             if config.preview.address is not None:
                 watched = self._open_preview(config.preview, len(sources), stack)
-                detect = replace(detect, threshold=min(detect.threshold, LOWEST), classes=None)
             self._sources: list[Source] = []
             stack.callback(self._close_sources)
             for number, spec in enumerate(sources):
@@ -184,15 +189,21 @@ class Session:
         from pipeline.preview.server import PreviewServer
         from pipeline.preview.sink import PreviewSink
 
-        detect = self.config.detect
-        self.controls = Controls(self.class_names, detect.threshold, detect.classes)
         sinks = [PreviewSink() for _ in range(count)]
         token = None if config.token is None else config.token.get_secret_value()
         assert config.address is not None
+        assert self.controls is not None
         self.preview = stack.enter_context(
             PreviewServer(config.address, token, self._status, self.controls, sinks)
         )
         return list(sinks)
+
+    def _lowest(self) -> float:
+        """Return the lowest score that the live page and the tracker have a use for."""
+        threshold = self.config.detect.threshold
+        if self.config.preview.address is not None:
+            threshold = min(threshold, LOWEST)
+        return Tracker.weakest(threshold) if self.config.track.enabled else threshold
 
     def _status(self) -> Status:
         from pipeline.status import status_of
@@ -264,7 +275,10 @@ class Session:
             sinks.insert(0, watched)
         draws = config.video.write or config.record.events or outputs.show or watched is not None
         painter = Painter(self.class_names, status=config.draw.status) if draws else None
-        return Feed(source, sinks, painter, config.source.frames)
+        tracker = None
+        if config.track.enabled and self.controls is not None:
+            tracker = Tracker(self.controls)
+        return Feed(source, sinks, painter, config.source.frames, tracker)
 
     def _decoded_on_device(self, source: Source) -> Source:
         """Let the back end's device decode, if it can; one line says why it does not."""

@@ -79,6 +79,10 @@ def open_sinks(
         from pipeline.sinks.kitti import KittiSink
 
         sinks.append(KittiSink(outputs.kitti, class_names, getattr(source, "stem", None)))
+    if outputs.mot is not None:
+        from pipeline.sinks.mot import MotSink
+
+        sinks.append(MotSink(outputs.mot, class_names))
     return sinks
 
 
