@@ -50,7 +50,7 @@ def detect(source: str, threshold: float, limit: int, settings: list[str]) -> Cl
     own = ["video.write=false", f"detect.threshold={Tracker.weakest(threshold)}"]
     config = load_config(settings=[parse_setting(text) for text in own + settings])
     frames: list[tuple[float, Detections]] = []
-    with Session(source, config, Outputs(summary=Path("-"))) as session:
+    with Session([source], config, Outputs(summary=Path("-"))) as session:
         slot = session.backend.new_slot()
         while len(frames) < limit and (frame := session.source.read()) is not None:
             slot.preprocess(frame.image)
