@@ -28,7 +28,7 @@ from pipeline.timing import Durations
 
 FPS = 30
 NETWORK_SECONDS = 0.1
-MAX_AGE = 0.15  # seconds
+MAX_AGE = 0.149  # seconds
 
 
 class Camera:
