@@ -53,9 +53,9 @@ def detect(source: str, threshold: float, limit: int, settings: list[str]) -> Cl
     with Session([source], config, Outputs(summary=Path("-"))) as session:
         slot = session.backend.new_slot()
         while len(frames) < limit and (frame := session.source.read()) is not None:
-            slot.preprocess(frame.image)
+            slot.preprocess([frame.image])
             slot.infer()
-            frames.append((frame.seconds, slot.detect()))
+            frames.append((frame.seconds, slot.detect()[0]))
         slot.close()
         return Clip(source, session.class_names, threshold, frames)
 

@@ -74,7 +74,8 @@ def for_the_eye(frames: Sequence[Shown]) -> dict[str, float]:
     dict
         boxes: shown per frame. blinks: disappearances that end within BLINK, per object and
         second. brief: share of the appearances that last less than BRIEF. flips: changes of class
-        per object and second. jitter: mean second difference of an edge, in % of the box's size.
+        per object and second. jitter: mean distance of an edge from the line between the frames
+        before and after, in % of the box's size.
         ids: numbers given per object and second; 0 without ids.
     """
     shown = sum(len(frame.found) for frame in frames)
