@@ -311,14 +311,14 @@ class TestFrames:
         generator = np.random.default_rng(0)
         tracker = Tracker(controls())
         most = 0
-        for k in range(2000):
+        for k in range(300):
             spots = generator.uniform(50, 1900, (20, 2))
             tracker.update(found(*(car(x, y, 0.95) for x, y in spots)), k / FPS)
             most = max(most, len(tracker._motion))
         assert most <= 20 * (FORGET * FPS + 2)
         assert len(tracker._motion) == len(tracker._objects.ids)
         for later in (0.9, 1.8, 2.7):  # no step long enough to be taken for a jump
-            tracker.update(Detections.empty(), 2000 / FPS + later)
+            tracker.update(Detections.empty(), 300 / FPS + later)
         assert len(tracker._motion) == 0
 
 
