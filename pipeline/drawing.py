@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from kernels.detections import Detections
 from pipeline.frame import Image
@@ -149,7 +150,13 @@ class Painter:
         self._status = status
         self._font = cv2.FontFace("sans")  # the TrueType font inside OpenCV
 
-    def draw(self, image: Image, detections: Detections, status_text: str | None = None) -> None:
+    def draw(
+        self,
+        image: Image,
+        detections: Detections,
+        status_text: str | None = None,
+        ids: NDArray[np.int32] | None = None,
+    ) -> None:
         """Draw into a picture, in place.
 
         Parameters
@@ -162,6 +169,8 @@ class Painter:
         status_text : str or None
             Text of the status line, one line; None for none. Not drawn in a frame too small
             for it.
+        ids : int32 array (n,) or None
+            Number of the object that each detection is, for its label; None for none.
         """
         height, width = image.shape[:2]
         style = _Style.for_frame(height, width)
@@ -170,6 +179,7 @@ class Painter:
             detections.boxes[:, 2:] > 0, axis=1
         )
         detections = detections[inside]
+        numbers = None if ids is None else ids[inside].tolist()
         if not len(detections):
             return
         # Half a line off the edge, so that the line of a clamped box is seen whole.
@@ -178,13 +188,16 @@ class Painter:
         high = np.maximum(np.array([width, height] * 2) - 1 - margin, low)
         boxes = np.rint(np.clip(detections.boxes, low, high)).astype(int).tolist()
         classes = detections.classes.tolist()
-        scores = detections.scores.tolist()
+        names = [self.class_names[k] for k in classes]
+        if numbers is not None:
+            names = [f"{name} {number}" for name, number in zip(names, numbers, strict=True)]
+        scores = [f"{score:.2f}" for score in detections.scores.tolist()]
 
         worst_first = range(len(boxes) - 1, -1, -1)
         for i in worst_first:
             _outline(image, boxes[i], style, self.colours[classes[i]])
 
-        labels = self._place_labels(boxes, classes, scores, style, (width, height), status)
+        labels = self._place_labels(boxes, names, scores, style, (width, height), status)
         for i in worst_first:
             if i in labels:
                 text, plate = labels[i]
@@ -209,8 +222,8 @@ class Painter:
     def _place_labels(
         self,
         boxes: list[list[int]],
-        classes: list[int],
-        scores: list[float],
+        names: list[str],
+        scores: list[str],
         style: _Style,
         frame: tuple[int, int],
         status: Rect | None,
@@ -220,8 +233,8 @@ class Painter:
         labels = {}
         areas = [(x2 - x1) * (y2 - y1) for x1, y1, x2, y2 in boxes]
         for i in sorted(range(len(boxes)), key=areas.__getitem__, reverse=True):
-            score = f"{scores[i]:.2f}"
-            for text in (f"{self.class_names[classes[i]]} {score}", score):
+            score = scores[i]
+            for text in (f"{names[i]} {score}", score):
                 size = (self._plate_width(style, text), style.plate_height)
                 if text != score and size[0] > 3 * (boxes[i][2] - boxes[i][0]):
                     continue  # a label that dwarfs its box hides whose it is

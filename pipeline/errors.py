@@ -23,3 +23,7 @@ class ProfileError(UserError, ValueError):
 
 class DatasetError(UserError, OSError):
     """A data set cannot be made."""
+
+
+class PreviewError(UserError, OSError):
+    """The live page cannot be served."""

@@ -12,6 +12,7 @@ from pipeline.queues import StageQueue
 from pipeline.sinks.base import Result, Sink
 from pipeline.sources.base import Source
 from pipeline.timing import Durations, Rate
+from pipeline.tracking.tracker import Tracker
 
 
 class Feed:
@@ -27,6 +28,8 @@ class Feed:
         Draws into its frames; None leaves the pixels alone.
     limit : int or None
         Frames to read at most.
+    tracker : Tracker or None
+        Follows its objects.
 
     Attributes
     ----------
@@ -40,10 +43,10 @@ class Feed:
         Detections by class index: of all frames, and of the last one.
     latency : Durations
         From the moment a picture was there to the moment all sinks had it.
-    shown_at : float or None
-        `time.monotonic()` when the last frame was done.
-    age : float
-        Seconds by which it was old then.
+    newest : float or None
+        `captured_at` of the last frame that reached every sink.
+    read_at : float
+        `time.monotonic()` when the last frame was read.
     rate : Rate
         Of its results.
     broken : bool
@@ -56,17 +59,19 @@ class Feed:
         sinks: Sequence[Sink],
         painter: Painter | None = None,
         limit: int | None = None,
+        tracker: Tracker | None = None,
     ) -> None:
         self.source = source
         self.sinks = list(sinks)
         self.painter = painter
+        self.tracker = tracker
         self.queue: StageQueue[Frame]
         self.read = self.processed = self.stale = 0
         self.found: Counter[int] = Counter()
         self.now: Counter[int] = Counter()
         self.latency = Durations()
-        self.shown_at: float | None = None
-        self.age = 0.0
+        self.newest: float | None = None
+        self.read_at = time.monotonic()
         self.rate = Rate()
         self.broken = False
         self._limit = limit
@@ -84,6 +89,20 @@ class Feed:
             counts["too old when done"] = self.stale
         return counts
 
+    def take(self) -> Frame | None:
+        """Read the next frame of the source, or None at its end."""
+        frame = self.source.read()
+        if frame is not None:
+            self.read += 1
+            self.read_at = frame.captured_at
+        return frame
+
+    def interrupt(self) -> None:
+        """Do not wait for the source any longer, if it can be told."""
+        interrupt = getattr(self.source, "interrupt", None)
+        if interrupt is not None:
+            interrupt()
+
     def write(self, result: Result) -> None:
         """Give a result to every sink.
 
@@ -96,9 +115,8 @@ class Feed:
             sink.write(result)
         self.now = Counter(result.detections.classes.tolist())
         self.found.update(self.now)
-        self.shown_at = time.monotonic()
-        self.age = self.shown_at - result.frame.captured_at
-        self.latency.add(self.age)
+        self.newest = result.frame.captured_at
+        self.latency.add(time.monotonic() - self.newest)
         self.processed += 1
 
     def close(self) -> None:

@@ -84,7 +84,9 @@ def default_output(info: SourceInfo, number: int | None = None) -> Path:
     return stem.with_name(f"{stem.name}{mark}.detected.mp4")
 
 
-def check_outputs(outputs: Outputs, video: Path | None, inputs: Collection[Path]) -> None:
+def check_outputs(
+    outputs: Outputs, video: Path | None, inputs: Collection[Path], numbered_files: bool = False
+) -> None:
     """Refuse outputs that cannot be written, or that would cost the user something.
 
     Parameters
@@ -95,6 +97,8 @@ def check_outputs(outputs: Outputs, video: Path | None, inputs: Collection[Path]
         Where the annotated video really goes, if one is written.
     inputs : collection of Path
         The files of all sources, which no output may replace.
+    numbered_files : bool
+        Whether video and detections go into files with numbers of their own, which replace none.
 
     Raises
     ------
@@ -108,7 +112,8 @@ def check_outputs(outputs: Outputs, video: Path | None, inputs: Collection[Path]
         if video is not None:
             _check_video(video)
         for path in files:
-            _check_file(path, inputs, outputs.overwrite)
+            replaces = outputs.overwrite or (numbered_files and path in (video, jsonl))
+            _check_file(path, inputs, replaces)
         profile = [] if outputs.profile is None else [outputs.profile / n for n in PROFILE_FILES]
         check_distinct(files + profile)
         for path in folders:

@@ -78,7 +78,7 @@ class Pipeline:
     options : QueueOptions
         Policy and depth of the queues.
     controls : Controls or None
-        Which detections are kept; None for all that the back end gives.
+        Which detections are kept where no tracker decides; None for all that the back end gives.
 
     Attributes
     ----------
@@ -86,6 +86,8 @@ class Pipeline:
         Frames taken from the sources, and frames that reached every sink.
     latency : Durations
         From the moment a picture was there to the moment all its sinks had it.
+    began_at, seconds : float
+        `time.monotonic()` when the run began, and how long it took.
     stages : list of Stage
         In the order in which a frame passes them, each with its timing; each source has a capture
         stage of its own.
@@ -105,6 +107,7 @@ class Pipeline:
     ) -> None:
         self.feeds = list(feeds)
         self.latency = Durations()
+        self.began_at = time.monotonic()
         self.seconds = 0.0
         self.observe_device: Callable[[Mapping[str, float]], None] | None = None
         self._backend = backend
@@ -203,7 +206,7 @@ class Pipeline:
                 slot.close()
             self._close_feeds()
             raise
-        start = time.perf_counter()
+        self.began_at = time.monotonic()
         for stage in self.stages:
             stage.start()
         try:
@@ -215,7 +218,7 @@ class Pipeline:
             self._watch(None)
             raise
         finally:
-            self.seconds = time.perf_counter() - start
+            self.seconds = time.monotonic() - self.began_at
         # Only a source that does not return from the system can still be running here, and it
         # holds no slot.
         for slot in slots:
@@ -229,10 +232,12 @@ class Pipeline:
     def stop(self) -> None:
         """End the run in order: read no further frame, finish those on their way."""
         self._stop.set()
+        for feed in self.feeds:
+            feed.interrupt()
 
     def give_up(self) -> None:
         """End the run now: finish the outputs, leave out the frames on their way."""
-        self._stop.set()
+        self.stop()
         self._given_up = True
         self._free.cancel()
         for queue in self.queues.values():
@@ -251,7 +256,7 @@ class Pipeline:
                 on_tick(self)
             now = time.monotonic()
             if all(feed.broken for feed in self.feeds):
-                self._stop.set()
+                self.stop()
             if self._stop.is_set():
                 stopping_since = stopping_since or now
                 if now - stopping_since > _CAPTURE_GRACE:
@@ -274,14 +279,8 @@ class Pipeline:
         def wanted() -> bool | None:
             return True if feed.wanted and not self._stop.is_set() else None
 
-        def capture(_: bool) -> Frame | None:
-            frame = feed.source.read()
-            if frame is not None:
-                feed.read += 1
-            return frame
-
         name = f"capture{self._number(index)}"
-        return self._stage(name, wanted, capture, feed.queue.put, feed.queue.close)
+        return self._stage(name, wanted, lambda _: feed.take(), feed.queue.put, feed.queue.close)
 
     def _stage(
         self, name: str, take: Any, work: Any, give: Any, finish: Any, workers: int = 1
@@ -331,9 +330,10 @@ class Pipeline:
         return Found(results, item.spent + time.perf_counter() - start)
 
     def _result(self, frame: Frame, found: Detections) -> Result:
-        if self._controls is not None:
-            found = self._controls.keep(found)
-        return Result(frame, found)
+        tracker = self.feeds[frame.source_id].tracker
+        if tracker is not None:
+            return Result(frame, *tracker.update(found, frame.seconds))
+        return Result(frame, found if self._controls is None else self._controls.keep(found))
 
     def _draw(self, item: Found) -> Found:
         self._spent += 0.1 * (item.spent - self._spent) if self._spent else item.spent
@@ -343,7 +343,7 @@ class Pipeline:
             if feed.painter is not None and not feed.broken:
                 # There is no rate before the second frame.
                 status = f"{rate:.0f} fps  " * (rate > 0) + f"{self._spent * 1e3:.0f} ms"
-                feed.painter.draw(result.frame.image, result.detections, status)
+                feed.painter.draw(result.frame.image, result.detections, status, result.ids)
         return item
 
     def _write(self, item: Found) -> Found:
@@ -355,10 +355,11 @@ class Pipeline:
             elif not feed.broken:
                 try:
                     feed.write(result)
-                    self.latency.add(feed.age)
                 except SinkError as error:
                     feed.broken = True
                     self._note("sinks", error)
+                else:
+                    self.latency.add(time.monotonic() - result.frame.captured_at)
         return item
 
     def _close_feeds(self) -> None:

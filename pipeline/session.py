@@ -5,28 +5,36 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from engines.backend import Backend, EngineSettings, open_backend
 from engines.decoding import DecoderRefused, OpenDecoder
-from engines.errors import ConfigError, NetworkError, WeightsError
-from engines.weights import Weights, int8_model, load_weights
-from kernels.reference import DetectParams
-from pipeline.config import Config, NetworkConfig, load_network_config
+from pipeline.config import Config, PreviewConfig, load_network_config
+from pipeline.controls import Controls
 from pipeline.drawing import Painter
 from pipeline.feed import Feed
+from pipeline.network import detect_params, load_network, open_network
 from pipeline.outputs import Outputs, check_distinct, check_outputs, default_output, numbered
 from pipeline.run import Pipeline, QueueOptions
-from pipeline.sinks import open_sinks
+from pipeline.sinks import check_events, open_sinks
 from pipeline.sinks.base import Sink
-from pipeline.sources import open_source
+from pipeline.sources import live_kind, open_source
 from pipeline.sources.base import Source, SourceOptions
 from pipeline.timing import thread_named
+from pipeline.tracking.tracker import Tracker
+
+if TYPE_CHECKING:
+    from pipeline.preview.server import PreviewServer
+    from pipeline.preview.sink import PreviewSink
+    from pipeline.preview.status import Status
 
 log = logging.getLogger("squeezedrive")
+
+LOWEST = 0.05  # score of a box that the live page's slider can still bring up
 
 
 class Session:
@@ -63,26 +71,44 @@ class Session:
         with ExitStack() as stack:
             network_file = Path(config.network)
             self.network = load_network_config(network_file)
-            self.weights = _load_weights(network_file, self.network)
+            self.weights = load_network(network_file, self.network)
             self.class_names = self.weights.profile.output.classes
-            detect = _detect_params(config, self.class_names)
+            detect = detect_params(config, self.class_names)
+            check_events(config.record, self.class_names)
+            self.preview: PreviewServer | None = None
+            self.controls: Controls | None = None
+            if config.preview.address is not None or config.track.enabled:
+                self.controls = Controls(
+                    self.class_names, config.detect.threshold, config.detect.classes
+                )
+                detect = replace(detect, threshold=self._lowest(), classes=None)
+            watched: list[PreviewSink | None] = [None for _ in sources]
+            if config.preview.address is not None:
+                watched = self._open_preview(config.preview, len(sources), stack)
             self._sources: list[Source] = []
             stack.callback(self._close_sources)
             for number, spec in enumerate(sources):
                 # Decoder and network start threads of their own, which inherit these names.
                 with thread_named("capture"):
-                    self._sources.append(self._open_source(spec, number))
+                    self._sources.append(self._open_source(spec, number, len(sources) == 1))
             each = self._outputs_of_each(outputs)
             with thread_named("inference"):
-                self.backend = self._open_backend(self.network, detect)
+                self.backend = open_network(config, self.network, self.weights, detect)
             stack.callback(self.backend.close)
             self._sources = [self._decoded_on_device(source) for source in self._sources]
             stack.callback(self._close_sources)  # before the back end, whose decoders they may have
             self.window: Any = None
-            self.feeds = [self._feed(*one) for one in zip(self._sources, each, strict=True)]
+            self.feeds = [
+                self._feed(*one) for one in zip(self._sources, each, watched, strict=True)
+            ]
             queue = config.queue
             options = QueueOptions(queue.policy, queue.depth, queue.max_age, queue.slots)
-            self.pipeline = self._pipeline = Pipeline(self.feeds, self.backend, options)
+            self.pipeline = self._pipeline = Pipeline(
+                self.feeds, self.backend, options, self.controls
+            )
+            if self.preview is not None:
+                self.preview.start()
+                log.info("live page: %s", self.preview.url)
             self._stack = stack.pop_all()
 
     def __enter__(self) -> Session:
@@ -112,6 +138,12 @@ class Session:
         return [sink for feed in self.feeds for sink in feed.sinks]
 
     @property
+    def files(self) -> list[str]:
+        """What is written, by the names of its sinks."""
+        shown = ("window", "preview")
+        return [sink.name for sink in self.sinks if sink.name not in shown]
+
+    @property
     def live(self) -> bool:
         """Whether there is a source that has no end of its own."""
         return any(source.info.live for source in self._sources)
@@ -133,6 +165,13 @@ class Session:
         lines = [line for source in self._sources for line in source.report.warnings]
         for sink in self.sinks:
             lines += getattr(sink, "warnings", [])
+        for feed in self.feeds:
+            if feed.stale > feed.processed:
+                lines.append(
+                    f"{feed.source.info.name}: most frames were older than"
+                    f" {self.config.queue.max_age:g} s when they had been through the network;"
+                    " raise queue.max_age, or take --policy latest"
+                )
         return lines
 
     def _close_sources(self) -> None:
@@ -143,7 +182,38 @@ class Session:
             if source not in hanging:
                 source.close()
 
-    def _open_source(self, spec: str, number: int) -> Source:
+    def _open_preview(
+        self, config: PreviewConfig, count: int, stack: ExitStack
+    ) -> list[PreviewSink | None]:
+        """Take the live page's port, and return what shows it the pictures of each source."""
+        from pipeline.preview.server import PreviewServer
+        from pipeline.preview.sink import PreviewSink
+
+        sinks = [PreviewSink() for _ in range(count)]
+        token = None if config.token is None else config.token.get_secret_value()
+        assert config.address is not None
+        assert self.controls is not None
+        self.preview = stack.enter_context(
+            PreviewServer(config.address, token, self._status, self.controls, sinks)
+        )
+        return list(sinks)
+
+    def _lowest(self) -> float:
+        """Return the lowest score that the live page and the tracker have a use for."""
+        threshold = self.config.detect.threshold
+        if self.config.preview.address is not None:
+            threshold = min(threshold, LOWEST)
+        return Tracker.weakest(threshold) if self.config.track.enabled else threshold
+
+    def _status(self) -> Status:
+        from pipeline.status import status_of
+
+        info = self.backend.info
+        model, backend = self.weights.profile.name, f"{info.name} {info.precision}"
+        return status_of(self.pipeline, self.class_names, model, backend)
+
+    def _open_source(self, spec: str, number: int, alone: bool) -> Source:
+        """Open a source; one that is live and not alone is waited for later on."""
         config = self.config.source
         fps = None if config.fps is None else Fraction(config.fps).limit_denominator(1001)
         options = SourceOptions(
@@ -153,68 +223,62 @@ class Session:
             open_timeout=config.open_timeout,
             read_timeout=config.read_timeout,
         )
-        return open_source(spec, options)
 
-    def _outputs_of_each(self, outputs: Outputs) -> list[tuple[Outputs, Path | None]]:
-        """Return the outputs of each source, and where its video goes, having checked them."""
+        def open_inner() -> Source:
+            return open_source(spec, options)
+
+        # One that is alone has to answer at once: its name may be wrong.
+        inner = open_inner() if alone or live_kind(spec) is None else None
+        if inner is not None and not inner.info.live:
+            return inner
+        from pipeline.sources.reconnect import ReconnectingSource
+
+        return ReconnectingSource(spec, open_inner, config.reconnect, inner)
+
+    def _outputs_of_each(self, outputs: Outputs) -> list[tuple[Outputs, Path]]:
+        """Return the outputs of each source, and what its video is called, having checked them."""
         inputs = [path for source in self._sources for path in source.info.inputs]
         several = len(self._sources) > 1
+        segmented = self.config.record.segment is not None
+        writes = self.config.video.write or bool(self.config.record.events)
         each = []
         for number, source in enumerate(self._sources):
             mine = numbered(outputs, number) if several else outputs
-            video = self._video_path(mine, source, number if several else None)
-            check_outputs(mine, video, inputs)
-            each.append((mine, video))
-        check_distinct([video for _, video in each if video is not None])
+            name = mine.video or default_output(source.info, number if several else None)
+            if mine.video is None and mine.profile is not None:
+                name = mine.profile / "video.mp4"
+            files_have_numbers = segmented or not self.config.video.write
+            check_outputs(mine, name if writes else None, inputs, files_have_numbers)
+            each.append((mine, name))
+        if writes:
+            check_distinct([name for _, name in each])
         if several and outputs.summary is not None:
-            check_outputs(
-                Outputs(summary=outputs.summary, overwrite=outputs.overwrite), None, inputs
-            )
+            only = Outputs(summary=outputs.summary, overwrite=outputs.overwrite)
+            check_outputs(only, None, inputs)
         return each
 
-    def _video_path(self, outputs: Outputs, source: Source, number: int | None) -> Path | None:
-        if not self.config.video.write:
-            return None
-        if outputs.video is None and outputs.profile is not None:
-            return outputs.profile / "video.mp4"
-        return outputs.video or default_output(source.info, number)
-
-    def _feed(self, source: Source, outputs_and_video: tuple[Outputs, Path | None]) -> Feed:
-        outputs, video = outputs_and_video
+    def _feed(
+        self, source: Source, outputs_and_name: tuple[Outputs, Path], watched: PreviewSink | None
+    ) -> Feed:
+        outputs, name = outputs_and_name
+        config = self.config
         sinks = open_sinks(
-            outputs, video, source, self.class_names, self.config, self._header(source)
-        )
+            outputs, name, source, self.class_names, config, partial(self._header, source),
+            share=1 / len(self._sources),
+        )  # fmt: skip
         if outputs.show:
             from pipeline.sinks.window import WindowSink
 
             self.window = WindowSink(f"SqueezeDrive: {source.info.name}")
             sinks.insert(0, self.window)  # first: without a display nothing is written
-        draws = video is not None or outputs.show
-        painter = Painter(self.class_names, status=self.config.draw.status) if draws else None
-        return Feed(source, sinks, painter, self.config.source.frames)
-
-    def _open_backend(self, network: NetworkConfig, detect: DetectParams) -> Backend:
-        config = self.config
-        settings = EngineSettings(
-            weights=self.weights,
-            width=network.input.width,
-            height=network.input.height,
-            detect=detect,
-            fit=config.fit.mode,
-            band_centre=config.fit.band_centre,
-            cpu_precision=config.cpu.precision,
-            threads=config.cpu.threads,
-            streams=config.cpu.streams,
-            int8=int8_model(Path(network.weights)),
-            cuda_precision=config.cuda.precision,
-        )
-        backend = open_backend(config.backend, settings)
-        info = backend.info
-        log.info(
-            "backend %s: %s, %s, on %s (%s)",
-            info.name, info.runtime, info.precision, info.device, info.reason,
-        )  # fmt: skip
-        return backend
+        if watched is not None:
+            sinks.insert(0, watched)
+        draws = config.video.write or config.record.events or outputs.show or watched is not None
+        painter = Painter(self.class_names, status=config.draw.status) if draws else None
+        tracker = None
+        if config.track.enabled and self.controls is not None:
+            tracker = Tracker(self.controls)
+        return Feed(source, sinks, painter, config.source.frames, tracker)
 
     def _decoded_on_device(self, source: Source) -> Source:
         """Let the back end's device decode, if it can; one line says why it does not."""
@@ -260,39 +324,3 @@ class Session:
                 "origin": float(info.origin * info.time_base),
             },
         }
-
-
-def _load_weights(network_file: Path, network: NetworkConfig) -> Weights:
-    path = Path(network.weights)
-    weights = load_weights(path)
-    profile = weights.profile
-    for key, configured, trained in (
-        ("architecture", network.architecture, profile.network),
-        ("classes", network.classes, list(profile.output.classes)),
-    ):
-        if configured != trained:
-            raise WeightsError(
-                f"{network_file}: {key}: {configured} contradicts the profile"
-                f" {path.with_suffix('.json')}, which has {trained}"
-            )
-    try:
-        weights.operations(network.input.width, network.input.height)
-    except NetworkError as error:
-        raise ConfigError(f"{network_file}: input: {error}") from None
-    return weights
-
-
-def _detect_params(config: Config, names: tuple[str, ...]) -> DetectParams:
-    detect = config.detect
-    for name in detect.classes:
-        if name not in names:
-            raise ConfigError(
-                f"detect.classes: unknown class {name!r}, the network knows {', '.join(names)}"
-            )
-    return DetectParams(
-        threshold=detect.threshold,
-        top_n=detect.top_n,
-        nms_iou=detect.nms_iou,
-        greedy=detect.nms == "greedy",
-        classes=tuple(names.index(name) for name in detect.classes) or None,
-    )

@@ -8,7 +8,7 @@ from typing import Any
 from pipeline.feed import Feed
 from pipeline.run import Pipeline
 from pipeline.session import Session
-from pipeline.timing import Durations
+from pipeline.timing import percentiles
 
 BUSY = 0.9  # from this share of its time on, a processor or a stage counts as the limit
 
@@ -44,7 +44,7 @@ def summarise(session: Session, cpu_seconds: float, cores: int, ended: str) -> d
             "wait_in_s": stage.timing.wait_in,
             "wait_out_s": stage.timing.wait_out,
             "thread_cpu_s": stage.timing.cpu,
-            "busy_ms": _percentiles(stage.timing.busy),
+            "busy_ms": percentiles(stage.timing.busy),
         }
         for stage in pipeline.stages
     }
@@ -74,7 +74,7 @@ def summarise(session: Session, cpu_seconds: float, cores: int, ended: str) -> d
             "pipeline": pipeline.processed / seconds,
             "inference_stage": _inference(pipeline),
         },
-        "latency_ms": _percentiles(pipeline.latency),
+        "latency_ms": percentiles(pipeline.latency),
         "stages": stages,
         "queues": {
             name: {"depth": queue.depth, "mean": queue.mean_depth, "deepest": queue.deepest}
@@ -82,7 +82,7 @@ def summarise(session: Session, cpu_seconds: float, cores: int, ended: str) -> d
         },
         "cpu": {"cores": cores, "seconds": cpu_seconds, "share": cpu_seconds / seconds / cores},
         "limit": _limit(session, cpu_seconds / seconds / cores, cores),
-        "outputs": [sink.name for sink in session.sinks],
+        "outputs": session.files,
         "warnings": session.warnings,
     }
 
@@ -138,8 +138,7 @@ def _source(feed: Feed, session: Session) -> dict[str, Any]:
             "skipped": dict(feed.source.report.skipped),
         },
         "detections": _by_name(feed.found, session),
-        "latency_ms": _percentiles(feed.latency),
-        "outputs": [sink.name for sink in feed.sinks],
+        "latency_ms": percentiles(feed.latency),
     }
 
 
@@ -150,10 +149,6 @@ def _source_line(source: dict[str, Any]) -> str:
         f"{source['name'][-28:]:<28} {frames['read']:7,} {frames['processed']:10,} {lost:6,}"
         f" {latency['p50']:5.0f} {latency['p99']:6.0f}"
     )
-
-
-def _percentiles(durations: Durations) -> dict[str, float]:
-    return {f"p{p}": durations.percentile(p) * 1e3 for p in (50, 95, 99)}
 
 
 def _inference(pipeline: Pipeline) -> float:

@@ -46,6 +46,11 @@ class Durations:
         return [(_SMALLEST * _RATIO ** (i + 0.5), count) for i, count in bins if count]
 
 
+def percentiles(durations: Durations) -> dict[str, float]:
+    """Return the 50th, 95th and 99th percentile in milliseconds, as p50, p95 and p99."""
+    return {f"p{p}": durations.percentile(p) * 1e3 for p in (50, 95, 99)}
+
+
 @dataclass
 class StageTiming:
     """Where the thread of one stage spent its time, in seconds.
@@ -109,3 +114,11 @@ class Rate:
             self._interval += weight * (gap - self._interval)
         self._last = now
         return 1 / self._interval if self._interval else 0.0
+
+    def at(self, now: float) -> float:
+        """Return the rate in 1/s at `now`: it falls while nothing happens."""
+        if self._interval is None or self._last is None:
+            return 0.0
+        quiet = now - self._last
+        # A gap is only longer than others when it is much longer.
+        return 1 / self._interval if quiet < 3 * self._interval else 1 / quiet

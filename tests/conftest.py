@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,16 @@ import pytest
 import run_pipeline
 
 ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(autouse=True)
+def _log_as_before() -> Iterator[None]:
+    """Undo what a run of the whole program does to the log, which other tests listen to."""
+    log = logging.getLogger("squeezedrive")
+    before = list(log.handlers), log.propagate, log.level
+    yield
+    log.handlers, log.propagate, level = before
+    log.setLevel(level)
 
 
 @pytest.fixture(scope="session")

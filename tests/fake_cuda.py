@@ -94,7 +94,7 @@ class FakeDriver:
         return FakeStream(self)
 
     def Event(self, flags: int = 0) -> FakeEvent:
-        return FakeEvent(self)
+        return FakeEvent(self, "event" if flags == self.event_flags.DISABLE_TIMING else "time")
 
     def mem_alloc(self, size: int) -> FakeAllocation:
         self.call("mem_alloc")
@@ -129,6 +129,9 @@ class FakeDriver:
             self.memory[target][:size] = self.memory[source][:size]
 
         self.enqueue("d2d", stream.handle, copy)
+
+    def get_driver_version(self) -> int:
+        return 13020
 
     def mem_get_info(self) -> tuple[int, int]:
         return 1 << 20, 1 << 21
@@ -193,14 +196,15 @@ class FakeStream(_Owned):
 
 
 class FakeEvent(_Owned):
-    def __init__(self, driver: FakeDriver) -> None:
+    def __init__(self, driver: FakeDriver, kind: str) -> None:
         super().__init__(driver)
+        self._kind = kind  # "event", or "time" for one that knows it
         self._recorded: tuple[list[Any], Any] | None = None
         self._asked = 0
 
     def record(self, stream: FakeStream) -> None:
         self.driver.call("record")
-        marker = ("event", lambda: None)
+        marker = (self._kind, lambda: None)
         self.driver.work[stream.handle].append(marker)
         self._recorded = (self.driver.work[stream.handle], marker)
         self._stream = stream.handle
@@ -208,6 +212,11 @@ class FakeEvent(_Owned):
 
     def time_till(self, later: FakeEvent) -> float:
         self.driver.call("time_till")
+        for event in (self, later):
+            assert event._kind == "time"
+            assert event._recorded is not None, "not recorded"
+            work, marker = event._recorded
+            assert not any(item is marker for item in work), "not passed yet"
         return 0.5
 
     def query(self) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from fractions import Fraction
+from itertools import islice
 from pathlib import Path
 
 import av
@@ -133,10 +134,10 @@ def packets(path: Path, kind: str = "video", track: int = 0) -> list[av.Packet]:
         return [p for p in container.demux(stream) if p.size and not p.is_discard]
 
 
-def times(path: Path) -> list[Fraction]:
-    """Return the times of the frames a player shows, in seconds."""
+def times(path: Path, count: int | None = None) -> list[Fraction]:
+    """Return the times of the frames a player shows, or of the first `count`, in seconds."""
     with av.open(str(path)) as container:
-        return [f.pts * f.time_base for f in container.decode(video=0)]
+        return [f.pts * f.time_base for f in islice(container.decode(video=0), count)]
 
 
 def damage(path: Path, number: int, seed: int = 0) -> None:

@@ -13,9 +13,10 @@ import pytest
 from engines.backend import EngineSettings
 from engines.cuda.backend import CudaBackend, make_recipe
 from engines.errors import ConfigError
-from kernels.cuda import select
+from kernels.cuda import preprocess, select
 from tests.engines.test_cuda_slot import SETTINGS, assert_same, picture, run_all
 from tests.fake_cuda import FakeExecutor, fake_gpu, on_the_processor
+from tests.gpu import simulate_lightly
 
 
 def open_simulated(settings: EngineSettings) -> CudaBackend:
@@ -27,9 +28,11 @@ def open_simulated(settings: EngineSettings) -> CudaBackend:
 
 
 def main() -> None:
-    # A simulated thread is a thread of Python.
-    select.SCORE_BLOCK = select.SELECT_BLOCK = 32
+    select.SCORE_BLOCK = select.SELECT_BLOCK = 32  # a simulated thread is a thread of Python
     select.CAPACITY = 64
+    patch = pytest.MonkeyPatch()
+    simulate_lightly(patch, preprocess, preprocess.resize_bgr)
+    simulate_lightly(patch, select, select.score_anchors)
     settings = replace(SETTINGS, fit="letterbox", width=64, height=48)
     backend = open_simulated(settings)
     images = [picture(1, 120, 60), picture(2, 70, 90)]

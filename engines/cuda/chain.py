@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ from engines.cuda.place import Picture, Place, Way, make_way
 from engines.cuda.recipe import Recipe
 from kernels.detections import Detections
 
+STEPS = ("preprocess", "infer", "detect")
 _WAYS = 16  # sizes of pictures that a chain is prepared for at a time
 
 
@@ -50,6 +51,8 @@ class Chain:
         self.stream: Any = None
         self._uploaded: Any = None
         self._finished: Any = None
+        self._begun: list[Any] = []  # events at the beginning and the end of each of `STEPS`
+        self._ended: list[Any] = []
         self._streams = threading.local()
         self._cleanup = ExitStack()
         self._ways: dict[object, Way] = {}
@@ -75,6 +78,7 @@ class Chain:
         self.stream = driver.Stream(NON_BLOCKING)
         timing = driver.event_flags.DISABLE_TIMING
         self._uploaded, self._finished = driver.Event(timing), driver.Event(timing)
+        self._begun, self._ended = ([driver.Event() for _ in STEPS] for _ in range(2))
 
         def array(shape: tuple[int, ...], dtype: Any) -> tuple[int, Any]:
             size = int(np.prod(shape)) * np.dtype(dtype).itemsize
@@ -219,6 +223,22 @@ class Chain:
             for place, found in zip(self._loaded, results, strict=True)
         ]
 
+    @contextmanager
+    def timed(self, step: str) -> Iterator[None]:
+        """Mark on the stream where one of `STEPS` begins and ends, for `seconds`."""
+        number = STEPS.index(step)
+        self._begun[number].record(self.stream)
+        yield
+        self._ended[number].record(self.stream)
+
+    def seconds(self) -> dict[str, float]:
+        """Return how long the GPU took for each of `STEPS`, once all have been timed and done."""
+        self._check_loaded()
+        return {
+            step: self._begun[number].time_till(self._ended[number]) / 1e3
+            for number, step in enumerate(STEPS)
+        }
+
     def capture(self, cuda_driver: Any) -> None:
         """Record upload to download as a CUDA graph, for `replay`.
 
@@ -303,4 +323,5 @@ class Chain:
         self._whole = self._output = self._result = self._found = None
         self._detector = self._network = None
         self._uploaded = self._finished = None
+        self._begun, self._ended = [], []
         self.stream = None

@@ -42,20 +42,28 @@ class CudaSlot:
         """
         with self._step() as chain:
             chain.load(images)
-            chain.upload()
-            chain.preprocess()
+            with chain.timed("preprocess"):
+                chain.upload()
+                chain.preprocess()
 
     def infer(self) -> None:
         """Enqueue the network."""
-        with self._step() as chain:
+        with self._step() as chain, chain.timed("infer"):
             chain.infer()
 
     def detect(self) -> list[Detections]:
         """Return the boxes of each picture in its own pixels; waits for the GPU."""
         with self._step() as chain:
-            chain.detect()
+            with chain.timed("detect"):
+                chain.detect()
             chain.download()
             return chain.collect()
+
+    @property
+    def device_seconds(self) -> dict[str, float]:
+        """Seconds of the GPU for each step of the last batch; see `engines.backend.Slot`."""
+        with self._step() as chain:
+            return chain.seconds()
 
     def close(self) -> None:
         """Release the memory; a second call does nothing.

@@ -1,24 +1,47 @@
-"""Where results go: video, JSON lines, KITTI files, a window."""
+"""Where results go: video, segments and clips, JSON lines, KITTI and MOT files, a window."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pipeline.config import Config
+from engines.errors import ConfigError
+from pipeline.config import Config, RecordConfig
 from pipeline.outputs import Outputs
 from pipeline.sinks.base import Sink
 from pipeline.sources.base import Source
 
+# Each sink brings a library that only runs with it need, so they are imported where they are made.
+
+
+def check_events(record: RecordConfig, class_names: Sequence[str]) -> None:
+    """Refuse a recording that cannot be, before anything is opened.
+
+    Raises
+    ------
+    ConfigError
+        If an event cannot be read, or there is nothing that `record.keep` could delete.
+    """
+    if record.events:
+        from pipeline.sinks.events import parse_condition
+
+        for text in record.events:
+            parse_condition(text, class_names)
+    elif record.keep is not None and record.segment is None:
+        raise ConfigError(
+            "record.keep: deletes segments and clips, and there are none; give --segment SECONDS"
+        )
+
 
 def open_sinks(
     outputs: Outputs,
-    video: Path | None,
+    name: Path,
     source: Source,
     class_names: Sequence[str],
     config: Config,
-    header: Mapping[str, Any],
+    header: Callable[[], Mapping[str, Any]],
+    share: float = 1.0,
 ) -> list[Sink]:
     """Return the sinks of one source; none of them writes before the first frame.
 
@@ -26,30 +49,77 @@ def open_sinks(
     ----------
     outputs : Outputs
         What the user asked for.
-    video : Path or None
-        Where the annotated video goes, if one is written.
+    name : Path
+        What the annotated video is called, or would be if one were written.
     source : Source
         What they are fed with.
     class_names : sequence of str
         Names in the order of the class indices.
     config : Config
         How to write.
-    header : mapping
-        What heads the JSON lines.
+    header : callable
+        Returns what heads the JSON lines.
+    share : float
+        Part of `record.keep` that this source may take.
     """
-    # Each sink brings a library that only runs with it need.
+    record = config.record
     sinks: list[Sink] = []
-    if outputs.jsonl is not None:
+    if record.segment is not None or record.events:
+        sinks += _recording(outputs, name, source, class_names, config, header, share)
+    elif config.video.write:
+        from pipeline.sinks.video import VideoSink
+
+        video = config.video
+        sinks.append(VideoSink(name, source, video.preset, video.crf, video.threads))
+    if outputs.jsonl is not None and (record.segment is None or outputs.jsonl == Path("-")):
         from pipeline.sinks.jsonl import JsonlSink
 
-        sinks.append(JsonlSink(outputs.jsonl, header, class_names))
+        sinks.insert(0, JsonlSink(outputs.jsonl, header, class_names))
     if outputs.kitti is not None:
         from pipeline.sinks.kitti import KittiSink
 
         sinks.append(KittiSink(outputs.kitti, class_names, getattr(source, "stem", None)))
-    if video is not None:
-        from pipeline.sinks.video import VideoSink
+    if outputs.mot is not None:
+        from pipeline.sinks.mot import MotSink
 
-        options = config.video
-        sinks.append(VideoSink(video, source, options.preset, options.crf, options.threads))
+        sinks.append(MotSink(outputs.mot, class_names))
+    return sinks
+
+
+def _recording(
+    outputs: Outputs,
+    name: Path,
+    source: Source,
+    class_names: Sequence[str],
+    config: Config,
+    header: Callable[[], Mapping[str, Any]],
+    share: float,
+) -> list[Sink]:
+    """Return what writes segments and clips, of which `record.keep` deletes the oldest."""
+    from pipeline.sinks.archive import Archive
+    from pipeline.sinks.encoder import EncoderOptions
+    from pipeline.sinks.events import EventDetector
+    from pipeline.sinks.recorder import RecordingSink
+    from pipeline.sinks.segments import SegmentedJsonlSink, Segments
+
+    record, video = config.record, config.video
+    jsonl = None if outputs.jsonl == Path("-") else outputs.jsonl
+    archive = Archive(name, jsonl, None if record.keep is None else record.keep * share)
+    segments = None if record.segment is None else Segments(archive, record.segment)
+    events = None
+    if record.events:
+        events = EventDetector(record.events, class_names, record.before, record.after)
+    sinks: list[Sink] = []
+    if segments is not None and jsonl is not None:
+        sinks.append(SegmentedJsonlSink(archive, segments, header, class_names))
+    if video.write or events is not None:
+        recording = RecordingSink(
+            archive,
+            source,
+            EncoderOptions(video.preset, video.crf, video.threads),
+            whole=name if video.write and segments is None else None,
+            segments=segments if video.write else None,
+            events=events,
+        )
+        sinks.append(recording)
     return sinks

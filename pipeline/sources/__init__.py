@@ -6,10 +6,11 @@ import re
 from pathlib import Path
 
 from pipeline.errors import SourceError
-from pipeline.sources.base import Source, SourceOptions
+from pipeline.sources.base import Kind, Source, SourceOptions
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})
 STREAM = re.compile(r"(rtsps?|https?|udp|tcp|rtmps?)://", re.IGNORECASE)
+CAMERA = re.compile(r"(/dev/video)?\d+")
 
 _USER = re.compile(r"(?<=://)[^/\s]*@")
 _USER_WITH_SLASH = re.compile(r"(?<=://)[^/\s:@]+:(?!\d+/)\S*@")
@@ -42,7 +43,7 @@ def open_source(spec: str, options: SourceOptions) -> Source:
         from pipeline.sources.scene import SceneSource
 
         return SceneSource(spec, options)
-    if re.fullmatch(r"(/dev/video)?\d+", spec):
+    if CAMERA.fullmatch(spec):
         from pipeline.sources.camera import CameraSource
 
         return CameraSource(spec, options)
@@ -72,6 +73,16 @@ def _open_path(spec: str, options: SourceOptions) -> Source:
     from pipeline.sources.images import ImageSource
 
     return ImageSource(spec, options)
+
+
+def live_kind(spec: str) -> Kind | None:
+    """Say by its name which kind of live source the user named; None for all others.
+
+    A file on a web server looks like a stream until it is opened.
+    """
+    if CAMERA.fullmatch(spec):
+        return "camera"
+    return "stream" if STREAM.match(spec) else None
 
 
 def redact(text: str) -> str:

@@ -106,12 +106,16 @@ class Source(Protocol):
     """A sequence of frames that is read once, by one thread.
 
     `read` returns the next frame, or None at the end, and never blocks for longer than the read
-    time-out given when the source was opened. It raises `SourceError` when the source fails for
+    time-out given when the source was opened, unless it has an `interrupt` that ends every wait at
+    once; see `ReconnectingSource`. It raises `SourceError` when the source fails for
     good and `SourceTimeout` when it stops answering. `close` may be called more than once.
     """
 
     info: SourceInfo
-    report: SourceReport
+
+    @property
+    def report(self) -> SourceReport:
+        """What went on so far."""
 
     def read(self) -> Frame | None:
         """Return the next frame, or None at the end."""

@@ -22,7 +22,10 @@ from pipeline.sources.device import DeviceFrame, DeviceTrack
 AnyFrame = av.VideoFrame | DeviceFrame
 
 GENERATE_PTS = 0x1  # AVFMT_FLAG_GENPTS
-STREAM_OPTIONS = {"rtsp_transport": "tcp"}  # loses no packets
+# Over TCP no packets are lost. FFmpeg would look at 20 frames to learn the frame rate, and wait
+# for what the sender announces but does not send: audio that is switched off. It keeps what it has
+# seen, so that the picture starts with a key frame.
+STREAM_OPTIONS = {"rtsp_transport": "tcp", "fpsprobesize": "0", "analyzeduration": "2000000"}
 # Demuxers can go on after a damaged part; one that reports nothing but damage has reached the end.
 MAX_DAMAGED_READS = 16
 # A key frame is looked for this much ahead of a start: its decoding time may lie before it.
@@ -94,6 +97,7 @@ class Decoder:
         """
         packets = shown = 0
         interlaced = False
+        self._good_at = time.monotonic()
         for packet in self._packets():
             stamp = packet.dts if packet.pts is None else packet.pts
             counts = self._wanted(stamp) and not packet.is_discard
@@ -109,6 +113,8 @@ class Decoder:
                 shown += 1
                 interlaced = interlaced or frame.interlaced_frame
                 yield None if frame.is_corrupt else frame
+                if not frame.is_corrupt:
+                    self._good_at = time.monotonic()
         for tail in self._drain():
             shown += 1
             yield tail
@@ -171,9 +177,12 @@ class Decoder:
             self._asked_at = time.monotonic()
             try:
                 for packet in self.container.demux(self.stream):
+                    # The last packet before a silence comes out when FFmpeg gives up waiting.
+                    self._check_timeout(self._options.read_timeout)
                     if packet.size:  # an empty one would end decoding
                         damaged = 0
                         yield packet
+                        self._check_pictures()
                     self._asked_at = time.monotonic()
                 return
             except InvalidDataError:
@@ -223,6 +232,14 @@ class Decoder:
         # FFmpeg's RTSP client calls what it did not receive in time invalid.
         if self.is_url and time.monotonic() - self._asked_at >= timeout:
             raise self._no_answer(timeout) from None
+
+    def _check_pictures(self) -> None:
+        # A stream is joined between two key frames, which can be far apart.
+        patience = self._options.open_timeout + self._options.read_timeout
+        if self.is_url and self._begin is None and time.monotonic() - self._good_at > patience:
+            raise SourceTimeout(
+                f"{self._name}: sends data, but no picture could be decoded for {patience:g} s"
+            )
 
     def _no_answer(self, timeout: float) -> SourceTimeout:
         return SourceTimeout(f"{self._name}: no answer within {timeout:g} s")

@@ -21,6 +21,7 @@ from pipeline.sources.picture import UNSPECIFIED, PictureConverter, display_matr
 from pipeline.sources.timestamps import Timestamps
 
 NO_TIMESTAMPS = 0x80  # AVFMT_NOTIMESTAMPS
+ARRIVAL = Fraction(1, 1_000_000)  # time base of live frames without timestamps
 # A video that ends by more than this before the duration it states has been cut off.
 CUT_OFF = Fraction(1, 2)  # seconds
 
@@ -33,7 +34,8 @@ class VideoSource:
 
     Timestamps and their time base are the container's, so a variable frame rate stays what it is;
     see `Timestamps` for those that are missing or run backwards. Formats without timestamps, such
-    as raw H.264, count frames: their time base is 1/fps.
+    as raw H.264, count frames: their time base is 1/fps. Live, as with JPEG pictures over HTTP, the
+    time at which a frame arrives takes its place, in microseconds.
 
     Damaged frames are counted as "corrupt" and left out; see `Decoder.frames`.
 
@@ -77,6 +79,10 @@ class VideoSource:
             self._prepare_time()
             self._frames = self._good_frames()
             self._first = next(self._frames, None)
+            self._first_at = time.monotonic()
+            start = self._decoder.stream.start_time
+            if self._live and self._first and self._first.pts is None and start is not None:
+                self._first.pts = start - self._step  # RTSP tells the time from the second one on
             self.info = self._describe(location, self._first)
         except BaseException:
             self._decoder.close()
@@ -84,15 +90,22 @@ class VideoSource:
 
     def read(self) -> Frame | None:
         """Return the next good frame, or None at the end."""
+        first, self._first = self._first, None
         try:
-            decoded, self._first = self._first or next(self._frames, None), None
+            decoded = first or next(self._frames, None)
         except DecoderRefused as error:
             raise SourceError(f"{self._name}: {error}; --decode cpu does without it") from None
         if decoded is None:
             return None
-        captured_at = time.monotonic()
+        # The first frame of a file is there when it is asked for, that of a stream has waited.
+        waited = self._live and first is not None
+        captured_at = self._first_at if waited else time.monotonic()
         frame_id = self._frame_id
-        self._pts = frame_id if self._untimed else self._timestamps.mend(decoded.pts, frame_id)
+        if self._live:
+            pts = round(captured_at / self._time_base) if self._untimed else decoded.pts
+            self._pts = self._timestamps.mend(pts, frame_id, captured_at)
+        else:
+            self._pts = frame_id if self._untimed else self._timestamps.mend(decoded.pts, frame_id)
         picture = decoded.picture if isinstance(decoded, DeviceFrame) else self._convert(decoded)
         self._watch_size(f"{picture.shape[1]}x{picture.shape[0]}")
         return Frame(
@@ -132,7 +145,14 @@ class VideoSource:
         self._untimed = bool(container.format.flags & NO_TIMESTAMPS)
         self._fps = stream.average_rate or stream.guessed_rate
         self._end: Fraction | None = None  # seconds after zero
-        if self._untimed:
+        listed = stream.duration or container.duration
+        is_file = self._location.lower().startswith("http") and listed and not self._untimed
+        self._live = self._decoder.is_url and not is_file
+        if self._untimed and self._live:
+            self._fps = options.fps  # FFmpeg says 25, whatever comes
+            self._time_base = ARRIVAL
+            self._zero = 0
+        elif self._untimed:
             self._fps = options.fps or stream.guessed_rate or DEFAULT_FPS
             self._time_base = 1 / self._fps
             self._zero = 0
@@ -208,9 +228,11 @@ class VideoSource:
         kind: Kind = "file"
         path = None if self._decoder.is_url else Path(location)
         origin = self._zero + self._skip
-        if self._decoder.is_url and (self._end is None or not location.lower().startswith("http")):
+        if self._live:
             kind = "stream"
-            if first is not None and first.pts is not None:
+            if self._untimed:
+                origin = round(self._first_at / self._time_base)
+            elif first is not None and first.pts is not None:
                 origin = first.pts
         width, height = stream.codec_context.width, stream.codec_context.height
         aspect = stream.sample_aspect_ratio or Fraction(1)

@@ -14,6 +14,7 @@ GPU times and the rate.
 from __future__ import annotations
 
 import argparse
+import itertools
 import statistics
 import sys
 import time
@@ -272,11 +273,11 @@ def measure_executor(
 class Repeat:
     """A source that gives the same picture for a while."""
 
-    def __init__(self, picture: np.ndarray, seconds: float) -> None:
+    def __init__(self, number: int, picture: np.ndarray, seconds: float) -> None:
         size = picture.shape[1], picture.shape[0]
         self.info = SourceInfo("picture", "file", *size, Fraction(25), None, Fraction(1, 25))
         self.report = SourceReport()
-        self._picture, self._seconds = picture, seconds
+        self._number, self._picture, self._seconds = number, picture, seconds
         self._read, self._start = 0, 0.0
 
     def read(self) -> Frame | None:
@@ -285,7 +286,7 @@ class Repeat:
         if now - self._start > self._seconds:
             return None
         self._read += 1
-        return Frame(0, self._read, self._read, Fraction(1, 25), now, self._picture)
+        return Frame(self._number, self._read, self._read, Fraction(1, 25), now, self._picture)
 
     def close(self) -> None:
         pass
@@ -294,16 +295,14 @@ class Repeat:
 def measure_pipeline(
     backend: CudaBackend, picture: np.ndarray, seconds: float, report: Report
 ) -> None:
-    """Add the rates of the pipeline, each stage in its thread, with 1 to 4 slots."""
-    for slots in SLOTS:
-        source = Repeat(picture, seconds)
-        options = QueueOptions(slots=slots)
-        run = Pipeline([Feed(source, [])], backend, options)
+    """Add the rates of the pipeline, each stage in its thread, of one source and of a batch."""
+    for sources, slots in itertools.product((1, MAX_BATCH), SLOTS):
+        feeds = [Feed(Repeat(number, picture, seconds), []) for number in range(sources)]
+        run = Pipeline(feeds, backend, QueueOptions(slots=slots))
         run.run()
-        what = f"{backend.info.runtime} {backend.info.precision}: pipeline, {slots} slots"
-        report.add(
-            what, f"{run.processed / run.seconds:.0f} pictures/s", "nothing drawn or written"
-        )
+        what = f"{backend.info.runtime} {backend.info.precision}: pipeline, {sources} sources"
+        rate = f"{run.processed / run.seconds:.0f} pictures/s"
+        report.add(f"{what}, {slots} slots", rate, "nothing drawn or written")
 
 
 def measure_obvious(
@@ -392,7 +391,7 @@ def run(size: tuple[int, int], names: Sequence[ExecutorName], seconds: float) ->
         best = max(best, rate)
         backend = CudaBackend(name, settings, gpu, executor, recipe, "benchmark")
         report.add(f"{executor.runtime}: boxes", compare(backend, settings, picture))
-        measure_pipeline(backend, profile.output.classes, picture, seconds, report)
+        measure_pipeline(backend, picture, seconds, report)
         backend.close()
     if machine.operations is not None:
         rate = measure_obvious(settings, f"cuda:{gpu.ordinal}", picture, seconds, report)

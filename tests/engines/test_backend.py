@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from engines import tensorrt
+from engines.__main__ import main
 from engines.backend import BackendInfo, EngineSettings, open_backend
 from engines.cpu import CpuBackend
 from engines.cuda import backend as cuda
@@ -196,34 +197,52 @@ def test_what_is_asked_for_by_name_fails_as_it_is(
         open_backend(name, settings())
 
 
+def test_an_interrupted_build_is_no_reason_to_go_on_with_another(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def open_cuda(name: str, chosen: EngineSettings, reason: str) -> Any:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cuda, "obstacles", lambda name: [])
+    monkeypatch.setattr(cuda, "open_cuda", open_cuda)
+    with pytest.raises(KeyboardInterrupt):
+        open_backend("auto", settings())
+
+
 def test_on_this_machine_auto_gives_a_back_end_and_a_reason() -> None:
     info = open_backend("auto", settings()).info
     assert info.name in ("tensorrt", "torch", "cpu")
     assert info.reason
 
 
-def test_describe_and_export_on_the_command_line(tmp_path: Path) -> None:
-    def engines(*arguments: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", "engines", *arguments],
-            cwd=Path(__file__).parents[2], capture_output=True, text=True, timeout=60, check=False,
-        )  # fmt: skip
+def test_describe_and_export_on_the_command_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "engines", "describe"],
+        cwd=Path(__file__).parents[2], capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert "2,082,120" in done.stdout
 
-    assert "2,082,120" in engines("describe").stdout
-    assert "7,021,640" in engines("describe", "--config", "configs/training/plus.yaml").stdout
+    def engines(*arguments: str) -> tuple[int, str, str]:
+        code = main(list(arguments))
+        return code, *capsys.readouterr()
+
+    assert "7,021,640" in engines("describe", "--config", "configs/training/plus.yaml")[1]
     model = tmp_path / "a model.onnx"
-    done = engines("export", str(model), "--precision", "fp16", "--size", "320x96")
-    assert done.returncode == 0, done.stderr
+    code, _, error = engines("export", str(model), "--precision", "fp16", "--size", "320x96")
+    assert code == 0, error
     assert 3.9 < model.stat().st_size / 2**20 < 4.1
-    again = engines("export", str(model))
-    assert again.returncode == 2
-    assert again.stderr.startswith("error: ")
-    assert "exists already" in again.stderr
-    assert engines("describe", "--weights", "none.npz").returncode == 2
-    wrong = engines("describe", "--size", "100x100")
-    assert wrong.returncode == 2
-    assert wrong.stderr.startswith("error: expected an input of multiples of 16 pixels")
-    assert engines("describe", "--size", "0x100").returncode == 2
+    code, _, error = engines("export", str(model))
+    assert code == 2
+    assert error.startswith("error: ")
+    assert "exists already" in error
+    assert engines("describe", "--weights", "none.npz")[0] == 2
+    code, _, error = engines("describe", "--size", "100x100")
+    assert code == 2
+    assert error.startswith("error: expected an input of multiples of 16 pixels")
+    with pytest.raises(SystemExit, match="2"):
+        engines("describe", "--size", "0x100")
 
 
 class _SignalStack(ctypes.Structure):

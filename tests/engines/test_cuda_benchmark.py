@@ -5,7 +5,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from engines.cuda.backend import CudaBackend
 from engines.weights import DEFAULT, load_weights
 from kernels.fit import make_fit
 from tests.benchmarks import cuda as benchmark
@@ -25,38 +24,43 @@ def test_without_a_gpu_it_says_so_in_one_line(
 
 
 @pytest.mark.parametrize("captures", [True, False])
-def test_it_measures_every_step_and_rate(monkeypatch: pytest.MonkeyPatch, captures: bool) -> None:
-    for name, value in (("MAX_BATCH", 2), ("REPEATS", 2), ("ROUNDS", 1), ("SLOTS", (1, 2))):
-        monkeypatch.setattr(benchmark, name, value)
-    monkeypatch.setattr(benchmark, "obstacles", lambda name: ["no PyTorch"])
+def test_it_measures_every_step_and_rate(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], captures: bool
+) -> None:
+    bindings = pytest.importorskip("cuda.bindings", reason="needs cuda-bindings")
     rig = Rig(max_batch=2)
     graphs = FakeGraphs(rig.driver)
+    for name, value in (
+        *(("MAX_BATCH", 2), ("REPEATS", 2), ("ROUNDS", 1), ("SLOTS", (1, 2))),
+        ("obstacles", lambda name: ["no PyTorch"] if name == "torch" else []),
+        ("open_gpu", lambda: rig.gpu),
+        ("open_executor", lambda *arguments: rig.executor),
+        ("make_recipe", lambda *arguments: rig.recipe),
+        ("EngineSettings", lambda *arguments, **options: SETTINGS),
+    ):
+        monkeypatch.setattr(benchmark, name, value)
+    monkeypatch.setattr(bindings, "driver", graphs, raising=False)
     if not captures:
 
         def refuse(stream: int, mode: int) -> None:
             raise DriverError("no graphs")
 
         monkeypatch.setattr(graphs, "cuStreamBeginCapture", refuse)
-    report = benchmark.Report()
-    with rig.gpu.current():
-        machine = benchmark.measure_machine(rig.gpu)
-        assert rig.driver.memory == {}
-        benchmark.measure_executor(
-            rig.gpu, graphs, rig.executor, rig.recipe, SETTINGS, machine, picture(1), 0.0, report,
-        )  # fmt: skip
-    backend = CudaBackend("torch", SETTINGS, rig.gpu, rig.executor, rig.recipe, "test")
-    benchmark.measure_pipeline(backend, ("car",) * 3, picture(1), 0.01, report)
-    agreement = benchmark.compare(backend, SETTINGS, picture(1))
-    assert agreement.endswith("0.00 px and 0.0000 apart")
-    backend.close()
+
+    report = benchmark.run((320, 240), ("tensorrt", "torch"), 0.01)
     assert rig.driver.clean
     assert graphs.alive == 0
-    names = [what for what, _, _ in report.rows]
-    steps, rates = 5, 2
+    rows = {what: (value, remark) for what, value, remark in report.rows}
+    assert len(rows) == len(report.rows)
+    steps, rates, machine = 5, 2, 3
     of_a_batch = steps + 2 * rates + 1 if captures else steps + rates
-    assert len(names) == len(set(names)) == 2 * of_a_batch + rates
-    assert bool(report.missing) != captures
-    assert str(report).splitlines()[-1].startswith("| fake 1.0 fp32: pipeline, 2 slots | ")
+    assert len(rows) == machine + 2 * of_a_batch + 1 + 2 * rates
+    assert rows["fake 1.0: boxes"][0].endswith("0.00 px and 0.0000 apart")
+    assert "floor" in rows["fake 1.0 fp32, batch 2: preprocess"][1]
+    assert any("torch: no PyTorch" in line for line in report.missing)
+    assert any("as a graph: no graphs" in line for line in report.missing) != captures
+    last = str(report).splitlines()[-1]
+    assert last.startswith("| fake 1.0 fp32: pipeline, 2 sources, 2 slots | ")
 
 
 def test_the_floor_counts_the_operations_of_the_network() -> None:

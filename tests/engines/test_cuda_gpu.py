@@ -1,13 +1,14 @@
 """The CUDA back ends on a real GPU, through whatever executes the network there.
 
-    python -m pytest -m gpu
-    compute-sanitizer --error-exitcode 1 python -m pytest -m gpu -k finds
-
-The second runs much slower: its tests are those that pass through every kernel.
+python -m pytest -m gpu
 """
 
 from __future__ import annotations
 
+import os
+import shutil
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
@@ -104,6 +105,21 @@ def test_it_finds_what_the_processor_finds(name: Any, pictures: list[np.ndarray]
     for slot, backend in zip(slots, backends, strict=True):
         slot.close()
         backend.close()
+
+
+def test_a_batch_of_any_sizes_finds_in_each_picture_what_it_finds_alone(
+    backend: CudaBackend, pictures: list[np.ndarray]
+) -> None:
+    slot, alone = backend.new_slot(3), backend.new_slot()
+    images = [pictures[0], pictures[1][::2, ::2], pictures[2][:, 200:1000]]
+    for batch in (images, images[::-1], images[:1], images[1:]):
+        slot.preprocess(batch)
+        slot.infer()
+        for found, image in zip(slot.detect(), batch, strict=True):
+            assert_close(found, run(alone, image), SETTINGS.detect.threshold)
+        assert all(seconds > 0 for seconds in slot.device_seconds.values())
+    alone.close()
+    slot.close()
 
 
 def test_fp32_is_closer_than_half_precision(name: Any, pictures: list[np.ndarray]) -> None:
@@ -245,3 +261,23 @@ def test_the_program_runs_on_it(run: Any, tmp_path: Path, name: Any) -> None:
     assert code == 0, err
     assert f"backend {name}" in err
     assert len(out.read_text().splitlines()) > 20
+
+
+@pytest.mark.parametrize(
+    "tests",
+    [
+        ["tests/kernels/test_cuda_detect.py", "-k", "random_and_tied or too_many_to_sort"],
+        ["tests/kernels/test_cuda_preprocess.py"],
+        ["tests/engines/test_cuda_gpu.py", "-k", "processor_finds and letterbox or any_sizes"],
+    ],
+    ids=["detect", "preprocess", "back ends"],
+)
+def test_compute_sanitizer_has_nothing_to_say(tests: list[str]) -> None:
+    sanitizer = shutil.which("compute-sanitizer", path=f"{os.environ['PATH']}:/usr/local/cuda/bin")
+    if sanitizer is None:
+        pytest.skip("needs compute-sanitizer, which comes with the CUDA toolkit")
+    done = subprocess.run(
+        [sanitizer, "--error-exitcode", "9", sys.executable, "-m", "pytest", "-m", "gpu", *tests],
+        cwd=Path(__file__).parents[2], capture_output=True, text=True, timeout=580, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]

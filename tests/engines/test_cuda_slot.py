@@ -28,7 +28,11 @@ from tests.fake_cuda import (
     on_the_processor,
 )
 
-ORDER = ["h2d", "event", "preprocess", "infer", "detect", "d2h", "event"]
+ORDER = [
+    *("time", "h2d", "event", "preprocess", "time"),
+    *("time", "infer", "time"),
+    *("time", "detect", "time", "d2h", "event"),
+]
 SETTINGS = EngineSettings(
     load_weights(DEFAULT), 96, 64, DetectParams(threshold=0.0, top_n=12), cpu_precision="fp32"
 )
@@ -130,6 +134,18 @@ def test_every_step_comes_after_the_one_before_on_the_stream_of_its_slot(rig: Ri
     assert list(by_stream.values()) == [ORDER] * 3
     for slot in slots:
         slot.close()
+
+
+def test_the_gpus_own_clock_times_each_step_of_a_batch() -> None:
+    rig = Rig(max_batch=2)
+    slot = rig.slot(2)
+    with pytest.raises(RuntimeError, match="before load"):
+        slot.device_seconds  # noqa: B018
+    for count in (1, 2):
+        run_all(slot, [picture(1)] * count)
+        assert slot.device_seconds == {"preprocess": 5e-4, "infer": 5e-4, "detect": 5e-4}
+    slot.close()
+    assert rig.driver.clean
 
 
 def test_the_picture_may_change_once_preprocess_has_returned(rig: Rig) -> None:
@@ -390,7 +406,7 @@ def test_a_batch_finds_in_each_picture_what_it_finds_alone() -> None:
         for one, image in zip(found, images, strict=True):
             assert_same(one, expected[id(image)])
         count = len(images)
-        steps = [name for name, _ in rig.driver.log if name != "event"]
+        steps = [name for name, _ in rig.driver.log if name not in ("event", "time")]
         assert steps == ["h2d"] * count + ["preprocess"] * count + ["infer", "detect", "d2h"]
     slot.close()
     assert rig.driver.clean

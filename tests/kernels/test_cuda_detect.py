@@ -20,7 +20,7 @@ from kernels.cuda.detect import RESULT, Detector
 from kernels.detections import Detections
 from kernels.head import Head
 from kernels.reference import DetectParams
-from tests.gpu import SIMULATED, needs_target
+from tests.gpu import SIMULATED, needs_target, simulate_lightly
 from tests.heads import PALETTES, assert_same, kitti_head, pack, silent, small_head
 
 pytestmark = [pytest.mark.gpu, needs_target]
@@ -36,6 +36,7 @@ def _small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(select, "SCORE_BLOCK", 32)
         monkeypatch.setattr(select, "SELECT_BLOCK", 32)
         monkeypatch.setattr(select, "CAPACITY", 64)
+        simulate_lightly(monkeypatch, select)
 
 
 def run(detector: Detector, outputs: NDArray[Any]) -> list[Detections]:
@@ -270,6 +271,7 @@ def test_every_anchor_of_the_published_network(
     # Confidences come in 700 levels, so that there are ties; classes are certain.
     if SIMULATED:
         monkeypatch.setattr(select, "CAPACITY", 256)
+        simulate_lightly(monkeypatch, select, select.score_anchors)
     head = kitti_head("by_kind" if dtype is np.float16 else "per_anchor")
     rng = np.random.default_rng(3)
     values = rng.normal(scale=0.5, size=(len(head.anchors), 8)).astype(np.float16)

@@ -15,9 +15,10 @@ import pytest
 HERE = Path(__file__).parent
 
 
-def run_simulated(name: str, chosen: str) -> None:
+def run_simulated(chosen: str, *names: str) -> None:
+    files = [HERE / name for name in names]
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-k", chosen, HERE / name],
+        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-k", chosen, *files],
         cwd=HERE.parent.parent,
         env=os.environ | {"NUMBA_ENABLE_CUDASIM": "1"},
         capture_output=True,
@@ -29,12 +30,12 @@ def run_simulated(name: str, chosen: str) -> None:
 
 
 @pytest.mark.timeout(400)
-@pytest.mark.parametrize("name", ["test_cuda_preprocess.py", "test_cuda_detect.py"])
-def test_small_inputs(name: str) -> None:
-    run_simulated(name, "not published_network and not full_size")
+def test_small_inputs() -> None:
+    chosen = "not published_network and not full_size"
+    run_simulated(chosen, "test_cuda_preprocess.py", "test_cuda_detect.py")
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(400)
 def test_full_size() -> None:
-    run_simulated("test_cuda_detect.py", "published_network and float16")
+    run_simulated("published_network and float16", "test_cuda_detect.py")

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-import pipeline.session
+import pipeline.network
 from engines.backend import EngineSettings
 from engines.cpu import CpuBackend, CpuSlot
 from engines.decoding import Codec, DecoderRefused, Matrix, ToBgr
@@ -230,7 +230,7 @@ def device_backend(monkeypatch: pytest.MonkeyPatch) -> None:
     def open_backend(_: str, settings: EngineSettings) -> CpuBackend:
         return DeviceBackend(settings, "a test")
 
-    monkeypatch.setattr(pipeline.session, "open_backend", open_backend)
+    monkeypatch.setattr(pipeline.network, "open_backend", open_backend)
 
 
 @pytest.mark.usefixtures("device_backend")

@@ -190,6 +190,17 @@ class TestLabels:
             Painter(ROAD).draw(image, found((200, 150, 400, 300, score, 0)))
         assert (images[0] != images[1]).any()
 
+    def test_number_of_the_object_stands_between_class_and_score(self, monkeypatch):
+        texts = []
+        monkeypatch.setattr(
+            "pipeline.drawing.Painter._write",
+            lambda self, image, style, text, *_: texts.append(text),
+        )
+        outside = (700, 0, 800, 100, 0.95, 0)  # not drawn, but takes its number along
+        both = found(outside, (200, 150, 400, 300, 0.87, 0), (420, 150, 600, 300, 0.5, 2))
+        Painter(ROAD).draw(canvas(360, 640), both, ids=np.array([7, 12, 3], np.int32))
+        assert texts == ["pedestrian 3 0.50", "car 12 0.87"]
+
     @pytest.mark.parametrize(
         ("box", "where"),
         [

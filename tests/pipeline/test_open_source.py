@@ -12,7 +12,7 @@ from pipeline.sources import open_source, redact
 from pipeline.sources.base import SourceOptions
 from tests.media import picture, write_video
 
-OPTIONS = SourceOptions(open_timeout=1.0, read_timeout=1.0)
+OPTIONS = SourceOptions()
 
 
 def test_what_the_user_names_decides_the_kind(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from pipeline.run import Pipeline, QueueOptions, StageError
 from pipeline.sinks.base import Result
 from pipeline.sources.base import SourceInfo, SourceReport
 from tests.engines.test_cuda_slot import SETTINGS, Rig, assert_same, picture
-from tests.fake_cuda import DriverError
+from tests.fake_cuda import DriverError, on_the_processor
 
 FRAMES = 24
 
@@ -25,18 +25,22 @@ FRAMES = 24
 class Pictures:
     """A source of pictures, of which some are of another size."""
 
-    def __init__(self, frames: int = FRAMES) -> None:
+    def __init__(self, frames: int = FRAMES, source_id: int = 0) -> None:
         self.info = SourceInfo("fake", "file", 120, 100, Fraction(25), frames, Fraction(1, 25))
         self.report = SourceReport()
-        self._frames, self._next = frames, 0
+        self._frames, self._next, self._source_id = frames, 0, source_id
+
+    def picture(self, number: int) -> np.ndarray:
+        size = (200, 160) if number % 7 == 3 else (120 + 20 * self._source_id, 100)
+        return picture(number + 100 * self._source_id, *size)
 
     def read(self) -> Frame | None:
         number = self._next
         if number == self._frames:
             return None
         self._next += 1
-        image = picture(number, *((200, 160) if number % 7 == 3 else (120, 100)))
-        return Frame(0, number, number, Fraction(1, 25), time.monotonic(), image)
+        image = self.picture(number)
+        return Frame(self._source_id, number, number, Fraction(1, 25), time.monotonic(), image)
 
     def close(self) -> None:
         pass
@@ -82,13 +86,32 @@ def test_the_boxes_are_those_of_the_processor(slots: int) -> None:
     assert rig.executor.closed == 1
 
 
+def test_several_sources_share_the_gpu_in_batches() -> None:
+    rig = Rig(max_batch=2)  # three sources take turns
+    backend = rig.backend()
+    sources = [Pictures(12, number) for number in range(3)]
+    sinks = [Sink() for _ in sources]
+    feeds = [Feed(source, [sink]) for source, sink in zip(sources, sinks, strict=True)]
+    pipeline = Pipeline(feeds, backend, QueueOptions(slots=2))
+    times: list[Any] = []
+    pipeline.observe_device = times.append
+    pipeline.run()
+    backend.close()
+    for source, sink in zip(sources, sinks, strict=True):
+        assert sink.frames == list(range(12))
+        for number, found in enumerate(sink.found):
+            assert_same(found, on_the_processor(SETTINGS, source.picture(number)))
+    assert set(times[-1]) == {"preprocess", "infer", "detect"}
+    assert rig.driver.clean
+
+
 def test_a_slot_is_not_used_again_before_its_boxes_are_there() -> None:
     """On each stream, between two uploads there is a download that was waited for."""
     rig = Rig()
     run(rig.backend())
     steps: dict[int, list[str]] = {}
     for name, stream in rig.driver.log:
-        if name != "event":
+        if name not in ("event", "time"):
             steps.setdefault(stream, []).append(name)
     assert len(steps) == 5  # four slots, and the one that warmed up
     once = ["h2d", "preprocess", "infer", "detect", "d2h"]

@@ -1,0 +1,97 @@
+"""Who may see the live page, and from where its controls may be moved."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import ipaddress
+from email.message import Message
+from urllib.parse import urlsplit
+
+COOKIE_SECONDS = 365 * 24 * 3600  # a tablet in a vehicle should not have to be let in again
+
+Headers = Message
+
+
+class Access:
+    """Checks requests for the password, and for what other pages in a browser must not do.
+
+    Parameters
+    ----------
+    token : str or None
+        The password; None if everybody who reaches the server may see everything.
+    loopback : bool
+        Whether the server can be reached from this machine only.
+    port : int
+        Of the server; browsers do not keep the cookies of ports apart.
+    """
+
+    def __init__(self, token: str | None, loopback: bool, port: int) -> None:
+        self._token = token.encode() if token else None
+        self._loopback = loopback
+        self._cookie_name = f"squeezedrive_{port}"
+        # The same after a restart, so that a page left open goes on; tells nothing of the token.
+        key = self._token or b""
+        self._cookie = hmac.new(key, b"squeezedrive live page", hashlib.sha256).hexdigest()
+
+    def allows_host(self, headers: Headers) -> bool:
+        """Say whether a request is for this machine by a name that only means this machine.
+
+        A name in the domain of a web page can be made to point here (DNS rebinding), and the page
+        would pass for this server's own. Servers on the network have their token against that.
+        """
+        if not self._loopback:
+            return True
+        host = _hostname(f"//{headers.get('Host', '')}")
+        if host == "localhost":
+            return True
+        try:
+            return ipaddress.ip_address(host).is_loopback
+        except ValueError:
+            return False
+
+    def allows(self, headers: Headers) -> bool:
+        """Say whether a request has the password, or the cookie that stands for it."""
+        if self._token is None:
+            return True
+        scheme, _, given = headers.get("Authorization", "").partition(" ")
+        # Headers arrive decoded as Latin-1, whatever they were.
+        given = given.strip().encode("latin-1", errors="replace").decode(errors="replace")
+        if scheme.lower() == "bearer" and self.is_token(given):
+            return True
+        for cookie in headers.get("Cookie", "").split(";"):
+            name, _, value = cookie.strip().partition("=")
+            if name == self._cookie_name:
+                return hmac.compare_digest(value.encode(), self._cookie.encode())
+        return False
+
+    def is_token(self, text: str) -> bool:
+        """Compare with the password in a time that does not tell how much of it is right."""
+        return self._token is not None and hmac.compare_digest(
+            text.encode(errors="replace"), self._token
+        )
+
+    def cookie(self) -> str:
+        """Return the value of a Set-Cookie header that lets a browser in from now on."""
+        return (
+            f"{self._cookie_name}={self._cookie}; Path=/; Max-Age={COOKIE_SECONDS};"
+            " HttpOnly; SameSite=Strict"
+        )
+
+    @staticmethod
+    def from_own_page(headers: Headers) -> bool:
+        """Say whether no page of another site can have caused a request to change something.
+
+        Browsers say where a request comes from; other programs do not and are no danger.
+        """
+        if headers.get("Sec-Fetch-Site", "same-origin") not in ("same-origin", "none"):
+            return False
+        origin, host = headers.get("Origin"), headers.get("Host")
+        return origin is None or origin in (f"http://{host}", f"https://{host}")
+
+
+def _hostname(url: str) -> str:
+    try:
+        return urlsplit(url).hostname or ""
+    except ValueError:
+        return ""

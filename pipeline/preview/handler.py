@@ -1,0 +1,213 @@
+"""Answers the requests of one connection to the live page."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+from pipeline.preview.listener import REQUEST_SECONDS, Listener
+from pipeline.preview.metrics import CONTENT_TYPE
+from pipeline.preview.status import health
+from pipeline.preview.view import View
+
+Query = dict[str, list[str]]
+
+PICTURE_SECONDS = 1.0  # that a request for a picture waits for the next one
+MAX_BODY = 4096  # bytes
+
+FOLDER = Path(__file__).parent
+TEXT = "text/plain; charset=utf-8"
+FILES = {
+    "/": ("page.html", "text/html; charset=utf-8"),
+    "/page.js": ("page.js", "text/javascript; charset=utf-8"),
+    "/page.css": ("page.css", "text/css; charset=utf-8"),
+    "/icon.svg": ("icon.svg", "image/svg+xml"),
+}
+FOR_EVERYBODY = ("/page.css", "/icon.svg")  # what the page that asks for the password needs
+
+# Against other pages in the same browser, and against traces of what the camera saw.
+SAFETY = {
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:;"
+        " connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+    ),
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+}
+
+
+class Refusal(Exception):
+    """A request that is not fulfilled, and why."""
+
+    def __init__(self, status: HTTPStatus, reason: str) -> None:
+        super().__init__(reason)
+        self.status = status
+        self.reason = reason
+
+
+class Handler(BaseHTTPRequestHandler):
+    """Reads requests and answers them from a `View`, until the client goes or takes too long."""
+
+    protocol_version = "HTTP/1.1"
+    timeout = REQUEST_SECONDS
+    # An answer is written in two pieces; the second one would wait for the first one's receipt.
+    disable_nagle_algorithm = True
+    default_request_version = "HTTP/1.0"  # garbage gets an answer with a status, too
+    error_content_type = TEXT
+    error_message_format = "%(code)d %(message)s\n"
+    server_version = "SqueezeDrive"
+    sys_version = ""
+
+    def __init__(self, request: Any, client_address: Any, server: Listener, view: View) -> None:
+        self._listener = server
+        self._view = view
+        super().__init__(request, client_address, server)
+
+    def handle_one_request(self) -> None:
+        """Serve one request, within its time."""
+        self._listener.begin_request(self.connection)
+        super().handle_one_request()
+
+    def do_GET(self) -> None:
+        """Answer a request for something to look at."""
+        self._answer(self._get)
+
+    do_HEAD = do_GET
+
+    def do_POST(self) -> None:
+        """Answer a request to change something."""
+        self._answer(self._post)
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Report nothing: a line of each request would bury the others, and may hold a token."""
+
+    def _answer(self, method: Callable[[str, Query], None]) -> None:
+        try:
+            try:
+                url = urlsplit(self.path)
+            except ValueError:
+                raise Refusal(HTTPStatus.BAD_REQUEST, "not a valid address") from None
+            if not self._view.access.allows_host(self.headers):
+                raise Refusal(
+                    HTTPStatus.MISDIRECTED_REQUEST,
+                    "this page is for this machine only; open it as http://localhost:PORT/",
+                )
+            if url.path not in FOR_EVERYBODY and not self._let_in(url.path, url.query):
+                return
+            method(url.path, parse_qs(url.query))
+        except Refusal as refusal:
+            # What follows on this connection may be the rest of a request that was not read.
+            self.close_connection = True
+            self._send(refusal.status, TEXT, f"{refusal.reason}\n".encode())
+
+    def _let_in(self, path: str, query: str) -> bool:
+        """Check the password; answer the request in its place if that is all there is to say."""
+        access = self._view.access
+        tokens = parse_qs(query).get("token", [])
+        if self.command == "GET" and any(access.is_token(token) for token in tokens):
+            # To the address without the token, which would stay in history and bookmarks.
+            headers = {"Location": "/" + path.lstrip("/"), "Set-Cookie": access.cookie()}
+            self._send(HTTPStatus.SEE_OTHER, TEXT, b"", headers)
+            return False
+        if access.allows(self.headers):
+            return True
+        self.close_connection = True
+        headers = {"WWW-Authenticate": "Bearer"}
+        if path == "/":
+            said = "That was not it. " if tokens else ""
+            page = (FOLDER / "login.html").read_text("utf-8").replace("{said}", said)
+            self._send(HTTPStatus.UNAUTHORIZED, FILES["/"][1], page.encode(), headers)
+        else:
+            text = b"expected the token: Authorization: Bearer TOKEN\n"
+            self._send(HTTPStatus.UNAUTHORIZED, TEXT, text, headers)
+        return False
+
+    def _get(self, path: str, query: Query) -> None:
+        view = self._view
+        if path in FILES:
+            name, kind = FILES[path]
+            self._send(HTTPStatus.OK, kind, (FOLDER / name).read_bytes())
+        elif path == "/status":
+            self._send_json(HTTPStatus.OK, view.page_status())
+        elif path == "/health":
+            found = health(view.status())
+            good = found["healthy"]
+            self._send_json(HTTPStatus.OK if good else HTTPStatus.SERVICE_UNAVAILABLE, found)
+        elif path == "/metrics":
+            self._send(HTTPStatus.OK, CONTENT_TYPE, view.metrics.render())
+        elif path.startswith("/pictures/"):
+            self._get_picture(path.removeprefix("/pictures/"), query.get("last", ["0"])[0])
+        else:
+            raise Refusal(HTTPStatus.NOT_FOUND, "there is no such page")
+
+    def _get_picture(self, source: str, last: str) -> None:
+        sinks = self._view.sinks
+        if not _is_count(source) or int(source) >= len(sinks):
+            raise Refusal(HTTPStatus.NOT_FOUND, f"expected a source from 0 to {len(sinks) - 1}")
+        if not _is_count(last):
+            raise Refusal(HTTPStatus.BAD_REQUEST, "last: expected the number of a picture")
+        jpeg = sinks[int(source)].picture(int(last), PICTURE_SECONDS)
+        if jpeg is None:
+            self._send(HTTPStatus.NO_CONTENT, None, b"")
+        else:
+            number = {"X-Picture": str(jpeg.number)}
+            self._send(HTTPStatus.OK, "image/jpeg", jpeg.data, number)
+
+    def _post(self, path: str, query: Query) -> None:
+        if path != "/controls":
+            raise Refusal(
+                HTTPStatus.NOT_FOUND, "there is nothing to change here, only at /controls"
+            )
+        if self.headers.get_content_type() != "application/json":
+            raise Refusal(
+                HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "expected Content-Type: application/json"
+            )
+        if not self._view.access.from_own_page(self.headers):
+            raise Refusal(HTTPStatus.FORBIDDEN, "another site may not move the controls")
+        try:
+            self._view.change(self._body())
+        except ValueError as error:
+            raise Refusal(HTTPStatus.BAD_REQUEST, str(error)) from None
+        self._send_json(HTTPStatus.OK, self._view.controls_status())
+
+    def _body(self) -> bytes:
+        length = self.headers.get("Content-Length", "")
+        if not _is_count(length):
+            raise Refusal(HTTPStatus.LENGTH_REQUIRED, "expected Content-Length")
+        if int(length) > MAX_BODY:
+            raise Refusal(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"expected at most {MAX_BODY} bytes")
+        return self.rfile.read(int(length))
+
+    def _send_json(self, status: HTTPStatus, value: Any) -> None:
+        self._send(status, "application/json", json.dumps(value).encode())
+
+    def _send(
+        self,
+        status: HTTPStatus,
+        kind: str | None,
+        body: bytes,
+        headers: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
+        self.send_response(status)
+        for name, value in {**SAFETY, **headers}.items():
+            self.send_header(name, value)
+        if kind is not None:
+            self.send_header("Content-Type", kind)
+            self.send_header("Content-Length", str(len(body)))
+        if self.close_connection:
+            self.send_header("Connection", "close")
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body)
+
+
+def _is_count(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) <= 12

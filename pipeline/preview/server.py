@@ -1,0 +1,100 @@
+"""Serves the live page."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from types import TracebackType
+from typing import Any
+
+from pipeline.controls import Controls
+from pipeline.preview.access import Access
+from pipeline.preview.address import check_reach, parse_address
+from pipeline.preview.handler import Handler
+from pipeline.preview.listener import Listener
+from pipeline.preview.sink import PreviewSink
+from pipeline.preview.status import Status
+from pipeline.preview.view import View
+
+
+class PreviewServer:
+    """An HTTP server for the live page, in threads of its own, that never holds up the pipeline.
+
+    It has the port from the beginning, so that a port in use is told before a network is loaded,
+    and answers from `start` on.
+
+    =========================== ====================================================================
+    GET /                       the page
+    GET /pictures/N?last=K      the newest picture of source N as JPEG and its number as X-Picture,
+                                as soon as it is another one than K; 204 if none comes in a second
+    GET /status                 what the page shows as JSON, see `pipeline.preview.status`
+    POST /controls              sets {"threshold": 0.4, "classes": ["car"]} or one of them;
+                                answers with what is in force
+    GET /health                 200 if every source delivers, else 503; the reasons as JSON
+    GET /metrics                for Prometheus
+    =========================== ====================================================================
+
+    Parameters
+    ----------
+    address : str or int
+        [HOST:]PORT; without a host this machine only.
+    token : str or None
+        Password, as `Authorization: Bearer TOKEN` or once as `?token=TOKEN`, which leaves a cookie.
+    status : callable
+        Returns the status of the run. Called in the server's threads, one at a time.
+    controls : Controls
+        What the page changes.
+    sinks : sequence of PreviewSink
+        The pictures, in the order of the sources.
+
+    Attributes
+    ----------
+    url : str
+        Where the page is, without the token.
+
+    Raises
+    ------
+    ConfigError
+        If the address is none, or others can reach it and there is no token.
+    PreviewError
+        If the port is in use or cannot be had.
+    """
+
+    def __init__(
+        self,
+        address: str | int,
+        token: str | None,
+        status: Callable[[], Status],
+        controls: Controls,
+        sinks: Sequence[PreviewSink],
+    ) -> None:
+        parsed = parse_address(address)
+        check_reach(parsed, token)
+        self._sinks = sinks
+        self._listener = Listener(parsed, self._handle)
+        bound = self._listener.address
+        self._view = View(status, controls, sinks, Access(token, bound.loopback, bound.port))
+        self.url = f"http://{bound}/"
+
+    def __enter__(self) -> PreviewServer:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def start(self) -> None:
+        """Begin to answer."""
+        self._listener.start()
+
+    def close(self) -> None:
+        """End all connections and threads, within a second; may be called more than once."""
+        for sink in self._sinks:
+            sink.close()  # sends away who waits for a picture
+        self._listener.close()
+
+    def _handle(self, connection: Any, client: Any, listener: Any) -> None:
+        Handler(connection, client, listener, self._view)

@@ -1,0 +1,130 @@
+"""Keeps the newest picture of a source for those who watch."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from threading import Condition
+
+import cv2
+
+from pipeline.frame import Image
+from pipeline.sinks.base import Result
+
+INTERVAL = 0.1  # seconds between two pictures at least, however many watch
+MAX_WIDTH = 960  # pixels
+QUALITY = 75  # of JPEG, 0 to 100
+
+
+@dataclass(frozen=True)
+class Jpeg:
+    """A picture as it is sent.
+
+    Attributes
+    ----------
+    number : int
+        Of the frame, counted from 1 in the order they came.
+    data : bytes
+        JPEG.
+    """
+
+    number: int
+    data: bytes
+
+
+class PreviewSink:
+    """Keeps the newest picture; it is encoded by who asks for it, once for all who do.
+
+    `write` only keeps a reference, so that it costs the pipeline nothing to be watched: pictures
+    are reduced and encoded in the thread that calls `picture`, without the lock that `write` takes.
+
+    Attributes
+    ----------
+    name : str
+        "preview".
+    """
+
+    def __init__(self) -> None:
+        self.name = "preview"
+        self._changed = Condition()
+        self._image: Image | None = None
+        self._number = 0
+        self._jpeg: Jpeg | None = None
+        self._encoding = False
+        self._encoded_at = -INTERVAL
+        self._closed = False
+
+    def write(self, result: Result) -> None:
+        """Take a picture as the newest."""
+        image = result.frame.image
+        with self._changed:
+            if self._closed:
+                return
+            self._image = image
+            self._number += 1
+            # One of those who wait encodes it and wakes the others.
+            self._changed.notify()
+
+    def close(self) -> None:
+        """Forget the picture and send away who waits for one."""
+        with self._changed:
+            self._closed = True
+            self._image = self._jpeg = None
+            self._changed.notify_all()
+
+    def picture(self, last: int, timeout: float) -> Jpeg | None:
+        """Return the newest picture, at most `INTERVAL` old if there are newer ones.
+
+        Parameters
+        ----------
+        last : int
+            Number of the picture the caller has already, 0 for none: waits for another one.
+        timeout : float
+            Seconds to wait.
+
+        Returns
+        -------
+        Jpeg or None
+            At most `MAX_WIDTH` pixels wide. None if none came in time, or the sink is closed.
+        """
+        end = time.monotonic() + timeout
+        with self._changed:
+            while not self._closed:
+                now = time.monotonic()
+                jpeg, due = self._jpeg, self._encoded_at + INTERVAL
+                current = jpeg is not None and (jpeg.number == self._number or now < due)
+                if current and jpeg is not None and jpeg.number != last:
+                    return jpeg
+                if not current and self._number not in (0, last) and not self._encoding:
+                    break
+                if now >= end:
+                    return None
+                # A newer frame than the one encoded may be there, but it is not due yet.
+                self._changed.wait(min(end, due if due > now else end) - now)
+            image, number = self._image, self._number
+            if self._closed or image is None:
+                return None
+            self._encoding = True
+            self._encoded_at = time.monotonic()
+            self._jpeg = None  # the others wait for this one, the last may be hours old
+        encoded = None
+        try:
+            encoded = Jpeg(number, encode(image))
+        finally:
+            with self._changed:
+                self._encoding = False
+                self._jpeg = None if self._closed else encoded
+                self._changed.notify_all()
+        return encoded
+
+
+def encode(image: Image) -> bytes:
+    """Return a BGR picture as JPEG, at most `MAX_WIDTH` pixels wide."""
+    height, width = image.shape[:2]
+    if width > MAX_WIDTH:
+        scale = MAX_WIDTH / width
+        # INTER_AREA keeps thin lines at strong reduction but takes six times as long otherwise.
+        how = cv2.INTER_AREA if scale <= 0.5 else cv2.INTER_LINEAR
+        size = MAX_WIDTH, max(round(height * scale), 1)
+        image = cv2.resize(image, size, interpolation=how)  # type: ignore[assignment]
+    return cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, QUALITY])[1].tobytes()

@@ -1,0 +1,235 @@
+"""Gives objects numbers that stay, and boxes that neither tremble nor flicker."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, fields
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kernels.detections import Detections
+from pipeline.controls import Controls
+from pipeline.tracking.matching import overlaps, pair
+from pipeline.tracking.motion import Array, Motion
+
+# Chosen with `python -m tests.benchmarks.tracking`. Scores are in thresholds, times in seconds, so
+# that dropped frames and other frame rates change nothing.
+WEAK = 0.5  # from here on a detection counts where an object is expected
+HIDE = 0.7  # an object is shown from a mean score of 1 on, until it is below this
+SMOOTH = 0.3  # time constant of the mean score; a frame without the object counts as 0
+FIRST = 0.7  # share of a single score that the mean is at least, so that sure ones count at once
+HOLD = 0.07  # longest time for which an object is shown, or waits to be shown first, unseen
+FORGET = 2.0  # longest time after which an object is known again
+VOTES = 0.7  # time constant of the votes for a class
+
+MARGIN = 0.15  # by which boxes are enlarged to find pairs
+LEAST = 0.2  # IoU of a pair, at least
+OTHER_CLASS = 0.5  # the IoU counts so much between classes: they are mistaken for each other
+DOUBLE = 0.6  # IoU from which on two objects are one
+SMALLEST = 1.0  # pixels of width and height; smaller is what an object leaves of itself at an edge
+
+
+class Tracked(NamedTuple):
+    """What is shown of a frame.
+
+    Attributes
+    ----------
+    found : Detections
+        n smoothed boxes, best score first. The scores are means over time; the class is the one
+        with the most votes over time.
+    ids : int32 array (n,)
+        Number of each object, from 1, the same in all frames and never given again.
+    """
+
+    found: Detections
+    ids: NDArray[np.int32]
+
+
+@dataclass
+class _Objects:
+    """What is known of n objects besides their motion; all arrays have n rows."""
+
+    ids: NDArray[np.int32]  # 0 until first shown
+    scores: Array
+    votes: Array  # (n, classes)
+    seen: Array  # seconds
+    shown: NDArray[np.bool_]
+
+    def keep(self, which: NDArray[np.bool_]) -> None:
+        for field in fields(self):
+            setattr(self, field.name, getattr(self, field.name)[which])
+
+    def add(self, **rows: NDArray[Any]) -> None:
+        for name, more in rows.items():
+            setattr(self, name, np.concatenate([getattr(self, name), more]))
+
+
+class Tracker:
+    """Follows the objects of one source.
+
+    A Kalman filter says where each object is expected (`Motion`); detections are paired with what
+    is expected by overlap, first the strong ones, then, with the objects that are left, the weak
+    ones (Zhang et al. 2022, "ByteTrack"). A detection of another class may be paired, too: which
+    class an object has is decided by the scores of all its detections of the last second or so.
+
+    An object is shown from the moment its mean score over time reaches the threshold, which is at
+    once if it is found with a high score, and until the mean is well below, or it was unseen for a
+    moment. Meanwhile its box is where it is expected. So a score may be as low as `HIDE`
+    thresholds, and a box may stand where nothing was found in this very frame.
+
+    Memory is bounded: what was not seen for two seconds is forgotten. When time goes back or on by
+    more than that, as with a stream that was connected again, so is everything.
+
+    Parameters
+    ----------
+    controls : Controls
+        Threshold and classes of what is shown, which may change at any time.
+    """
+
+    def __init__(self, controls: Controls) -> None:
+        self._controls = controls
+        self._threshold = controls.threshold
+        self._seconds = -math.inf
+        self._last_id = 0
+        self._forget()
+
+    @staticmethod
+    def weakest(threshold: float) -> float:
+        """Return the lowest score of detections that `update` has a use for."""
+        return WEAK * threshold
+
+    def update(self, found: Detections, seconds: float) -> Tracked:
+        """Take in what was found in the next frame.
+
+        Parameters
+        ----------
+        found : Detections
+            All down to the score `weakest(controls.threshold)`, of all classes.
+        seconds : float
+            Presentation time of the frame.
+
+        Returns
+        -------
+        Tracked
+            What is to be shown.
+        """
+        passed, self._seconds = seconds - self._seconds, seconds
+        if not 0 <= passed <= FORGET:
+            self._forget()
+            passed = 0.0
+        boxes, scores = found.boxes.astype(np.float64), found.scores.astype(np.float64)
+        threshold = self._controls.threshold
+        strong = scores >= threshold
+
+        self._motion.predict(passed)
+        rows, columns = self._pair(boxes, found.classes, strong, scores >= WEAK * threshold)
+        self._motion.correct(rows, boxes[columns], scores[columns])
+        self._judge(rows, scores[columns], found.classes[columns], passed)
+
+        strong[columns] = False
+        self._begin(boxes[strong], scores[strong], found.classes[strong])
+        self._show(threshold, passed)
+        return self._result()
+
+    def _forget(self) -> None:
+        self._motion = Motion()
+        self._objects = _Objects(
+            ids=np.empty(0, np.int32),
+            scores=np.empty(0),
+            votes=np.empty((0, len(self._controls.class_names))),
+            seen=np.empty(0),
+            shown=np.empty(0, np.bool_),
+        )
+
+    def _pair(
+        self,
+        boxes: Array,
+        classes: NDArray[np.int32],
+        strong: NDArray[np.bool_],
+        useful: NDArray[np.bool_],
+    ) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+        """Return which object is which detection."""
+        table = overlaps(self._motion.boxes, boxes, MARGIN)
+        same = self._objects.votes.argmax(axis=1)[:, None] == classes
+        table *= np.where(same, 1.0, OTHER_CLASS)
+        rows, columns = pair(table * strong, LEAST)
+        table[rows] = 0
+        weak_rows, weak_columns = pair(table * (useful & ~strong), LEAST)
+        return np.concatenate([rows, weak_rows]), np.concatenate([columns, weak_columns])
+
+    def _judge(
+        self,
+        rows: NDArray[np.intp],
+        scores: Array,
+        classes: NDArray[np.int32],
+        passed: float,
+    ) -> None:
+        """Let detections count for score and class of the objects they belong to."""
+        objects = self._objects
+        remain = math.exp(-passed / SMOOTH)
+        objects.scores *= remain
+        objects.scores[rows] += (1 - remain) * scores
+        objects.scores[rows] = np.maximum(objects.scores[rows], FIRST * scores)
+        objects.votes *= math.exp(-passed / VOTES)
+        objects.votes[rows, classes] += scores
+        objects.seen[rows] = self._seconds
+
+    def _begin(self, boxes: Array, scores: Array, classes: NDArray[np.int32]) -> None:
+        """Begin to follow new objects."""
+        n = len(boxes)
+        if not n:
+            return
+        self._motion.add(boxes, scores)
+        self._objects.add(
+            ids=np.zeros(n, np.int32),
+            scores=FIRST * scores,
+            votes=scores[:, None] * np.eye(len(self._controls.class_names))[classes],
+            seen=np.full(n, self._seconds),
+            shown=np.zeros(n, np.bool_),
+        )
+
+    def _show(self, threshold: float, passed: float) -> None:
+        """Decide which objects are shown, give the new ones a number and forget the lost."""
+        objects = self._objects
+        hold = max(HOLD, passed)  # one missed frame is bridged at any rate
+        if threshold != self._threshold:  # the user is not to see what is now below
+            self._threshold = threshold
+            objects.shown &= objects.scores >= threshold
+        unseen = self._seconds - objects.seen
+        appears = (unseen == 0) & (objects.scores >= threshold)
+        stays = objects.shown & (objects.scores >= HIDE * threshold) & (unseen <= hold)
+        objects.shown = appears | stays
+        self._hide_doubles()
+
+        new = np.flatnonzero(objects.shown & (objects.ids == 0))
+        objects.ids[new] = self._last_id + 1 + np.arange(len(new))
+        self._last_id += len(new)
+
+        sides = self._motion.boxes[:, 2:] - self._motion.boxes[:, :2]
+        kept = unseen <= np.where(objects.ids > 0, FORGET, hold)
+        kept &= (sides >= SMALLEST).all(axis=1)
+        if not kept.all():
+            self._motion.keep(kept)
+            objects.keep(kept)
+
+    def _hide_doubles(self) -> None:
+        """Show only the older of two objects in one place: it is one, found as two."""
+        places = np.flatnonzero(self._objects.shown)  # the oldest first
+        boxes = self._motion.boxes[places]
+        double = np.triu(overlaps(boxes, boxes, 0.0) >= DOUBLE, 1).any(axis=0)
+        self._objects.shown[places[double]] = False
+
+    def _result(self) -> Tracked:
+        objects, controls = self._objects, self._controls
+        classes = objects.votes.argmax(axis=1).astype(np.int32)
+        wanted = np.isin(controls.class_names, controls.classes)
+        chosen = np.flatnonzero(objects.shown & wanted[classes])
+        chosen = chosen[np.argsort(-objects.scores[chosen], kind="stable")]
+        found = Detections(
+            self._motion.boxes[chosen].astype(np.float32),
+            objects.scores[chosen].astype(np.float32),
+            classes[chosen],
+        )
+        return Tracked(found, objects.ids[chosen])

@@ -1,0 +1,135 @@
+"""How old frames are when they are shown, with a detector that is slower than the camera.
+
+    python -m tests.benchmarks.age [--seconds 3600] [--policy latest bounded_age]
+
+A camera of 30 frames a second and a network that takes 100 ms, both in real time, with the queues
+of configs/live.yaml. Prints each minute, and at the end the distribution of ages, the worst one,
+and what was dropped.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from fractions import Fraction
+
+import numpy as np
+
+from engines.backend import BackendInfo
+from kernels.detections import Detections
+from pipeline.config import CONFIGS, load_config
+from pipeline.feed import Feed
+from pipeline.frame import Frame
+from pipeline.queues import Policy
+from pipeline.run import Pipeline, QueueOptions
+from pipeline.sinks.base import Result
+from pipeline.sources.base import SourceInfo, SourceReport
+from pipeline.timing import Durations
+
+FPS = 30
+NETWORK_SECONDS = 0.1
+MAX_AGE = 0.15  # seconds
+
+
+class Camera:
+    """Gives a picture whenever one is due, as long as the benchmark takes."""
+
+    def __init__(self, seconds: float) -> None:
+        self.info = SourceInfo("camera", "camera", 64, 48, Fraction(FPS), None, Fraction(1, FPS))
+        self.report = SourceReport()
+        self._start = time.monotonic()
+        self._count, self._end = 0, round(seconds * FPS)
+        self._image = np.zeros((48, 64, 3), np.uint8)
+
+    def read(self) -> Frame | None:
+        if self._count == self._end:
+            return None
+        time.sleep(max(self._start + self._count / FPS - time.monotonic(), 0))
+        frame = Frame(0, self._count, self._count, Fraction(1, FPS), time.monotonic(), self._image)
+        self._count += 1
+        return frame
+
+    def close(self) -> None:
+        pass
+
+
+class SlowNetwork:
+    """A back end that only takes its time."""
+
+    info = BackendInfo("slow", "none", "none", "none", "benchmark")
+    parallel = max_batch = 1
+
+    def new_slot(self, batch: int = 1) -> SlowNetwork:
+        return self
+
+    def preprocess(self, images: object) -> None:
+        pass
+
+    def infer(self) -> None:
+        time.sleep(NETWORK_SECONDS)
+
+    def detect(self) -> list[Detections]:
+        return [Detections.empty()]
+
+    def close(self) -> None:
+        pass
+
+
+class Screen:
+    """Notes how old each frame is that it is given."""
+
+    name = "screen"
+
+    def __init__(self) -> None:
+        self.ages = Durations()
+        self.worst = 0.0
+
+    def write(self, result: Result) -> None:
+        age = time.monotonic() - result.frame.captured_at
+        self.ages.add(age)
+        self.worst = max(self.worst, age)
+
+    def close(self) -> None:
+        pass
+
+
+def measure(policy: Policy, seconds: float) -> None:
+    """Run for so long and print what was shown."""
+    queue = load_config(CONFIGS / "live.yaml").queue
+    screen = Screen()
+    pipeline = Pipeline(
+        [Feed(Camera(seconds), [screen])],
+        SlowNetwork(),
+        QueueOptions(policy, queue.depth, MAX_AGE, queue.slots),
+    )
+    due = time.monotonic() + 60
+
+    def tick(running: Pipeline) -> None:
+        nonlocal due
+        if time.monotonic() > due:
+            due += 60
+            print(f"  {running.processed} shown, worst {screen.worst * 1e3:.1f} ms", flush=True)
+
+    pipeline.run(tick)
+    ages = [f"p{p} {screen.ages.percentile(p) * 1e3:.0f}" for p in (50, 95, 99)]
+    print(
+        f"{policy}: {pipeline.read} read, {pipeline.processed} shown in {pipeline.seconds:.0f} s;"
+        f" age {', '.join(ages)}, worst {screen.worst * 1e3:.1f} ms;"
+        f" dropped {dict(pipeline.dropped)}",
+        flush=True,
+    )
+
+
+def main() -> None:
+    """Measure each policy."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seconds", type=float, default=60.0)
+    parser.add_argument("--policy", nargs="+", default=["latest", "bounded_age"])
+    arguments = parser.parse_args()
+    print(f"camera {FPS} fps, network {NETWORK_SECONDS * 1e3:.0f} ms, {arguments.seconds:g} s each")
+    for policy in arguments.policy:
+        measure(policy, arguments.seconds)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,279 @@
+"""The whole program while all goes wrong, for as long as you like: `-m tests.benchmarks.soak`.
+
+Two cameras on the loopback interface, recorded in segments on a small disk (a tmpfs if run by
+root), watched by the live page. Faults come at random: cameras that are cut off, killed, frozen,
+silenced, garbled and refused, a disk that hangs, one that is full, and crowds of clients that never
+read. Prints each fault with the frames it cost and the time until fresh pictures came from all
+cameras again, what memory, threads and file handles did meanwhile, and whether all files can be
+read at the end.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import random
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import av
+
+from tests.servers.faults import FAULTS, fault
+from tests.servers.process import Server, rtsp_missing
+from tests.servers.proxy import Proxy
+
+FPS = 10
+DISK_MB = 48
+KEEP_GB = 0.02
+SEGMENT_SECONDS = 20
+DEADLINE = 60.0  # seconds until all has to be well again
+FRESH_MS = 1000
+CROWD = 60  # clients at a time
+
+# The program with a disk that does not finish anything while a file exists.
+PROGRAM = """
+import os, runpy, sys, time
+flag, sync = sys.argv.pop(1), os.fdatasync
+def hanging(descriptor):
+    while os.path.exists(flag):
+        time.sleep(0.1)
+    sync(descriptor)
+os.fdatasync = hanging
+sys.path.insert(0, os.getcwd())
+runpy.run_path("run_pipeline.py", run_name="__main__")
+"""
+
+
+@dataclass
+class Row:
+    """What was seen of one kind of fault."""
+
+    lost: list[int] = field(default_factory=list)
+    recovery: list[float] = field(default_factory=list)
+
+
+class Rig:
+    """The program, its cameras and its disk."""
+
+    def __init__(self, disk: Path, seconds: float, config: list[str]) -> None:
+        self.disk = disk
+        self.flag = disk.with_name("hang")
+        kinds = ["mjpeg", "mjpeg"] if rtsp_missing() else ["rtsp", "mjpeg"]
+        life = f"--seconds={seconds + 600:.0f}"
+        self.servers = [Server(kind, f"--fps={FPS}", life) for kind in kinds]
+        self.proxies = [Proxy(server.port) for server in self.servers]
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            self.port = int(free.getsockname()[1])
+        urls = [s.url(p.port) for s, p in zip(self.servers, self.proxies, strict=True)]
+        self.program = subprocess.Popen(
+            [sys.executable, "-c", PROGRAM, str(self.flag), *urls, "-c", "configs/live.yaml",
+             "-o", str(disk / "ride.mp4"), "--jsonl", str(disk / "ride.jsonl"),
+             "--segment", str(SEGMENT_SECONDS), "--keep", str(KEEP_GB), "--event", "car>=1",
+             "--track", "--preview", str(self.port), "--no-progress",
+             "--summary", str(disk.with_name("summary.json")), *config],
+            stdout=disk.with_name("stdout").open("w"), stderr=disk.with_name("log").open("w"),
+        )  # fmt: skip
+
+    def get(self, path: str) -> Any:
+        """Ask the live page; None if it does not answer well."""
+        url = f"http://127.0.0.1:{self.port}{path}"
+        try:
+            with urllib.request.urlopen(url, timeout=5) as answer:
+                return json.load(answer)
+        except (OSError, urllib.error.HTTPError, ValueError):
+            return None
+
+    def read(self) -> int:
+        """Return how many frames were read from all cameras."""
+        status = self.get("/status")
+        return sum(source["read"] for source in status["sources"]) if status else 0
+
+    def is_well(self) -> bool:
+        """Say whether fresh pictures come from all cameras."""
+        status = self.get("/status")
+        return status is not None and all(
+            source["state"] == "connected" and (source["age_ms"] or FRESH_MS) < FRESH_MS
+            for source in status["sources"]
+        )
+
+    def wait_until_well(self) -> None:
+        deadline = time.monotonic() + DEADLINE
+        while not self.is_well():
+            assert self.program.poll() is None, "the program has ended"
+            assert time.monotonic() < deadline, "does not recover"
+            time.sleep(0.1)
+
+    def close(self) -> None:
+        self.flag.unlink(missing_ok=True)
+        if self.program.poll() is None:
+            self.program.kill()
+        for proxy in self.proxies:
+            proxy.close()
+        for server in self.servers:
+            server.kill()
+
+
+@contextlib.contextmanager
+def camera_fault(rig: Rig, name: str, seconds: float) -> Iterator[None]:
+    number = random.randrange(len(rig.servers))
+    with fault(name, rig.servers[number], rig.proxies[number], seconds):
+        time.sleep(seconds)
+        yield
+
+
+@contextlib.contextmanager
+def hanging_disk(rig: Rig, seconds: float) -> Iterator[None]:
+    rig.flag.touch()
+    time.sleep(seconds)
+    rig.flag.unlink()
+    yield
+
+
+@contextlib.contextmanager
+def full_disk(rig: Rig, seconds: float) -> Iterator[None]:
+    intruder = rig.disk / "intruder"
+    with contextlib.suppress(OSError), intruder.open("wb") as file:
+        while True:
+            file.write(bytes(1 << 16))
+            file.flush()
+    time.sleep(seconds)
+    intruder.unlink()
+    yield
+
+
+@contextlib.contextmanager
+def crowd(rig: Rig, seconds: float) -> Iterator[None]:
+    """Open many connections, ask for the picture, and never read."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        clients = []
+        for _ in range(CROWD):
+            with contextlib.suppress(OSError):
+                client = socket.create_connection(("127.0.0.1", rig.port), timeout=1)
+                client.sendall(b"GET /pictures/0 HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+                clients.append(client)
+        time.sleep(0.5)
+        for client in clients:
+            client.close()
+    yield
+
+
+def usage(pid: int) -> tuple[float, int, int]:
+    """Return resident memory in MB, threads and file handles of a process."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    values = {line.split(":")[0]: line.split()[1] for line in lines if len(line.split()) > 1}
+    handles = len(os.listdir(f"/proc/{pid}/fd"))
+    return int(values["VmRSS"]) / 1024, int(values["Threads"]), handles
+
+
+def soak(rig: Rig, seconds: float) -> dict[str, Row]:
+    """Let faults come until the time is over; report usage about once a minute."""
+    kinds: dict[str, Callable[[float], contextlib.AbstractContextManager[None]]] = {
+        **{name: (lambda s, n=name: camera_fault(rig, n, s)) for name in FAULTS},
+        "disk hangs": lambda s: hanging_disk(rig, s),
+        "crowd of clients": lambda s: crowd(rig, s),
+    }
+    if rig.disk.is_mount():
+        kinds["disk full"] = lambda s: full_disk(rig, s)
+    rows = {name: Row() for name in kinds}
+    rig.wait_until_well()
+    begin, report = time.monotonic(), 0.0
+    while time.monotonic() - begin < seconds:
+        for name in random.sample(list(kinds), len(kinds)):
+            time.sleep(random.uniform(2.0, 5.0))
+            before, start = rig.read(), time.monotonic()
+            with kinds[name](random.uniform(1.0, 6.0)):
+                over = time.monotonic()
+                rig.wait_until_well()
+            row = rows[name]
+            row.recovery.append(time.monotonic() - over)
+            time.sleep(2.0)
+            due = (time.monotonic() - start) * FPS * len(rig.servers)
+            row.lost.append(max(round(due - (rig.read() - before)), 0))
+            if time.monotonic() > report:
+                report = time.monotonic() + 60
+                memory, threads, handles = usage(rig.program.pid)
+                print(
+                    f"{time.monotonic() - begin:6.0f} s: {memory:.0f} MB, {threads} threads,"
+                    f" {handles} file handles, {rig.read()} frames read",
+                    flush=True,
+                )
+    return rows
+
+
+def check_files(disk: Path) -> str:
+    """Decode every video and read every line; return what was there."""
+    frames = lines = 0
+    videos = sorted(disk.glob("*.mp4"))
+    for video in videos:
+        with av.open(str(video)) as container:
+            frames += sum(1 for _ in container.decode(video=0))
+    for path in disk.glob("*.jsonl"):
+        for line in path.read_text().splitlines():
+            json.loads(line)
+            lines += 1
+    return f"{len(videos)} videos with {frames} frames and {lines} lines of JSON, all readable"
+
+
+def main() -> None:
+    """Run the soak and print its tables."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--seconds", type=float, default=600.0)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--set", action="append", default=[], dest="settings")
+    arguments = parser.parse_args()
+    random.seed(arguments.seed)
+    config = [part for setting in arguments.settings for part in ("--set", setting)]
+    with tempfile.TemporaryDirectory() as folder:
+        disk = Path(folder, "disk")
+        disk.mkdir()
+        mounted = (
+            os.getuid() == 0
+            and not subprocess.run(
+                ["mount", "-t", "tmpfs", "-o", f"size={DISK_MB}m", "tmpfs", str(disk)]
+            ).returncode
+        )
+        rig = Rig(disk, arguments.seconds, config)
+        try:
+            rows = soak(rig, arguments.seconds)
+            stopped = time.monotonic()
+            rig.program.send_signal(signal.SIGTERM)
+            code = rig.program.wait(30)
+            ended = time.monotonic() - stopped
+            print(
+                "\n| fault | times | frames lost, mean (most) | seconds to recover, mean (most) |"
+            )
+            print("|---|---|---|---|")
+            for name, row in rows.items():
+                print(
+                    f"| {name} | {len(row.lost)} | {sum(row.lost) / len(row.lost):.0f}"
+                    f" ({max(row.lost)}) | {sum(row.recovery) / len(row.recovery):.1f}"
+                    f" ({max(row.recovery):.1f}) |"
+                )
+            print(f"\nSIGTERM: ended in {ended:.2f} s with exit code {code}")
+            print(check_files(disk))
+            print(Path(folder, "stdout").read_text())
+            print(threading.active_count(), "threads left in the benchmark")
+        finally:
+            rig.close()
+            log = Path(folder, "log").read_text().splitlines()
+            print(*log[-12:], sep="\n")
+            if mounted:
+                subprocess.run(["umount", "--lazy", str(disk)], check=False)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,177 @@
+"""How steady boxes are, and whether objects keep their numbers: raw, with a library, with ours.
+
+    pip install trackers        # what is compared, with the SciPy that the measures need
+    python -m tests.benchmarks.tracking drive.mp4 scene:seed=3,seconds=15,fps=20 [--frames 500]
+
+Runs the network once over each source, then every method over the same detections. Scenes have
+exact truth, so what is shown there is also compared with that. See `tracking_measures` for what
+the columns mean.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from kernels.detections import Detections
+from pipeline.config import load_config, parse_setting
+from pipeline.controls import Controls
+from pipeline.outputs import Outputs
+from pipeline.scene.spec import PREFIX, parse_scene
+from pipeline.scene.street import Street
+from pipeline.session import Session
+from pipeline.tracking.tracker import Tracker
+from tests.benchmarks.tracking_measures import Shown, Truth, against_truth, for_the_eye
+
+TALL = 35  # pixels; what is lower, or hidden by half, need not be found
+
+
+@dataclass(frozen=True)
+class Clip:
+    """What the network found in a source, per frame, down to the score a tracker can use."""
+
+    source: str
+    class_names: tuple[str, ...]
+    threshold: float
+    frames: list[tuple[float, Detections]]  # seconds
+
+
+Method = Callable[[Clip], Iterator[Shown]]
+
+
+def detect(source: str, threshold: float, limit: int, settings: list[str]) -> Clip:
+    """Run the network over a source."""
+    own = ["video.write=false", f"detect.threshold={Tracker.weakest(threshold)}"]
+    config = load_config(settings=[parse_setting(text) for text in own + settings])
+    frames: list[tuple[float, Detections]] = []
+    with Session([source], config, Outputs(summary=Path("-"))) as session:
+        slot = session.backend.new_slot()
+        while len(frames) < limit and (frame := session.source.read()) is not None:
+            slot.preprocess(frame.image)
+            slot.infer()
+            frames.append((frame.seconds, slot.detect()))
+        slot.close()
+        return Clip(source, session.class_names, threshold, frames)
+
+
+def raw(clip: Clip) -> Iterator[Shown]:
+    """Show detections as they are."""
+    for seconds, found in clip.frames:
+        yield Shown(seconds, found[found.scores >= clip.threshold], None)
+
+
+def ours(clip: Clip) -> Iterator[Shown]:
+    """Show what `--track` shows."""
+    tracker = Tracker(Controls(clip.class_names, clip.threshold))
+    for seconds, found in clip.frames:
+        yield Shown(seconds, *tracker.update(found, seconds))
+
+
+def library(name: str, **settings: float) -> Method:
+    """Return a method that shows what a tracker of the package `trackers` has given a number."""
+    import supervision
+    import trackers
+
+    def follow(clip: Clip) -> Iterator[Shown]:
+        times = [seconds for seconds, _ in clip.frames]
+        tracker = getattr(trackers, name)(frame_rate=1 / np.median(np.diff(times)), **settings)
+        for seconds, found in clip.frames:
+            boxes = supervision.Detections(found.boxes, None, found.scores, found.classes)
+            out = tracker.update(boxes, timestamp=seconds)
+            out = out[out.tracker_id >= 0]
+            shown = Detections(
+                out.xyxy.astype(np.float32),
+                out.confidence.astype(np.float32),
+                out.class_id.astype(np.int32),
+            )
+            yield Shown(seconds, shown, out.tracker_id.astype(np.int32))
+
+    return follow
+
+
+def methods(threshold: float) -> dict[str, Method]:
+    """Return what is compared, by name."""
+    found: dict[str, Method] = {"raw": raw}
+    try:
+        found["ByteTrack, its defaults"] = library("ByteTrackTracker")
+        sure = 1.25 * threshold  # the best of ten pairs of settings
+        found["ByteTrack, tuned"] = library(
+            "ByteTrackTracker", track_activation_threshold=sure, high_conf_det_threshold=sure
+        )
+        found["OC-SORT"] = library("OCSORTTracker", high_conf_det_threshold=threshold)
+    except ImportError:
+        print("without comparison: pip install trackers")
+    return found | {"ours": ours}
+
+
+def truths(clip: Clip) -> list[Truth]:
+    """Return what is to be found in the frames of a scene."""
+    street = Street(parse_scene(clip.source))
+    found = []
+    for index in range(len(clip.frames)):
+        objects = street.truth(index)
+        counts = [
+            o.occluded < 0.5 and o.truncated < 0.5 and o.box[3] - o.box[1] >= TALL for o in objects
+        ]
+        found.append(
+            Truth(
+                np.array([o.track_id for o in objects], np.int64),
+                np.array([o.box for o in objects], np.float64).reshape(-1, 4),
+                np.array([clip.class_names.index(o.name) for o in objects], np.int64),
+                np.array(counts, np.bool_),
+            )
+        )
+    return found
+
+
+def cost(objects: int, frames: int = 300) -> float:
+    """Return the milliseconds of processor time that our tracker takes for a frame."""
+    generator = np.random.default_rng(0)
+    corners = generator.uniform(0, 1000, (objects, 2))
+    sizes = generator.uniform(20, 200, (objects, 2))
+    start = np.concatenate([corners, corners + sizes], axis=1)
+    scores = np.linspace(0.9, 0.3, objects).astype(np.float32)
+    classes = (np.arange(objects) % 3).astype(np.int32)
+    tracker = Tracker(Controls(("car", "pedestrian", "cyclist"), 0.4))
+    begin = time.process_time()
+    for k in range(frames):
+        boxes = (start + 0.5 * k + generator.normal(0, 1, start.shape)).astype(np.float32)
+        tracker.update(Detections(boxes, scores, classes), k / 30)
+    return (time.process_time() - begin) / frames * 1e3
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("sources", nargs="+")
+    parser.add_argument("--threshold", type=float, default=0.4)
+    parser.add_argument("--frames", type=int, default=500, help="of each source, at most")
+    parser.add_argument("--set", action="append", default=[])
+    arguments = parser.parse_args()
+    warnings.filterwarnings("ignore", module="trackers")
+    for source in arguments.sources:
+        clip = detect(source, arguments.threshold, arguments.frames, arguments.set)
+        truth = truths(clip) if source.startswith(PREFIX) else None
+        print(f"\n{source}: {len(clip.frames)} frames, threshold {clip.threshold}")
+        for number, (name, method) in enumerate(methods(clip.threshold).items()):
+            begin = time.process_time()
+            shown = list(method(clip))
+            ms = (time.process_time() - begin) / len(shown) * 1e3
+            measures = {"ms": ms, **for_the_eye(shown)}
+            if truth is not None:
+                measures |= against_truth(shown, truth)
+            if number == 0:
+                print(" " * 24 + "".join(f"{key:>10}" for key in measures))
+            print(f"{name:<24}" + "".join(f"{value:10.2f}" for value in measures.values()))
+    print(
+        "\nprocessor time of ours: " + ", ".join(f"{n} objects {cost(n):.2f} ms" for n in (30, 100))
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,197 @@
+"""Clients that are slow, vanish, send garbage or come in crowds; and an end within a second."""
+
+import socket
+import threading
+import time
+from contextlib import suppress
+from dataclasses import replace
+from urllib.parse import urlsplit
+
+import numpy as np
+import pytest
+
+from pipeline.preview import handler, listener
+from pipeline.preview.server import PreviewServer
+from tests.preview import Run, preview_threads, request, result, until
+
+GET_PICTURE = b"GET /pictures/0 HTTP/1.1\r\nHost: localhost\r\n\r\n"
+
+
+@pytest.fixture
+def run():
+    return Run()
+
+
+@pytest.fixture
+def url(run):
+    with run.server() as server:
+        yield server.url
+    assert not preview_threads()
+
+
+def connect(url: str) -> socket.socket:
+    where = urlsplit(url)
+    return socket.create_connection((where.hostname, where.port), timeout=10)
+
+
+def ask(url: str, data: bytes) -> bytes:
+    """Send bytes and return all that comes until the server hangs up."""
+    with connect(url) as client:
+        client.sendall(data)
+        client.shutdown(socket.SHUT_WR)
+        answer = b""
+        with suppress(ConnectionResetError):
+            while piece := client.recv(65536):
+                answer += piece
+        return answer
+
+
+@pytest.mark.parametrize(
+    ("data", "begin"),
+    [
+        (b"", b""),
+        (b"\r\n\r\n", b""),
+        (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(range(256)), b"HTTP/1.1 400"),
+        (b"GET", b"HTTP/1.1 400"),
+        (b"GET / HTTP/9.9\r\n\r\n", b"HTTP/1.1 505"),
+        (b"GET / HTTP/1.1\r\n" + b"A: b\r\n" * 200 + b"\r\n", b"HTTP/1.1 431"),
+        (b"GET /" + b"a" * 70000 + b" HTTP/1.1\r\n\r\n", b"HTTP/1.1 414"),
+        (b"GET http://[ HTTP/1.1\r\nHost: localhost\r\n\r\n", b"HTTP/1.1 400"),
+        (b"GET / HTTP/1.1\r\n\r\n", b"HTTP/1.1 421"),
+        (b"BREW /coffee HTTP/1.1\r\nHost: localhost\r\n\r\n", b"HTTP/1.1 501"),
+        (b"GET /pictures/0?last=x HTTP/1.1\r\nHost: localhost\r\n\r\n", b"HTTP/1.1 400"),
+        (
+            b"POST /controls HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+            b"Content-Length: 100\r\n\r\n{",
+            b"HTTP/1.1 400",
+        ),
+    ],
+    ids=lambda value: value[:20] if isinstance(value, bytes) else None,
+)
+def test_garbage(url, data, begin, capfd):
+    answer = ask(url, data)
+    assert answer.startswith(begin)
+    assert bool(answer) == bool(begin)
+    assert request(url, "/")[0] == 200
+    assert capfd.readouterr().err == ""
+
+
+def test_one_connection_serves_many_requests(url):
+    data = b"GET /status HTTP/1.1\r\nHost: localhost\r\n\r\n" * 3
+    assert ask(url, data).count(b"HTTP/1.1 200 OK") == 3
+
+
+def test_a_client_that_never_reads_holds_up_nobody(run, url):
+    # Too much for the buffers of both ends, so that the server is stuck in sending it.
+    noise = np.random.default_rng(0).integers(0, 256, (900, 960, 3), np.uint8)
+    noisy = replace(result(), frame=replace(result().frame, picture=noise))
+    stuck = [connect(url) for _ in range(4)]
+    for client in stuck:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        client.sendall(GET_PICTURE * 20)
+    with run.feeding(lambda: noisy):
+        assert until(lambda: len(preview_threads()) == 5)
+        last = 0
+        for _ in range(5):
+            status, headers, _ = request(url, f"/pictures/0?last={last}")
+            assert status == 200
+            assert int(headers["x-picture"]) > last
+            last = int(headers["x-picture"])
+    assert until(lambda: len(preview_threads()) == 5)  # they were there all the time
+    for client in stuck:
+        client.close()
+
+
+def test_vanishing_clients_leave_nothing_behind(run, url):
+    with run.feeding():
+        for _ in range(20):
+            client = connect(url)
+            client.sendall(GET_PICTURE)
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, bytes([1, 0, 0, 0, 0, 0, 0, 0]))
+            client.close()  # with a reset, in the middle of everything
+        assert request(url, "/pictures/0")[0] == 200
+        assert until(lambda: len(preview_threads()) == 1)
+
+
+def test_a_storm_is_bounded_and_blows_over(run, url):
+    clients = [connect(url) for _ in range(listener.MAX_CONNECTIONS)]
+    assert until(lambda: len(preview_threads()) == listener.MAX_CONNECTIONS + 1)
+    for _ in range(50 - listener.MAX_CONNECTIONS):
+        with connect(url) as refused:
+            assert refused.recv(100).startswith(b"HTTP/1.1 503 ")
+    assert len(preview_threads()) == listener.MAX_CONNECTIONS + 1
+    for client in clients:
+        client.close()
+    assert until(lambda: len(preview_threads()) == 1)
+    assert request(url, "/")[0] == 200
+
+
+def test_fifty_at_once_who_all_want_pictures(run, url):
+    answers = []
+
+    def want() -> None:
+        try:
+            answers.append(request(url, "/pictures/0")[0])
+        except OSError:  # there was no room, and the request was still under way
+            answers.append(503)
+
+    with run.feeding():
+        clients = [threading.Thread(target=want) for _ in range(50)]
+        for client in clients:
+            client.start()
+        for client in clients:
+            client.join(30)
+    assert len(answers) == 50
+    assert set(answers) <= {200, 503}
+    assert answers.count(200) >= 10
+
+
+@pytest.mark.parametrize("data", [b"", b"GET / HT", b"GET / HTTP/1.1\r\nHost: localhost\r\nA: "])
+def test_who_takes_too_long_over_a_request_is_cut_off(run, monkeypatch, data):
+    monkeypatch.setattr(listener, "REQUEST_SECONDS", 0.5)
+    with run.server() as server, connect(server.url) as client:
+        client.sendall(data)
+        closed = threading.Event()
+
+        def trickle() -> None:  # a byte now and then outlasts time-outs of single reads
+            while data and not closed.wait(0.1):
+                try:
+                    client.send(b"a")
+                except OSError:
+                    return
+
+        thread = threading.Thread(target=trickle)
+        thread.start()
+        with suppress(ConnectionResetError):
+            assert client.recv(1) == b""
+        closed.set()
+        thread.join()
+        assert until(lambda: len(preview_threads()) == 1)
+
+
+def test_close_with_clients_in_all_states(run):
+    server = run.server()
+    run.sinks[0].write(result())
+    clients = [connect(server.url) for _ in range(6)]
+    clients[0].sendall(b"GET /")
+    clients[1].sendall(b"POST /controls HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n{")
+    for client in clients[2:5]:
+        client.sendall(b"GET /pictures/0?last=1 HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    assert until(lambda: len(preview_threads()) >= 6)
+    begin = time.monotonic()
+    server.close()
+    assert time.monotonic() - begin < 5  # generous; it waits for nobody longer than a second
+    assert not preview_threads()
+    server.close()
+    for client in clients:
+        client.close()
+
+
+def test_close_before_start():
+    run = Run()
+    PreviewServer(0, None, run.status, run.controls, run.sinks).close()
+    assert not preview_threads()
+
+
+def test_a_picture_is_waited_for_no_longer_than_a_request_may_take():
+    assert handler.PICTURE_SECONDS < listener.REQUEST_SECONDS

@@ -1,0 +1,95 @@
+"""Cameras that run in processes of their own, to be killed, frozen and started again."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import subprocess
+import sys
+import time
+from functools import cache
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+SYSTEM_PYTHON = "/usr/bin/python3"
+GSTREAMER = (
+    "import gi; gi.require_version('GstRtspServer', '1.0'); import gi.repository.GstRtspServer"
+)
+START_SECONDS = 20.0  # a server may take to answer
+LIFE_SECONDS = 300  # after which a server ends by itself
+
+
+@cache
+def rtsp_missing() -> str:
+    """Say what the RTSP server lacks here; empty if nothing."""
+    command = [SYSTEM_PYTHON, "-c", GSTREAMER]
+    try:
+        found = subprocess.run(command, capture_output=True, timeout=60).returncode == 0
+    except OSError:
+        found = False
+    if found:
+        return ""
+    packages = "gir1.2-gst-rtsp-server-1.0 python3-gi"
+    return f"no GStreamer RTSP server: apt-get install --no-install-recommends {packages}"
+
+
+class Server:
+    """A camera on the loopback interface, running from the start on.
+
+    Parameters
+    ----------
+    kind : str
+        "rtsp" or "mjpeg".
+    options : str
+        For the server's command line, such as "--fps=10" or "--password=word" (the user is "me").
+    """
+
+    def __init__(self, kind: str, *options: str) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            self.port = int(free.getsockname()[1])
+        self._scheme = {"rtsp": "rtsp", "mjpeg": "http"}[kind]
+        program = {
+            "rtsp": [SYSTEM_PYTHON, str(HERE / "rtsp.py")],
+            "mjpeg": [sys.executable, "-m", "tests.servers.mjpeg"],
+        }[kind]
+        self._command = [*program, str(self.port), f"--seconds={LIFE_SECONDS}"]
+        self._process: subprocess.Popen[bytes] | None = None
+        self.start(*options)
+
+    def url(self, port: int | None = None, user: str = "") -> str:
+        """Return the address of the picture, of a proxy's port or with "USER:PASSWORD@"."""
+        return f"{self._scheme}://{user}127.0.0.1:{port or self.port}/cam"
+
+    def start(self, *options: str) -> None:
+        """Start, on the same port as before, and wait until the server answers."""
+        self._process = subprocess.Popen(
+            [*self._command, *options], cwd=HERE.parent.parent, stdin=subprocess.DEVNULL
+        )
+        deadline = time.monotonic() + START_SECONDS
+        while time.monotonic() < deadline and self._process.poll() is None:
+            try:
+                socket.create_connection(("127.0.0.1", self.port), timeout=1).close()
+                return
+            except OSError:
+                time.sleep(0.05)
+        self.kill()
+        raise RuntimeError(f"{' '.join(self._command)}: does not answer")
+
+    def kill(self) -> None:
+        """End the server at once, as a power cut does."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait(10)
+            self._process = None
+
+    def freeze(self) -> None:
+        """Let the server keep its connections and do nothing more."""
+        self._signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Let a frozen server go on."""
+        self._signal(signal.SIGCONT)
+
+    def _signal(self, number: signal.Signals) -> None:
+        assert self._process is not None
+        self._process.send_signal(number)
