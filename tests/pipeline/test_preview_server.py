@@ -1,6 +1,7 @@
 """The live page over HTTP: what it answers, to whom, and what it refuses."""
 
 import json
+import logging
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
@@ -127,7 +128,7 @@ def test_a_fault_in_the_status_is_reported_once_and_the_rest_works(run, caplog):
             with pytest.raises(OSError):  # noqa: PT011  closed without an answer
                 request(server.url, "/status")
         assert request(server.url, "/")[0] == 200
-    reports = [record for record in caplog.records if record.levelname == "WARNING"]
+    reports = [record for record in caplog.records if record.levelno == logging.WARNING]
     assert [record.getMessage() for record in reports] == ["preview: a request failed"]
 
 
