@@ -113,6 +113,14 @@ def test_a_source_that_does_not_answer_costs_the_others_nothing(
     assert not (tmp_path / "out.0.jsonl").exists()
 
 
+def test_arguments_may_stand_in_a_file(run: Any, clips: tuple[Path, Path], tmp_path: Path) -> None:
+    cameras, jsonl = tmp_path / "cameras", tmp_path / "out.jsonl"
+    cameras.write_text(f"{clips[0]}\n{clips[1]}\n--set\npreview.token=hunter2\n")
+    assert run(f"@{cameras}", "--no-video", "--jsonl", jsonl)[0] == 0
+    for number, count in enumerate((12, 7)):
+        assert len(lines_of(tmp_path / f"out.{number}.jsonl")) == count + 1
+
+
 def test_a_source_that_never_answers_is_tried_until_a_signal_comes(
     small_network: Path, clips: tuple[Path, Path], tmp_path: Path, port: int
 ) -> None:
