@@ -127,7 +127,8 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
         help="least severity of messages shown (default: info)",
     )  # fmt: skip
     arguments = parser.parse_args(argv)
-    if arguments.no_video and arguments.output is not None:
+    # Clips of events are called after the video, whether or not it is written.
+    if arguments.no_video and arguments.output is not None and not arguments.event:
         parser.error("--output and --no-video contradict each other")
     return arguments
 

@@ -2,6 +2,7 @@
 
 import http.client
 import json
+import re
 import signal
 import socket
 from pathlib import Path
@@ -56,6 +57,8 @@ def test_each_source_has_outputs_of_its_own(
     assert summary["frames"] == {"read": 19, "processed": 19, "dropped": {}, "skipped": {}}
     assert len(summary["outputs"]) == 8
     assert "19 read, 19 processed" in out
+    (line,) = [line for line in out.splitlines() if line.startswith("preprocess")]
+    assert re.search(r"  \d\.\d, \d\.\d of 2$", line)  # frames that waited of each source
     assert "ride.0.mp4: exists already" in error_of(run(*arguments))
 
 
@@ -162,6 +165,17 @@ def test_segments_and_clips_of_events(run: Any, tmp_path: Path) -> None:
     # Numbers go on, so that nothing has to be replaced.
     assert run(scene, "-n", "5", "-o", tmp_path / "ride.mp4", "--segment", "1")[0] == 0
     assert len(list(tmp_path.glob("ride.0*.mp4"))) == 5
+
+
+def test_clips_without_the_video(run: Any, tmp_path: Path) -> None:
+    scene = "scene:size=320x192,fps=25,frames=40,seed=3"
+    code, _, err = run(scene, "--no-video", "-o", tmp_path / "x.mp4", "--event", "car>=1",
+                       "-t", "0.001", "--jsonl", tmp_path / "x.jsonl")  # fmt: skip
+    assert code == 0, err
+    (clip,) = tmp_path.glob("*.mp4")
+    assert clip.name.startswith("x.event.000001.")
+    assert len(frames_of(clip)) == 40
+    assert len(lines_of(tmp_path / "x.jsonl")) == 41
 
 
 def test_recordings_that_cannot_be(run: Any, clips: tuple[Path, Path], tmp_path: Path) -> None:
