@@ -1,6 +1,7 @@
 """Several sources, recordings, tracking and the live page, as users start them."""
 
 import http.client
+import itertools
 import json
 import re
 import signal
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 
 from tests.media import write_video
+from tests.servers.process import Server
 from tests.test_cli import error_of, frames_of, lines_of, start, wait_for_lines
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -132,14 +134,45 @@ def test_a_source_that_never_answers_is_tried_until_a_signal_comes(
         f"http://user:hunter2@127.0.0.1:{port}/stream", clips[0], "--config", LIVE, "--no-video",
         "--policy", "lossless", "--jsonl", jsonl, "--set", f"network={small_network}",
     )  # fmt: skip
-    wait_for_lines(process, tmp_path / "out.1.jsonl", 13)
-    assert process.poll() is None
-    process.send_signal(signal.SIGTERM)
-    out, err = process.communicate(timeout=60)
+    try:
+        wait_for_lines(process, tmp_path / "out.1.jsonl", 13)
+        assert process.poll() is None
+        process.send_signal(signal.SIGTERM)
+        out, err = process.communicate(timeout=60)
+    finally:
+        process.kill()
     assert process.returncode == 0, err
     assert "trying again" in err
     assert "hunter2" not in out + err
     assert "12 read, 12 processed" in out
+
+
+@pytest.mark.parametrize("comes_back", [True, False])
+def test_a_camera_that_fails(small_network: Path, tmp_path: Path, comes_back: bool) -> None:
+    """It comes back into the same files; without `source.reconnect` they are finished."""
+    video, jsonl = tmp_path / "out.mp4", tmp_path / "out.jsonl"
+    camera = Server("mjpeg", "--fps=20")
+    process = start(
+        camera.url(), "--config", LIVE, "-o", video, "--jsonl", jsonl,
+        "--set", f"source.reconnect={'null' if comes_back else '0.0'}",
+        "--set", f"network={small_network}",
+    )  # fmt: skip
+    try:
+        wait_for_lines(process, jsonl, 20)
+        camera.kill()
+        if comes_back:
+            camera.start("--fps=20")
+            wait_for_lines(process, jsonl, jsonl.read_bytes().count(b"\n") + 20)
+            process.send_signal(signal.SIGTERM)
+        _, err = process.communicate(timeout=60)
+    finally:
+        camera.kill()
+        process.kill()
+    assert process.returncode == (0 if comes_back else 2), err
+    assert ("connected again after" in err) == comes_back
+    stamps = [line["pts"] for line in lines_of(jsonl)[1:]]
+    assert all(a < b for a, b in itertools.pairwise(stamps))
+    assert len(frames_of(video)) == len(stamps)
 
 
 def test_segments_and_clips_of_events(run: Any, tmp_path: Path) -> None:
@@ -243,9 +276,10 @@ def test_the_live_page_shows_and_changes_the_run(
         assert ask(port, "/controls", {"threshold": 1.0}, "hunter2")[0] in (200, 204)
         before = jsonl.read_bytes().count(b"\n")
         wait_for_lines(process, jsonl, before + 30)
-    finally:
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=60)
+    finally:
+        process.kill()
     assert process.returncode == 130, err
     header, *lines = lines_of(jsonl)
     assert lines[0]["detections"]
