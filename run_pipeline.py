@@ -24,6 +24,9 @@ examples:
                                                        what this machine can do, and what limits
   run_pipeline.py drive.mp4 -n 300 --profile out/sweep --sweep video.preset=ultrafast,veryfast
 
+@FILE is replaced by what FILE holds, one argument a line: command lines, and the passwords in
+them, can be read by other users and are kept in the system's journal.
+
 exit status: 0 done, 1 a fault in the program, 2 wrong input, 130 or 143 interrupted
 (cameras and streams, which have no end of their own: 0)
 """
@@ -55,6 +58,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
+        fromfile_prefix_chars="@",
     )
     parser.add_argument(
         "sources",
@@ -123,7 +127,8 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
         help="least severity of messages shown (default: info)",
     )  # fmt: skip
     arguments = parser.parse_args(argv)
-    if arguments.no_video and arguments.output is not None:
+    # Clips of events are called after the video, whether or not it is written.
+    if arguments.no_video and arguments.output is not None and not arguments.event:
         parser.error("--output and --no-video contradict each other")
     return arguments
 

@@ -341,11 +341,15 @@ def _validate(model: type[Model], merged: dict[str, Any], layers: Sequence[_Laye
             layers[0].origin,
         )
         message = first["msg"].removeprefix("Input should be ")
-        raise ConfigError(
-            f"{origin}: {key}: expected {message}, got {_look_up(merged, path)!r}"
-        ) from None
+        value = _look_up(merged, path)
+        got = repr(value)
+        if key == _SECRET:
+            origin = origin.partition("=")[0]
+            got = f"{type(value).__name__}; put it in double quotes"
+        raise ConfigError(f"{origin}: {key}: expected {message}, got {got}") from None
 
 
+_SECRET = "preview.token"  # the key whose value no message may show
 _MISSING = object()
 
 

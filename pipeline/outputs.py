@@ -62,7 +62,10 @@ def numbered(outputs: Outputs, number: int) -> Outputs:
         raise SinkError("--jsonl -: standard output is for one source, got several; name a file")
 
     def of(path: Path | None) -> Path | None:
-        return None if path is None else path.with_name(f"{path.stem}.{number}{path.suffix}")
+        if path is None:
+            return None
+        path = path if path.name else path.resolve()  # the current folder has no name of its own
+        return path.parent / f"{path.stem}.{number}{path.suffix}"
 
     return replace(
         outputs,
@@ -85,7 +88,11 @@ def default_output(info: SourceInfo, number: int | None = None) -> Path:
 
 
 def check_outputs(
-    outputs: Outputs, video: Path | None, inputs: Collection[Path], numbered_files: bool = False
+    outputs: Outputs,
+    video: Path | None,
+    inputs: Collection[Path],
+    many_videos: bool = False,
+    many_jsonl: bool = False,
 ) -> None:
     """Refuse outputs that cannot be written, or that would cost the user something.
 
@@ -97,7 +104,7 @@ def check_outputs(
         Where the annotated video really goes, if one is written.
     inputs : collection of Path
         The files of all sources, which no output may replace.
-    numbered_files : bool
+    many_videos, many_jsonl : bool
         Whether video and detections go into files with numbers of their own, which replace none.
 
     Raises
@@ -112,8 +119,8 @@ def check_outputs(
         if video is not None:
             _check_video(video)
         for path in files:
-            replaces = outputs.overwrite or (numbered_files and path in (video, jsonl))
-            _check_file(path, inputs, replaces)
+            many = (many_videos and path == video) or (many_jsonl and path == jsonl)
+            _check_file(path, inputs, outputs.overwrite or many)
         profile = [] if outputs.profile is None else [outputs.profile / n for n in PROFILE_FILES]
         check_distinct(files + profile)
         for path in folders:

@@ -288,17 +288,23 @@ class Pipeline:
         return Stage(name, Steps(take, work, give, finish), self._on_error, workers)
 
     def _on_error(self, stage: str, error: BaseException) -> None:
-        self._note(stage, error)
         # A source that fails ends like one that is over: what it gave is finished.
-        if not isinstance(error, SourceError):
+        if isinstance(error, SourceError):
+            self._lose(stage, error)
+        else:
+            self._note(stage, error)
             self.give_up()
+
+    def _lose(self, stage: str, error: UserError) -> None:
+        """Take notice that a source or an output has failed, which is the end of its feed only."""
+        self._note(stage, error)
+        if len(self.feeds) > 1:
+            log.warning("%s; the other sources go on", error)
 
     def _note(self, stage: str, error: BaseException) -> None:
         with self._failed:
             if self._failure is None:
                 self._failure = (stage, error)
-        if len(self.feeds) > 1 and isinstance(error, UserError):
-            log.warning("%s; the other sources go on", error)
 
     # The stages, in the order of a frame's way.
 
@@ -357,7 +363,8 @@ class Pipeline:
                     feed.write(result)
                 except SinkError as error:
                     feed.broken = True
-                    self._note("sinks", error)
+                    feed.interrupt()  # or it might wait for ever for a picture nobody wants
+                    self._lose("sinks", error)
                 else:
                     self.latency.add(time.monotonic() - result.frame.captured_at)
         return item

@@ -240,18 +240,18 @@ class Session:
         inputs = [path for source in self._sources for path in source.info.inputs]
         several = len(self._sources) > 1
         segmented = self.config.record.segment is not None
-        writes = self.config.video.write or bool(self.config.record.events)
+        video = self.config.video.write
+        writes = video or bool(self.config.record.events)
         each = []
         for number, source in enumerate(self._sources):
             mine = numbered(outputs, number) if several else outputs
             name = mine.video or default_output(source.info, number if several else None)
             if mine.video is None and mine.profile is not None:
                 name = mine.profile / "video.mp4"
-            files_have_numbers = segmented or not self.config.video.write
-            check_outputs(mine, name if writes else None, inputs, files_have_numbers)
+            check_outputs(mine, name if writes else None, inputs, segmented or not video, segmented)
             each.append((mine, name))
-        if writes:
-            check_distinct([name for _, name in each])
+        files = [p for mine, name in each for p in (name if writes else None, mine.jsonl, mine.mot)]
+        check_distinct([path for path in (*files, outputs.summary) if path is not None])
         if several and outputs.summary is not None:
             only = Outputs(summary=outputs.summary, overwrite=outputs.overwrite)
             check_outputs(only, None, inputs)

@@ -35,7 +35,7 @@ def _source(
         fps=feed.rate.at(now),
         read=feed.read,
         processed=feed.processed,
-        dropped=dict(feed.dropped + feed.source.report.skipped),
+        dropped=dict(feed.dropped + Counter(feed.source.report.skipped)),
         latency_ms={"p50": latency["p50"], "p95": latency["p95"], "p99": latency["p99"]},
         age_ms=None if feed.newest is None else (now - feed.newest) * 1e3,
         now=_by_name(feed.now, class_names),
@@ -47,11 +47,14 @@ def _source(
 def _state(pipeline: Pipeline, feed: Feed) -> tuple[State, float, int]:
     """Return the state of a source, since when, and how often it came back."""
     live: SourceState | None = getattr(feed.source, "state", None)
-    if live is not None:
-        return live.condition, live.since, live.reconnects
-    if not pipeline.capturing(feed):
-        return "ended", feed.read_at, 0
-    return ("connected" if feed.read else "connecting"), pipeline.began_at, 0
+    reconnects = 0 if live is None else live.reconnects
+    if feed.broken:
+        return "given up", feed.read_at, reconnects
+    if live is not None and (feed.wanted or live.condition == "given up"):
+        return live.condition, live.since, reconnects
+    if feed.read and not pipeline.capturing(feed):
+        return "ended", feed.read_at, reconnects
+    return ("connected" if feed.read else "connecting"), pipeline.began_at, reconnects
 
 
 def _by_name(found: Counter[int], class_names: tuple[str, ...]) -> dict[str, int]:

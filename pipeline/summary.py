@@ -110,8 +110,10 @@ def render(summary: dict[str, Any]) -> str:
     for name, stage in summary["stages"].items():
         per_frame = stage["busy_s"] / stage["frames"] * 1e3 if stage["frames"] else 0.0
         ms = stage["busy_ms"]
-        queue = summary["queues"].get(name)
-        waiting = f"{queue['mean']:.1f} of {queue['depth']}" if queue else "-"
+        # Several sources have a queue each before the same stage.
+        queues = [queue for key, queue in summary["queues"].items() if key.split()[0] == name]
+        means = ", ".join(f"{queue['mean']:.1f}" for queue in queues)
+        waiting = f"{means} of {queues[0]['depth']}" if queues else "-"
         lines.append(
             f"{name:<11} {stage['busy_share']:5.0%}  {per_frame:9.1f}"
             f" {ms['p50']:6.1f} {ms['p95']:6.1f} {ms['p99']:6.1f}   {waiting}"

@@ -150,6 +150,15 @@ def test_no_output_replaces_the_source(
     assert source.read_bytes() == before
 
 
+@pytest.mark.parametrize("option", ["--jsonl", "--mot", "--summary"])
+def test_nothing_is_replaced_unasked(run: Any, clip: Path, tmp_path: Path, option: str) -> None:
+    path = tmp_path / "old"
+    path.write_text("precious")
+    message = error_of(run(clip, "--no-video", option, path))
+    assert f"{path}: exists already; --overwrite replaces it" in message
+    assert path.read_text() == "precious"
+
+
 def test_outputs_need_a_file_each(run: Any, clip: Path, tmp_path: Path) -> None:
     same = tmp_path / "same.x"
     message = error_of(run(clip, "--no-video", "--jsonl", same, "--summary", same))
@@ -356,6 +365,9 @@ def test_wrong_options_are_told_in_one_line(run: Any, clip: Path, tmp_path: Path
         ("nonsense", "expected KEY=VALUE"),
     ):
         assert part in error_of(run(clip, "-o", video, "--set", setting))
+    message = error_of(run(clip, "-o", video, "--set", "preview.token=271828"))
+    assert "preview.token: expected a valid string, got int; put it in double quotes" in message
+    assert "271828" not in message
     assert not list(tmp_path.iterdir())
 
 

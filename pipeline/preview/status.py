@@ -28,7 +28,8 @@ class SourceStatus(TypedDict):
     name : str
         How the user named it, without passwords.
     state : str
-        "connecting" until the first frame, "ended" when a file is over.
+        "connecting" until the first frame, "ended" when it is over or no more are wanted,
+        "given up" when the source or one of its outputs has failed.
     since_s : float
         Seconds it has been in this state.
     fps : float

@@ -9,12 +9,14 @@ from typing import Any
 import numpy as np
 import pytest
 
+from engines.errors import UserError
 from pipeline.controls import Controls
 from pipeline.errors import SinkError, SourceError
 from pipeline.feed import Feed
 from pipeline.frame import Frame
 from pipeline.queues import Merge, StageQueue
 from pipeline.run import Pipeline, QueueOptions
+from pipeline.status import status_of
 from tests.pipeline.test_run import FakeBackend, FakeSink, FakeSource, fail
 
 
@@ -109,6 +111,41 @@ def test_an_output_that_fails_ends_its_source_only() -> None:
         pipeline.run()
     assert (len(bad.results), len(good.results)) == (0, 300)
     assert (bad.closed, good.closed) == (1, 1)
+
+
+class Silent(Camera):
+    """A camera that gives one picture and then none, until it is interrupted."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number, 10**9)
+        self.interrupted = threading.Event()
+
+    def read(self) -> Frame | None:
+        if self._next == 0:
+            return super().read()
+        assert self.interrupted.wait(30)
+        return None
+
+    def interrupt(self) -> None:
+        self.interrupted.set()
+
+
+def test_a_silent_source_is_not_waited_for_when_its_output_has_failed() -> None:
+    bad, good = FakeSink(on_write=fail(SinkError("left.mp4: full"))), FakeSink()
+    silent = Silent(0)
+    pipeline = make([silent, Camera(1, 30)], FakeBackend(), bad, good)
+    with pytest.raises(SinkError, match=r"left\.mp4: full"):
+        pipeline.run()
+    assert len(good.results) == 30
+    states = status_of(pipeline, ("car",), "model", "cpu")["sources"]
+    assert [source["state"] for source in states] == ["given up", "ended"]
+
+
+def test_no_source_goes_on_when_a_stage_fails(caplog: pytest.LogCaptureFixture) -> None:
+    backend = FakeBackend({"preprocess": fail(UserError("no such picture"))})
+    with pytest.raises(UserError, match="no such picture"):
+        make([Camera(0, 9), Camera(1, 9)], backend, FakeSink(), FakeSink()).run()
+    assert "go on" not in caplog.text
 
 
 def test_a_source_that_hangs_does_not_hold_up_the_others_or_the_end() -> None:

@@ -1,0 +1,299 @@
+"""Several sources, recordings, tracking and the live page, as users start them."""
+
+import http.client
+import itertools
+import json
+import re
+import signal
+import socket
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.media import write_video
+from tests.servers.process import Server
+from tests.test_cli import error_of, frames_of, lines_of, start, wait_for_lines
+
+ROOT = Path(__file__).resolve().parent.parent
+LIVE = ROOT / "configs" / "live.yaml"
+SCENE = "scene:size=320x192,fps=25,frames=60,seed=3"
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """Return a video of 12 frames and one of 7."""
+    folder = tmp_path_factory.mktemp("clips")
+    for name, count in (("a.mp4", 12), ("b.mp4", 7)):
+        write_video(folder / name, count, size=(320, 192))
+    return folder / "a.mp4", folder / "b.mp4"
+
+
+@pytest.fixture
+def port() -> int:
+    """Return a port on which nobody answers."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        number = int(server.getsockname()[1])
+    return number
+
+
+def test_each_source_has_outputs_of_its_own(
+    run: Any, clips: tuple[Path, Path], tmp_path: Path
+) -> None:
+    figures = tmp_path / "figures.json"
+    arguments = [*clips, "-o", tmp_path / "ride.mp4", "--jsonl", tmp_path / "ride.jsonl",
+                 "--mot", tmp_path / "ride.txt", "--kitti", tmp_path / "kitti",
+                 "--summary", figures]  # fmt: skip
+    code, out, err = run(*arguments)
+    assert code == 0, err
+    for number, count in enumerate((12, 7)):
+        assert len(frames_of(tmp_path / f"ride.{number}.mp4")) == count
+        header, *lines = lines_of(tmp_path / f"ride.{number}.jsonl")
+        assert header["source"]["name"] == str(clips[number])
+        assert [line["frame"] for line in lines] == list(range(count))
+        assert len(list((tmp_path / f"kitti.{number}").iterdir())) == count
+        assert (tmp_path / f"ride.{number}.txt").exists()
+    summary = json.loads(figures.read_text())
+    assert [source["name"] for source in summary["sources"]] == [str(clip) for clip in clips]
+    assert [source["frames"]["processed"] for source in summary["sources"]] == [12, 7]
+    assert summary["frames"] == {"read": 19, "processed": 19, "dropped": {}, "skipped": {}}
+    assert len(summary["outputs"]) == 8
+    assert "19 read, 19 processed" in out
+    (line,) = [line for line in out.splitlines() if line.startswith("preprocess")]
+    assert re.search(r"  \d\.\d, \d\.\d of 2$", line)  # frames that waited of each source
+    assert "ride.0.mp4: exists already" in error_of(run(*arguments))
+
+
+def test_the_videos_of_several_sources_lie_beside_them(
+    run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_video(tmp_path / "a.mp4", 3)
+    monkeypatch.chdir(tmp_path)
+    scene = "scene:size=320x192,frames=3"
+    assert run(tmp_path / "a.mp4", scene, scene)[0] == 0
+    assert sorted(p.name for p in tmp_path.iterdir()) == [
+        "a.detected.mp4", "a.mp4", "scene.1.detected.mp4", "scene.2.detected.mp4",
+    ]  # fmt: skip
+
+
+def test_results_of_several_sources_in_the_current_folder(
+    run: Any, clips: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "results"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    assert run(*clips, "--no-video", "--kitti", ".")[0] == 0
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["results", "results.0", "results.1"]
+
+
+def test_what_several_sources_cannot_share(
+    run: Any, clips: tuple[Path, Path], tmp_path: Path
+) -> None:
+    for arguments, part in (
+        (["--jsonl", "-"], "--jsonl -: standard output is for one source"),
+        (["--show"], "--show: expected one source, got several"),
+        (["--profile", tmp_path / "profile"], "--profile: expected one source, got several"),
+        (["--sweep", "video.crf=20,30"], "--sweep: expected one source, got several"),
+        (["--jsonl", tmp_path / "x.txt", "--mot", tmp_path / "x.txt"], "named for two outputs"),
+        (["--jsonl", tmp_path / "x.y", "--summary", tmp_path / "x.1.y"], "named for two outputs"),
+    ):
+        assert part in error_of(run(*clips, "--no-video", *arguments)), arguments
+    assert "named for two outputs" in error_of(run(clips[0], clips[0]))
+    clips[1].with_name("c.1.mp4").symlink_to(clips[0])
+    assert "is the source itself" in error_of(run(*clips, "-y", "-o", clips[1].with_name("c.mp4")))
+
+
+def test_a_source_that_does_not_answer_costs_the_others_nothing(
+    run: Any, clips: tuple[Path, Path], tmp_path: Path, port: int
+) -> None:
+    """Without `source.reconnect` it is given up at once, and the exit code says so."""
+    jsonl = tmp_path / "out.jsonl"
+    url = f"http://user:hunter2@127.0.0.1:{port}/stream"
+    code, out, err = run(url, clips[0], "--no-video", "--jsonl", jsonl)
+    assert code == 2
+    assert "the other sources go on" in err
+    assert "12 read, 12 processed" in out
+    assert "hunter2" not in out + err
+    assert len(lines_of(tmp_path / "out.1.jsonl")) == 13
+    assert not (tmp_path / "out.0.jsonl").exists()
+
+
+def test_arguments_may_stand_in_a_file(run: Any, clips: tuple[Path, Path], tmp_path: Path) -> None:
+    cameras, jsonl = tmp_path / "cameras", tmp_path / "out.jsonl"
+    cameras.write_text(f"{clips[0]}\n{clips[1]}\n--set\npreview.token=hunter2\n")
+    assert run(f"@{cameras}", "--no-video", "--jsonl", jsonl)[0] == 0
+    for number, count in enumerate((12, 7)):
+        assert len(lines_of(tmp_path / f"out.{number}.jsonl")) == count + 1
+
+
+def test_a_source_that_never_answers_is_tried_until_a_signal_comes(
+    small_network: Path, clips: tuple[Path, Path], tmp_path: Path, port: int
+) -> None:
+    jsonl = tmp_path / "out.jsonl"
+    process = start(
+        f"http://user:hunter2@127.0.0.1:{port}/stream", clips[0], "--config", LIVE, "--no-video",
+        "--policy", "lossless", "--jsonl", jsonl, "--set", f"network={small_network}",
+    )  # fmt: skip
+    try:
+        wait_for_lines(process, tmp_path / "out.1.jsonl", 13)
+        assert process.poll() is None
+        process.send_signal(signal.SIGTERM)
+        out, err = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert process.returncode == 0, err
+    assert "trying again" in err
+    assert "hunter2" not in out + err
+    assert "12 read, 12 processed" in out
+
+
+@pytest.mark.parametrize("comes_back", [True, False])
+def test_a_camera_that_fails(small_network: Path, tmp_path: Path, comes_back: bool) -> None:
+    """It comes back into the same files; without `source.reconnect` they are finished."""
+    video, jsonl = tmp_path / "out.mp4", tmp_path / "out.jsonl"
+    camera = Server("mjpeg", "--fps=20")
+    process = start(
+        camera.url(), "--config", LIVE, "-o", video, "--jsonl", jsonl,
+        "--set", f"source.reconnect={'null' if comes_back else '0.0'}",
+        "--set", f"network={small_network}",
+    )  # fmt: skip
+    try:
+        wait_for_lines(process, jsonl, 20)
+        camera.kill()
+        if comes_back:
+            camera.start("--fps=20")
+            wait_for_lines(process, jsonl, jsonl.read_bytes().count(b"\n") + 20)
+            process.send_signal(signal.SIGTERM)
+        _, err = process.communicate(timeout=60)
+    finally:
+        camera.kill()
+        process.kill()
+    assert process.returncode == (0 if comes_back else 2), err
+    assert ("connected again after" in err) == comes_back
+    stamps = [line["pts"] for line in lines_of(jsonl)[1:]]
+    assert all(a < b for a, b in itertools.pairwise(stamps))
+    assert len(frames_of(video)) == len(stamps)
+
+
+def test_segments_and_clips_of_events(run: Any, tmp_path: Path) -> None:
+    scene = "scene:size=320x192,fps=25,frames=90,seed=3"
+    code, out, err = run(
+        scene, "-o", tmp_path / "ride.mp4", "--jsonl", tmp_path / "ride.jsonl", "--segment", "1",
+        "--keep", "1", "--event", "car>=1", "-t", "0.001",
+        "--set", "record.before=0.2", "--set", "record.after=0.2",
+    )  # fmt: skip
+    assert code == 0, err
+    segments = sorted(tmp_path.glob("ride.0*.mp4"))
+    assert len(segments) == 4
+    assert sum(len(frames_of(path)) for path in segments) == 90
+    detections = sorted(tmp_path.glob("ride.0*.jsonl"))
+    assert [path.stem for path in detections] == [path.stem for path in segments]
+    frames = [line["frame"] for path in detections for line in lines_of(path)[1:]]
+    assert frames == list(range(90))
+    (clip,) = tmp_path.glob("ride.event.*.mp4")
+    assert len(frames_of(clip)) > 10
+    assert len(lines_of(tmp_path / "ride.events.jsonl")) == 1
+    assert str(tmp_path / "ride") in out
+    assert not (tmp_path / "ride.mp4").exists()
+    # Numbers go on, so that nothing has to be replaced.
+    assert run(scene, "-n", "5", "-o", tmp_path / "ride.mp4", "--segment", "1")[0] == 0
+    assert len(list(tmp_path.glob("ride.0*.mp4"))) == 5
+
+
+def test_clips_without_the_video(run: Any, tmp_path: Path) -> None:
+    scene = "scene:size=320x192,fps=25,frames=40,seed=3"
+    code, _, err = run(scene, "--no-video", "-o", tmp_path / "x.mp4", "--event", "car>=1",
+                       "-t", "0.001", "--jsonl", tmp_path / "x.jsonl")  # fmt: skip
+    assert code == 0, err
+    (clip,) = tmp_path.glob("*.mp4")
+    assert clip.name.startswith("x.event.000001.")
+    assert len(frames_of(clip)) == 40
+    assert len(lines_of(tmp_path / "x.jsonl")) == 41
+
+
+def test_recordings_that_cannot_be(run: Any, clips: tuple[Path, Path], tmp_path: Path) -> None:
+    for arguments, part in (
+        (["--keep", "5"], "record.keep: deletes segments and clips, and there are none"),
+        (["--segment", "0"], "--segment: record.segment: expected"),
+        (["--keep", "much", "--segment", "5"], "--keep: record.keep: expected"),
+        (["--event", "tram>=1"], "tram"),
+        (["--event", "car"], "car"),
+    ):
+        assert part in error_of(run(clips[0], "-o", tmp_path / "x.mp4", *arguments)), arguments
+    assert not list(tmp_path.iterdir())
+
+
+def test_objects_have_numbers_that_last(run: Any, tmp_path: Path) -> None:
+    jsonl, mot = tmp_path / "out.jsonl", tmp_path / "out.txt"
+    assert run(SCENE, "--no-video", "-t", "0.01", "--jsonl", jsonl, "--mot", mot)[0] == 0
+    header, *lines = lines_of(jsonl)
+    assert header["config"]["track"]["enabled"] is True
+    ids = [[found["id"] for found in line["detections"]] for line in lines]
+    assert max(map(len, ids)) > 0
+    for one in ids:
+        assert len(set(one)) == len(one)
+    longest = max(sum(number in one for one in ids) for number in {n for one in ids for n in one})
+    assert longest > 10
+    rows = [row.split(",") for row in mot.read_text().splitlines()]
+    assert sorted((int(row[0]) - 1, int(row[1])) for row in rows) == sorted(
+        (k, number) for k, one in enumerate(ids) for number in one
+    )
+
+
+def ask(port: int, path: str, body: Any = None, token: str = "") -> tuple[int, Any]:
+    """Ask the live page; return the status and, if it is JSON, the answer."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    if body is None:
+        connection.request("GET", path, headers=headers)
+    else:
+        headers["Content-Type"] = "application/json"
+        connection.request("POST", path, json.dumps(body), headers)
+    response = connection.getresponse()
+    text = response.read()
+    connection.close()
+    is_json = response.headers.get_content_type() == "application/json"
+    return response.status, json.loads(text) if is_json else text
+
+
+def test_the_live_page_shows_and_changes_the_run(
+    small_network: Path, tmp_path: Path, port: int
+) -> None:
+    jsonl = tmp_path / "out.jsonl"
+    process = start(
+        "scene:size=320x192,fps=25,seconds=100000,seed=3", "--no-video", "--jsonl", jsonl,
+        "-t", "0.001", "--preview", f"127.0.0.1:{port}", "--set", "preview.token=hunter2",
+        "--set", f"network={small_network}",
+    )  # fmt: skip
+    try:
+        wait_for_lines(process, jsonl, 20)
+        assert ask(port, "/status")[0] in (401, 403)
+        code, status = ask(port, "/status", token="hunter2")
+        assert code == 200
+        (source,) = status["sources"]
+        assert (source["state"], source["read"] >= source["processed"] > 0) == ("connected", True)
+        assert ask(port, "/health", token="hunter2")[0] == 200
+        assert ask(port, "/controls", {"threshold": 1.0}, "hunter2")[0] in (200, 204)
+        before = jsonl.read_bytes().count(b"\n")
+        wait_for_lines(process, jsonl, before + 30)
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert process.returncode == 130, err
+    header, *lines = lines_of(jsonl)
+    assert lines[0]["detections"]
+    # What was on its way, a frame or two a stage, is written first.
+    assert not any(line["detections"] for line in lines[before + 20 :])
+    assert header["config"]["preview"]["token"] == "**********"
+    assert "hunter2" not in out + err + jsonl.read_text()
+
+
+def test_a_port_that_is_taken(run: Any, clips: tuple[Path, Path], tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        taken = other.getsockname()[1]
+        message = error_of(run(clips[0], "-o", tmp_path / "x.mp4", "--preview", str(taken)))
+    assert str(taken) in message
+    message = error_of(run(clips[0], "-o", tmp_path / "x.mp4", "--preview", "0.0.0.0:8080"))
+    assert "preview.token" in message
+    assert not list(tmp_path.iterdir())
