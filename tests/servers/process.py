@@ -60,10 +60,13 @@ class Server:
         """Return the address of the picture, of a proxy's port or with "USER:PASSWORD@"."""
         return f"{self._scheme}://{user}127.0.0.1:{port or self.port}/cam"
 
-    def start(self) -> None:
-        """Start, on the same port as before, and wait until the server answers."""
+    def start(self, *more: str) -> None:
+        """Start, on the same port as before, and wait until the server answers.
+
+        `more` options hold until it is started again.
+        """
         self._process = subprocess.Popen(
-            self._command, cwd=HERE.parent.parent, stdin=subprocess.DEVNULL
+            [*self._command, *more], cwd=HERE.parent.parent, stdin=subprocess.DEVNULL
         )
         deadline = time.monotonic() + START_SECONDS
         while time.monotonic() < deadline and self._process.poll() is None:
