@@ -120,12 +120,17 @@ class Feed:
         self.processed += 1
 
     def close(self) -> None:
-        """Finish all outputs; what the first one raises comes after the others are finished."""
-        failure: Exception | None = None
-        for sink in self.sinks:
-            try:
-                sink.close()
-            except Exception as error:  # the other outputs have to be finished all the same
-                failure = failure or error
-        if failure is not None:
-            raise failure
+        """Finish all outputs, as `close_all`."""
+        close_all(self.sinks)
+
+
+def close_all(things: Sequence[Sink | Feed]) -> None:
+    """Close every one of them; what the first raised comes when the others are closed."""
+    failure: Exception | None = None
+    for thing in things:
+        try:
+            thing.close()
+        except Exception as error:  # the others have to be finished all the same
+            failure = failure or error
+    if failure is not None:
+        raise failure
