@@ -120,12 +120,17 @@ class Feed:
         self.processed += 1
 
     def close(self) -> None:
-        """Finish all outputs; what the first one raises comes after the others are finished."""
-        failure: Exception | None = None
-        for sink in self.sinks:
-            try:
-                sink.close()
-            except Exception as error:  # the other outputs have to be finished all the same
-                failure = failure or error
-        if failure is not None:
-            raise failure
+        """Finish all outputs, as `close_all`."""
+        close_all(self.sinks)
+
+
+def close_all(outputs: Sequence[Sink | Feed]) -> None:
+    """Close each; what the first one raises comes after the others are closed."""
+    failure: Exception | None = None
+    for output in outputs:
+        try:
+            output.close()
+        except Exception as error:  # the other outputs have to be finished all the same
+            failure = failure or error
+    if failure is not None:
+        raise failure

@@ -16,7 +16,7 @@ from kernels.detections import Detections
 from pipeline.batch import Found, InSlot
 from pipeline.controls import Controls
 from pipeline.errors import SinkError, SourceError
-from pipeline.feed import Feed
+from pipeline.feed import Feed, close_all
 from pipeline.frame import Frame
 from pipeline.queues import Merge, Policy, StageQueue
 from pipeline.sinks.base import Result
@@ -370,11 +370,4 @@ class Pipeline:
         return item
 
     def _close_feeds(self) -> None:
-        failure: Exception | None = None
-        for feed in self.feeds:
-            try:
-                feed.close()
-            except Exception as error:  # the other outputs have to be finished all the same
-                failure = failure or error
-        if failure is not None:
-            raise failure
+        close_all(self.feeds)
