@@ -270,7 +270,7 @@ def main() -> None:
         finally:
             rig.close()
             log = Path(folder, "log").read_text().splitlines()
-            print(*log[-12:], sep="\n")
+            print(*log[-30:], sep="\n")
             if mounted:
                 subprocess.run(["umount", "--lazy", str(disk)], check=False)
 

@@ -52,18 +52,21 @@ class Server:
             "rtsp": [SYSTEM_PYTHON, str(HERE / "rtsp.py")],
             "mjpeg": [sys.executable, "-m", "tests.servers.mjpeg"],
         }[kind]
-        self._command = [*program, str(self.port), f"--seconds={LIFE_SECONDS}"]
+        self._command = [*program, str(self.port), f"--seconds={LIFE_SECONDS}", *options]
         self._process: subprocess.Popen[bytes] | None = None
-        self.start(*options)
+        self.start()
 
     def url(self, port: int | None = None, user: str = "") -> str:
         """Return the address of the picture, of a proxy's port or with "USER:PASSWORD@"."""
         return f"{self._scheme}://{user}127.0.0.1:{port or self.port}/cam"
 
-    def start(self, *options: str) -> None:
-        """Start, on the same port as before, and wait until the server answers."""
+    def start(self, *more: str) -> None:
+        """Start, on the same port as before, and wait until the server answers.
+
+        `more` options hold until it is started again.
+        """
         self._process = subprocess.Popen(
-            [*self._command, *options], cwd=HERE.parent.parent, stdin=subprocess.DEVNULL
+            [*self._command, *more], cwd=HERE.parent.parent, stdin=subprocess.DEVNULL
         )
         deadline = time.monotonic() + START_SECONDS
         while time.monotonic() < deadline and self._process.poll() is None:
