@@ -65,7 +65,7 @@ def reconnects(port: int) -> int:
 
 
 def settled(pid: int) -> tuple[int, int]:
-    """Return threads and file handles as soon as they have not grown for a second."""
+    """Return threads and file handles as soon as they have not fallen for a second."""
     _, threads, handles = usage(pid)
     quiet_since = time.monotonic()
     deadline = quiet_since + 60
