@@ -82,7 +82,10 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
         "--kitti", type=Path, metavar="DIR", help="detections, a KITTI result file a frame"
     )
     outputs.add_argument(
-        "--mot", type=Path, metavar="OUT.txt", help="followed objects, as MOT Challenge has them"
+        "--mot",
+        type=Path,
+        metavar="OUT.txt",
+        help="followed objects, as MOT Challenge has them; - for stdout",
     )
     outputs.add_argument("--summary", type=Path, metavar="FILE.json", help="the figures of the run")
     outputs.add_argument(

@@ -10,13 +10,12 @@ import signal
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from pathlib import Path
 from types import FrameType
 
 from engines.errors import UserError
 from pipeline.config import Config
 from pipeline.errors import SinkError, SourceError
-from pipeline.outputs import Outputs
+from pipeline.outputs import STDOUT, Outputs
 from pipeline.profiling.figures import render as render_profile
 from pipeline.profiling.profiler import Profiler, prepare_folder
 from pipeline.progress import open_progress
@@ -102,7 +101,7 @@ def execute(
             except UserError as error:
                 failure = error
         if report and (pipeline.processed or (pipeline.read and failure is None)):
-            stdout_taken = outputs.jsonl == Path("-")
+            stdout_taken = STDOUT in (outputs.jsonl, outputs.mot)
             # Who has closed our output does not want to read it.
             with suppress(OSError):
                 print(text, file=sys.stderr if stdout_taken else sys.stdout, flush=True)

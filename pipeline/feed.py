@@ -48,7 +48,7 @@ class Feed:
     read_at : float
         `time.monotonic()` when the last frame was read.
     rate : Rate
-        Of its results.
+        Of the frames that reach every sink.
     broken : bool
         Whether one of its outputs has failed: nothing more is read or written.
     """
@@ -115,8 +115,9 @@ class Feed:
             sink.write(result)
         self.now = Counter(result.detections.classes.tolist())
         self.found.update(self.now)
-        self.newest = result.frame.captured_at
-        self.latency.add(time.monotonic() - self.newest)
+        self.newest, now = result.frame.captured_at, time.monotonic()
+        self.latency.add(now - self.newest)
+        self.rate.tick(now)
         self.processed += 1
 
     def close(self) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from pipeline.errors import SinkError
 from pipeline.sources.base import SourceInfo
 
+STDOUT = Path("-")  # the name for standard output
 PROFILE_FILES = ("report.html", "summary.json", "trace.json")
 
 
@@ -26,7 +27,7 @@ class Outputs:
     kitti : Path or None
         Folder of KITTI result files.
     mot : Path or None
-        Followed objects, a line each, in the format of the MOT Challenge.
+        Followed objects, a line each, in the format of the MOT Challenge; "-" likewise.
     summary : Path or None
         The figures of the run as JSON.
     profile : Path or None
@@ -58,8 +59,11 @@ def numbered(outputs: Outputs, number: int) -> Outputs:
     for given, option in ((outputs.profile, "--profile"), (outputs.show, "--show")):
         if given:
             raise SinkError(f"{option}: expected one source, got several")
-    if outputs.jsonl == Path("-"):
-        raise SinkError("--jsonl -: standard output is for one source, got several; name a file")
+    for path, option in ((outputs.jsonl, "--jsonl"), (outputs.mot, "--mot")):
+        if path == STDOUT:
+            raise SinkError(
+                f"{option} -: standard output is for one source, got several; name a file"
+            )
 
     def of(path: Path | None) -> Path | None:
         if path is None:
@@ -112,8 +116,9 @@ def check_outputs(
     SinkError
         With the first reason found.
     """
-    jsonl = None if outputs.jsonl == Path("-") else outputs.jsonl
-    files = [path for path in (video, jsonl, outputs.mot, outputs.summary) if path is not None]
+    jsonl = outputs.jsonl
+    named = (video, jsonl, outputs.mot, outputs.summary)
+    files = [path for path in named if path is not None and path != STDOUT]
     folders = [] if outputs.kitti is None else [outputs.kitti]
     try:
         if video is not None:

@@ -345,9 +345,9 @@ class Pipeline:
         self._spent += 0.1 * (item.spent - self._spent) if self._spent else item.spent
         for result in item.results:
             feed = self.feeds[result.frame.source_id]
-            rate = feed.rate.tick(time.monotonic())
+            rate = feed.rate.at(time.monotonic())
             if feed.painter is not None and not feed.broken:
-                # There is no rate before the second frame.
+                # There is no rate before two frames have reached the outputs.
                 status = f"{rate:.0f} fps  " * (rate > 0) + f"{self._spent * 1e3:.0f} ms"
                 feed.painter.draw(result.frame.image, result.detections, status, result.ids)
         return item

@@ -160,6 +160,8 @@ def test_nothing_is_replaced_unasked(run: Any, clip: Path, tmp_path: Path, optio
 
 
 def test_outputs_need_a_file_each(run: Any, clip: Path, tmp_path: Path) -> None:
+    message = error_of(run(clip, "--no-video", "--jsonl", "-", "--mot", "-"))
+    assert "-: is named for two outputs" in message
     same = tmp_path / "same.x"
     message = error_of(run(clip, "--no-video", "--jsonl", same, "--summary", same))
     assert "is named for two outputs" in message
@@ -253,11 +255,20 @@ def test_boxes_come_back_in_source_pixels_in_every_fit(run: Any, tmp_path: Path,
     assert all(x1 >= 0 and x2 <= 640 and y1 >= 0 and y2 <= 358 for x1, y1, x2, y2 in boxes)
 
 
-def test_detections_on_standard_output_are_alone_there(small_network: Path, clip: Path) -> None:
-    process = start(clip, "--no-video", "--jsonl", "-", "--set", f"network={small_network}")
+@pytest.mark.parametrize("option", ["--jsonl", "--mot"])
+def test_what_goes_to_standard_output_is_alone_there(
+    small_network: Path, clip: Path, option: str
+) -> None:
+    process = start(
+        clip, "--no-video", option, "-", "-t", "0.001", "--set", f"network={small_network}"
+    )
     out, err = process.communicate(timeout=100)
     assert process.returncode == 0, err
-    assert len([json.loads(line) for line in out.splitlines()]) == 13
+    if option == "--jsonl":
+        assert len([json.loads(line) for line in out.splitlines()]) == 13
+    else:
+        assert out
+        assert {line.count(",") for line in out.splitlines()} == {8}
     assert "12 processed" in err
 
 

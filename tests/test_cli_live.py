@@ -91,6 +91,7 @@ def test_what_several_sources_cannot_share(
 ) -> None:
     for arguments, part in (
         (["--jsonl", "-"], "--jsonl -: standard output is for one source"),
+        (["--mot", "-"], "--mot -: standard output is for one source"),
         (["--show"], "--show: expected one source, got several"),
         (["--profile", tmp_path / "profile"], "--profile: expected one source, got several"),
         (["--sweep", "video.crf=20,30"], "--sweep: expected one source, got several"),

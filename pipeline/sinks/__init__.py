@@ -8,7 +8,7 @@ from typing import Any
 
 from engines.errors import ConfigError
 from pipeline.config import Config, RecordConfig
-from pipeline.outputs import Outputs
+from pipeline.outputs import STDOUT, Outputs
 from pipeline.sinks.base import Sink
 from pipeline.sources.base import Source
 
@@ -71,7 +71,7 @@ def open_sinks(
 
         video = config.video
         sinks.append(VideoSink(name, source, video.preset, video.crf, video.threads))
-    if outputs.jsonl is not None and (record.segment is None or outputs.jsonl == Path("-")):
+    if outputs.jsonl is not None and (record.segment is None or outputs.jsonl == STDOUT):
         from pipeline.sinks.jsonl import JsonlSink
 
         sinks.insert(0, JsonlSink(outputs.jsonl, header, class_names))
@@ -103,7 +103,7 @@ def _recording(
     from pipeline.sinks.segments import SegmentedJsonlSink, Segments
 
     record, video = config.record, config.video
-    jsonl = None if outputs.jsonl == Path("-") else outputs.jsonl
+    jsonl = None if outputs.jsonl == STDOUT else outputs.jsonl
     archive = Archive(name, jsonl, None if record.keep is None else record.keep * share)
     segments = None if record.segment is None else Segments(archive, record.segment)
     events = None

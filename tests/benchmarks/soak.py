@@ -98,8 +98,9 @@ class Rig:
 
     def read(self) -> int:
         """Return how many frames were read from all cameras."""
-        status = self.get("/status")
-        return sum(source["read"] for source in status["sources"]) if status else 0
+        while (status := self.get("/status")) is None:  # a crowd has taken all connections
+            time.sleep(0.1)
+        return sum(source["read"] for source in status["sources"])
 
     def is_well(self) -> bool:
         """Say whether fresh pictures come from all cameras."""

@@ -111,6 +111,8 @@ def test_an_output_that_fails_ends_its_source_only() -> None:
         pipeline.run()
     assert (len(bad.results), len(good.results)) == (0, 300)
     assert (bad.closed, good.closed) == (1, 1)
+    rates = [feed.rate.at(time.monotonic()) for feed in pipeline.feeds]
+    assert rates[0] == 0 < rates[1]  # of what reaches the outputs
 
 
 class Silent(Camera):

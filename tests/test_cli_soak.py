@@ -1,0 +1,77 @@
+"""A short version of `tests.benchmarks.soak`: what is left behind by faults."""
+
+import contextlib
+import json
+import signal
+import socket
+import time
+import urllib.request
+from pathlib import Path
+
+from tests.benchmarks.soak import check_files, usage
+from tests.preview import until
+from tests.servers.process import Server
+from tests.servers.proxy import Proxy
+from tests.test_cli import start, wait_for_lines
+
+LIVE = Path(__file__).resolve().parent.parent / "configs" / "live.yaml"
+ROUNDS = 4
+CROWD = 40
+
+
+def test_faults_leave_no_threads_and_no_file_handles_behind(
+    small_network: Path, tmp_path: Path
+) -> None:
+    """A connection cut and a crowd of clients that never read, several times."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = int(free.getsockname()[1])
+    camera = Server("mjpeg", "--fps=20")
+    proxy = Proxy(camera.port)
+    tracks = tmp_path / "ride.txt"
+    process = start(
+        camera.url(proxy.port), "--config", LIVE, "-o", tmp_path / "ride.mp4", "--segment", "2",
+        "--event", "car>=1", "--mot", tracks, "--preview", str(port), "--no-progress",
+        "-t", "0.001", "--set", f"network={small_network}",
+    )  # fmt: skip
+    try:
+        wait_for_lines(process, tracks, 20)
+        levels = []
+        for number in range(1, ROUNDS + 1):
+            proxy.cut()
+            with contextlib.ExitStack() as clients:
+                for _ in range(CROWD):
+                    client = socket.create_connection(("127.0.0.1", port), timeout=10)
+                    clients.enter_context(client)
+                    client.sendall(b"GET /pictures/0 HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+            assert until(lambda back=number: reconnects(port) == back, 60)
+            levels.append(settled(process.pid))
+        # Segments and clips begin and end meanwhile, so a handle more or less is no leak.
+        assert levels[-1][0] <= levels[0][0] + 1, levels
+        assert levels[-1][1] <= levels[0][1] + 1, levels
+        process.send_signal(signal.SIGTERM)
+        _, err = process.communicate(timeout=60)
+    finally:
+        process.kill()
+        proxy.close()
+        camera.kill()
+    assert process.returncode == 0, err
+    assert err.count("connected again") == ROUNDS
+    assert "all readable" in check_files(tmp_path)
+
+
+def reconnects(port: int) -> int:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/status", timeout=10) as answer:
+        return int(json.load(answer)["sources"][0]["reconnects"])
+
+
+def settled(pid: int) -> tuple[int, int]:
+    """Return threads and file handles as soon as they have not fallen for a second."""
+    _, threads, handles = usage(pid)
+    quiet_since = time.monotonic()
+    deadline = quiet_since + 60
+    while time.monotonic() < min(quiet_since + 1, deadline):
+        time.sleep(0.1)
+        _, t, h = usage(pid)
+        if (t, h) < (threads, handles):
+            threads, handles, quiet_since = t, h, time.monotonic()
+    return threads, handles
