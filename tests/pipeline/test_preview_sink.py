@@ -98,12 +98,12 @@ def test_many_watch_and_one_encodes(encodings):
 def test_pictures_are_not_made_more_often_than_ten_times_a_second(encodings):
     sink = PreviewSink()
     begin, last = time.monotonic(), 0
-    while time.monotonic() - begin < 0.55:
+    while encodings.count < 5:
         sink.write(result())
         jpeg = sink.picture(last, timeout=0.005)
         last = jpeg.number if jpeg is not None else last
     elapsed = time.monotonic() - begin
-    assert 2 <= encodings.count <= elapsed / module.INTERVAL + 1
+    assert encodings.count <= elapsed / module.INTERVAL + 1
 
 
 def test_a_watcher_who_comes_later_gets_no_picture_from_before(monkeypatch):

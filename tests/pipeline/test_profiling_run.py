@@ -58,6 +58,8 @@ def profile(small_network: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(sys.modules, "nvtx", SimpleNamespace(annotate=annotate))
         patch.setattr("pipeline.profiling.profiler.measure_alone", _alone)
+        # Nothing would put the log back before the next module's tests listen to it.
+        patch.setattr("run_pipeline._log_to_stderr", lambda level: None)
         arguments = [SCENE, "--profile", str(folder), "--set", f"network={small_network}"]
         printed = io.StringIO()
         with redirect_stdout(printed):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -41,7 +42,7 @@ def _no_thread_outlives_the_source() -> Iterator[None]:
     READING.set()
     OVER.set()
     for thread in set(threading.enumerate()) - before:
-        thread.join(5)
+        thread.join(60)
     assert set(threading.enumerate()) <= before
 
 
@@ -62,7 +63,7 @@ class Inner:
     def read(self) -> Frame | None:
         self.users.add(threading.get_ident())
         if self._frame_id == 0:
-            READING.wait(20)
+            READING.wait(100)
         item = self._script.pop(0) if self._script else None
         if callable(item):
             item = item()
@@ -109,7 +110,7 @@ def frames_of(source: ReconnectingSource, count: int) -> list[Frame]:
 
 def hold() -> None:
     """Keep a script from ending before the test does."""
-    OVER.wait(20)
+    OVER.wait(100)
 
 
 def end(source: ReconnectingSource) -> None:
@@ -125,7 +126,7 @@ def gate(value: int) -> tuple[threading.Event, Callable[[], int]]:
     event = threading.Event()
 
     def wait() -> int:
-        event.wait(20)
+        event.wait(100)
         return value
 
     return event, wait
@@ -321,7 +322,7 @@ def test_before_the_first_read_only_the_newest_frame_is_kept() -> None:
     READING.set()
     inner = Inner(*range(0, 400, 40), last, hold)
     source = source_of(RuntimeError("not opened"), inner=inner)
-    assert reached.wait(5)
+    assert reached.wait(60)
     (frame,) = frames_of(source, 1)
     assert (frame.pts, frame.frame_id) == (360, 9)
     assert source.info.origin == 360
@@ -338,7 +339,7 @@ def test_a_stall_is_noticed_while_reading(caplog: pytest.LogCaptureFixture) -> N
     frames_of(source, 1)
     reader = threading.Thread(target=frames_of, args=(source, 1))
     reader.start()
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while source.state.condition != "stalled" and time.monotonic() < deadline:
         time.sleep(0.02)
     stalled = source.state
@@ -346,12 +347,12 @@ def test_a_stall_is_noticed_while_reading(caplog: pytest.LogCaptureFixture) -> N
     assert stalled.last_picture is not None
     assert stalled.since - stalled.last_picture >= 1
     event.set()
-    reader.join(5)
+    reader.join(60)
     assert source.state.condition == "connected"
     end(source)
     lines = [record.getMessage() for record in caplog.records]
-    assert lines[0].startswith(f"{NAME}: no picture for 1.")
-    assert lines[1].startswith(f"{NAME}: pictures again after 1.")
+    assert re.fullmatch(rf"{re.escape(NAME)}: no picture for \d+\.\d s", lines[0])
+    assert re.match(rf"{re.escape(NAME)}: pictures again after \d+\.\d s", lines[1])
 
 
 @pytest.mark.parametrize("stuck_in", ["open", "read", "wait"])
@@ -359,13 +360,13 @@ def test_interrupt_ends_every_wait_at_once(stuck_in: str) -> None:
     answered = threading.Event()
 
     def stuck() -> Any:
-        answered.wait(20)
+        answered.wait(100)
         return SourceTimeout("no answer")
 
     late = Inner(0)
 
     def open_inner() -> Inner:
-        answered.wait(20)
+        answered.wait(100)
         return late
 
     first = Inner(0, stuck) if stuck_in == "read" else Inner(0, SourceError("reset"))
@@ -378,12 +379,12 @@ def test_interrupt_ends_every_wait_at_once(stuck_in: str) -> None:
     time.sleep(0.1)
     assert reader.is_alive()
     source.interrupt()
-    reader.join(5)
+    reader.join(60)
     assert result == [None]
     source.close()  # does not wait for what is stuck
     assert first.closed == (stuck_in != "read")
     answered.set()
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 60
     expected = late if stuck_in == "open" else first
     while not expected.closed and time.monotonic() < deadline:
         time.sleep(0.01)
@@ -426,7 +427,7 @@ def test_reports_of_all_connections_add_up_to_a_limit() -> None:
 
 
 def test_a_camera_that_is_unplugged_and_plugged_in_again() -> None:
-    options = SourceOptions(open_timeout=2.0, read_timeout=2.0)
+    options = SourceOptions(open_timeout=60.0, read_timeout=60.0)
     captures = [FakeCapture(1), FakeCapture(0, opens=False), FakeCapture(5)]
     captures[0].may_go.release()
     rest = iter(captures)
@@ -449,8 +450,8 @@ def test_a_camera_that_is_unplugged_and_plugged_in_again() -> None:
     assert (state.condition, state.reconnects) == ("connected", 1)
     assert [frame.frame_id for frame in frames] == [0, 1, 2, 3]
     # Microseconds of the clock, over both connections.
-    assert [f.seconds for f in frames] == pytest.approx([f.captured_at for f in frames], abs=0.1)
-    assert all(capture.released.wait(5) for capture in captures)
+    assert [f.seconds for f in frames] == pytest.approx([f.captured_at for f in frames], abs=1)
+    assert all(capture.released.wait(60) for capture in captures)
 
 
 def test_the_video_of_a_source_that_was_not_there_at_the_start(tmp_path: Path) -> None:
