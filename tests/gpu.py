@@ -18,6 +18,28 @@ if SIMULATED:
     # 5 ms until another thread may run, that is what it does most.
     sys.setswitchinterval(5e-4)
 
+    from numba.core import types
+    from numba.cuda.simulator.kernelapi import FakeCUDAShared
+    from numba.np.numpy_support import as_dtype
+
+    _allocating = threading.Lock()
+
+    def _shared_array(self: Any, shape: Any, dtype: Any) -> np.ndarray[Any, Any]:
+        """Return the array of the line that asks for it: one for all threads of a block.
+
+        The simulator's own way has no lock, and now and then gives a thread an array of its own.
+        """
+        asking = sys._getframe(1)
+        line = asking.f_code.co_filename, asking.f_lineno
+        with _allocating:
+            if line not in self._allocations:
+                is_numba = isinstance(dtype, types.Type)
+                self._allocations[line] = np.empty(shape, as_dtype(dtype) if is_numba else dtype)
+            found: np.ndarray[Any, Any] = self._allocations[line]
+            return found
+
+    FakeCUDAShared.array = _shared_array
+
 needs_target = pytest.mark.skipif(
     not cuda.is_available(),
     reason="needs an NVIDIA GPU; test_cuda_simulator.py runs this in Numba's simulator",
