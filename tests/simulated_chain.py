@@ -14,7 +14,7 @@ from engines.backend import EngineSettings
 from engines.cuda.backend import CudaBackend, make_recipe
 from engines.errors import ConfigError
 from kernels.cuda import preprocess, select
-from tests.engines.test_cuda_slot import SETTINGS, assert_same, picture, run_all
+from tests.cuda_rig import SETTINGS, assert_same, picture, run_all
 from tests.fake_cuda import FakeExecutor, fake_gpu, on_the_processor
 from tests.gpu import simulate_lightly
 

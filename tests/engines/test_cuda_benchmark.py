@@ -8,7 +8,7 @@ import pytest
 from engines.weights import DEFAULT, load_weights
 from kernels.fit import make_fit
 from tests.benchmarks import cuda as benchmark
-from tests.engines.test_cuda_slot import SETTINGS, Rig, picture
+from tests.cuda_rig import SETTINGS, Rig, picture
 from tests.fake_cuda import DriverError, FakeGraphs
 
 

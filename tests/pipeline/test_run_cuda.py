@@ -16,7 +16,7 @@ from pipeline.frame import Frame
 from pipeline.run import Pipeline, QueueOptions, StageError
 from pipeline.sinks.base import Result
 from pipeline.sources.base import SourceInfo, SourceReport
-from tests.engines.test_cuda_slot import SETTINGS, Rig, assert_same, picture
+from tests.cuda_rig import SETTINGS, Rig, assert_same, picture
 from tests.fake_cuda import DriverError, on_the_processor
 
 FRAMES = 24
