@@ -19,6 +19,7 @@ examples:
   run_pipeline.py rtsp://camera/stream -o ride.mp4 -c configs/live.yaml --segment 300 --keep 20 \\
       --event 'pedestrian>=1' --preview 8080 --track   left running in a vehicle
   run_pipeline.py 0 2 -c configs/live.yaml -o ride.mp4 two cameras: ride.0.mp4, ride.1.mp4
+  run_pipeline.py drive.mp4 --detect-every 3           faster: objects are followed between
   run_pipeline.py scene:size=1920x1080,seconds=20      a street rendered on the fly
   run_pipeline.py scene: --config configs/profile.yaml --profile out/profile
                                                        what this machine can do, and what limits
@@ -35,6 +36,7 @@ exit status: 0 done, 1 a fault in the program, 2 wrong input, 130 or 143 interru
 SHORTCUTS = {
     "backend": ("backend", "auto|tensorrt|torch|cpu", "what runs the network"),
     "threshold": ("detect.threshold", "T", "lowest score of a box, 0 to 1"),
+    "detect-every": ("track.every", "N", "the network sees one frame in N, --track the others"),
     "top-n": ("detect.top_n", "N", "boxes kept before suppression"),
     "nms-iou": ("detect.nms_iou", "T", "overlap from which a box is suppressed, 0 to 1"),
     "classes": ("detect.classes", "A,B", "only these: car,cyclist,pedestrian"),

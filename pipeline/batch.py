@@ -1,4 +1,4 @@
-"""Frames that pass the stages together: at most one of each source."""
+"""Frames that pass the stages together."""
 
 from __future__ import annotations
 
@@ -10,27 +10,30 @@ from pipeline.sinks.base import Result
 
 
 @dataclass(frozen=True)
-class InSlot:
-    """Frames that occupy a slot.
+class Taken:
+    """Frames on their way through the network or, not due for it, past it.
 
     Attributes
     ----------
     frames : tuple of Frame
-        As many as the back end takes at once, at least one.
-    slot : Slot
-        Their working memory.
+        At least one, those of a source in their order.
+    due : tuple of bool
+        Which of them the network sees; in the others, objects are where they are expected.
+    slot : Slot or None
+        Working memory of those that are due; None if there are none.
     spent : float
         Seconds worked on them so far.
     """
 
     frames: tuple[Frame, ...]
-    slot: Slot
-    spent: float
+    due: tuple[bool, ...]
+    slot: Slot | None
+    spent: float = 0.0
 
     @property
-    def frame(self) -> Frame:
-        """The first of them, for who observes the stages."""
-        return self.frames[0]
+    def worked_on(self) -> int:
+        """How many frames the stages of the network work on."""
+        return sum(self.due)
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,11 @@ class Found:
     spent: float
 
     @property
-    def frame(self) -> Frame:
-        """The first of them, for who observes the stages."""
-        return self.results[0].frame
+    def frames(self) -> tuple[Frame, ...]:
+        """The frames themselves."""
+        return tuple(result.frame for result in self.results)
+
+    @property
+    def worked_on(self) -> int:
+        """How many frames there are: the last stages work on every one."""
+        return len(self.results)

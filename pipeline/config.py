@@ -67,6 +67,7 @@ class QueueConfig(_Strict):
     depth: Count
     max_age: Annotated[float, Field(gt=0)]
     slots: Count
+    batch: Count
 
 
 class SourceConfig(_Strict):
@@ -103,9 +104,15 @@ class RecordConfig(_Strict):
 
 
 class TrackConfig(_Strict):
-    """Whether objects are followed from frame to frame."""
+    """Whether objects are followed from frame to frame, and how often the network looks."""
 
     enabled: bool
+    every: Count
+
+    @property
+    def follows(self) -> bool:
+        """Whether there is a tracker: frames that the network does not see need one."""
+        return self.enabled or self.every > 1
 
 
 class PreviewConfig(_Strict):

@@ -30,13 +30,16 @@ class Feed:
         Frames to read at most.
     tracker : Tracker or None
         Follows its objects.
+    every : int
+        With a tracker: the network sees one frame in so many.
 
     Attributes
     ----------
     queue : StageQueue
         Where its frames wait for the network.
-    read, processed : int
-        Frames taken from the source, and frames that reached every sink.
+    read, processed, detected : int
+        Frames taken from the source, frames that reached every sink, and those of them that the
+        network has seen.
     stale : int
         Frames that were too old to be shown when they had been through the network.
     found, now : Counter
@@ -60,13 +63,15 @@ class Feed:
         painter: Painter | None = None,
         limit: int | None = None,
         tracker: Tracker | None = None,
+        every: int = 1,
     ) -> None:
         self.source = source
         self.sinks = list(sinks)
         self.painter = painter
         self.tracker = tracker
+        self.every = 1 if tracker is None else every
         self.queue: StageQueue[Frame]
-        self.read = self.processed = self.stale = 0
+        self.read = self.processed = self.detected = self.stale = 0
         self.found: Counter[int] = Counter()
         self.now: Counter[int] = Counter()
         self.latency = Durations()
@@ -75,6 +80,7 @@ class Feed:
         self.rate = Rate()
         self.broken = False
         self._limit = limit
+        self._skipped = self.every  # frames since the network saw one; it sees the first
 
     @property
     def wanted(self) -> bool:
@@ -96,6 +102,14 @@ class Feed:
             self.read += 1
             self.read_at = frame.captured_at
         return frame
+
+    def due(self) -> bool:
+        """Say whether the network sees the next frame on its way; asked once for each."""
+        self._skipped += 1
+        if self._skipped < self.every:
+            return False
+        self._skipped = 0
+        return True
 
     def interrupt(self) -> None:
         """Do not wait for the source any longer, if it can be told."""
@@ -119,6 +133,7 @@ class Feed:
         self.latency.add(now - self.newest)
         self.rate.tick(now)
         self.processed += 1
+        self.detected += result.detected
 
     def close(self) -> None:
         """Finish all outputs, as `close_all`."""

@@ -183,8 +183,10 @@ class Merge(Generic[T]):
         self._changed = changed
         self._first = 0  # the queue whose turn it is
 
-    def get(self, most: int = 1) -> list[T] | None:
-        """Wait for items; return at most one of each queue, or None when all have ended.
+    def get(self, most: int = 1, each: int = 1) -> list[T] | None:
+        """Wait for an item and take those that are there; None when all queues have ended.
+
+        At most `most` items are taken and at most `each` of a queue, in its order.
 
         Raises
         ------
@@ -196,7 +198,7 @@ class Merge(Generic[T]):
             while True:
                 items: list[T] = []
                 first = self._first
-                for k in range(count):
+                for k in range(count * each):
                     index = (first + k) % count
                     item = self._queues[index].poll()
                     if item is not None:

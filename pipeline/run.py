@@ -6,22 +6,21 @@ import logging
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 from engines.backend import Backend, Slot
 from engines.errors import UserError
-from kernels.detections import Detections
-from pipeline.batch import Found, InSlot
+from pipeline.batch import Found, Taken
 from pipeline.controls import Controls
-from pipeline.errors import SinkError, SourceError
+from pipeline.errors import SourceError
 from pipeline.feed import Feed, close_all
-from pipeline.frame import Frame
 from pipeline.queues import Merge, Policy, StageQueue
-from pipeline.sinks.base import Result
 from pipeline.stage import Stage, Steps
 from pipeline.timing import Durations
+from pipeline.work import Work
 
 log = logging.getLogger("squeezedrive")
 
@@ -57,12 +56,15 @@ class QueueOptions:
         Seconds, for the policy "bounded_age".
     slots : int
         Batches of frames between preprocess and postprocess.
+    batch : int
+        Frames of one source that the network takes at once, if so many wait.
     """
 
     policy: Policy | Literal["auto"] = "auto"
     depth: int = 2
     max_age: float = 0.15
     slots: int = 3
+    batch: int = 1
 
 
 class Pipeline:
@@ -84,8 +86,6 @@ class Pipeline:
     ----------
     read, processed : int
         Frames taken from the sources, and frames that reached every sink.
-    latency : Durations
-        From the moment a picture was there to the moment all its sinks had it.
     began_at, seconds : float
         `time.monotonic()` when the run began, and how long it took.
     stages : list of Stage
@@ -94,8 +94,8 @@ class Pipeline:
     queues : dict of str to StageQueue
         By the name of the stage that reads from it; with several sources, "preprocess 0" and so
         on.
-    observe_device : callable or None
-        Called with the slot's `device_seconds` after every detection; see `engines.backend.Slot`.
+    work : Work
+        What the stages do.
     """
 
     def __init__(
@@ -106,15 +106,10 @@ class Pipeline:
         controls: Controls | None = None,
     ) -> None:
         self.feeds = list(feeds)
-        self.latency = Durations()
         self.began_at = time.monotonic()
         self.seconds = 0.0
-        self.observe_device: Callable[[Mapping[str, float]], None] | None = None
         self._backend = backend
-        self._controls = controls
-        self._max_age = options.max_age if options.policy == "bounded_age" else None
-        self._batch = min(backend.max_batch, len(feeds))
-        self._spent = 0.0
+        self._batch = min(backend.max_batch, len(feeds) * options.batch)
         self._stop = threading.Event()
         self._given_up = False
         self._failure: tuple[str, BaseException] | None = None
@@ -127,11 +122,15 @@ class Pipeline:
             if options.policy != "auto":
                 policy = options.policy
             feed.queue = StageQueue(
-                depth, policy, options.max_age, lambda frame: frame.captured_at, changed
+                max(depth, options.batch),
+                policy,
+                options.max_age,
+                lambda frame: frame.captured_at,
+                changed,
             )
-        self._captured = Merge([feed.queue for feed in self.feeds], changed)
-        prepared: StageQueue[InSlot] = StageQueue(depth)
-        inferred: StageQueue[InSlot] = StageQueue(depth)
+        captured = Merge([feed.queue for feed in self.feeds], changed)
+        prepared: StageQueue[Taken] = StageQueue(depth)
+        inferred: StageQueue[Taken] = StageQueue(depth)
         found: StageQueue[Found] = StageQueue(depth)
         drawn: StageQueue[Found] = StageQueue(depth)
         self._free: StageQueue[Slot] = StageQueue(options.slots)
@@ -142,24 +141,36 @@ class Pipeline:
             "render": found,
             "sinks": drawn,
         }
+        self.work = work = Work(
+            self.feeds,
+            lambda: captured.get(self._batch, options.batch),
+            self._free,
+            controls,
+            options.max_age if options.policy == "bounded_age" else None,
+            partial(self._lose, "sinks"),
+        )
         self._captures = [self._capture_stage(i, feed) for i, feed in enumerate(self.feeds)]
         self._others: list[Stage[Any, Any]] = [
-            self._stage(
-                "preprocess", self._waiting, self._preprocess, prepared.put, prepared.close
-            ),
+            self._stage("preprocess", work.take, work.preprocess, prepared.put, prepared.close),
             self._stage(
                 "inference",
                 prepared.get,
-                self._infer,
+                work.infer,
                 inferred.put,
                 inferred.close,
                 backend.parallel,
+                depth,
             ),
-            self._stage("postprocess", inferred.get, self._detect, found.put, found.close),
-            self._stage("render", found.get, self._draw, drawn.put, drawn.close),
-            self._stage("sinks", drawn.get, self._write, lambda done: None, self._close_feeds),
+            self._stage("postprocess", inferred.get, work.detect, found.put, found.close),
+            self._stage("render", found.get, work.draw, drawn.put, drawn.close),
+            self._stage("sinks", drawn.get, work.write, lambda done: None, self._close_feeds),
         ]
         self.stages = [*self._captures, *self._others]
+
+    @property
+    def latency(self) -> Durations:
+        """From the moment a picture was there to the moment all its sinks had it."""
+        return self.work.latency
 
     @property
     def read(self) -> int:
@@ -170,6 +181,11 @@ class Pipeline:
     def processed(self) -> int:
         """Frames that reached every sink."""
         return sum(feed.processed for feed in self.feeds)
+
+    @property
+    def detected(self) -> int:
+        """Frames that reached every sink and that the network has seen."""
+        return sum(feed.detected for feed in self.feeds)
 
     @property
     def found(self) -> Counter[int]:
@@ -283,9 +299,9 @@ class Pipeline:
         return self._stage(name, wanted, lambda _: feed.take(), feed.queue.put, feed.queue.close)
 
     def _stage(
-        self, name: str, take: Any, work: Any, give: Any, finish: Any, workers: int = 1
+        self, name: str, take: Any, work: Any, give: Any, finish: Any, *workers_and_room: int
     ) -> Stage[Any, Any]:
-        return Stage(name, Steps(take, work, give, finish), self._on_error, workers)
+        return Stage(name, Steps(take, work, give, finish), self._on_error, *workers_and_room)
 
     def _on_error(self, stage: str, error: BaseException) -> None:
         # A source that fails ends like one that is over: what it gave is finished.
@@ -305,69 +321,6 @@ class Pipeline:
         with self._failed:
             if self._failure is None:
                 self._failure = (stage, error)
-
-    # The stages, in the order of a frame's way.
-
-    def _waiting(self) -> tuple[list[Frame], Slot] | None:
-        # The slot first: with a live source the frame should be the latest when work begins.
-        slot = self._free.get()
-        frames = self._captured.get(self._batch)
-        return None if frames is None or slot is None else (frames, slot)
-
-    def _preprocess(self, item: tuple[list[Frame], Slot]) -> InSlot:
-        frames, slot = item
-        start = time.perf_counter()
-        # A picture is on the device only if this back end's own decoder left it there.
-        slot.preprocess([frame.picture for frame in frames])  # type: ignore[misc]
-        return InSlot(tuple(frames), slot, time.perf_counter() - start)
-
-    def _infer(self, item: InSlot) -> InSlot:
-        start = time.perf_counter()
-        item.slot.infer()
-        return InSlot(item.frames, item.slot, item.spent + time.perf_counter() - start)
-
-    def _detect(self, item: InSlot) -> Found:
-        start = time.perf_counter()
-        found = item.slot.detect()
-        if self.observe_device is not None:
-            self.observe_device(getattr(item.slot, "device_seconds", {}))
-        self._free.put(item.slot)
-        results = tuple(map(self._result, item.frames, found))
-        return Found(results, item.spent + time.perf_counter() - start)
-
-    def _result(self, frame: Frame, found: Detections) -> Result:
-        tracker = self.feeds[frame.source_id].tracker
-        if tracker is not None:
-            return Result(frame, *tracker.update(found, frame.seconds))
-        return Result(frame, found if self._controls is None else self._controls.keep(found))
-
-    def _draw(self, item: Found) -> Found:
-        self._spent += 0.1 * (item.spent - self._spent) if self._spent else item.spent
-        for result in item.results:
-            feed = self.feeds[result.frame.source_id]
-            rate = feed.rate.at(time.monotonic())
-            if feed.painter is not None and not feed.broken:
-                # There is no rate before two frames have reached the outputs.
-                status = f"{rate:.0f} fps  " * (rate > 0) + f"{self._spent * 1e3:.0f} ms"
-                feed.painter.draw(result.frame.image, result.detections, status, result.ids)
-        return item
-
-    def _write(self, item: Found) -> Found:
-        for result in item.results:
-            feed = self.feeds[result.frame.source_id]
-            age = time.monotonic() - result.frame.captured_at
-            if self._max_age is not None and age > self._max_age:
-                feed.stale += 1
-            elif not feed.broken:
-                try:
-                    feed.write(result)
-                except SinkError as error:
-                    feed.broken = True
-                    feed.interrupt()  # or it might wait for ever for a picture nobody wants
-                    self._lose("sinks", error)
-                else:
-                    self.latency.add(time.monotonic() - result.frame.captured_at)
-        return item
 
     def _close_feeds(self) -> None:
         close_all(self.feeds)

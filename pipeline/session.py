@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from engines.decoding import DecoderRefused, OpenDecoder
+from engines.errors import ConfigError
 from pipeline.config import Config, PreviewConfig, load_network_config
 from pipeline.controls import Controls
 from pipeline.drawing import Painter
@@ -77,7 +78,7 @@ class Session:
             check_events(config.record, self.class_names)
             self.preview: PreviewServer | None = None
             self.controls: Controls | None = None
-            if config.preview.address is not None or config.track.enabled:
+            if config.preview.address is not None or config.track.follows:
                 self.controls = Controls(
                     self.class_names, config.detect.threshold, config.detect.classes
                 )
@@ -102,7 +103,14 @@ class Session:
                 self._feed(*one) for one in zip(self._sources, each, watched, strict=True)
             ]
             queue = config.queue
-            options = QueueOptions(queue.policy, queue.depth, queue.max_age, queue.slots)
+            if queue.batch > self.backend.max_batch:
+                raise ConfigError(
+                    f"queue.batch: back end {self.backend.info.name} takes"
+                    f" {self.backend.max_batch} at once at most, got {queue.batch}"
+                )
+            options = QueueOptions(
+                queue.policy, queue.depth, queue.max_age, queue.slots, queue.batch
+            )
             self.pipeline = self._pipeline = Pipeline(
                 self.feeds, self.backend, options, self.controls
             )
@@ -203,7 +211,7 @@ class Session:
         threshold = self.config.detect.threshold
         if self.config.preview.address is not None:
             threshold = min(threshold, LOWEST)
-        return Tracker.weakest(threshold) if self.config.track.enabled else threshold
+        return Tracker.weakest(threshold) if self.config.track.follows else threshold
 
     def _status(self) -> Status:
         from pipeline.status import status_of
@@ -276,9 +284,9 @@ class Session:
         draws = config.video.write or config.record.events or outputs.show or watched is not None
         painter = Painter(self.class_names, status=config.draw.status) if draws else None
         tracker = None
-        if config.track.enabled and self.controls is not None:
+        if config.track.follows and self.controls is not None:
             tracker = Tracker(self.controls)
-        return Feed(source, sinks, painter, config.source.frames, tracker)
+        return Feed(source, sinks, painter, config.source.frames, tracker, config.track.every)
 
     def _decoded_on_device(self, source: Source) -> Source:
         """Let the back end's device decode, if it can; one line says why it does not."""

@@ -39,29 +39,43 @@ class Steps(Generic[In, Out]):
 
 
 class Lap(NamedTuple):
-    """One frame's way through one stage; moments in seconds of `time.perf_counter`.
+    """The way of frames through one stage; moments in seconds of `time.perf_counter`.
 
     Attributes
     ----------
     stage : str
         Name of the stage.
-    frame : Frame
-        The frame that was passed on. Who keeps it keeps its pixels.
+    frames : tuple of Frame
+        What was passed on together. Who keeps a frame keeps its pixels.
+    worked_on : int
+        How many of them the stage worked on; the others went through as they came.
     thread : int
         Native id of the thread that did the work.
     start, taken, done, given : float
-        The thread began to wait for the frame, had it, had worked on it, had passed it on.
+        The thread began to wait for the frames, had them, had worked on them, had passed them on.
     cpu : float
         Processor time of the thread since it was born, in seconds.
     """
 
     stage: str
-    frame: Frame
+    frames: tuple[Frame, ...]
+    worked_on: int
     thread: int
     start: float
     taken: float
     done: float
     given: float
+    cpu: float
+
+
+class _Made(NamedTuple):
+    """A result that waits for its turn, the thread that made it, and when."""
+
+    result: Any
+    thread: int
+    start: float
+    taken: float
+    done: float
     cpu: float
 
 
@@ -79,12 +93,14 @@ class Stage(Generic[In, Out]):
     workers : int
         How many items are worked on at the same time. They are taken and given one after the
         other, in the order in which they came.
+    room : int
+        How many results without work may wait for their turn while their thread goes on.
 
     Attributes
     ----------
     observe : callable or None
         Called with every `Lap`, one at a time, before the next frame is passed on. Results have
-        to be a `Frame` or have one as `frame`.
+        to be a `Frame` or have `frames` and `worked_on`, as in `pipeline.batch`.
     """
 
     def __init__(
@@ -93,6 +109,7 @@ class Stage(Generic[In, Out]):
         steps: Steps[In, Out],
         on_error: Callable[[str, BaseException], None],
         workers: int = 1,
+        room: int = 0,
     ) -> None:
         self.name = name
         self.timing = StageTiming()
@@ -104,6 +121,8 @@ class Stage(Generic[In, Out]):
         self._turn = threading.Condition()
         self._taken = 0
         self._given = 0
+        self._made: dict[int, _Made] = {}  # by ticket
+        self._room = room
         self._running = workers
         self._broken = False
         # Daemons, so that a device driver that never returns cannot keep the process alive.
@@ -153,7 +172,8 @@ class Stage(Generic[In, Out]):
             self._turn.notify_all()
 
     def _loop(self) -> None:
-        clock, timing, steps = time.perf_counter, self.timing, self._steps
+        clock, steps = time.perf_counter, self._steps
+        thread = threading.get_native_id()
         while True:
             start = clock()
             with self._taking:
@@ -167,25 +187,48 @@ class Stage(Generic[In, Out]):
             del item  # or its pixels would be kept while this thread waits
             if result is None:
                 return
-            done = clock()
+            made = _Made(result, thread, start, taken, clock(), time.thread_time())
+            _, worked_on = _content(result)
+            del result
             with self._turn:
-                while self._given != ticket:
-                    if self._broken:
-                        raise Cancelled
-                    self._turn.wait(LOOK_AGAIN)
-                steps.give(result)
-                given = clock()
-                self._given += 1
+                self._made[ticket] = made
+                del made
+                if self._given == ticket:
+                    self._give()
+                elif worked_on or len(self._made) > self._room:
+                    self._wait_for(ticket)
+                # What took no work waits without a thread.
+
+    def _wait_for(self, ticket: int) -> None:
+        """Wait until whoever gives the result before this one has given this one, too."""
+        while ticket in self._made:
+            if self._broken:
+                raise Cancelled
+            self._turn.wait(LOOK_AGAIN)
+
+    def _give(self) -> None:
+        """Pass on all results whose turn it is; called with `_turn` held."""
+        timing, me = self.timing, threading.get_native_id()
+        while (made := self._made.pop(self._given, None)) is not None:
+            result, thread, start, taken, done, cpu = made
+            self._steps.give(result)
+            self._given += 1
+            frames, worked_on = _content(result)
+            # The thread that left it here has not waited for room.
+            given = time.perf_counter() if worked_on or thread == me else done
+            if worked_on:
+                timing.frames += worked_on
                 timing.busy.add(done - taken)
-                timing.wait_in += taken - start
-                timing.wait_out += given - done
-                if self.observe is not None:
-                    thread, cpu = threading.get_native_id(), time.thread_time()
-                    moments = start, taken, done, given
-                    self.observe(Lap(self.name, _frame_of(result), thread, *moments, cpu))
-                del result
-                self._turn.notify_all()
+            timing.wait_in += taken - start
+            timing.wait_out += given - done
+            if self.observe is not None:
+                moments = start, taken, done, given
+                self.observe(Lap(self.name, frames, worked_on, thread, *moments, cpu))
+            del made, result, frames
+        self._turn.notify_all()
 
 
-def _frame_of(result: Any) -> Frame:
-    return getattr(result, "frame", result)  # type: ignore[no-any-return]
+def _content(result: Any) -> tuple[tuple[Frame, ...], int]:
+    if isinstance(result, Frame):
+        return (result,), 1
+    return result.frames, result.worked_on

@@ -37,7 +37,7 @@ def summarise(session: Session, cpu_seconds: float, cores: int, ended: str) -> d
     skipped = sum((feed.source.report.skipped for feed in session.feeds), Counter())
     stages = {
         stage.name: {
-            "frames": stage.timing.busy.count,
+            "frames": stage.timing.frames,
             "busy_s": stage.timing.busy.total,
             "workers": stage.workers,
             "busy_share": stage.timing.busy.total / seconds / stage.workers,
@@ -66,6 +66,7 @@ def summarise(session: Session, cpu_seconds: float, cores: int, ended: str) -> d
         "frames": {
             "read": pipeline.read,
             "processed": pipeline.processed,
+            "detected": pipeline.detected,
             "dropped": dict(pipeline.dropped),
             "skipped": dict(skipped),
         },
@@ -92,6 +93,8 @@ def render(summary: dict[str, Any]) -> str:
     frames, fps = summary["frames"], summary["fps"]
     lost = {**frames["dropped"], **frames["skipped"]}
     counts = [f"{frames['read']:,} read", f"{frames['processed']:,} processed"]
+    if frames["detected"] < frames["processed"]:
+        counts[-1] += f" ({frames['detected']:,} by the network, between them by tracking)"
     counts += [f"{count:,} {reason}" for reason, count in lost.items()]
     found = [f"{count:,} {name}" for name, count in summary["detections"].items()]
     backend, latency = summary["backend"], summary["latency_ms"]
@@ -155,8 +158,8 @@ def _source_line(source: dict[str, Any]) -> str:
 
 def _inference(pipeline: Pipeline) -> float:
     stage = next(stage for stage in pipeline.stages if stage.name == "inference")
-    busy = stage.timing.busy
-    return busy.count / busy.total * stage.workers if busy.total else 0.0
+    busy = stage.timing.busy.total
+    return stage.timing.frames / busy * stage.workers if busy else 0.0
 
 
 def _limit(session: Session, cpu_share: float, cores: int) -> str:

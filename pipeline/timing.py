@@ -57,8 +57,10 @@ class StageTiming:
 
     Attributes
     ----------
+    frames : int
+        How many it worked on.
     busy : Durations
-        Its own work, one entry a frame.
+        Its own work, one entry for all frames it worked on at once.
     wait_in, wait_out : float
         Waiting for a frame to come, and for room to pass one on.
     cpu : float
@@ -66,6 +68,7 @@ class StageTiming:
         network, encoder) are not in it.
     """
 
+    frames: int = 0
     busy: Durations = field(default_factory=Durations)
     wait_in: float = 0.0
     wait_out: float = 0.0

@@ -99,7 +99,9 @@ def test_a_scene_becomes_a_video_and_readable_detections(run: Any, tmp_path: Pat
     assert [float(row[-1]) for row in rows] == [d["score"] for d in found]
 
     summary = json.loads(figures.read_text())
-    assert summary["frames"] == {"read": 12, "processed": 12, "dropped": {}, "skipped": {}}
+    assert summary["frames"] == {
+        "read": 12, "processed": 12, "detected": 12, "dropped": {}, "skipped": {},
+    }  # fmt: skip
     assert sum(summary["detections"].values()) == len(found)
     assert summary["ended"] == "complete"
     assert list(summary["stages"]) == [
@@ -107,6 +109,22 @@ def test_a_scene_becomes_a_video_and_readable_detections(run: Any, tmp_path: Pat
     ]  # fmt: skip
     for part in ("12 read, 12 processed", "fps end to end", "limit", str(video)):
         assert part in out
+
+
+def test_the_network_may_see_every_third_frame_only(run: Any, tmp_path: Path) -> None:
+    out, jsonl, summary = (tmp_path / f"out{end}" for end in (".mp4", ".jsonl", ".json"))
+    code, text, _ = run(SCENE, "-o", out, "--jsonl", jsonl, "--summary", summary,
+                        "--detect-every", "3")  # fmt: skip
+    assert code == 0
+    assert "12 read, 12 processed (4 by the network, between them by tracking)" in text
+    header, *lines = lines_of(jsonl)
+    assert header["config"]["track"] == {"enabled": False, "every": 3}
+    assert [line["detected"] for line in lines] == [True, False, False] * 4
+    assert len(frames_of(out)) == 12
+    figures = json.loads(summary.read_text())
+    assert figures["frames"]["detected"] == 4
+    assert figures["stages"]["inference"]["frames"] == 4
+    assert figures["stages"]["sinks"]["frames"] == 12
 
 
 def test_nothing_is_drawn_into_the_picture_without_need(
@@ -362,6 +380,7 @@ def test_wrong_options_are_told_in_one_line(run: Any, clip: Path, tmp_path: Path
         (["--fit", "crop"], "--fit: fit.mode: expected 'band', 'letterbox' or 'stretch'"),
         (["--backend", "gpu"], "--backend: backend: expected 'auto', 'tensorrt', 'torch' or 'cpu'"),
         (["--frames", "0"], "--frames: source.frames"),
+        (["--detect-every", "0"], "--detect-every: track.every"),
         (["--start", "1e20"], "--start: source.start"),
         (["--threshold", "true"], "--threshold: detect.threshold: expected a valid number"),
         (["--output", tmp_path / "none" / "out.mp4"], "does not exist"),
@@ -374,6 +393,7 @@ def test_wrong_options_are_told_in_one_line(run: Any, clip: Path, tmp_path: Path
         ("detect.treshold=0.3", "unknown key detect.treshold, did you mean detect.threshold?"),
         ("network=none.yaml", "none.yaml: cannot read the configuration"),
         ("nonsense", "expected KEY=VALUE"),
+        ("queue.batch=2", "queue.batch: back end cpu takes 1 at once at most, got 2"),
     ):
         assert part in error_of(run(clip, "-o", video, "--set", setting))
     message = error_of(run(clip, "-o", video, "--set", "preview.token=271828"))

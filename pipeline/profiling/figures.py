@@ -182,7 +182,7 @@ def _loads(session: Session, recorder: Recorder, uses: list[ThreadUse]) -> list[
             StageLoad(
                 name=stage.name,
                 workers=stage.workers,
-                frames=timing.busy.count,
+                frames=timing.frames,
                 busy=timing.busy.total,
                 cpu=timing.cpu,
                 library_cpu=sum(use.cpu for use in mine if not use.own) * scale,

@@ -54,6 +54,7 @@ class Profiler:
         queue, pipeline = session.config.queue, session.pipeline
         _mark_ranges(pipeline)
         held = queue.slots + sum(one.depth for one in pipeline.queues.values())
+        held *= queue.batch
         self._recorder = Recorder(
             pipeline, session.config.profile.warmup, session.expected_frames, held
         )

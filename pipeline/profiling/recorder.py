@@ -27,7 +27,7 @@ class Step(NamedTuple):
     """A `Lap` without its pixels; moments in seconds since the measurement began."""
 
     stage: str
-    frame_id: int
+    frames: tuple[int, ...]  # their numbers
     thread: int
     start: float
     taken: float
@@ -98,7 +98,7 @@ class Recorder:
     stages : dict of str to StageRecord
     queues : dict of str to Gauge
     finished : Timeline
-        Frames that came out, with the processor time spent since the one before, in seconds.
+        Frames that came out, with the processor time spent since those before, in seconds.
     latency : Durations
         From the moment a picture was there to the moment all sinks had it, in seconds.
     late : Timeline
@@ -154,7 +154,7 @@ class Recorder:
             stage.observe = self.lap
         for name, queue in pipeline.queues.items():
             queue.observe = partial(self.depth, name)
-        pipeline.observe_device = self.on_device
+        pipeline.work.observe_device = self.on_device
 
     def lap(self, lap: Lap) -> None:
         """Take note of what a stage did; called by its threads, one at a time."""
@@ -162,15 +162,17 @@ class Recorder:
         self._thread_cpu[lap.thread] = lap.cpu
         self.owners.setdefault(lap.thread, lap.stage)
         if lap.stage == self._first_stage:
-            self._captured = lap.frame.frame_id
+            self._captured = lap.frames[-1].frame_id
         zero = self._zero
         if zero is not None and lap.taken >= zero:
             record = self.stages[lap.stage]
-            record.timing.busy.add(lap.done - lap.taken)
+            if lap.worked_on:
+                record.timing.frames += lap.worked_on
+                record.timing.busy.add(lap.done - lap.taken)
+                record.work.add(lap.done - zero, lap.done - lap.taken)
             record.timing.wait_in += lap.taken - max(lap.start, zero)
             record.timing.wait_out += lap.given - lap.done
             record.timing.cpu += cpu
-            record.work.add(lap.done - zero, lap.done - lap.taken)
             self._trace(lap, zero, cpu)
         if lap.stage == self._last_stage:
             self._finish(lap)
@@ -206,11 +208,11 @@ class Recorder:
 
     def _finish(self, lap: Lap) -> None:
         if self._zero is None:
-            self.warmup_frames += 1
+            self.warmup_frames += len(lap.frames)
             self._first = lap.done if self._first is None else self._first
             self.warmup_seconds = lap.done - self._first
             warm = self.warmup_seconds >= self._warmup and self.warmup_frames >= self._fewest
-            if warm or self.warmup_frames == self._most:
+            if warm or (self._most is not None and self.warmup_frames >= self._most):
                 self._cpu_zero = self._clocks.cpu()
                 self._zero = lap.given
                 # The next frame may be on its way already, as laps are told when the frame has
@@ -220,22 +222,23 @@ class Recorder:
                 self._tracing = True
             return
         at = lap.given - self._zero
-        self.frames += 1
         self.seconds = at
-        spent = self._clocks.cpu() - self._cpu_zero - self.cpu
+        now, spent = self._clocks.age(), self._clocks.cpu() - self._cpu_zero - self.cpu
         self.cpu += spent
-        self.finished.add(at, spent)
-        latency = self._clocks.age() - lap.frame.captured_at
-        self.latency.add(latency)
-        self.late.add(at, latency)
+        for frame in lap.frames:
+            self.frames += 1
+            self.finished.add(at, spent / len(lap.frames))
+            self.latency.add(now - frame.captured_at)
+            self.late.add(at, now - frame.captured_at)
 
     def _trace(self, lap: Lap, zero: float, cpu: float) -> None:
-        number = lap.frame.frame_id
-        if lap.stage == self._last_stage and number >= self._window.stop:
+        numbers = tuple(frame.frame_id for frame in lap.frames)
+        if lap.stage == self._last_stage and numbers[-1] >= self._window.stop:
             self._tracing = False
-        if number in self._window:
+        numbers = tuple(number for number in numbers if number in self._window)
+        if numbers:
             if self.picture is None and lap.stage == self._first_stage:
-                self.picture = lap.frame
+                self.picture = lap.frames[0]
             start = max(lap.start - zero, 0.0)
             moments = (start, lap.taken - zero, lap.done - zero, lap.given - zero)
-            self.steps.append(Step(lap.stage, number, lap.thread, *moments, cpu))
+            self.steps.append(Step(lap.stage, numbers, lap.thread, *moments, cpu))

@@ -17,8 +17,8 @@ from pipeline.profiling.recorder import Recorder, Step
 def build_trace(recorder: Recorder, name: str) -> dict[str, Any]:
     """Return the trace of the first frames of the measurement.
 
-    Each thread of a stage is a track. A frame is a slice in every stage it passed, joined by one
-    flow; waiting for input and for room are slices of their own.
+    Each thread of a stage is a track. A frame is in a slice of every stage it passed, joined by
+    one flow; waiting for input and for room are slices of their own.
 
     Parameters
     ----------
@@ -42,7 +42,8 @@ def build_trace(recorder: Recorder, name: str) -> dict[str, Any]:
     by_frame: dict[int, list[Step]] = defaultdict(list)
     for step in recorder.steps:
         events += _slices(process, step)
-        by_frame[step.frame_id].append(step)
+        for number in step.frames:
+            by_frame[number].append(step)
     for frame_id, steps in by_frame.items():
         events += _flow(process, frame_id, sorted(steps, key=lambda step: step.taken))
     for depth in recorder.depths:
@@ -70,7 +71,7 @@ def _slices(process: int, step: Step) -> list[dict[str, Any]]:
     parts = [
         ("wait for input", "wait", step.start, step.taken, {}),
         (step.stage, "work", step.taken, step.done,
-         {"frame": step.frame_id, "cpu_ms": step.cpu * 1e3}),
+         {"frames": list(step.frames), "cpu_ms": step.cpu * 1e3}),
         ("wait for room", "wait", step.done, step.given, {}),
     ]  # fmt: skip
     return [

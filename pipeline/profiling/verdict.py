@@ -43,13 +43,13 @@ class StageLoad:
 
     @property
     def floor(self) -> float:
-        """Least seconds between two frames of this stage, were there a core for every thread.
+        """Least seconds this stage needs for its share of the run, with a core for every thread.
 
         What it worked, less what it waited for a core; but never less than its own processor
         time, which no further core shortens.
         """
         waited = self.busy if self.delay is None else self.delay
-        return max(self.busy - waited, self.cpu, 0.0) / max(self.frames, 1) / self.workers
+        return max(self.busy - waited, self.cpu, 0.0) / self.workers
 
 
 _NOTHING = StageLoad("", 1, 0, 0.0, 0.0)
@@ -171,12 +171,13 @@ def judge(load: Load) -> Verdict:
 def _bounds(load: Load, free: StageLoad, frames: int) -> dict[str, float]:
     """Return frames per second by what limits them to that, if one stage were free."""
     others = [s for s in load.stages if s.name != free.name and s.frames]
-    seconds = {s.name: s.floor for s in others if not (load.live and s.name == "capture")}
-    spared = (free.cpu + free.library_cpu) / max(free.frames, 1)
+    # Per frame that came out: a stage need not work on every one.
+    seconds = {s.name: s.floor / frames for s in others if not (load.live and s.name == "capture")}
+    spared = (free.cpu + free.library_cpu) / frames
     seconds["processor"] = (load.cpu / frames - spared) / load.cores
     if free.name != "inference":
         seconds["accelerator"] = load.device / frames
-    held = sum(s.floor * s.workers for s in others if s.name in load.ring)
+    held = sum(s.floor * s.workers for s in others if s.name in load.ring) / frames
     seconds["slots"] = held / load.slots
     if load.live and load.source_fps:
         seconds["source"] = 1 / load.source_fps

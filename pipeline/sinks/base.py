@@ -26,11 +26,14 @@ class Result:
         What is in it, n objects.
     ids : int32 array (n,) or None
         Number of the object that each detection is taken to be; None if nothing is followed.
+    detected : bool
+        Whether the network has seen this frame. If not, objects are where they are expected.
     """
 
     frame: Frame
     detections: Detections
     ids: NDArray[np.int32] | None = None
+    detected: bool = True
 
 
 class Sink(Protocol):

@@ -21,8 +21,9 @@ class JsonlSink:
     frames have no type and exactly these keys: ``frame`` (int), ``pts`` (presentation time in
     seconds, not rounded), ``width``, ``height`` (pixels) and ``detections``, best score first, each
     with ``class`` (name), ``score`` (4 decimals) and ``box`` ([x1, y1, x2, y2] in pixels of the
-    source, 2 decimals), and before them ``id`` (int, the same for one object in all frames) if
-    objects are followed.
+    source, 2 decimals). If objects are followed, a frame also has ``detected``, false where the
+    network has not seen it and boxes are where objects are expected, and a detection ``id`` (int,
+    the same for one object in all frames).
 
     Parameters
     ----------
@@ -84,9 +85,10 @@ class JsonlSink:
             "pts": frame.seconds,
             "width": width,
             "height": height,
-            "detections": detections,
         }
-        self._lines.append(_line(line))
+        if result.ids is not None:
+            line["detected"] = result.detected
+        self._lines.append(_line({**line, "detections": detections}))
         self.frames += 1
 
     @property

@@ -91,7 +91,7 @@ class Tracker:
     def __init__(self, controls: Controls) -> None:
         self._controls = controls
         self._threshold = controls.threshold
-        self._seconds = -math.inf
+        self._seconds = self._detected = -math.inf  # of the last frame; of the last update
         self._last_id = 0
         self._forget()
 
@@ -115,15 +115,12 @@ class Tracker:
         Tracked
             What is to be shown.
         """
-        passed, self._seconds = seconds - self._seconds, seconds
-        if not 0 <= passed <= FORGET:
-            self._forget()
-            passed = 0.0
+        self._move_on(seconds)
+        passed, self._detected = seconds - self._detected, seconds
         boxes, scores = found.boxes.astype(np.float64), found.scores.astype(np.float64)
         threshold = self._controls.threshold
         strong = scores >= threshold
 
-        self._motion.predict(passed)
         rows, columns = self._pair(boxes, found.classes, strong, scores >= WEAK * threshold)
         self._motion.correct(rows, boxes[columns], scores[columns])
         self._judge(rows, scores[columns], found.classes[columns], passed)
@@ -132,6 +129,26 @@ class Tracker:
         self._begin(boxes[strong], scores[strong], found.classes[strong])
         self._show(threshold, passed)
         return self._result()
+
+    def expect(self, seconds: float) -> Tracked:
+        """Say where the objects are that were last shown, in a frame that nobody has looked at.
+
+        Parameters
+        ----------
+        seconds : float
+            Presentation time of the frame.
+        """
+        self._move_on(seconds)
+        return self._result()
+
+    def _move_on(self, seconds: float) -> None:
+        """Let all objects move until a moment; forget them if it is too far away."""
+        passed, self._seconds = seconds - self._seconds, seconds
+        if 0 <= passed <= FORGET:
+            self._motion.predict(passed)
+        else:
+            self._forget()
+            self._detected = seconds
 
     def _forget(self) -> None:
         self._motion = Motion()
@@ -207,9 +224,8 @@ class Tracker:
         objects.ids[new] = self._last_id + 1 + np.arange(len(new))
         self._last_id += len(new)
 
-        sides = self._motion.boxes[:, 2:] - self._motion.boxes[:, :2]
         kept = unseen <= np.where(objects.ids > 0, FORGET, hold)
-        kept &= (sides >= SMALLEST).all(axis=1)
+        kept &= self._large_enough()
         if not kept.all():
             self._motion.keep(kept)
             objects.keep(kept)
@@ -221,11 +237,15 @@ class Tracker:
         double = np.triu(overlaps(boxes, boxes, 0.0) >= DOUBLE, 1).any(axis=0)
         self._objects.shown[places[double]] = False
 
+    def _large_enough(self) -> NDArray[np.bool_]:
+        sides = self._motion.boxes[:, 2:] - self._motion.boxes[:, :2]
+        return np.asarray((sides >= SMALLEST).all(axis=1))
+
     def _result(self) -> Tracked:
         objects, controls = self._objects, self._controls
         classes = objects.votes.argmax(axis=1).astype(np.int32)
         wanted = np.isin(controls.class_names, controls.classes)
-        chosen = np.flatnonzero(objects.shown & wanted[classes])
+        chosen = np.flatnonzero(objects.shown & wanted[classes] & self._large_enough())
         chosen = chosen[np.argsort(-objects.scores[chosen], kind="stable")]
         found = Detections(
             self._motion.boxes[chosen].astype(np.float32),

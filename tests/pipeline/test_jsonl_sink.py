@@ -61,9 +61,11 @@ def test_lines_are_what_was_written(tmp_path):
 def test_followed_objects_have_ids(tmp_path):
     sink = JsonlSink(tmp_path / "out.jsonl", dict, ROAD)
     sink.write(replace(result(0), ids=np.array([12, 3], np.int32)))
-    sink.write(replace(result(1, Detections.empty()), ids=np.empty(0, np.int32)))
+    sink.write(replace(result(1, Detections.empty()), ids=np.empty(0, np.int32), detected=False))
     sink.close()
     first, second = map(json.loads, (tmp_path / "out.jsonl").read_text().splitlines()[1:])
+    assert list(first) == ["frame", "pts", "width", "height", "detected", "detections"]
+    assert (first["detected"], second["detected"]) == (True, False)
     assert [d["id"] for d in first["detections"]] == [12, 3]
     assert list(first["detections"][0]) == ["id", "class", "score", "box"]
     assert second["detections"] == []

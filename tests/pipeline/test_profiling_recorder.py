@@ -32,7 +32,9 @@ class Drive:
         self.stages = [SimpleNamespace(name=name, observe=None) for name in STAGES]
         self.queue = SimpleNamespace(observe=None)
         self.pipeline: Any = SimpleNamespace(
-            stages=self.stages, queues={"inference": self.queue}, observe_device=None
+            stages=self.stages,
+            queues={"inference": self.queue},
+            work=SimpleNamespace(observe_device=None),
         )
         clocks = Clocks(
             wall=lambda: self.now,
@@ -53,7 +55,7 @@ class Drive:
             self.thread_cpu[stage.name] += 0.01
             self.cpu += 0.015  # libraries work, too
             self.now = start + WORK
-            lap = Lap(stage.name, frame, 100 + i, start - 0.03, start, self.now, self.now,
+            lap = Lap(stage.name, (frame,), 1, 100 + i, start - 0.03, start, self.now, self.now,
                       self.thread_cpu[stage.name])  # fmt: skip
             stage.observe(lap)
             if stage.name == "capture":
@@ -103,7 +105,7 @@ def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     drive = Drive(warmup=0.0, capacity=1)
     for number in range(1000):
         drive.frame(number, drop_after="capture" if number % 2 else "")
-    assert {step.frame_id for step in drive.recorder.steps} == {2, 3, 4, 5, 6}
+    assert {step.frames for step in drive.recorder.steps} == {(i,) for i in range(2, 7)}
     assert len(drive.recorder.depths) == 8
     assert drive.recorder.picture is not None
     assert drive.recorder.picture.frame_id == 2
@@ -133,7 +135,7 @@ def test_laps_may_be_told_late() -> None:
     drive.stages[0].observe = late.append
     drive.frame(4)
     tell(late[0])
-    steps = [step.stage for step in drive.recorder.steps if step.frame_id == 4]
+    steps = [step.stage for step in drive.recorder.steps if step.frames == (4,)]
     assert sorted(steps) == sorted(STAGES)
 
 
@@ -147,6 +149,39 @@ def test_a_frame_that_was_dropped_has_no_end() -> None:
         number: "".join(e["ph"] for e in events if e.get("id") == number) for number in (2, 3, 4)
     }
     assert flows == {2: "stf", 3: "", 4: "sf"}
+
+
+def test_frames_worked_on_together_and_frames_passed_by() -> None:
+    """Batches of three: the network sees two of them, or, in every other batch, none."""
+    drive = Drive(warmup=0.0, capacity=1)
+    for number in range(40):
+        frames = tuple(
+            Frame(
+                0, 3 * number + i, 0, Fraction(1, 30), number * STEP, np.zeros((2, 2, 3), np.uint8)
+            )
+            for i in range(3)
+        )
+        for i, stage in enumerate(drive.stages):
+            start = number * STEP + i * WORK
+            drive.now = start + WORK
+            drive.cpu += 0.015
+            worked_on = 2 * (number % 2) if stage.name == "inference" else 3
+            stage.observe(Lap(stage.name, frames, worked_on, 100 + i, start - 0.03, start,
+                              drive.now, drive.now, 0.01 * number))  # fmt: skip
+    recorder = drive.recorder
+    recorder.close()
+    assert recorder.warmup_frames == 3
+    assert recorder.frames == recorder.latency.count == 117
+    assert recorder.cpu == pytest.approx(39 * 0.045)
+    assert recorder.finished.rate(recorder.seconds).mean == pytest.approx(30)
+    assert recorder.finished.mean(recorder.seconds).mean == pytest.approx(0.015)
+    network, sinks = (recorder.stages[name].timing for name in ("inference", "sinks"))
+    assert (network.frames, network.busy.count) == (40, 20)
+    assert (sinks.frames, sinks.busy.count) == (117, 39)
+    assert network.wait_in == pytest.approx(39 * 0.03)
+    events = build_trace(recorder, "fake")["traceEvents"]
+    check_trace(events)
+    assert [e["ph"] for e in events if e.get("id") == 30] == ["s", "t", "f"]
 
 
 def check_trace(events: list[dict[str, Any]]) -> None:
@@ -174,10 +209,10 @@ def check_trace(events: list[dict[str, Any]]) -> None:
 
 def test_the_accelerators_times_are_kept_by_step() -> None:
     drive = Drive(warmup=0.0, capacity=1)
-    drive.pipeline.observe_device({"infer": 9.0})  # before the measurement
+    drive.pipeline.work.observe_device({"infer": 9.0})  # before the measurement
     drive.frame(0)
-    drive.pipeline.observe_device({"infer": 0.002, "detect": 0.001})
-    drive.pipeline.observe_device({"infer": 0.004, "detect": 0.001})
+    drive.pipeline.work.observe_device({"infer": 0.002, "detect": 0.001})
+    drive.pipeline.work.observe_device({"infer": 0.004, "detect": 0.001})
     device = drive.recorder.device
     assert device["infer"].total == pytest.approx(0.006)
     assert device["detect"].count == 2

@@ -91,9 +91,20 @@ def test_without_the_systems_word_the_own_share_counts() -> None:
 
 def test_unknown_delays_leave_only_processor_time_as_a_floor() -> None:
     one = StageLoad("sinks", 1, 100, busy=4.0, cpu=1.0)
-    assert one.floor == pytest.approx(0.01)
-    assert replace(one, delay=0.5).floor == pytest.approx(0.035)
-    assert replace(one, delay=3.9).floor == pytest.approx(0.01)
+    assert one.floor == pytest.approx(1.0)
+    assert replace(one, delay=0.5).floor == pytest.approx(3.5)
+    assert replace(one, delay=3.9).floor == pytest.approx(1.0)
+
+
+def test_a_stage_that_works_on_every_other_frame_only() -> None:
+    # 60 ms for each of 50 frames: 30 for each of the 100 that come out, 33 a second.
+    loads = tuple(
+        replace(one, frames=50, busy=3.0, cpu=3.0) if one.name == "inference" else one
+        for one in stages(sinks=40)
+    )
+    verdict = judge(load(loads, 4.0, 8))
+    assert (verdict.stage, verdict.next) == ("sinks", "inference")
+    assert verdict.ceiling == pytest.approx(1000 / 30)
 
 
 def test_frames_that_wait_for_each_other() -> None:

@@ -423,7 +423,7 @@ def test_an_observer_sees_every_lap_and_what_the_accelerator_tells() -> None:
     told: list[dict[str, float]] = []
     backend = FakeBackend()
     pipeline = make(FakeSource(30), backend, FakeSink())
-    pipeline.observe_device = lambda seconds: told.append(dict(seconds))
+    pipeline.work.observe_device = lambda seconds: told.append(dict(seconds))
     for stage in pipeline.stages:
         stage.observe = laps.append
     FakeSlot.device_seconds = {"infer": 0.5}  # type: ignore[attr-defined]
@@ -434,7 +434,7 @@ def test_an_observer_sees_every_lap_and_what_the_accelerator_tells() -> None:
     assert told == [{"infer": 0.5}] * 30
     for stage in pipeline.stages:
         mine = [lap for lap in laps if lap.stage == stage.name]
-        assert [lap.frame.frame_id for lap in mine] == list(range(30))
+        assert [lap.frames[0].frame_id for lap in mine] == list(range(30))
         assert all(lap.start <= lap.taken <= lap.done <= lap.given for lap in mine)
         assert len({lap.thread for lap in mine}) == 1
         assert sum(lap.done - lap.taken for lap in mine) == pytest.approx(stage.timing.busy.total)

@@ -94,7 +94,7 @@ def test_several_sources_share_the_gpu_in_batches() -> None:
     feeds = [Feed(source, [sink]) for source, sink in zip(sources, sinks, strict=True)]
     pipeline = Pipeline(feeds, backend, QueueOptions(slots=2))
     times: list[Any] = []
-    pipeline.observe_device = times.append
+    pipeline.work.observe_device = times.append
     pipeline.run()
     backend.close()
     for source, sink in zip(sources, sinks, strict=True):

@@ -78,15 +78,7 @@ def test_frames_that_wait_are_taken_together() -> None:
     backend = FakeBackend({"infer": lambda: gate.wait(10)})
     sizes: list[int] = []
     pipeline = make([Camera(0, 40), Camera(1, 40)], backend, FakeSink(), FakeSink(), depth=40)
-    preprocess = pipeline._preprocess
-
-    def note(item: Any) -> Any:
-        sizes.append(len(item[0]))
-        return preprocess(item)
-
-    pipeline.stages[2]._steps = pipeline.stages[2]._steps.__class__(
-        pipeline._waiting, note, pipeline.stages[2]._steps.give, pipeline.stages[2]._steps.finish
-    )
+    pipeline.stages[2].observe = lambda lap: sizes.append(lap.worked_on)
     pipeline.run(lambda running: gate.set() if running.read == 80 else None)
     assert pipeline.processed == 80
     assert set(sizes) <= {1, 2}

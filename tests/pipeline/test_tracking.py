@@ -248,6 +248,62 @@ class TestTime:
         assert ids(shown) == [[1]] * 30
 
 
+class TestBetween:
+    """Frames that the network does not see."""
+
+    def test_objects_are_where_they_are_expected(self):
+        tracker = Tracker(controls())
+        for k in range(40):
+            if k % 4 == 0:
+                shown = tracker.update(found(car(100 + 3 * k)), k / FPS)
+            else:
+                shown = tracker.expect(k / FPS)
+            assert shown.ids.tolist() == [1]
+            if k > 16:
+                assert shown.found.scores[0] == pytest.approx(0.9, abs=0.1)
+                assert shown.found.boxes[0] == pytest.approx(car(100 + 3 * k)[:4], abs=2)
+
+    def test_the_next_detection_is_judged_as_if_nobody_had_asked(self):
+        asked, quiet = Tracker(controls()), Tracker(controls())
+        generator = np.random.default_rng(0)
+        for k in range(60):
+            rows = [car(100 + 3 * k, score=s) for s in generator.uniform(0.1, 0.9, 1)]
+            if k % 3:
+                asked.expect(k / FPS)
+                continue
+            a, b = (t.update(found(*rows), k / FPS) for t in (asked, quiet))
+            assert a.ids.tolist() == b.ids.tolist()
+            assert a.found.boxes == pytest.approx(b.found.boxes, abs=1e-3)
+            assert a.found.scores == pytest.approx(b.found.scores, abs=1e-5)
+
+    def test_one_look_without_the_object_is_bridged(self):
+        tracker = Tracker(controls())
+        shown = {}
+        for k in range(36):
+            if k % 3:
+                shown[k] = tracker.expect(k / FPS)
+            else:
+                shown[k] = tracker.update(found(*[car(200)] * (k not in (15, 24, 27))), k / FPS)
+        assert [k for k, tracked in shown.items() if not len(tracked.ids)] == [27, 28, 29]
+        assert numbers(shown.values()) == {1}
+
+    def test_what_shrinks_to_nothing_is_not_shown(self):
+        tracker = Tracker(controls())
+        for k in range(20):
+            tracker.update(found(car(200, wide=60 - 2.5 * k)), k / FPS)
+        for k in range(20, 40):
+            boxes = tracker.expect(k / FPS).found.boxes
+            assert (boxes[:, 2:] - boxes[:, :2] >= 1).all()
+        assert len(boxes) == 0
+
+    def test_a_jump_forgets_everything(self):
+        tracker = Tracker(controls())
+        tracker.update(found(car(200)), 0.0)
+        assert len(tracker.expect(0.1).ids) == 1
+        assert len(tracker.expect(0.1 + FORGET * 1.01).ids) == 0
+        assert tracker.update(found(car(200)), 3.0).ids.tolist() == [2]
+
+
 class TestControls:
     def test_a_higher_threshold_hides_at_once_and_a_lower_one_shows(self):
         wanted = controls()

@@ -1,0 +1,152 @@
+"""What the stages after capture do with frames."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+
+from engines.backend import Slot
+from kernels.detections import Detections
+from pipeline.batch import Found, Taken
+from pipeline.controls import Controls
+from pipeline.errors import SinkError
+from pipeline.feed import Feed
+from pipeline.frame import Frame
+from pipeline.queues import StageQueue
+from pipeline.sinks.base import Result
+from pipeline.timing import Durations
+
+
+class Work:
+    """The steps of a frame's way, each called by the threads of its stage.
+
+    Parameters
+    ----------
+    feeds : sequence of Feed
+        By `source_id`.
+    captured : callable
+        Waits for frames that may go together; returns None when there will be no more.
+    free : StageQueue of Slot
+        The slots that are not in use.
+    controls : Controls or None
+        Which detections are kept where no tracker decides; None for all that the back end gives.
+    max_age : float or None
+        Seconds; older frames do not reach the sinks.
+    lose : callable
+        Called with the error of an output that failed.
+
+    Attributes
+    ----------
+    latency : Durations
+        From the moment a picture was there to the moment all its sinks had it.
+    observe_device : callable or None
+        Called with the slot's `device_seconds` after every detection; see `engines.backend.Slot`.
+    """
+
+    def __init__(
+        self,
+        feeds: Sequence[Feed],
+        captured: Callable[[], list[Frame] | None],
+        free: StageQueue[Slot],
+        controls: Controls | None,
+        max_age: float | None,
+        lose: Callable[[SinkError], None],
+    ) -> None:
+        self.latency = Durations()
+        self.observe_device: Callable[[Mapping[str, float]], None] | None = None
+        self._feeds = feeds
+        self._captured = captured
+        self._free = free
+        self._controls = controls
+        self._max_age = max_age
+        self._lose = lose
+        self._spent = 0.0  # seconds it takes to find objects, of late
+
+    def take(self) -> Taken | None:
+        """Wait for a slot and for frames; None when the sources have ended."""
+        # The slot first: with a live source the frame should be the latest when work begins.
+        slot = self._free.get()
+        frames = self._captured()
+        if frames is None or slot is None:
+            return None
+        due = tuple(self._feeds[frame.source_id].due() for frame in frames)
+        if any(due):
+            return Taken(tuple(frames), due, slot)
+        self._free.put(slot)
+        return Taken(tuple(frames), due, None)
+
+    def preprocess(self, item: Taken) -> Taken:
+        """Put the pictures that are due into the network's input."""
+        if item.slot is None:
+            return item
+        start = time.perf_counter()
+        pictures = [f.picture for f, due in zip(item.frames, item.due, strict=True) if due]
+        # A picture is on the device only if this back end's own decoder left it there.
+        item.slot.preprocess(pictures)  # type: ignore[arg-type]
+        return replace(item, spent=time.perf_counter() - start)
+
+    def infer(self, item: Taken) -> Taken:
+        """Run the network."""
+        if item.slot is None:
+            return item
+        start = time.perf_counter()
+        item.slot.infer()
+        return replace(item, spent=item.spent + time.perf_counter() - start)
+
+    def detect(self, item: Taken) -> Found:
+        """Find the boxes, free the slot and follow objects."""
+        start = time.perf_counter()
+        found: Iterator[Detections] = iter(())
+        if item.slot is not None:
+            found = iter(item.slot.detect())
+            if self.observe_device is not None:
+                self.observe_device(getattr(item.slot, "device_seconds", {}))
+            self._free.put(item.slot)
+        results = tuple(
+            self._result(frame, next(found) if due else None)
+            for frame, due in zip(item.frames, item.due, strict=True)
+        )
+        return Found(results, item.spent + time.perf_counter() - start)
+
+    def _result(self, frame: Frame, found: Detections | None) -> Result:
+        tracker = self._feeds[frame.source_id].tracker
+        if found is None:
+            assert tracker is not None  # every frame is due where nothing is followed
+            return Result(frame, *tracker.expect(frame.seconds), detected=False)
+        if tracker is not None:
+            return Result(frame, *tracker.update(found, frame.seconds))
+        return Result(frame, found if self._controls is None else self._controls.keep(found))
+
+    def draw(self, item: Found) -> Found:
+        """Draw into the pictures of feeds that have a painter."""
+        if any(result.detected for result in item.results):
+            self._spent += 0.1 * (item.spent - self._spent) if self._spent else item.spent
+        for result in item.results:
+            feed = self._feeds[result.frame.source_id]
+            rate = feed.rate.at(time.monotonic())
+            if feed.painter is not None and not feed.broken:
+                # There is no rate before two frames have reached the outputs.
+                status = f"{rate:.0f} fps  " * (rate > 0) + f"{self._spent * 1e3:.0f} ms"
+                if feed.every > 1:
+                    status += f"  1 frame in {feed.every}"
+                feed.painter.draw(result.frame.image, result.detections, status, result.ids)
+        return item
+
+    def write(self, item: Found) -> Found:
+        """Give the results to the sinks of their feed; one that fails ends its feed."""
+        for result in item.results:
+            feed = self._feeds[result.frame.source_id]
+            age = time.monotonic() - result.frame.captured_at
+            if self._max_age is not None and age > self._max_age:
+                feed.stale += 1
+            elif not feed.broken:
+                try:
+                    feed.write(result)
+                except SinkError as error:
+                    feed.broken = True
+                    feed.interrupt()  # or it might wait for ever for a picture nobody wants
+                    self._lose(error)
+                else:
+                    self.latency.add(time.monotonic() - result.frame.captured_at)
+        return item
