@@ -4,8 +4,8 @@
     python -m tests.benchmarks.tracking drive.mp4 scene:seed=3,seconds=15,fps=20 [--frames 500]
 
 Runs the network once over each source, then every method over the same detections. Scenes have
-exact truth, so what is shown there is also compared with that. See `tracking_measures` for what
-the columns mean.
+exact truth, so what is shown there is also compared with that. "as ours": agreement with `--track`
+where the network sees every frame. See `tracking_measures` for what the columns mean.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from pipeline.scene.spec import PREFIX, parse_scene
 from pipeline.scene.street import Street
 from pipeline.session import Session
 from pipeline.tracking.tracker import Tracker
-from tests.benchmarks.tracking_measures import Shown, Truth, against_truth, for_the_eye
+from tests.benchmarks.tracking_measures import Shown, Truth, against_truth, agreement, for_the_eye
 
 TALL = 35  # pixels; what is lower, or hidden by half, need not be found
 
@@ -66,11 +66,18 @@ def raw(clip: Clip) -> Iterator[Shown]:
         yield Shown(seconds, found[found.scores >= clip.threshold], None)
 
 
-def ours(clip: Clip) -> Iterator[Shown]:
-    """Show what `--track` shows."""
-    tracker = Tracker(Controls(clip.class_names, clip.threshold))
-    for seconds, found in clip.frames:
-        yield Shown(seconds, *tracker.update(found, seconds))
+def ours(every: int = 1) -> Method:
+    """Return a method that shows what `--track` shows, or `--detect-every`."""
+
+    def follow(clip: Clip) -> Iterator[Shown]:
+        tracker = Tracker(Controls(clip.class_names, clip.threshold))
+        for number, (seconds, found) in enumerate(clip.frames):
+            if number % every:
+                yield Shown(seconds, *tracker.expect(seconds))
+            else:
+                yield Shown(seconds, *tracker.update(found, seconds))
+
+    return follow
 
 
 def library(name: str, **settings: float) -> Method:
@@ -107,7 +114,8 @@ def methods(threshold: float) -> dict[str, Method]:
         found["OC-SORT"] = library("OCSORTTracker", high_conf_det_threshold=threshold)
     except ImportError:
         print("without comparison: pip install trackers")
-    return found | {"ours": ours}
+    found["ours"] = ours()
+    return found | {f"ours, every {n}": ours(n) for n in (2, 3, 4)}
 
 
 def truths(clip: Clip) -> list[Truth]:
@@ -157,12 +165,13 @@ def main() -> None:
     for source in arguments.sources:
         clip = detect(source, arguments.threshold, arguments.frames, arguments.set)
         truth = truths(clip) if source.startswith(PREFIX) else None
+        reference = list(ours()(clip))
         print(f"\n{source}: {len(clip.frames)} frames, threshold {clip.threshold}")
         for number, (name, method) in enumerate(methods(clip.threshold).items()):
             begin = time.process_time()
             shown = list(method(clip))
             ms = (time.process_time() - begin) / len(shown) * 1e3
-            measures = {"ms": ms, **for_the_eye(shown)}
+            measures = {"ms": ms, **for_the_eye(shown), "as ours": agreement(reference, shown)}
             if truth is not None:
                 measures |= against_truth(shown, truth)
             if number == 0:

@@ -132,6 +132,17 @@ def _jerk(boxes: list[NDArray], times: list[float]) -> float:
     return float(np.abs(boxes[1] - middle).mean() / size)
 
 
+def agreement(frames: Sequence[Shown], others: Sequence[Shown]) -> float:
+    """Return how far two methods show the same boxes of the same classes: F1 at MATCH, in %."""
+    same = shown = 0
+    for a, b in zip(frames, others, strict=True):
+        shown += len(a.found) + len(b.found)
+        for kind in np.union1d(a.found.classes, b.found.classes):
+            one, other = (s.found.boxes[s.found.classes == kind].astype(float) for s in (a, b))
+            same += len(pairs(one, other, MATCH))
+    return 200 * same / max(shown, 1)
+
+
 def against_truth(frames: Sequence[Shown], truths: Sequence[Truth]) -> dict[str, float]:
     """Return measures of agreement with truth: CLEAR MOT, IDF1 and what the eye sees of it.
 
