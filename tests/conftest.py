@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,14 @@ def _log_as_before() -> Iterator[None]:
     yield
     log.handlers, log.propagate, level = before
     log.setLevel(level)
+
+
+@pytest.fixture
+def no_thread_outlives() -> Iterator[None]:
+    """Check that all threads a test has started have ended with it."""
+    before = set(threading.enumerate())
+    yield
+    assert set(threading.enumerate()) <= before
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,7 @@
 """Frames that go past the network, and several of one source that go into it together."""
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -13,8 +13,9 @@ from pipeline.feed import Feed
 from pipeline.run import Pipeline, QueueOptions
 from pipeline.stage import Lap, Stage, Steps
 from pipeline.tracking.tracker import Tracker
-from tests.pipeline.test_run import FakeBackend, FakeSink, FakeSource
-from tests.pipeline.test_run_sources import Camera
+from tests.fakes import Camera, FakeBackend, FakeSink, FakeSource
+
+pytestmark = pytest.mark.usefixtures("no_thread_outlives")
 
 SPEED = 3  # pixels a frame
 
@@ -36,13 +37,6 @@ class Road(FakeBackend):
         self.seen.append(number)
         box = np.array([[SPEED * number, 0, SPEED * number + 100, 80]], np.float32)
         return Detections(box, np.array([0.9], np.float32), np.array([0], np.int32))
-
-
-@pytest.fixture(autouse=True)
-def _no_thread_outlives_the_run() -> Iterator[None]:
-    before = set(threading.enumerate())
-    yield
-    assert set(threading.enumerate()) <= before
 
 
 def make(backend: FakeBackend, sink: FakeSink, frames: int, every: int, **options: Any) -> Pipeline:

@@ -2,11 +2,9 @@
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from fractions import Fraction
+from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import pytest
 
 from engines.errors import UserError
@@ -17,33 +15,9 @@ from pipeline.frame import Frame
 from pipeline.queues import Merge, StageQueue
 from pipeline.run import Pipeline, QueueOptions
 from pipeline.status import status_of
-from tests.pipeline.test_run import FakeBackend, FakeSink, FakeSource, fail
+from tests.fakes import Camera, FakeBackend, FakeSink, fail
 
-
-class Camera(FakeSource):
-    """A source with a number of its own."""
-
-    def __init__(
-        self, number: int, frames: int, script: dict[int, Callable[[], Any]] | None = None
-    ) -> None:
-        super().__init__(frames, script)
-        self.number = number
-
-    def read(self) -> Frame | None:
-        frame = super().read()
-        if frame is None:
-            return None
-        image = np.full((6, 8, 3), 100 * self.number + frame.frame_id % 100, np.uint8)
-        return Frame(
-            self.number, frame.frame_id, frame.pts, Fraction(1, 25), time.monotonic(), image
-        )
-
-
-@pytest.fixture(autouse=True)
-def _no_thread_outlives_the_run() -> Iterator[None]:
-    before = set(threading.enumerate())
-    yield
-    assert set(threading.enumerate()) <= before
+pytestmark = pytest.mark.usefixtures("no_thread_outlives")
 
 
 def make(
