@@ -56,7 +56,13 @@ def test_each_source_has_outputs_of_its_own(
     summary = json.loads(figures.read_text())
     assert [source["name"] for source in summary["sources"]] == [str(clip) for clip in clips]
     assert [source["frames"]["processed"] for source in summary["sources"]] == [12, 7]
-    assert summary["frames"] == {"read": 19, "processed": 19, "dropped": {}, "skipped": {}}
+    assert summary["frames"] == {
+        "read": 19,
+        "processed": 19,
+        "detected": 19,
+        "dropped": {},
+        "skipped": {},
+    }
     assert len(summary["outputs"]) == 8
     assert "19 read, 19 processed" in out
     (line,) = [line for line in out.splitlines() if line.startswith("preprocess")]
@@ -221,6 +227,8 @@ def test_recordings_that_cannot_be(run: Any, clips: tuple[Path, Path], tmp_path:
         (["--event", "car"], "car"),
     ):
         assert part in error_of(run(clips[0], "-o", tmp_path / "x.mp4", *arguments)), arguments
+    nothing = error_of(run(clips[0], "--no-video", "--segment", "5"))
+    assert "record.segment: splits video and JSONL, and neither is written" in nothing
     assert not list(tmp_path.iterdir())
 
 

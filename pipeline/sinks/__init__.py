@@ -61,6 +61,11 @@ def open_sinks(
         Returns what heads the JSON lines.
     share : float
         Part of `record.keep` that this source may take.
+
+    Raises
+    ------
+    ConfigError
+        If segments are asked for and nothing is written that could be split.
     """
     record = config.record
     sinks: list[Sink] = []
@@ -122,4 +127,9 @@ def _recording(
             events=events,
         )
         sinks.append(recording)
+    if not sinks:
+        raise ConfigError(
+            "record.segment: splits video and JSONL, and neither is written; give --jsonl OUT.jsonl"
+            " or leave out --no-video"
+        )
     return sinks
