@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -12,7 +13,7 @@ from pipeline.queues import StageQueue
 from pipeline.sinks.base import Result, Sink
 from pipeline.sources.base import Source
 from pipeline.timing import Durations, Rate
-from pipeline.tracking.tracker import Tracker
+from pipeline.tracking.tracker import FORGET, Tracker
 
 
 class Feed:
@@ -31,7 +32,7 @@ class Feed:
     tracker : Tracker or None
         Follows its objects.
     every : int
-        With a tracker: the network sees one frame in so many.
+        With a tracker: the network sees one frame in so many, see `due`.
 
     Attributes
     ----------
@@ -80,7 +81,8 @@ class Feed:
         self.rate = Rate()
         self.broken = False
         self._limit = limit
-        self._skipped = self.every  # frames since the network saw one; it sees the first
+        self._skipped = 0  # frames since the network saw one,
+        self._seen = -math.inf  # and when in the source that was
 
     @property
     def wanted(self) -> bool:
@@ -103,12 +105,15 @@ class Feed:
             self.read_at = frame.captured_at
         return frame
 
-    def due(self) -> bool:
-        """Say whether the network sees the next frame on its way; asked once for each."""
+    def due(self, frame: Frame) -> bool:
+        """Say whether the network sees a frame; asked once for each, in their order.
+
+        One in `every`, but also those after a time that no object is remembered for.
+        """
         self._skipped += 1
-        if self._skipped < self.every:
+        if self._skipped < self.every and 0 <= frame.seconds - self._seen <= FORGET:
             return False
-        self._skipped = 0
+        self._skipped, self._seen = 0, frame.seconds
         return True
 
     def interrupt(self) -> None:

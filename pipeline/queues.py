@@ -22,7 +22,7 @@ class Cancelled(Exception):
 
 
 class StageQueue(Generic[T]):
-    """A bounded first-in first-out queue with one writer and one reader.
+    """A bounded first-in first-out queue.
 
     Parameters
     ----------

@@ -24,6 +24,7 @@ from pipeline.work import Work
 
 log = logging.getLogger("squeezedrive")
 
+_MOST_WAITING = 8  # frames that went past the network and wait for those still in it
 _TICK = 0.1  # seconds between looks at the threads
 _CAPTURE_GRACE = 0.5  # seconds a source may take to notice that the run is stopping
 _GIVE_UP_GRACE = 3.0  # seconds all stages may take to notice that the run is given up
@@ -117,6 +118,8 @@ class Pipeline:
 
         depth = options.depth
         changed = threading.Condition()
+        # So that every worker can have a frame in the network.
+        between = (backend.parallel - 1) * (max(feed.every for feed in self.feeds) - 1)
         for feed in self.feeds:
             policy: Policy = "latest" if feed.source.info.live else "lossless"
             if options.policy != "auto":
@@ -159,7 +162,7 @@ class Pipeline:
                 inferred.put,
                 inferred.close,
                 backend.parallel,
-                depth,
+                min(between, _MOST_WAITING),
             ),
             self._stage("postprocess", inferred.get, work.detect, found.put, found.close),
             self._stage("render", found.get, work.draw, drawn.put, drawn.close),

@@ -52,7 +52,10 @@ class Lap(NamedTuple):
     thread : int
         Native id of the thread that did the work.
     start, taken, done, given : float
-        The thread began to wait for the frames, had them, had worked on them, had passed them on.
+        The thread began to wait for the frames, had them, had worked on them, had passed them on
+        or left that to another one.
+    wait_out : float
+        Seconds for which a thread, this one or that other one, waited to pass them on.
     cpu : float
         Processor time of the thread since it was born, in seconds.
     """
@@ -65,6 +68,7 @@ class Lap(NamedTuple):
     taken: float
     done: float
     given: float
+    wait_out: float
     cpu: float
 
 
@@ -122,6 +126,7 @@ class Stage(Generic[In, Out]):
         self._taken = 0
         self._given = 0
         self._made: dict[int, _Made] = {}  # by ticket
+        self._left: set[int] = set()  # tickets of those that wait without a thread
         self._room = room
         self._running = workers
         self._broken = False
@@ -169,6 +174,7 @@ class Stage(Generic[In, Out]):
             self._on_error(self.name, error)
         with self._turn:
             self._broken = True
+            self._made.clear()
             self._turn.notify_all()
 
     def _loop(self) -> None:
@@ -188,43 +194,49 @@ class Stage(Generic[In, Out]):
             if result is None:
                 return
             made = _Made(result, thread, start, taken, clock(), time.thread_time())
-            _, worked_on = _content(result)
-            del result
+            worked_on = _content(result)[1]
+            del result  # likewise
             with self._turn:
                 self._made[ticket] = made
-                del made
                 if self._given == ticket:
                     self._give()
-                elif worked_on or len(self._made) > self._room:
+                elif not worked_on and len(self._left) < self._room:
+                    self._left.add(ticket)  # what took no work waits without a thread
+                else:
                     self._wait_for(ticket)
-                # What took no work waits without a thread.
+                del made
 
     def _wait_for(self, ticket: int) -> None:
         """Wait until whoever gives the result before this one has given this one, too."""
         while ticket in self._made:
-            if self._broken:
-                raise Cancelled
             self._turn.wait(LOOK_AGAIN)
+        if self._broken:
+            raise Cancelled
 
     def _give(self) -> None:
         """Pass on all results whose turn it is; called with `_turn` held."""
-        timing, me = self.timing, threading.get_native_id()
+        timing = self.timing
         while (made := self._made.pop(self._given, None)) is not None:
             result, thread, start, taken, done, cpu = made
+            del made
+            began = time.perf_counter()
             self._steps.give(result)
+            given = time.perf_counter()
+            wait_out = given - done
+            if self._given in self._left:
+                # Its own thread went on at once; this one waited for it.
+                self._left.remove(self._given)
+                given, wait_out = done, given - began
             self._given += 1
             frames, worked_on = _content(result)
-            # The thread that left it here has not waited for room.
-            given = time.perf_counter() if worked_on or thread == me else done
             if worked_on:
-                timing.frames += worked_on
-                timing.busy.add(done - taken)
+                timing.busy.add((done - taken) / worked_on, worked_on)
             timing.wait_in += taken - start
-            timing.wait_out += given - done
+            timing.wait_out += wait_out
             if self.observe is not None:
                 moments = start, taken, done, given
-                self.observe(Lap(self.name, frames, worked_on, thread, *moments, cpu))
-            del made, result, frames
+                self.observe(Lap(self.name, frames, worked_on, thread, *moments, wait_out, cpu))
+            del result, frames
         self._turn.notify_all()
 
 

@@ -37,7 +37,7 @@ def summarise(session: Session, cpu_seconds: float, cores: int, ended: str) -> d
     skipped = sum((feed.source.report.skipped for feed in session.feeds), Counter())
     stages = {
         stage.name: {
-            "frames": stage.timing.frames,
+            "frames": stage.timing.busy.count,
             "busy_s": stage.timing.busy.total,
             "workers": stage.workers,
             "busy_share": stage.timing.busy.total / seconds / stage.workers,
@@ -139,6 +139,7 @@ def _source(feed: Feed, session: Session) -> dict[str, Any]:
         "frames": {
             "read": feed.read,
             "processed": feed.processed,
+            "detected": feed.detected,
             "dropped": dict(feed.dropped),
             "skipped": dict(feed.source.report.skipped),
         },
@@ -158,8 +159,8 @@ def _source_line(source: dict[str, Any]) -> str:
 
 def _inference(pipeline: Pipeline) -> float:
     stage = next(stage for stage in pipeline.stages if stage.name == "inference")
-    busy = stage.timing.busy.total
-    return stage.timing.frames / busy * stage.workers if busy else 0.0
+    busy = stage.timing.busy
+    return busy.count / busy.total * stage.workers if busy.total else 0.0
 
 
 def _limit(session: Session, cpu_share: float, cores: int) -> str:

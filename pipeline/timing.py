@@ -23,12 +23,12 @@ class Durations:
         self.total = 0.0
         self._bins = [0] * _BINS
 
-    def add(self, seconds: float) -> None:
-        """Count one duration in seconds."""
-        self.count += 1
-        self.total += seconds
+    def add(self, seconds: float, times: int = 1) -> None:
+        """Count a duration in seconds, so many times."""
+        self.count += times
+        self.total += seconds * times
         position = math.log(max(seconds, _SMALLEST) / _SMALLEST) / _LOG_RATIO
-        self._bins[min(int(position), _BINS - 1)] += 1
+        self._bins[min(int(position), _BINS - 1)] += times
 
     def percentile(self, percent: float) -> float:
         """Return the duration in seconds that `percent` of all stay under; 0 if there are none."""
@@ -57,10 +57,8 @@ class StageTiming:
 
     Attributes
     ----------
-    frames : int
-        How many it worked on.
     busy : Durations
-        Its own work, one entry for all frames it worked on at once.
+        Its own work, one entry a frame it worked on: of several at once, each has its share.
     wait_in, wait_out : float
         Waiting for a frame to come, and for room to pass one on.
     cpu : float
@@ -68,7 +66,6 @@ class StageTiming:
         network, encoder) are not in it.
     """
 
-    frames: int = 0
     busy: Durations = field(default_factory=Durations)
     wait_in: float = 0.0
     wait_out: float = 0.0

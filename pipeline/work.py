@@ -70,7 +70,7 @@ class Work:
         frames = self._captured()
         if frames is None or slot is None:
             return None
-        due = tuple(self._feeds[frame.source_id].due() for frame in frames)
+        due = tuple(self._feeds[frame.source_id].due(frame) for frame in frames)
         if any(due):
             return Taken(tuple(frames), due, slot)
         self._free.put(slot)
@@ -111,12 +111,15 @@ class Work:
 
     def _result(self, frame: Frame, found: Detections | None) -> Result:
         tracker = self._feeds[frame.source_id].tracker
+        if tracker is None:
+            assert found is not None  # every frame is due where nothing is followed
+            return Result(frame, found if self._controls is None else self._controls.keep(found))
         if found is None:
-            assert tracker is not None  # every frame is due where nothing is followed
-            return Result(frame, *tracker.expect(frame.seconds), detected=False)
-        if tracker is not None:
-            return Result(frame, *tracker.update(found, frame.seconds))
-        return Result(frame, found if self._controls is None else self._controls.keep(found))
+            tracked = tracker.expect(frame.seconds)
+        else:
+            tracked = tracker.update(found, frame.seconds)
+        height, width = frame.picture.shape[:2]
+        return Result(frame, *tracked.within(width, height), detected=found is not None)
 
     def draw(self, item: Found) -> Found:
         """Draw into the pictures of feeds that have a painter."""

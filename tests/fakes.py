@@ -24,8 +24,14 @@ ONE_CAR = Detections(
 class FakeSource:
     """Frames 0, 1, 2, ...; `script` maps a frame number to what happens instead."""
 
-    def __init__(self, frames: int, script: dict[int, Callable[[], Any]] | None = None) -> None:
-        self.info = SourceInfo("fake", "file", 8, 6, Fraction(25), frames, Fraction(1, 25))
+    def __init__(
+        self,
+        frames: int,
+        script: dict[int, Callable[[], Any]] | None = None,
+        size: tuple[int, int] = (8, 6),
+    ) -> None:
+        self.info = SourceInfo("fake", "file", *size, Fraction(25), frames, Fraction(1, 25))
+        self._size = size
         self.report = SourceReport()
         self.closed = False
         self._frames = frames
@@ -39,7 +45,8 @@ class FakeSource:
         self._next += 1
         if number in self._script:
             self._script[number]()
-        image = np.full((6, 8, 3), number % 256, np.uint8)
+        width, height = self._size
+        image = np.full((height, width, 3), number % 256, np.uint8)
         return Frame(0, number, number, Fraction(1, 25), time.monotonic(), image)
 
     def close(self) -> None:

@@ -111,13 +111,14 @@ def _for_stage(
             found.append(
                 Advice("more frames in the network at once", f"cpu.streams={streams},{more}")
             )
-        every = config.track.every
-        found.append(
-            Advice(
-                "the network for fewer frames, with tracking between",
-                f"track.every={every},{every + 1}",
+        if kind != "images":  # they need not follow each other
+            every = config.track.every
+            found.append(
+                Advice(
+                    "the network for fewer frames, with tracking between",
+                    f"track.every={every},{every + 1}",
+                )
             )
-        )
         found.append(
             Advice("a smaller input: a copy of the network's file in configs/ with other input")
         )

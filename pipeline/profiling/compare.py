@@ -95,10 +95,10 @@ def render(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
     for key in ("source", "model", "backend"):
         if before[key] != after[key]:
             lines.append(f"{key} differs: {_short(before[key])}, now {_short(after[key])}")
-    for key, value in _settings(before).items():
-        now = _settings(after).get(key)
-        if now != value:
-            lines.append(f"{key} was {value}, is {now}")
+    old, new = _settings(before), _settings(after)
+    for key in old | new:
+        if old.get(key) != new.get(key):
+            lines.append(f"{key} was {old.get(key)}, is {new.get(key)}")
     for profile, name in ((before, "first"), (after, "second")):
         if profile["verdict"]["limit"] == "others":
             lines.append(f"other programs disturbed the {name} run")

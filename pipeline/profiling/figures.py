@@ -182,7 +182,7 @@ def _loads(session: Session, recorder: Recorder, uses: list[ThreadUse]) -> list[
             StageLoad(
                 name=stage.name,
                 workers=stage.workers,
-                frames=timing.frames,
+                frames=timing.busy.count,
                 busy=timing.busy.total,
                 cpu=timing.cpu,
                 library_cpu=sum(use.cpu for use in mine if not use.own) * scale,
@@ -196,7 +196,7 @@ def _loads(session: Session, recorder: Recorder, uses: list[ThreadUse]) -> list[
 
 def _stage(recorder: Recorder, load: StageLoad, seconds: float) -> dict[str, Any]:
     record = recorder.stages[load.name]
-    timing, frames = record.timing, max(load.frames, 1)
+    timing, frames = record.timing, max(recorder.frames, 1)
     available = seconds * load.workers
     return {
         "workers": load.workers,

@@ -53,8 +53,8 @@ class Profiler:
         self._session = session
         queue, pipeline = session.config.queue, session.pipeline
         _mark_ranges(pipeline)
-        held = queue.slots + sum(one.depth for one in pipeline.queues.values())
-        held *= queue.batch
+        captured, *others = pipeline.queues.values()
+        held = captured.depth + queue.batch * (queue.slots + sum(one.depth for one in others))
         self._recorder = Recorder(
             pipeline, session.config.profile.warmup, session.expected_frames, held
         )

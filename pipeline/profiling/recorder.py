@@ -167,11 +167,11 @@ class Recorder:
         if zero is not None and lap.taken >= zero:
             record = self.stages[lap.stage]
             if lap.worked_on:
-                record.timing.frames += lap.worked_on
-                record.timing.busy.add(lap.done - lap.taken)
-                record.work.add(lap.done - zero, lap.done - lap.taken)
+                share = (lap.done - lap.taken) / lap.worked_on
+                record.timing.busy.add(share, lap.worked_on)
+                record.work.add(lap.done - zero, share, lap.worked_on)
             record.timing.wait_in += lap.taken - max(lap.start, zero)
-            record.timing.wait_out += lap.given - lap.done
+            record.timing.wait_out += lap.wait_out
             record.timing.cpu += cpu
             self._trace(lap, zero, cpu)
         if lap.stage == self._last_stage:
@@ -225,9 +225,9 @@ class Recorder:
         self.seconds = at
         now, spent = self._clocks.age(), self._clocks.cpu() - self._cpu_zero - self.cpu
         self.cpu += spent
+        self.frames += len(lap.frames)
+        self.finished.add(at, spent / len(lap.frames), len(lap.frames))
         for frame in lap.frames:
-            self.frames += 1
-            self.finished.add(at, spent / len(lap.frames))
             self.latency.add(now - frame.captured_at)
             self.late.add(at, now - frame.captured_at)
 

@@ -44,11 +44,11 @@ class Timeline:
         self.counts = [0.0] * BUCKETS
         self.sums = [0.0] * BUCKETS
 
-    def add(self, at: float, value: float = 0.0) -> None:
-        """Count an event `at` seconds after the beginning."""
+    def add(self, at: float, value: float = 0.0, times: int = 1) -> None:
+        """Count an event `at` seconds after the beginning, so many times."""
         bucket = self._bucket(at)
-        self.counts[bucket] += 1
-        self.sums[bucket] += value
+        self.counts[bucket] += times
+        self.sums[bucket] += value * times
 
     def used(self, seconds: float) -> int:
         """Return how many buckets lie wholly within the first `seconds`."""

@@ -171,8 +171,12 @@ def judge(load: Load) -> Verdict:
 def _bounds(load: Load, free: StageLoad, frames: int) -> dict[str, float]:
     """Return frames per second by what limits them to that, if one stage were free."""
     others = [s for s in load.stages if s.name != free.name and s.frames]
-    # Per frame that came out: a stage need not work on every one.
-    seconds = {s.name: s.floor / frames for s in others if not (load.live and s.name == "capture")}
+    # A stage need not work on every frame that comes out; capture may also work on more.
+    seconds = {
+        s.name: s.floor / max(s.frames, frames)
+        for s in others
+        if not (load.live and s.name == "capture")
+    }
     spared = (free.cpu + free.library_cpu) / frames
     seconds["processor"] = (load.cpu / frames - spared) / load.cores
     if free.name != "inference":

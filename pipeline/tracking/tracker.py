@@ -46,6 +46,13 @@ class Tracked(NamedTuple):
     found: Detections
     ids: NDArray[np.int32]
 
+    def within(self, width: int, height: int) -> Tracked:
+        """Cut boxes off at the edges of a picture and leave out what is hardly in it."""
+        boxes = np.clip(self.found.boxes, 0, np.array([width, height] * 2, np.float32))
+        inside = _large_enough(boxes)
+        found = Detections(boxes, self.found.scores, self.found.classes)
+        return Tracked(found[inside], self.ids[inside])
+
 
 @dataclass
 class _Objects:
@@ -79,8 +86,9 @@ class Tracker:
     moment. Meanwhile its box is where it is expected. So a score may be as low as `HIDE`
     thresholds, and a box may stand where nothing was found in this very frame.
 
-    Memory is bounded: what was not seen for two seconds is forgotten. When time goes back or on by
-    more than that, as with a stream that was connected again, so is everything.
+    Memory is bounded: what was not seen for two seconds is forgotten. When time goes back, or on by
+    more than that from the last update, as with a stream that was connected again, so is
+    everything.
 
     Parameters
     ----------
@@ -139,12 +147,13 @@ class Tracker:
             Presentation time of the frame.
         """
         self._move_on(seconds)
+        self._mind_threshold()
         return self._result()
 
     def _move_on(self, seconds: float) -> None:
         """Let all objects move until a moment; forget them if it is too far away."""
         passed, self._seconds = seconds - self._seconds, seconds
-        if 0 <= passed <= FORGET:
+        if passed >= 0 and seconds - self._detected <= FORGET:
             self._motion.predict(passed)
         else:
             self._forget()
@@ -211,9 +220,7 @@ class Tracker:
         """Decide which objects are shown, give the new ones a number and forget the lost."""
         objects = self._objects
         hold = max(HOLD, passed)  # one missed frame is bridged at any rate
-        if threshold != self._threshold:  # the user is not to see what is now below
-            self._threshold = threshold
-            objects.shown &= objects.scores >= threshold
+        self._mind_threshold()
         unseen = self._seconds - objects.seen
         appears = (unseen == 0) & (objects.scores >= threshold)
         stays = objects.shown & (objects.scores >= HIDE * threshold) & (unseen <= hold)
@@ -225,7 +232,7 @@ class Tracker:
         self._last_id += len(new)
 
         kept = unseen <= np.where(objects.ids > 0, FORGET, hold)
-        kept &= self._large_enough()
+        kept &= _large_enough(self._motion.boxes)
         if not kept.all():
             self._motion.keep(kept)
             objects.keep(kept)
@@ -237,15 +244,18 @@ class Tracker:
         double = np.triu(overlaps(boxes, boxes, 0.0) >= DOUBLE, 1).any(axis=0)
         self._objects.shown[places[double]] = False
 
-    def _large_enough(self) -> NDArray[np.bool_]:
-        sides = self._motion.boxes[:, 2:] - self._motion.boxes[:, :2]
-        return np.asarray((sides >= SMALLEST).all(axis=1))
+    def _mind_threshold(self) -> None:
+        """Hide what is below the threshold if it has changed: the user is not to see it."""
+        threshold = self._controls.threshold
+        if threshold != self._threshold:
+            self._threshold = threshold
+            self._objects.shown &= self._objects.scores >= threshold
 
     def _result(self) -> Tracked:
         objects, controls = self._objects, self._controls
         classes = objects.votes.argmax(axis=1).astype(np.int32)
         wanted = np.isin(controls.class_names, controls.classes)
-        chosen = np.flatnonzero(objects.shown & wanted[classes] & self._large_enough())
+        chosen = np.flatnonzero(objects.shown & wanted[classes] & _large_enough(self._motion.boxes))
         chosen = chosen[np.argsort(-objects.scores[chosen], kind="stable")]
         found = Detections(
             self._motion.boxes[chosen].astype(np.float32),
@@ -253,3 +263,7 @@ class Tracker:
             classes[chosen],
         )
         return Tracked(found, objects.ids[chosen])
+
+
+def _large_enough(boxes: NDArray[np.floating]) -> NDArray[np.bool_]:
+    return np.asarray((boxes[:, 2:] - boxes[:, :2] >= SMALLEST).all(axis=1))

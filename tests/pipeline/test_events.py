@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
@@ -113,6 +114,17 @@ def test_an_event_has_to_hold_for_a_moment(seen: str, expected: list[tuple[int, 
 )
 def test_few_frames_a_second(fps: int, seen: str, expected: list[tuple[int, int, int]]) -> None:
     assert spans(watch(flags(seen), time_base=Fraction(1, fps))) == expected
+
+
+def test_only_frames_that_the_network_has_seen_prove_an_event() -> None:
+    """Every third frame is seen; in the two after it the object is only expected."""
+    for looks, expected in (("..x.....", 0), ("..xxx....", 1)):
+        detector = EventDetector(["pedestrian>=1"], NAMES, 2.0, 1.0)
+        events = []
+        for pts, seen in enumerate(flag for flag in flags(looks) for _ in range(3)):
+            (result,) = results([pts], found("pedestrian") if seen else None, Fraction(1, 30))
+            events.append(detector.at(replace(result, detected=pts % 3 == 0)))
+        assert len({id(event) for event in events if event is not None}) == expected
 
 
 def test_an_event_without_end_becomes_several() -> None:

@@ -55,9 +55,9 @@ class Drive:
             self.thread_cpu[stage.name] += 0.01
             self.cpu += 0.015  # libraries work, too
             self.now = start + WORK
-            lap = Lap(stage.name, (frame,), 1, 100 + i, start - 0.03, start, self.now, self.now,
-                      self.thread_cpu[stage.name])  # fmt: skip
-            stage.observe(lap)
+            moments = start - 0.03, start, self.now, self.now
+            cpu = self.thread_cpu[stage.name]
+            stage.observe(Lap(stage.name, (frame,), 1, 100 + i, *moments, 0.0, cpu))
             if stage.name == "capture":
                 self.queue.observe(1)
                 self.queue.observe(0)
@@ -167,7 +167,7 @@ def test_frames_worked_on_together_and_frames_passed_by() -> None:
             drive.cpu += 0.015
             worked_on = 2 * (number % 2) if stage.name == "inference" else 3
             stage.observe(Lap(stage.name, frames, worked_on, 100 + i, start - 0.03, start,
-                              drive.now, drive.now, 0.01 * number))  # fmt: skip
+                              drive.now, drive.now, 0.001, 0.01 * number))  # fmt: skip
     recorder = drive.recorder
     recorder.close()
     assert recorder.warmup_frames == 3
@@ -176,9 +176,11 @@ def test_frames_worked_on_together_and_frames_passed_by() -> None:
     assert recorder.finished.rate(recorder.seconds).mean == pytest.approx(30)
     assert recorder.finished.mean(recorder.seconds).mean == pytest.approx(0.015)
     network, sinks = (recorder.stages[name].timing for name in ("inference", "sinks"))
-    assert (network.frames, network.busy.count) == (40, 20)
-    assert (sinks.frames, sinks.busy.count) == (117, 39)
+    assert (network.busy.count, sinks.busy.count) == (40, 117)
+    assert network.busy.total == pytest.approx(20 * WORK)
+    assert sinks.busy.percentile(50) == pytest.approx(WORK / 3, rel=0.02)
     assert network.wait_in == pytest.approx(39 * 0.03)
+    assert network.wait_out == pytest.approx(39 * 0.001)
     events = build_trace(recorder, "fake")["traceEvents"]
     check_trace(events)
     assert [e["ph"] for e in events if e.get("id") == 30] == ["s", "t", "f"]

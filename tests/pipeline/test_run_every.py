@@ -1,7 +1,10 @@
 """Frames that go past the network, and several of one source that go into it together."""
 
 import threading
+import time
+import weakref
 from collections.abc import Callable
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -10,6 +13,7 @@ import pytest
 from kernels.detections import Detections
 from pipeline.controls import Controls
 from pipeline.feed import Feed
+from pipeline.frame import Frame
 from pipeline.run import Pipeline, QueueOptions
 from pipeline.stage import Lap, Stage, Steps
 from pipeline.tracking.tracker import Tracker
@@ -18,6 +22,7 @@ from tests.fakes import Camera, FakeBackend, FakeSink, FakeSource
 pytestmark = pytest.mark.usefixtures("no_thread_outlives")
 
 SPEED = 3  # pixels a frame
+SIZE = (320, 90)
 
 
 class Road(FakeBackend):
@@ -41,7 +46,8 @@ class Road(FakeBackend):
 
 def make(backend: FakeBackend, sink: FakeSink, frames: int, every: int, **options: Any) -> Pipeline:
     tracker = Tracker(Controls(("car", "pedestrian"), 0.4))
-    feed = Feed(FakeSource(frames), [sink], tracker=tracker, every=every)
+    source = FakeSource(frames, size=SIZE)
+    feed = Feed(source, [sink], tracker=tracker, every=every)
     return Pipeline([feed], backend, QueueOptions(**options))
 
 
@@ -71,11 +77,66 @@ def test_stages_count_the_frames_they_worked_on() -> None:
     for stage in pipeline.stages:
         stage.observe = laps.append
     pipeline.run()
-    counts = {stage.name: stage.timing.frames for stage in pipeline.stages}
+    counts = {stage.name: stage.timing.busy.count for stage in pipeline.stages}
     assert counts == dict.fromkeys(counts, 60) | {"preprocess": 20, "inference": 20}
-    assert {s.name: s.timing.busy.count for s in pipeline.stages} == counts
     network = [lap for lap in laps if lap.stage == "inference"]
     assert [lap.worked_on for lap in network] == [1, 0, 0] * 20
+
+
+def test_time_with_no_memory_of_objects_makes_a_frame_due() -> None:
+    tracker = Tracker(Controls(("car",), 0.4))
+    feed = Feed(FakeSource(0), [], tracker=tracker, every=3)
+    image = np.zeros((6, 8, 3), np.uint8)
+    times = (0.0, 0.1, 0.2, 0.3, 0.4, 9.0, 9.1, 2.0, 2.1, 2.2, 2.3)
+    due = [feed.due(Frame(0, 0, round(10 * t), Fraction(1, 10), 0.0, image)) for t in times]
+    assert due == [True, False, False, True, False, True, False, True, False, False, True]
+
+
+def test_threads_that_wait_hold_no_picture() -> None:
+    source = FakeSource(10**9)
+    pictures: list[weakref.ref[Any]] = []
+    read, gate = source.read, threading.Event()
+
+    def tell() -> Frame | None:
+        if len(pictures) == 20:
+            assert gate.wait(10)
+            return None
+        frame = read()
+        assert frame is not None
+        pictures.append(weakref.ref(frame.picture))
+        return frame
+
+    source.read = tell  # type: ignore[method-assign]
+    backend = Road()
+    backend.parallel = 2
+    tracker = Tracker(Controls(("car",), 0.4))
+    sink = FakeSink()
+    sink.write = lambda result: None  # type: ignore[method-assign]
+    pipeline = Pipeline([Feed(source, [sink], tracker=tracker, every=2)], backend, QueueOptions())
+    alive: list[int] = []
+
+    def tick(running: Pipeline) -> None:
+        if running.processed == 20:
+            alive.append(sum(picture() is not None for picture in pictures))
+            if alive[-1] == 0 or len(alive) > 50:
+                gate.set()
+
+    pipeline.run(tick)
+    assert alive[-1] == 0
+
+
+def test_boxes_end_at_the_edge_of_the_picture() -> None:
+    sink = FakeSink()
+    make(Road(), sink, 120, 3).run()
+    for result in sink.results:
+        height, width = result.frame.picture.shape[:2]
+        boxes = result.detections.boxes
+        assert (boxes >= 0).all()
+        assert (boxes[:, 2] <= width).all()
+        assert (boxes[:, 3] <= height).all()
+        assert len(result.ids) == len(boxes)  # type: ignore[arg-type]
+    assert len(sink.results[0].detections) == 1
+    assert len(sink.results[-1].detections) == 0
 
 
 def test_every_frame_without_a_tracker_is_seen() -> None:
@@ -84,13 +145,15 @@ def test_every_frame_without_a_tracker_is_seen() -> None:
     assert len(backend.seen) == 20
 
 
-def test_frames_between_do_not_keep_a_second_frame_out_of_the_network() -> None:
-    together = threading.Barrier(2, timeout=10)  # opens only when two are in the network
+@pytest.mark.parametrize(("parallel", "every"), [(2, 2), (2, 5), (4, 3)])
+def test_frames_between_do_not_keep_others_out_of_the_network(parallel: int, every: int) -> None:
+    together = threading.Barrier(parallel, timeout=10)  # opens only when so many are in it
     backend = Road({"infer": together.wait})
-    backend.parallel = 2
+    backend.parallel = parallel
     sink = FakeSink()
-    make(backend, sink, 36, 3, slots=4, depth=2).run()
-    assert [r.frame.frame_id for r in sink.results] == list(range(36))
+    frames = 6 * parallel * every
+    make(backend, sink, frames, every, slots=parallel + 1, depth=1).run()
+    assert [r.frame.frame_id for r in sink.results] == list(range(frames))
 
 
 def test_what_waits_for_its_turn_without_a_thread_is_bounded() -> None:
@@ -98,20 +161,20 @@ def test_what_waits_for_its_turn_without_a_thread_is_bounded() -> None:
     gate = threading.Event()
     backend = Road({"infer": lambda: gate.wait(10)})
     backend.parallel = 2
-    pipeline = make(backend, FakeSink(), 200, 100, slots=3, depth=2)
+    pipeline = make(backend, FakeSink(), 200, 40, slots=3, depth=2)
     inference = pipeline.stages[2]
     most = 0
 
     def tick(_: Pipeline) -> None:
         nonlocal most
         most = max(most, len(inference._made))
-        # Two wait without a thread, one with it; two queues of two and a frame in each of the
-        # stages before.
-        if pipeline.read >= 1 + 3 + 4 + 2:
+        # Eight wait without a thread, one with it, one is in the network; two queues of two, and
+        # a frame in each of the stages before.
+        if pipeline.read >= 1 + 9 + 4 + 2:
             gate.set()
 
     pipeline.run(tick)
-    assert most == 3
+    assert most == 9
     assert pipeline.processed == 200
 
 
@@ -130,7 +193,7 @@ def test_frames_of_one_source_are_taken_together_if_they_wait(most: int) -> None
     assert backend.batch == most
     assert [r.frame.frame_id for r in sink.results] == list(range(41))
     assert backend.seen == list(range(41))
-    assert sum(sizes) == 41
+    assert sum(sizes) == 41 == pipeline.stages[2].timing.busy.count
     assert max(sizes) == most
 
 
@@ -184,14 +247,13 @@ def test_results_without_work_are_given_by_who_gives_the_one_before() -> None:
         return Item(number)
 
     def give(item: Item) -> None:
+        time.sleep(0.01)
         given.append(item.number)
 
     errors: list[BaseException] = []
     stage: Stage[int, Item] = Stage(
         "test",
-        Steps(
-            lambda: next(items, None), work, lambda item: given.append(item.number), lambda: None
-        ),
+        Steps(lambda: next(items, None), work, give, lambda: None),
         lambda name, error: errors.append(error),
         workers=2,
         room=1,
@@ -202,6 +264,8 @@ def test_results_without_work_are_given_by_who_gives_the_one_before() -> None:
     stage.join(10)
     assert errors == []
     assert given == [0, 1, 2, 3]
-    assert stage.timing.frames == 3
+    assert stage.timing.busy.count == 3
     left = next(lap for lap in laps if lap.worked_on == 0)
-    assert left.given == left.done  # its thread did not wait
+    assert left.given == left.done  # its thread did not wait,
+    assert left.wait_out >= 0.01  # the one that gave it did
+    assert stage.timing.wait_out >= 0.01

@@ -287,6 +287,27 @@ class TestBetween:
         assert [k for k, tracked in shown.items() if not len(tracked.ids)] == [27, 28, 29]
         assert numbers(shown.values()) == {1}
 
+    def test_a_higher_threshold_hides_at_once(self):
+        control = controls()
+        tracker = Tracker(control)
+        for k in range(12):
+            tracker.update(found(car(200, score=0.6)), k / FPS)
+        assert len(tracker.expect(12 / FPS).ids) == 1
+        control.change(threshold=0.8)
+        assert len(tracker.expect(13 / FPS).ids) == 0
+
+    def test_nothing_is_expected_for_ever(self):
+        tracker = Tracker(controls())
+        tracker.update(found(car(200)), 0.0)
+        shown = [k for k in range(1, 100) if len(tracker.expect(k / 10).ids)]
+        assert shown == list(range(1, 21))
+
+    def test_boxes_can_be_cut_off_at_a_pictures_edges(self):
+        shown = Tracker(controls()).update(found(car(10), car(200), car(330, wide=20)), 0.0)
+        cut = shown.within(319, 110)
+        assert cut.found.boxes.tolist() == [[0, 80, 40, 110], [170, 80, 230, 110]]
+        assert sorted(cut.ids.tolist()) == [1, 2]
+
     def test_what_shrinks_to_nothing_is_not_shown(self):
         tracker = Tracker(controls())
         for k in range(20):
