@@ -116,7 +116,7 @@ def test_threads_that_wait_hold_no_picture() -> None:
     alive: list[int] = []
 
     def tick(running: Pipeline) -> None:
-        if running.processed == 20:
+        if running.processed == 20 and not gate.is_set():
             alive.append(sum(picture() is not None for picture in pictures))
             if alive[-1] == 0 or len(alive) > 50:
                 gate.set()
