@@ -11,14 +11,16 @@ from pipeline.sinks.base import Result
 
 @dataclass(frozen=True)
 class Taken:
-    """Frames on their way through the network or, not due for it, past it.
+    """Frames that the network takes at once, each with those before it that it does not see.
 
     Attributes
     ----------
     frames : tuple of Frame
-        At least one, those of a source in their order.
+        At least one; those of a source in their order.
     due : tuple of bool
-        Which of them the network sees; in the others, objects are where they are expected.
+        Which of them the network sees. The others have their objects on the way from where they
+        were in the one before to where they are in the next one; at the end of a source there may
+        be no next one.
     slot : Slot or None
         Working memory of those that are due; None if there are none.
     spent : float

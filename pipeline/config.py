@@ -17,6 +17,7 @@ from kernels.fit import Kind as FitKind
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 BASE = CONFIGS / "file.yaml"
+MOST_EVERY = 5  # so many frames wait for each other, in every place of the queues
 
 Fraction01 = Annotated[float, Field(ge=0, le=1)]
 Seconds = Annotated[float, Field(ge=0, le=10**7)]
@@ -107,7 +108,7 @@ class TrackConfig(_Strict):
     """Whether objects are followed from frame to frame, and how often the network looks."""
 
     enabled: bool
-    every: Count
+    every: Annotated[int, Field(ge=1, le=MOST_EVERY)]
 
     @property
     def follows(self) -> bool:

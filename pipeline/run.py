@@ -24,7 +24,6 @@ from pipeline.work import Work
 
 log = logging.getLogger("squeezedrive")
 
-_MOST_WAITING = 8  # frames that went past the network and wait for those still in it
 _TICK = 0.1  # seconds between looks at the threads
 _CAPTURE_GRACE = 0.5  # seconds a source may take to notice that the run is stopping
 _GIVE_UP_GRACE = 3.0  # seconds all stages may take to notice that the run is given up
@@ -118,8 +117,6 @@ class Pipeline:
 
         depth = options.depth
         changed = threading.Condition()
-        # So that every worker can have a frame in the network.
-        between = (backend.parallel - 1) * (max(feed.every for feed in self.feeds) - 1)
         for feed in self.feeds:
             policy: Policy = "latest" if feed.source.info.live else "lossless"
             if options.policy != "auto":
@@ -162,7 +159,6 @@ class Pipeline:
                 inferred.put,
                 inferred.close,
                 backend.parallel,
-                min(between, _MOST_WAITING),
             ),
             self._stage("postprocess", inferred.get, work.detect, found.put, found.close),
             self._stage("render", found.get, work.draw, drawn.put, drawn.close),
@@ -302,9 +298,9 @@ class Pipeline:
         return self._stage(name, wanted, lambda _: feed.take(), feed.queue.put, feed.queue.close)
 
     def _stage(
-        self, name: str, take: Any, work: Any, give: Any, finish: Any, *workers_and_room: int
+        self, name: str, take: Any, work: Any, give: Any, finish: Any, workers: int = 1
     ) -> Stage[Any, Any]:
-        return Stage(name, Steps(take, work, give, finish), self._on_error, *workers_and_room)
+        return Stage(name, Steps(take, work, give, finish), self._on_error, workers)
 
     def _on_error(self, stage: str, error: BaseException) -> None:
         # A source that fails ends like one that is over: what it gave is finished.

@@ -52,10 +52,7 @@ class Lap(NamedTuple):
     thread : int
         Native id of the thread that did the work.
     start, taken, done, given : float
-        The thread began to wait for the frames, had them, had worked on them, had passed them on
-        or left that to another one.
-    wait_out : float
-        Seconds for which a thread, this one or that other one, waited to pass them on.
+        The thread began to wait for the frames, had them, had worked on them, had passed them on.
     cpu : float
         Processor time of the thread since it was born, in seconds.
     """
@@ -68,18 +65,6 @@ class Lap(NamedTuple):
     taken: float
     done: float
     given: float
-    wait_out: float
-    cpu: float
-
-
-class _Made(NamedTuple):
-    """A result that waits for its turn, the thread that made it, and when."""
-
-    result: Any
-    thread: int
-    start: float
-    taken: float
-    done: float
     cpu: float
 
 
@@ -97,8 +82,6 @@ class Stage(Generic[In, Out]):
     workers : int
         How many items are worked on at the same time. They are taken and given one after the
         other, in the order in which they came.
-    room : int
-        How many results without work may wait for their turn while their thread goes on.
 
     Attributes
     ----------
@@ -113,7 +96,6 @@ class Stage(Generic[In, Out]):
         steps: Steps[In, Out],
         on_error: Callable[[str, BaseException], None],
         workers: int = 1,
-        room: int = 0,
     ) -> None:
         self.name = name
         self.timing = StageTiming()
@@ -125,9 +107,6 @@ class Stage(Generic[In, Out]):
         self._turn = threading.Condition()
         self._taken = 0
         self._given = 0
-        self._made: dict[int, _Made] = {}  # by ticket
-        self._left: set[int] = set()  # tickets of those that wait without a thread
-        self._room = room
         self._running = workers
         self._broken = False
         # Daemons, so that a device driver that never returns cannot keep the process alive.
@@ -174,12 +153,10 @@ class Stage(Generic[In, Out]):
             self._on_error(self.name, error)
         with self._turn:
             self._broken = True
-            self._made.clear()
             self._turn.notify_all()
 
     def _loop(self) -> None:
-        clock, steps = time.perf_counter, self._steps
-        thread = threading.get_native_id()
+        clock, timing, steps = time.perf_counter, self.timing, self._steps
         while True:
             start = clock()
             with self._taking:
@@ -193,51 +170,26 @@ class Stage(Generic[In, Out]):
             del item  # or its pixels would be kept while this thread waits
             if result is None:
                 return
-            made = _Made(result, thread, start, taken, clock(), time.thread_time())
-            worked_on = _content(result)[1]
-            del result  # likewise
+            done = clock()
             with self._turn:
-                self._made[ticket] = made
-                if self._given == ticket:
-                    self._give()
-                elif not worked_on and len(self._left) < self._room:
-                    self._left.add(ticket)  # what took no work waits without a thread
-                else:
-                    self._wait_for(ticket)
-                del made
-
-    def _wait_for(self, ticket: int) -> None:
-        """Wait until whoever gives the result before this one has given this one, too."""
-        while ticket in self._made:
-            self._turn.wait(LOOK_AGAIN)
-        if self._broken:
-            raise Cancelled
-
-    def _give(self) -> None:
-        """Pass on all results whose turn it is; called with `_turn` held."""
-        timing = self.timing
-        while (made := self._made.pop(self._given, None)) is not None:
-            result, thread, start, taken, done, cpu = made
-            del made
-            began = time.perf_counter()
-            self._steps.give(result)
-            given = time.perf_counter()
-            wait_out = given - done
-            if self._given in self._left:
-                # Its own thread went on at once; this one waited for it.
-                self._left.remove(self._given)
-                given, wait_out = done, given - began
-            self._given += 1
-            frames, worked_on = _content(result)
-            if worked_on:
-                timing.busy.add((done - taken) / worked_on, worked_on)
-            timing.wait_in += taken - start
-            timing.wait_out += wait_out
-            if self.observe is not None:
-                moments = start, taken, done, given
-                self.observe(Lap(self.name, frames, worked_on, thread, *moments, wait_out, cpu))
-            del result, frames
-        self._turn.notify_all()
+                while self._given != ticket:
+                    if self._broken:
+                        raise Cancelled
+                    self._turn.wait(LOOK_AGAIN)
+                steps.give(result)
+                given = clock()
+                self._given += 1
+                frames, worked_on = _content(result)
+                if worked_on:
+                    timing.busy.add((done - taken) / worked_on, worked_on)
+                timing.wait_in += taken - start
+                timing.wait_out += given - done
+                if self.observe is not None:
+                    thread, cpu = threading.get_native_id(), time.thread_time()
+                    moments = start, taken, done, given
+                    self.observe(Lap(self.name, frames, worked_on, thread, *moments, cpu))
+                del result, frames
+                self._turn.notify_all()
 
 
 def _content(result: Any) -> tuple[tuple[Frame, ...], int]:

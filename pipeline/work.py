@@ -61,20 +61,33 @@ class Work:
         self._controls = controls
         self._max_age = max_age
         self._lose = lose
+        self._between: list[list[Frame]] = [[] for _ in feeds]  # not due, before the next that is
         self._spent = 0.0  # seconds it takes to find objects, of late
 
     def take(self) -> Taken | None:
         """Wait for a slot and for frames; None when the sources have ended."""
         # The slot first: with a live source the frame should be the latest when work begins.
         slot = self._free.get()
-        frames = self._captured()
-        if frames is None or slot is None:
+        if slot is None:
             return None
-        due = tuple(self._feeds[frame.source_id].due(frame) for frame in frames)
-        if any(due):
-            return Taken(tuple(frames), due, slot)
+        while (frames := self._captured()) is not None:
+            group: list[Frame] = []
+            due: list[bool] = []
+            for frame in frames:
+                between = self._between[frame.source_id]
+                if self._feeds[frame.source_id].due(frame):
+                    group += [*between, frame]
+                    due += [False] * len(between) + [True]
+                    between.clear()
+                else:
+                    between.append(frame)
+            if group:
+                return Taken(tuple(group), tuple(due), slot)
         self._free.put(slot)
-        return Taken(tuple(frames), due, None)
+        rest = [frame for between in self._between for frame in between]
+        for between in self._between:
+            between.clear()
+        return Taken(tuple(rest), (False,) * len(rest), None) if rest else None
 
     def preprocess(self, item: Taken) -> Taken:
         """Put the pictures that are due into the network's input."""
@@ -103,23 +116,30 @@ class Work:
             if self.observe_device is not None:
                 self.observe_device(getattr(item.slot, "device_seconds", {}))
             self._free.put(item.slot)
-        results = tuple(
-            self._result(frame, next(found) if due else None)
-            for frame, due in zip(item.frames, item.due, strict=True)
-        )
-        return Found(results, item.spent + time.perf_counter() - start)
+        results: list[Result] = []
+        between: list[Frame] = []
+        for frame, due in zip(item.frames, item.due, strict=True):
+            if due:
+                result = self._result(frame, next(found))
+                results += [*map(self._guess, between), result]
+                between.clear()
+            else:
+                between.append(frame)
+        results += map(self._guess, between)
+        return Found(tuple(results), item.spent + time.perf_counter() - start)
 
-    def _result(self, frame: Frame, found: Detections | None) -> Result:
+    def _result(self, frame: Frame, found: Detections) -> Result:
         tracker = self._feeds[frame.source_id].tracker
         if tracker is None:
-            assert found is not None  # every frame is due where nothing is followed
             return Result(frame, found if self._controls is None else self._controls.keep(found))
-        if found is None:
-            tracked = tracker.expect(frame.seconds)
-        else:
-            tracked = tracker.update(found, frame.seconds)
-        height, width = frame.picture.shape[:2]
-        return Result(frame, *tracked.within(width, height), detected=found is not None)
+        shown = tracker.update(found, frame.seconds)
+        return Result(frame, *shown.within(*_size(frame)))
+
+    def _guess(self, frame: Frame) -> Result:
+        tracker = self._feeds[frame.source_id].tracker
+        assert tracker is not None  # every frame is due where nothing is followed
+        shown = tracker.at(frame.seconds).within(*_size(frame))
+        return Result(frame, *shown, detected=False)
 
     def draw(self, item: Found) -> Found:
         """Draw into the pictures of feeds that have a painter."""
@@ -153,3 +173,8 @@ class Work:
                 else:
                     self.latency.add(time.monotonic() - result.frame.captured_at)
         return item
+
+
+def _size(frame: Frame) -> tuple[int, int]:
+    height, width = frame.picture.shape[:2]
+    return width, height

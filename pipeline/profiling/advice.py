@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pipeline.config import Config
+from pipeline.config import MOST_EVERY, Config
 from pipeline.profiling.verdict import Verdict
 
 _PRESETS = ("ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower")
@@ -111,8 +111,8 @@ def _for_stage(
             found.append(
                 Advice("more frames in the network at once", f"cpu.streams={streams},{more}")
             )
-        if kind != "images":  # they need not follow each other
-            every = config.track.every
+        every = config.track.every
+        if kind != "images" and every < MOST_EVERY:  # images need not follow each other
             found.append(
                 Advice(
                     "the network for fewer frames, with tracking between",

@@ -54,7 +54,8 @@ class Profiler:
         queue, pipeline = session.config.queue, session.pipeline
         _mark_ranges(pipeline)
         captured, *others = pipeline.queues.values()
-        held = captured.depth + queue.batch * (queue.slots + sum(one.depth for one in others))
+        together = queue.batch * session.config.track.every
+        held = captured.depth + together * (queue.slots + sum(one.depth for one in others))
         self._recorder = Recorder(
             pipeline, session.config.profile.warmup, session.expected_frames, held
         )

@@ -171,7 +171,7 @@ class Recorder:
                 record.timing.busy.add(share, lap.worked_on)
                 record.work.add(lap.done - zero, share, lap.worked_on)
             record.timing.wait_in += lap.taken - max(lap.start, zero)
-            record.timing.wait_out += lap.wait_out
+            record.timing.wait_out += lap.given - lap.done
             record.timing.cpu += cpu
             self._trace(lap, zero, cpu)
         if lap.stage == self._last_stage:

@@ -27,7 +27,8 @@ class Result:
     ids : int32 array (n,) or None
         Number of the object that each detection is taken to be; None if nothing is followed.
     detected : bool
-        Whether the network has seen this frame. If not, objects are where they are expected.
+        Whether the network has seen this frame. If not, objects are on the way between two that it
+        has.
     """
 
     frame: Frame

@@ -154,7 +154,7 @@ class EventDetector:
         frame, found = result.frame, result.detections
         counts = np.bincount(found.classes, minlength=len(self._class_names))
         holding = [condition for condition in self._conditions if condition.holds(counts)]
-        if result.detected:  # what is only expected proves nothing
+        if result.detected:  # a frame that was not looked at proves nothing
             self._remember(frame.pts, holding, frame.time_base)
         begun = [condition for condition in holding if self._has_held(condition)]
 

@@ -21,9 +21,9 @@ class JsonlSink:
     frames have no type and exactly these keys: ``frame`` (int), ``pts`` (presentation time in
     seconds, not rounded), ``width``, ``height`` (pixels) and ``detections``, best score first, each
     with ``class`` (name), ``score`` (4 decimals) and ``box`` ([x1, y1, x2, y2] in pixels of the
-    source, 2 decimals). If objects are followed, a frame also has ``detected``, false where the
-    network has not seen it and boxes are where objects are expected, and a detection ``id`` (int,
-    the same for one object in all frames).
+    source, 2 decimals). If objects are followed, a detection also has ``id`` (int, the same for one
+    object in all frames), and a frame ``detected``: false where the network has not seen it and
+    objects are on the way between two frames that it has.
 
     Parameters
     ----------

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, fields
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +13,7 @@ from kernels.detections import Detections
 from pipeline.controls import Controls
 from pipeline.tracking.matching import overlaps, pair
 from pipeline.tracking.motion import Array, Motion
+from pipeline.tracking.shown import Tracked, between, large_enough
 
 # Chosen with `python -m tests.benchmarks.tracking`. Scores are in thresholds, times in seconds, so
 # that dropped frames and other frame rates change nothing.
@@ -28,30 +29,6 @@ MARGIN = 0.15  # by which boxes are enlarged to find pairs
 LEAST = 0.2  # IoU of a pair, at least
 OTHER_CLASS = 0.5  # the IoU counts so much between classes: they are mistaken for each other
 DOUBLE = 0.6  # IoU from which on two objects are one
-SMALLEST = 1.0  # pixels of width and height; smaller is what an object leaves of itself at an edge
-
-
-class Tracked(NamedTuple):
-    """What is shown of a frame.
-
-    Attributes
-    ----------
-    found : Detections
-        n smoothed boxes, best score first. The scores are means over time; the class is the one
-        with the most votes over time.
-    ids : int32 array (n,)
-        Number of each object, from 1, the same in all frames and never given again.
-    """
-
-    found: Detections
-    ids: NDArray[np.int32]
-
-    def within(self, width: int, height: int) -> Tracked:
-        """Cut boxes off at the edges of a picture and leave out what is hardly in it."""
-        boxes = np.clip(self.found.boxes, 0, np.array([width, height] * 2, np.float32))
-        inside = _large_enough(boxes)
-        found = Detections(boxes, self.found.scores, self.found.classes)
-        return Tracked(found[inside], self.ids[inside])
 
 
 @dataclass
@@ -86,9 +63,8 @@ class Tracker:
     moment. Meanwhile its box is where it is expected. So a score may be as low as `HIDE`
     thresholds, and a box may stand where nothing was found in this very frame.
 
-    Memory is bounded: what was not seen for two seconds is forgotten. When time goes back, or on by
-    more than that from the last update, as with a stream that was connected again, so is
-    everything.
+    Memory is bounded: what was not seen for two seconds is forgotten. When time goes back or on by
+    more than that, as with a stream that was connected again, so is everything.
 
     Parameters
     ----------
@@ -99,9 +75,11 @@ class Tracker:
     def __init__(self, controls: Controls) -> None:
         self._controls = controls
         self._threshold = controls.threshold
-        self._seconds = self._detected = -math.inf  # of the last frame; of the last update
+        self._seconds = -math.inf
         self._last_id = 0
         self._forget()
+        nothing = Tracked(Detections.empty(), np.empty(0, np.int32))
+        self._last_two = ((-math.inf, nothing), (-math.inf, nothing))  # seconds, what was shown
 
     @staticmethod
     def weakest(threshold: float) -> float:
@@ -123,12 +101,15 @@ class Tracker:
         Tracked
             What is to be shown.
         """
-        self._move_on(seconds)
-        passed, self._detected = seconds - self._detected, seconds
+        passed, self._seconds = seconds - self._seconds, seconds
+        if not 0 <= passed <= FORGET:
+            self._forget()
+            passed = 0.0
         boxes, scores = found.boxes.astype(np.float64), found.scores.astype(np.float64)
         threshold = self._controls.threshold
         strong = scores >= threshold
 
+        self._motion.predict(passed)
         rows, columns = self._pair(boxes, found.classes, strong, scores >= WEAK * threshold)
         self._motion.correct(rows, boxes[columns], scores[columns])
         self._judge(rows, scores[columns], found.classes[columns], passed)
@@ -136,28 +117,23 @@ class Tracker:
         strong[columns] = False
         self._begin(boxes[strong], scores[strong], found.classes[strong])
         self._show(threshold, passed)
-        return self._result()
+        shown = self._result()
+        self._last_two = self._last_two[1], (seconds, shown)
+        return shown
 
-    def expect(self, seconds: float) -> Tracked:
-        """Say where the objects are that were last shown, in a frame that nobody has looked at.
+    def at(self, seconds: float) -> Tracked:
+        """Return what is to be shown of a frame that was not looked at; see `between`.
 
         Parameters
         ----------
         seconds : float
-            Presentation time of the frame.
+            Presentation time of a frame between those of the last two updates, or soon after.
         """
-        self._move_on(seconds)
-        self._mind_threshold()
-        return self._result()
-
-    def _move_on(self, seconds: float) -> None:
-        """Let all objects move until a moment; forget them if it is too far away."""
-        passed, self._seconds = seconds - self._seconds, seconds
-        if passed >= 0 and seconds - self._detected <= FORGET:
-            self._motion.predict(passed)
-        else:
-            self._forget()
-            self._detected = seconds
+        (begin, before), (end, after) = self._last_two
+        if 0 < end - begin < math.inf:
+            return between(before, after, (seconds - begin) / (end - begin))
+        # There was only one, or time has gone back.
+        return before if abs(seconds - begin) < abs(seconds - end) else after
 
     def _forget(self) -> None:
         self._motion = Motion()
@@ -220,7 +196,9 @@ class Tracker:
         """Decide which objects are shown, give the new ones a number and forget the lost."""
         objects = self._objects
         hold = max(HOLD, passed)  # one missed frame is bridged at any rate
-        self._mind_threshold()
+        if threshold != self._threshold:  # the user is not to see what is now below
+            self._threshold = threshold
+            objects.shown &= objects.scores >= threshold
         unseen = self._seconds - objects.seen
         appears = (unseen == 0) & (objects.scores >= threshold)
         stays = objects.shown & (objects.scores >= HIDE * threshold) & (unseen <= hold)
@@ -232,7 +210,7 @@ class Tracker:
         self._last_id += len(new)
 
         kept = unseen <= np.where(objects.ids > 0, FORGET, hold)
-        kept &= _large_enough(self._motion.boxes)
+        kept &= large_enough(self._motion.boxes)
         if not kept.all():
             self._motion.keep(kept)
             objects.keep(kept)
@@ -244,18 +222,11 @@ class Tracker:
         double = np.triu(overlaps(boxes, boxes, 0.0) >= DOUBLE, 1).any(axis=0)
         self._objects.shown[places[double]] = False
 
-    def _mind_threshold(self) -> None:
-        """Hide what is below the threshold if it has changed: the user is not to see it."""
-        threshold = self._controls.threshold
-        if threshold != self._threshold:
-            self._threshold = threshold
-            self._objects.shown &= self._objects.scores >= threshold
-
     def _result(self) -> Tracked:
         objects, controls = self._objects, self._controls
         classes = objects.votes.argmax(axis=1).astype(np.int32)
         wanted = np.isin(controls.class_names, controls.classes)
-        chosen = np.flatnonzero(objects.shown & wanted[classes] & _large_enough(self._motion.boxes))
+        chosen = np.flatnonzero(objects.shown & wanted[classes])
         chosen = chosen[np.argsort(-objects.scores[chosen], kind="stable")]
         found = Detections(
             self._motion.boxes[chosen].astype(np.float32),
@@ -263,7 +234,3 @@ class Tracker:
             classes[chosen],
         )
         return Tracked(found, objects.ids[chosen])
-
-
-def _large_enough(boxes: NDArray[np.floating]) -> NDArray[np.bool_]:
-    return np.asarray((boxes[:, 2:] - boxes[:, :2] >= SMALLEST).all(axis=1))

@@ -71,11 +71,16 @@ def ours(every: int = 1) -> Method:
 
     def follow(clip: Clip) -> Iterator[Shown]:
         tracker = Tracker(Controls(clip.class_names, clip.threshold))
+        waiting: list[float] = []
         for number, (seconds, found) in enumerate(clip.frames):
             if number % every:
-                yield Shown(seconds, *tracker.expect(seconds))
-            else:
-                yield Shown(seconds, *tracker.update(found, seconds))
+                waiting.append(seconds)
+                continue
+            shown = tracker.update(found, seconds)
+            yield from (Shown(at, *tracker.at(at)) for at in waiting)
+            yield Shown(seconds, *shown)
+            waiting.clear()
+        yield from (Shown(at, *tracker.at(at)) for at in waiting)
 
     return follow
 

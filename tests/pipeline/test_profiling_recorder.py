@@ -57,7 +57,7 @@ class Drive:
             self.now = start + WORK
             moments = start - 0.03, start, self.now, self.now
             cpu = self.thread_cpu[stage.name]
-            stage.observe(Lap(stage.name, (frame,), 1, 100 + i, *moments, 0.0, cpu))
+            stage.observe(Lap(stage.name, (frame,), 1, 100 + i, *moments, cpu))
             if stage.name == "capture":
                 self.queue.observe(1)
                 self.queue.observe(0)
@@ -167,7 +167,7 @@ def test_frames_worked_on_together_and_frames_passed_by() -> None:
             drive.cpu += 0.015
             worked_on = 2 * (number % 2) if stage.name == "inference" else 3
             stage.observe(Lap(stage.name, frames, worked_on, 100 + i, start - 0.03, start,
-                              drive.now, drive.now, 0.001, 0.01 * number))  # fmt: skip
+                              drive.now, drive.now + 0.001, 0.01 * number))  # fmt: skip
     recorder = drive.recorder
     recorder.close()
     assert recorder.warmup_frames == 3

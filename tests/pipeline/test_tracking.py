@@ -9,7 +9,8 @@ from kernels.detections import Detections
 from pipeline.controls import Controls
 from pipeline.tracking.matching import overlaps, pair
 from pipeline.tracking.motion import Motion
-from pipeline.tracking.tracker import FIRST, FORGET, HIDE, HOLD, Tracked, Tracker
+from pipeline.tracking.shown import Tracked
+from pipeline.tracking.tracker import FIRST, FORGET, HIDE, HOLD, Tracker
 
 ROAD = ("car", "pedestrian", "cyclist")
 CAR, PEDESTRIAN, CYCLIST = range(3)
@@ -249,80 +250,60 @@ class TestTime:
 
 
 class TestBetween:
-    """Frames that the network does not see."""
+    """Frames that were not looked at."""
 
-    def test_objects_are_where_they_are_expected(self):
+    def test_objects_are_on_the_way(self):
         tracker = Tracker(controls())
-        for k in range(40):
-            if k % 4 == 0:
-                shown = tracker.update(found(car(100 + 3 * k)), k / FPS)
-            else:
-                shown = tracker.expect(k / FPS)
-            assert shown.ids.tolist() == [1]
-            if k > 16:
+        for k in range(0, 40, 4):
+            tracker.update(found(car(100 + 3 * k)), k / FPS)
+            for between in range(k - 3, k) if k > 16 else ():
+                shown = tracker.at(between / FPS)
+                assert shown.ids.tolist() == [1]
                 assert shown.found.scores[0] == pytest.approx(0.9, abs=0.1)
-                assert shown.found.boxes[0] == pytest.approx(car(100 + 3 * k)[:4], abs=2)
+                assert shown.found.boxes[0] == pytest.approx(car(100 + 3 * between)[:4], abs=1)
+        # At the end of a source there is no next look.
+        assert tracker.at(38 / FPS).found.boxes[0] == pytest.approx(car(214)[:4], abs=1)
 
-    def test_the_next_detection_is_judged_as_if_nobody_had_asked(self):
+    def test_asking_changes_nothing(self):
         asked, quiet = Tracker(controls()), Tracker(controls())
         generator = np.random.default_rng(0)
-        for k in range(60):
+        for k in range(0, 60, 3):
             rows = [car(100 + 3 * k, score=s) for s in generator.uniform(0.1, 0.9, 1)]
-            if k % 3:
-                asked.expect(k / FPS)
-                continue
-            a, b = (t.update(found(*rows), k / FPS) for t in (asked, quiet))
+            a, b = (tracker.update(found(*rows), k / FPS) for tracker in (asked, quiet))
+            asked.at((k - 1) / FPS)
             assert a.ids.tolist() == b.ids.tolist()
-            assert a.found.boxes == pytest.approx(b.found.boxes, abs=1e-3)
-            assert a.found.scores == pytest.approx(b.found.scores, abs=1e-5)
+            assert a.found.boxes.tolist() == b.found.boxes.tolist()
 
-    def test_one_look_without_the_object_is_bridged(self):
+    def test_what_comes_and_goes(self):
         tracker = Tracker(controls())
-        shown = {}
-        for k in range(36):
-            if k % 3:
-                shown[k] = tracker.expect(k / FPS)
-            else:
-                shown[k] = tracker.update(found(*[car(200)] * (k not in (15, 24, 27))), k / FPS)
-        assert [k for k, tracked in shown.items() if not len(tracked.ids)] == [27, 28, 29]
-        assert numbers(shown.values()) == {1}
+        tracker.update(found(car(100), car(400, score=0.8)), 1.0)
+        tracker.update(found(car(110), car(700, score=0.7)), 1.3)
+        assert sorted(tracker.at(1.1).ids.tolist()) == [1, 2]
+        assert sorted(tracker.at(1.2).ids.tolist()) == [1]
+        assert sorted(tracker.at(1.4).ids.tolist()) == [1, 3]
+        assert tracker.at(1.1).found.boxes[1] == pytest.approx(car(400)[:4], abs=0.01)
+        scores = tracker.at(1.4).found.scores.tolist()
+        assert scores == sorted(scores, reverse=True)
 
-    def test_a_higher_threshold_hides_at_once(self):
-        control = controls()
-        tracker = Tracker(control)
-        for k in range(12):
-            tracker.update(found(car(200, score=0.6)), k / FPS)
-        assert len(tracker.expect(12 / FPS).ids) == 1
-        control.change(threshold=0.8)
-        assert len(tracker.expect(13 / FPS).ids) == 0
-
-    def test_nothing_is_expected_for_ever(self):
+    def test_after_a_single_look_everything_stays(self):
         tracker = Tracker(controls())
-        tracker.update(found(car(200)), 0.0)
-        shown = [k for k in range(1, 100) if len(tracker.expect(k / 10).ids)]
-        assert shown == list(range(1, 21))
+        assert len(tracker.at(0.5).ids) == 0
+        tracker.update(found(car(100)), 1.0)
+        assert tracker.at(1.1).found.boxes[0] == pytest.approx(car(100)[:4], abs=0.01)
+
+    def test_time_that_goes_back(self):
+        """As when a file is shown from its beginning again: nothing moves between."""
+        tracker = Tracker(controls())
+        tracker.update(found(car(100)), 9.0)
+        tracker.update(found(car(500)), 2.0)
+        assert tracker.at(9.1).found.boxes[0] == pytest.approx(car(100)[:4], abs=0.01)
+        assert tracker.at(2.1).found.boxes[0] == pytest.approx(car(500)[:4], abs=0.01)
 
     def test_boxes_can_be_cut_off_at_a_pictures_edges(self):
         shown = Tracker(controls()).update(found(car(10), car(200), car(330, wide=20)), 0.0)
         cut = shown.within(319, 110)
         assert cut.found.boxes.tolist() == [[0, 80, 40, 110], [170, 80, 230, 110]]
         assert sorted(cut.ids.tolist()) == [1, 2]
-
-    def test_what_shrinks_to_nothing_is_not_shown(self):
-        tracker = Tracker(controls())
-        for k in range(20):
-            tracker.update(found(car(200, wide=60 - 2.5 * k)), k / FPS)
-        for k in range(20, 40):
-            boxes = tracker.expect(k / FPS).found.boxes
-            assert (boxes[:, 2:] - boxes[:, :2] >= 1).all()
-        assert len(boxes) == 0
-
-    def test_a_jump_forgets_everything(self):
-        tracker = Tracker(controls())
-        tracker.update(found(car(200)), 0.0)
-        assert len(tracker.expect(0.1).ids) == 1
-        assert len(tracker.expect(0.1 + FORGET * 1.01).ids) == 0
-        assert tracker.update(found(car(200)), 3.0).ids.tolist() == [2]
 
 
 class TestControls:
