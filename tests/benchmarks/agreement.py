@@ -4,7 +4,7 @@
 
 Recall and precision at IoU 0.5 of boxes with a score of 0.4 or more (the threshold of drawing),
 both for objects over 40 px in height. Boxes in regions to ignore count neither way. Also false
-alarms a picture. With several weights, each picture set shows all of them.
+alarms a picture. Each set of weights computes in int8 if it has such a model, else in fp32.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from engines.datasets.load import load_dataset
 from engines.evaluation.overlap import coverage, iou
 from engines.evaluation.results import Found
 from engines.evaluation.run import find_all
-from engines.weights import DEFAULT, load_weights
+from engines.weights import DEFAULT, int8_model, load_weights
 from kernels.reference import DetectParams
 
 HEIGHT = 40  # pixels of the picture
@@ -77,7 +77,12 @@ def main() -> None:
         weights = load_weights(path)
         pixels, classes = weights.profile.input, weights.profile.output.classes
         settings = EngineSettings(
-            weights, pixels.width, pixels.height, DetectParams(), fit=arguments.fit
+            weights,
+            pixels.width,
+            pixels.height,
+            DetectParams(),
+            fit=arguments.fit,
+            int8=int8_model(path),
         )
         backend = open_backend("cpu", settings)
         print(f"{weights.profile.name}: recall / precision (objects); false alarms a picture")
