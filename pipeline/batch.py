@@ -19,8 +19,8 @@ class Taken:
         At least one; those of a source in their order.
     due : tuple of bool
         Which of them the network sees. The others have their objects on the way from where they
-        were in the one before to where they are in the next one; at the end of a source there may
-        be no next one.
+        were in the one before to where they are in the next one, or, if that is not there, going
+        on as they went.
     slot : Slot or None
         Working memory of those that are due; None if there are none.
     spent : float

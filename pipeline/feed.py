@@ -81,7 +81,7 @@ class Feed:
         self.rate = Rate()
         self.broken = False
         self._limit = limit
-        self._skipped = 0  # frames since the network saw one,
+        self._skipped = self.every  # frames since the network saw one,
         self._seen = -math.inf  # and when in the source that was
 
     @property
@@ -104,6 +104,11 @@ class Feed:
             self.read += 1
             self.read_at = frame.captured_at
         return frame
+
+    @property
+    def is_next_due(self) -> bool:
+        """Whether the network sees the next frame, whenever that is from."""
+        return self._skipped + 1 >= self.every
 
     def due(self, frame: Frame) -> bool:
         """Say whether the network sees a frame; asked once for each, in their order.

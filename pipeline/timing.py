@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import math
 import threading
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 
 _SMALLEST = 1e-6  # seconds; everything shorter counts as this
 _RATIO = 1.02  # width of a bin: percentiles are right to 1 %
 _BINS = 1100  # up to 0.8 hours
 _LOG_RATIO = math.log(_RATIO)
+_MOST_MOMENTS = 256  # that a rate is told from
 
 
 class Durations:
@@ -97,28 +100,31 @@ def thread_named(name: str) -> Iterator[None]:
 
 
 class Rate:
-    """Events per second over the recent past, for display."""
+    """Events per second over the recent past, for display; events may come in bursts.
 
-    def __init__(self, memory: float = 1.0) -> None:
+    Parameters
+    ----------
+    memory : float
+        Seconds that count.
+    """
+
+    def __init__(self, memory: float = 2.0) -> None:
         self._memory = memory
-        self._interval: float | None = None
-        self._last: float | None = None
+        self._moments: deque[float] = deque(maxlen=_MOST_MOMENTS)
 
-    def tick(self, now: float) -> float:
-        """Count an event at `now` (seconds, monotonic) and return the present rate in 1/s."""
-        if self._last is not None:
-            gap = max(now - self._last, 1e-6)
-            if self._interval is None:
-                self._interval = gap
-            weight = 1 - math.exp(-gap / self._memory)
-            self._interval += weight * (gap - self._interval)
-        self._last = now
-        return 1 / self._interval if self._interval else 0.0
+    def tick(self, now: float) -> None:
+        """Count an event at `now` (seconds, monotonic)."""
+        self._moments.append(now)
+        while len(self._moments) > 2 and now - self._moments[0] > self._memory:
+            self._moments.popleft()
 
     def at(self, now: float) -> float:
         """Return the rate in 1/s at `now`: it falls while nothing happens."""
-        if self._interval is None or self._last is None:
+        moments = tuple(self._moments)
+        if len(moments) < 2:
             return 0.0
-        quiet = now - self._last
+        quiet = now - moments[-1]
         # A gap is only longer than others when it is much longer.
-        return 1 / self._interval if quiet < 3 * self._interval else 1 / quiet
+        if quiet > 3 * max(b - a for a, b in pairwise(moments)):
+            return 1 / max(quiet, 1e-6)
+        return (len(moments) - 1) / max(moments[-1] - moments[0], 1e-6)

@@ -65,29 +65,49 @@ class Work:
         self._spent = 0.0  # seconds it takes to find objects, of late
 
     def take(self) -> Taken | None:
-        """Wait for a slot and for frames; None when the sources have ended."""
+        """Wait for frames, and for a slot if one is due; None when the sources have ended."""
         # The slot first: with a live source the frame should be the latest when work begins.
-        slot = self._free.get()
-        if slot is None:
-            return None
+        slot = self._free.get() if any(feed.is_next_due for feed in self._feeds) else None
         while (frames := self._captured()) is not None:
-            group: list[Frame] = []
-            due: list[bool] = []
-            for frame in frames:
-                between = self._between[frame.source_id]
-                if self._feeds[frame.source_id].due(frame):
-                    group += [*between, frame]
-                    due += [False] * len(between) + [True]
-                    between.clear()
-                else:
-                    between.append(frame)
-            if group:
+            group, due = self._grouped(frames)
+            if any(due):
+                if slot is None:
+                    slot = self._free.get()
                 return Taken(tuple(group), tuple(due), slot)
-        self._free.put(slot)
+            if group:
+                self._put_back(slot)
+                return Taken(tuple(group), tuple(due), None)
+        self._put_back(slot)
         rest = [frame for between in self._between for frame in between]
         for between in self._between:
             between.clear()
         return Taken(tuple(rest), (False,) * len(rest), None) if rest else None
+
+    def _grouped(self, frames: list[Frame]) -> tuple[list[Frame], list[bool]]:
+        """Return the frames that go on now, and which of them are due.
+
+        Of a file, those between wait for the next that is due. A live source's do not wait.
+        """
+        group: list[Frame] = []
+        due: list[bool] = []
+        for frame in frames:
+            feed, between = self._feeds[frame.source_id], self._between[frame.source_id]
+            is_due = feed.due(frame)
+            between.append(frame)
+            if is_due or feed.source.info.live:
+                group += between
+                due += [False] * (len(between) - 1) + [is_due]
+                between.clear()
+        for feed, between in zip(self._feeds, self._between, strict=True):
+            if between and feed.queue.ended:
+                group += between
+                due += [False] * len(between)
+                between.clear()
+        return group, due
+
+    def _put_back(self, slot: Slot | None) -> None:
+        if slot is not None:
+            self._free.put(slot)
 
     def preprocess(self, item: Taken) -> Taken:
         """Put the pictures that are due into the network's input."""

@@ -14,7 +14,7 @@ from engines.backend import BackendInfo
 from kernels.detections import Detections
 from pipeline.frame import Frame, Image
 from pipeline.sinks.base import Result
-from pipeline.sources.base import SourceInfo, SourceReport
+from pipeline.sources.base import Kind, SourceInfo, SourceReport
 
 ONE_CAR = Detections(
     np.array([[1, 2, 3, 4]], np.float32), np.array([0.9], np.float32), np.array([0], np.int32)
@@ -29,8 +29,9 @@ class FakeSource:
         frames: int,
         script: dict[int, Callable[[], Any]] | None = None,
         size: tuple[int, int] = (8, 6),
+        kind: Kind = "file",
     ) -> None:
-        self.info = SourceInfo("fake", "file", *size, Fraction(25), frames, Fraction(1, 25))
+        self.info = SourceInfo("fake", kind, *size, Fraction(25), frames, Fraction(1, 25))
         self._size = size
         self.report = SourceReport()
         self.closed = False

@@ -227,9 +227,12 @@ class Recorder:
         self.cpu += spent
         self.frames += len(lap.frames)
         self.finished.add(at, spent / len(lap.frames), len(lap.frames))
-        for frame in lap.frames:
-            self.latency.add(now - frame.captured_at)
-            self.late.add(at, now - frame.captured_at)
+        # One after the other: the first reached its outputs before the last.
+        for still_to_come, frame in enumerate(reversed(lap.frames)):
+            latency = now - still_to_come * (lap.done - lap.taken) / len(lap.frames)
+            latency -= frame.captured_at
+            self.latency.add(latency)
+            self.late.add(at, latency)
 
     def _trace(self, lap: Lap, zero: float, cpu: float) -> None:
         numbers = tuple(frame.frame_id for frame in lap.frames)

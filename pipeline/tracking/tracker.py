@@ -23,6 +23,8 @@ SMOOTH = 0.3  # time constant of the mean score; a frame without the object coun
 FIRST = 0.7  # share of a single score that the mean is at least, so that sure ones count at once
 HOLD = 0.07  # longest time for which an object is shown, or waits to be shown first, unseen
 FORGET = 2.0  # longest time after which an object is known again
+SHORTEST = 0.001  # seconds between two updates that tell how boxes move
+FURTHEST = 2.0  # boxes go on after an update at most as far as since the one before
 VOTES = 0.7  # time constant of the votes for a class
 
 MARGIN = 0.15  # by which boxes are enlarged to find pairs
@@ -130,8 +132,8 @@ class Tracker:
             Presentation time of a frame between those of the last two updates, or soon after.
         """
         (begin, before), (end, after) = self._last_two
-        if 0 < end - begin < math.inf:
-            return between(before, after, (seconds - begin) / (end - begin))
+        if SHORTEST < end - begin < math.inf:
+            return between(before, after, min((seconds - begin) / (end - begin), FURTHEST))
         # There was only one, or time has gone back.
         return before if abs(seconds - begin) < abs(seconds - end) else after
 

@@ -66,13 +66,16 @@ def raw(clip: Clip) -> Iterator[Shown]:
         yield Shown(seconds, found[found.scores >= clip.threshold], None)
 
 
-def ours(every: int = 1) -> Method:
-    """Return a method that shows what `--track` shows, or `--detect-every`."""
+def ours(every: int = 1, live: bool = False) -> Method:
+    """Return a method that shows what `--track` shows, or `--detect-every`, of a file or live."""
 
     def follow(clip: Clip) -> Iterator[Shown]:
         tracker = Tracker(Controls(clip.class_names, clip.threshold))
         waiting: list[float] = []
         for number, (seconds, found) in enumerate(clip.frames):
+            if number % every and live:
+                yield Shown(seconds, *tracker.at(seconds))
+                continue
             if number % every:
                 waiting.append(seconds)
                 continue
@@ -120,7 +123,10 @@ def methods(threshold: float) -> dict[str, Method]:
     except ImportError:
         print("without comparison: pip install trackers")
     found["ours"] = ours()
-    return found | {f"ours, every {n}": ours(n) for n in (2, 3, 4)}
+    for n in (2, 3, 4):
+        found[f"ours, every {n}"] = ours(n)
+        found[f"ours, every {n}, live"] = ours(n, live=True)
+    return found
 
 
 def truths(clip: Clip) -> list[Truth]:

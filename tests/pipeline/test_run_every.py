@@ -84,6 +84,59 @@ def test_stages_count_the_frames_they_worked_on() -> None:
     ]
 
 
+def test_a_cameras_frames_do_not_wait_for_the_next_that_is_due() -> None:
+    sink, gate = FakeSink(), threading.Event()
+    source = FakeSource(8, {5: lambda: gate.wait(10)}, SIZE, "camera")
+    tracker = Tracker(Controls(("car",), 0.4))
+    feed = Feed(source, [sink], tracker=tracker, every=3)
+    pipeline = Pipeline([feed], Road(), QueueOptions(policy="lossless", slots=1))
+    seen: list[int] = []
+
+    def tick(_: Pipeline) -> None:
+        seen.append(len(sink.results))
+        if len(sink.results) == 5:  # 3 is due; 4 goes past it, and 6 will not be there for long
+            gate.set()
+
+    pipeline.run(tick)
+    assert 5 in seen
+    assert [r.frame.frame_id for r in sink.results] == list(range(8))
+    assert [r.detected for r in sink.results] == [i % 3 == 0 for i in range(8)]
+
+
+def test_a_cameras_frames_between_are_taken_while_the_network_works() -> None:
+    gate = threading.Event()
+    backend = Road({"infer": lambda: gate.wait(10)})
+    source = FakeSource(30, None, SIZE, "camera")
+    tracker = Tracker(Controls(("car",), 0.4))
+    feed = Feed(source, [FakeSink()], tracker=tracker, every=3)
+    pipeline = Pipeline([feed], backend, QueueOptions(policy="lossless", depth=2, slots=1))
+    # The first is in the network, 1 and 2 wait behind it, and 3 is due: it waits for the slot
+    # before preprocess, where two have room, and one that has no room.
+    pipeline.run(lambda running: gate.set() if running.read >= 6 else None)
+    assert pipeline.processed == 30
+
+
+def test_what_a_file_that_has_ended_left_does_not_wait_for_the_other_sources() -> None:
+    sinks, gate = (FakeSink(), FakeSink()), threading.Event()
+    cameras = Camera(0, 9), Camera(1, 40, {30: lambda: gate.wait(10)})
+    feeds = [
+        Feed(camera, [sink], tracker=Tracker(Controls(("car",), 0.4)), every=5)
+        for camera, sink in zip(cameras, sinks, strict=True)
+    ]
+    pipeline = Pipeline(feeds, Road(), QueueOptions())
+    counts: list[int] = []
+
+    def tick(_: Pipeline) -> None:
+        if not gate.is_set():
+            counts.append(len(sinks[0].results))
+            if counts[-1] == 9 or len(counts) > 50:
+                gate.set()
+
+    pipeline.run(tick)
+    assert counts[-1] == 9
+    assert [r.frame.frame_id for r in sinks[0].results] == list(range(9))
+
+
 def test_time_with_no_memory_of_objects_makes_a_frame_due() -> None:
     tracker = Tracker(Controls(("car",), 0.4))
     feed = Feed(FakeSource(0), [], tracker=tracker, every=3)

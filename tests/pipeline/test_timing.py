@@ -29,10 +29,27 @@ def test_extremes_do_not_break_it() -> None:
 
 def test_rate_follows_the_gaps() -> None:
     rate = Rate(memory=1.0)
-    assert rate.tick(0.0) == 0.0
+    rate.tick(0.0)
+    assert rate.at(0.0) == 0.0
     for i in range(1, 200):
-        shown = rate.tick(i * 0.04)
-    assert shown == pytest.approx(25)
+        rate.tick(i * 0.04)
+    assert rate.at(199 * 0.04) == pytest.approx(25)
     for i in range(1, 200):
-        shown = rate.tick(199 * 0.04 + i * 0.1)
-    assert shown == pytest.approx(10, rel=0.01)
+        rate.tick(199 * 0.04 + i * 0.1)
+    assert rate.at(27.86) == pytest.approx(10, rel=0.01)
+
+
+def test_rate_of_bursts() -> None:
+    rate = Rate()
+    for i in range(500):
+        rate.tick(0.1 * (i // 5) + 0.001 * (i % 5))
+    assert rate.at(9.95) == pytest.approx(50, rel=0.05)
+
+
+def test_rate_falls_while_nothing_happens() -> None:
+    rate = Rate()
+    for i in range(100):
+        rate.tick(i * 0.04)
+    assert rate.at(99 * 0.04 + 0.1) == pytest.approx(25)
+    assert rate.at(99 * 0.04 + 0.5) == pytest.approx(2)
+    assert rate.at(99 * 0.04 + 10) == pytest.approx(0.1)

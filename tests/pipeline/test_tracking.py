@@ -285,6 +285,14 @@ class TestBetween:
         scores = tracker.at(1.4).found.scores.tolist()
         assert scores == sorted(scores, reverse=True)
 
+    def test_nothing_goes_on_far(self):
+        tracker = Tracker(controls())
+        tracker.update(found(car(100)), 1.0)
+        tracker.update(found(car(110)), 1.1)
+        assert tracker.at(1.2).found.boxes[0] == pytest.approx(tracker.at(3.0).found.boxes[0])
+        tracker.update(found(car(112)), 1.10001)  # a clock that stands still says nothing of speed
+        assert tracker.at(1.2).found.boxes[0] == pytest.approx(car(112)[:4], abs=3)
+
     def test_after_a_single_look_everything_stays(self):
         tracker = Tracker(controls())
         assert len(tracker.at(0.5).ids) == 0
