@@ -17,7 +17,7 @@ from pipeline.batch import Found, Taken
 from pipeline.controls import Controls
 from pipeline.errors import SourceError
 from pipeline.feed import Feed, close_all
-from pipeline.queues import Merge, Policy, StageQueue
+from pipeline.queues import Cancelled, Merge, Policy, StageQueue
 from pipeline.stage import Stage, Steps
 from pipeline.timing import Durations
 from pipeline.work import Work
@@ -216,10 +216,12 @@ class Pipeline:
             for _ in range(self._free.depth):
                 slots.append(self._backend.new_slot(self._batch))
                 self._free.put(slots[-1])
-        except BaseException:  # a GPU may have no room for so many
+        except BaseException as refusal:  # a GPU may have no room for so many
             for slot in slots:
                 slot.close()
             self._close_feeds()
+            if isinstance(refusal, Cancelled):  # given up before it began
+                return
             raise
         self.began_at = time.monotonic()
         for stage in self.stages:

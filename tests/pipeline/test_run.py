@@ -225,6 +225,16 @@ def test_stop_finishes_the_frames_on_their_way() -> None:
     assert sink.closed == 1
 
 
+def test_a_run_that_is_given_up_before_it_begins_is_over() -> None:
+    backend, sink = FakeBackend(), FakeSink()
+    pipeline = make(FakeSource(50), backend, sink)
+    pipeline.give_up()
+    pipeline.run()
+    assert pipeline.processed == 0
+    assert sink.closed == 1
+    assert all(slot.closed for slot in backend.slots)
+
+
 def test_giving_up_closes_the_sinks_at_once() -> None:
     gate = threading.Event()
     backend, sink = FakeBackend({"infer": lambda: gate.wait(10)}), FakeSink()
