@@ -12,12 +12,8 @@ from engines.cuda.nvdec import NvPicture
 from engines.cuda.slot import CudaSlot
 from engines.errors import GpuMemoryError
 from tests.cuda_rig import SETTINGS, Rig, assert_same, picture, run, run_all
-from tests.fake_cuda import (
-    DriverError,
-    FakeExecution,
-    FakeGraphs,
-    on_the_processor,
-)
+from tests.fake_cuda import FakeExecution, on_the_processor
+from tests.fake_driver import DriverError, FakeGraphs
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from engines.weights import DEFAULT, load_weights
 from kernels.fit import make_fit
 from tests.benchmarks import cuda as benchmark
 from tests.cuda_rig import SETTINGS, Rig, picture
-from tests.fake_cuda import DriverError, FakeGraphs
+from tests.fake_driver import DriverError, FakeGraphs
 
 
 def test_without_a_gpu_it_says_so_in_one_line(

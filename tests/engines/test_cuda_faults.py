@@ -7,10 +7,8 @@ import pytest
 from engines.cuda import context
 from engines.errors import GpuLost, GpuMemoryError
 from tests.cuda_rig import SETTINGS, Rig, assert_same, picture, run
-from tests.fake_cuda import (
-    DriverError,
-    on_the_processor,
-)
+from tests.fake_cuda import on_the_processor
+from tests.fake_driver import DriverError
 
 
 @pytest.fixture

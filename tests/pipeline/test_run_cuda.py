@@ -17,7 +17,8 @@ from pipeline.run import Pipeline, QueueOptions, StageError
 from pipeline.sinks.base import Result
 from pipeline.sources.base import SourceInfo, SourceReport
 from tests.cuda_rig import SETTINGS, Rig, assert_same, picture
-from tests.fake_cuda import DriverError, on_the_processor
+from tests.fake_cuda import on_the_processor
+from tests.fake_driver import DriverError
 
 FRAMES = 24
 
