@@ -147,12 +147,15 @@ class Backend(Protocol):
     parallel : int
         How many slots are worth running `infer` at the same time, from as many threads.
     max_batch : int
-        How many pictures one slot can take; 1: batching wins nothing here.
+        How many pictures one slot can take.
+    batch_pays : bool
+        Whether several pictures at once take less time than one after the other.
     """
 
     info: BackendInfo
     parallel: int
     max_batch: int
+    batch_pays: bool
 
     def new_slot(self, batch: int = 1) -> Slot:
         """Allocate the memory for up to `batch` pictures in flight, 1 to `max_batch`."""

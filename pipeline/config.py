@@ -68,7 +68,7 @@ class QueueConfig(_Strict):
     depth: Count
     max_age: Annotated[float, Field(gt=0)]
     slots: Count
-    batch: Count
+    batch: Annotated[int, Field(ge=0)]
 
 
 class SourceConfig(_Strict):

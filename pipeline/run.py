@@ -57,14 +57,15 @@ class QueueOptions:
     slots : int
         Batches of frames between preprocess and postprocess.
     batch : int
-        Frames of one source that the network takes at once, if so many wait.
+        Frames that the network takes at once, if so many wait, of whatever source; 0: one of each
+        source if the back end is faster that way, else one.
     """
 
     policy: Policy | Literal["auto"] = "auto"
     depth: int = 2
     max_age: float = 0.15
     slots: int = 3
-    batch: int = 1
+    batch: int = 0
 
 
 class Pipeline:
@@ -109,7 +110,8 @@ class Pipeline:
         self.began_at = time.monotonic()
         self.seconds = 0.0
         self._backend = backend
-        self._batch = min(backend.max_batch, len(feeds) * options.batch)
+        usual = len(feeds) if backend.batch_pays else 1
+        self._batch = min(options.batch or usual, backend.max_batch)
         self._stop = threading.Event()
         self._given_up = False
         self._failure: tuple[str, BaseException] | None = None
@@ -143,7 +145,7 @@ class Pipeline:
         }
         self.work = work = Work(
             self.feeds,
-            lambda: captured.get(self._batch, options.batch),
+            lambda: captured.get(self._batch, options.batch or 1),
             self._free,
             controls,
             options.max_age if options.policy == "bounded_age" else None,

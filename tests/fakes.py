@@ -86,6 +86,7 @@ class FakeBackend:
     info = BackendInfo("fake", "none", "none", "fp32", "test")
     parallel = 1
     max_batch = 8
+    batch_pays = True
 
     def __init__(self, script: dict[str, Callable[[], Any]] | None = None) -> None:
         self.slots: list[FakeSlot] = []

@@ -127,6 +127,17 @@ def test_the_network_may_see_every_third_frame_only(run: Any, tmp_path: Path) ->
     assert figures["stages"]["sinks"]["frames"] == 12
 
 
+def test_frames_in_the_network_at_once_change_nothing(run: Any, tmp_path: Path) -> None:
+    found = []
+    for batch in (1, 3):
+        jsonl = tmp_path / f"{batch}.jsonl"
+        options = "--no-video", "-t", "0.01", "--jsonl", jsonl, "--set", f"queue.batch={batch}"
+        assert run(SCENE, *options)[0] == 0
+        found.append(lines_of(jsonl)[1:])
+    assert found[0] == found[1]
+    assert sum(len(line["detections"]) for line in found[0]) > 0
+
+
 def test_nothing_is_drawn_into_the_picture_without_need(
     run: Any, clip: Path, tmp_path: Path
 ) -> None:
@@ -393,7 +404,7 @@ def test_wrong_options_are_told_in_one_line(run: Any, clip: Path, tmp_path: Path
         ("detect.treshold=0.3", "unknown key detect.treshold, did you mean detect.threshold?"),
         ("network=none.yaml", "none.yaml: cannot read the configuration"),
         ("nonsense", "expected KEY=VALUE"),
-        ("queue.batch=2", "queue.batch: back end cpu takes 1 at once at most, got 2"),
+        ("queue.batch=9", "queue.batch: back end cpu takes 8 at once at most, got 9"),
     ):
         assert part in error_of(run(clip, "-o", video, "--set", setting))
     message = error_of(run(clip, "-o", video, "--set", "preview.token=271828"))

@@ -126,6 +126,8 @@ class CudaBackend:
     parallel = 1
     video_decoder = staticmethod(open_nvdec)
 
+    batch_pays = True
+
     def __init__(
         self,
         name: ExecutorName,

@@ -12,7 +12,9 @@ from pipeline.frame import Image
 SECONDS = 1.0  # each measurement takes this long
 
 
-def measure_alone(backend: Backend, picture: Image, seconds: float = SECONDS) -> dict[str, float]:
+def measure_alone(
+    backend: Backend, picture: Image, batch: int = 1, seconds: float = SECONDS
+) -> dict[str, float]:
     """Run only a part of the work over and over, on one picture.
 
     Parameters
@@ -21,6 +23,8 @@ def measure_alone(backend: Backend, picture: Image, seconds: float = SECONDS) ->
         Open, with no slot in use.
     picture : uint8 array (height, width, 3)
         BGR; a frame of the source, so that as many boxes are found as usual.
+    batch : int
+        Pictures at once.
     seconds : float
         How long each part is repeated.
 
@@ -28,23 +32,23 @@ def measure_alone(backend: Backend, picture: Image, seconds: float = SECONDS) ->
     -------
     dict
         Frames per second: "inference" for the network alone, "detection" for preprocess, network
-        and postprocess, each with as many frames at once as the back end takes.
+        and postprocess, each with as many slots at once as are worth it.
     """
-    slots = [backend.new_slot() for _ in range(backend.parallel)]
+    slots = [backend.new_slot(batch) for _ in range(backend.parallel)]
     try:
 
         def detect(slot: Slot) -> None:
-            slot.preprocess([picture])
+            slot.preprocess([picture] * batch)
             slot.infer()
             slot.detect()
 
-        rates = {"detection": _rate(slots, detect, seconds)}
+        rates = {"detection": batch * _rate(slots, detect, seconds)}
         # Where `infer` only enqueues work, the accelerator's own clock has to tell.
         on_device = getattr(slots[0], "device_seconds", None)
         if on_device is not None:
-            rates["inference"] = 1 / max(on_device["infer"], 1e-9)
+            rates["inference"] = batch / max(on_device["infer"], 1e-9)
         else:
-            rates["inference"] = _rate(slots, lambda slot: slot.infer(), seconds)
+            rates["inference"] = batch * _rate(slots, lambda slot: slot.infer(), seconds)
         return rates
     finally:
         for slot in slots:

@@ -54,7 +54,7 @@ class Profiler:
         queue, pipeline = session.config.queue, session.pipeline
         _mark_ranges(pipeline)
         captured, *others = pipeline.queues.values()
-        together = queue.batch * session.config.track.every
+        together = max(queue.batch, 1) * session.config.track.every
         held = captured.depth + together * (queue.slots + sum(one.depth for one in others))
         self._recorder = Recorder(
             pipeline, session.config.profile.warmup, session.expected_frames, held
@@ -87,7 +87,11 @@ class Profiler:
         recorder.close()
         alone = {}
         if recorder.picture is not None:
-            alone = measure_alone(self._session.backend, recorder.picture.image)
+            alone = measure_alone(
+                self._session.backend,
+                recorder.picture.image,
+                max(self._session.config.queue.batch, 1),
+            )
         return collect(self._session, recorder, alone, run)
 
     def write(self, folder: Path, figures: Mapping[str, Any]) -> None:

@@ -58,6 +58,7 @@ class SlowNetwork:
 
     info = BackendInfo("slow", "none", "none", "none", "benchmark")
     parallel = max_batch = 1
+    batch_pays = False
 
     def new_slot(self, batch: int = 1) -> SlowNetwork:
         return self

@@ -74,11 +74,34 @@ def test_slots_do_not_share_memory() -> None:
     np.testing.assert_array_equal(again.scores, expected.scores)
 
 
-def test_a_slot_of_the_processor_takes_one_picture() -> None:
-    backend = open_backend("cpu", settings())
-    assert backend.max_batch == 1
-    with pytest.raises(ValueError, match="expected 1 to 1 pictures at a time, got 2"):
-        backend.new_slot(2)
+def test_pictures_in_a_batch_are_found_as_each_alone() -> None:
+    backend = CpuBackend(settings(fit="stretch"), "test")
+    alone, together = backend.new_slot(), backend.new_slot(3)
+    generator = np.random.default_rng(4)
+    pictures = [generator.integers(0, 256, (96 * k, 192 * k, 3), np.uint8) for k in (1, 2, 1, 2, 1)]
+    for batch in (pictures[:3], pictures[3:], pictures[1:2], pictures[2:5]):  # of 3, 2, 1 and 3
+        together.preprocess(batch)
+        together.infer()
+        results = together.detect()
+        assert len(results) == len(batch)
+        for picture, found in zip(batch, results, strict=True):
+            alone.preprocess([picture])
+            alone.infer()
+            (expected,) = alone.detect()
+            assert len(expected) > 0
+            np.testing.assert_array_equal(found.classes, expected.classes)
+            np.testing.assert_allclose(found.boxes, expected.boxes, rtol=1e-4, atol=1e-2)
+            np.testing.assert_allclose(found.scores, expected.scores, rtol=1e-4)
+
+
+def test_more_pictures_than_a_slot_takes() -> None:
+    backend = CpuBackend(settings(), "test")
+    with pytest.raises(ValueError, match="expected 1 to 8 pictures at a time, got 9"):
+        backend.new_slot(9)
+    picture = np.zeros((96, 192, 3), np.uint8)
+    for wrong in ([], [picture] * 3):
+        with pytest.raises(ValueError, match="expected 1 to 2 pictures at a time"):
+            backend.new_slot(2).preprocess(wrong)
 
 
 def test_pictures_of_changing_size_come_back_in_their_own_pixels() -> None:

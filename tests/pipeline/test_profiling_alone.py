@@ -20,8 +20,8 @@ class Slot:
         self.closed = False
 
     def preprocess(self, images: Any) -> None:
-        (image,) = images
-        assert image is PICTURE
+        assert len(images) == self.backend.batch
+        assert all(image is PICTURE for image in images)
         self.steps.append("preprocess")
 
     def infer(self) -> None:
@@ -39,7 +39,8 @@ class Slot:
 
 class Backend:
     info = BackendInfo("fake", "none", "none", "fp32", "test")
-    max_batch = 1
+    max_batch = 8
+    batch_pays = False
 
     def __init__(self, parallel: int, device_seconds: dict[str, float] | None = None) -> None:
         self.parallel = parallel
@@ -48,6 +49,7 @@ class Backend:
         self._device_seconds = device_seconds
 
     def new_slot(self, batch: int = 1) -> Any:
+        self.batch = batch
         self.slots.append(Slot(self))
         if self._device_seconds is not None:
             self.slots[-1].device_seconds = self._device_seconds  # type: ignore[attr-defined]
@@ -80,6 +82,14 @@ def test_the_accelerators_clock_counts_where_there_is_one() -> None:
     rates = measure_alone(backend, PICTURE, seconds=0.01)
     assert rates["inference"] == pytest.approx(250)
     assert backend.slots[0].steps.count("infer") == backend.slots[0].steps.count("detect")
+
+
+def test_several_pictures_at_once_count_each() -> None:
+    backend = Backend(1, {"infer": 0.004})
+    rates = measure_alone(backend, PICTURE, batch=4, seconds=0.05)
+    assert backend.batch == 4
+    assert rates["inference"] == pytest.approx(1000)
+    assert 0 < rates["detection"] <= 4000
 
 
 def test_slots_are_closed_when_the_work_fails() -> None:

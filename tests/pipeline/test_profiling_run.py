@@ -69,10 +69,10 @@ def profile(small_network: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
     return folder
 
 
-def _alone(backend: Any, picture: Any) -> dict[str, float]:
+def _alone(backend: Any, picture: Any, batch: int) -> dict[str, float]:
     from pipeline.profiling.alone import measure_alone
 
-    return measure_alone(backend, picture, seconds=0.05)
+    return measure_alone(backend, picture, batch, seconds=0.05)
 
 
 @pytest.fixture(scope="module")

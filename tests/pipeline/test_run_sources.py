@@ -59,6 +59,13 @@ def test_frames_that_wait_are_taken_together() -> None:
     assert sizes.count(2) > 30
 
 
+def test_sources_do_not_go_together_where_that_is_no_faster() -> None:
+    backend = FakeBackend()
+    backend.batch_pays = False
+    make([Camera(0, 9), Camera(1, 9)], backend, FakeSink(), FakeSink()).run()
+    assert backend.batch == 1
+
+
 def test_a_source_that_dies_does_not_stop_the_others(caplog: pytest.LogCaptureFixture) -> None:
     sinks = FakeSink(), FakeSink()
     cameras = Camera(0, 60, {5: fail(SourceError("left: cable cut"))}), Camera(1, 60)
