@@ -222,7 +222,7 @@ class DeviceBackend(CpuBackend):
         super().close()
 
     def new_slot(self, batch: int = 1) -> CpuSlot:
-        return DeviceSlot(self, self._compiled.create_infer_request())
+        return DeviceSlot(self, self._compiled[1].create_infer_request(), 1)
 
 
 @pytest.fixture
