@@ -9,15 +9,18 @@ import resource
 import signal
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
 from types import FrameType
+from typing import Any
 
 from engines.errors import UserError
 from pipeline.config import Config
-from pipeline.errors import SinkError, SourceError
+from pipeline.errors import ProfileError, SinkError, SourceError
 from pipeline.outputs import STDOUT, Outputs
 from pipeline.profiling.figures import render as render_profile
-from pipeline.profiling.profiler import Profiler, prepare_folder
+from pipeline.profiling.profiler import Profiler, profile_folder
 from pipeline.progress import open_progress
 from pipeline.run import Pipeline
 from pipeline.session import Session
@@ -26,13 +29,29 @@ from pipeline.summary import render, summarise
 log = logging.getLogger("squeezedrive")
 
 
-def execute(
-    sources: Sequence[str],
-    config: Config,
-    outputs: Outputs,
-    progress: bool = True,
-    report: bool = True,
-) -> int:
+@dataclass(frozen=True)
+class Finished:
+    """How a run ended.
+
+    Attributes
+    ----------
+    summary : dict
+        From `pipeline.summary.summarise`.
+    profile : dict or None
+        From `pipeline.profiling.figures.collect`, if there was something to measure.
+    failure : UserError or None
+        What failed first.
+    signals : tuple of int
+        The signals that came, which ended it.
+    """
+
+    summary: dict[str, Any]
+    profile: dict[str, Any] | None
+    failure: UserError | None
+    signals: tuple[int, ...]
+
+
+def execute(sources: Sequence[str], config: Config, outputs: Outputs, progress: bool = True) -> int:
     """Process sources, report on standard error, print the summary; return the exit code.
 
     With `outputs.profile`, the run is watched, and its profile is printed in place of the summary.
@@ -47,28 +66,59 @@ def execute(
         Where results go.
     progress : bool
         Whether to show how far the run is.
-    report : bool
-        Whether to print what the run did.
 
     Raises
     ------
     UserError
         If something the user gave cannot be used, or fails on the way; outputs are finished.
     """
-    if outputs.profile is not None:
-        prepare_folder(outputs.profile, outputs.overwrite)
-    with Session(sources, config, outputs) as session:
-        pipeline = session.pipeline
-        profiler = None if outputs.profile is None else Profiler(session)
-        for feed in session.feeds:
-            log.info("source %s: %s", feed.source.info.name, feed.source.info.describe())
-        ended = "complete"
-        failure: UserError | None = None
-        cpu_before = _cpu_seconds()
-        with (
-            _signals() as received,
-            open_progress(session.expected_frames, progress) as show,
-        ):
+    with ExitStack() as stack:
+        if outputs.profile is not None:
+            stack.enter_context(profile_folder(outputs.profile, outputs.overwrite))
+        session = stack.enter_context(Session(sources, config, outputs))
+        finished = process(session, outputs.profile, progress)
+        failure, pipeline = finished.failure, session.pipeline
+        text = render(finished.summary)
+        if finished.profile is not None and outputs.profile is not None:
+            text = render_profile(finished.profile)
+            if failure is None:
+                text += f"\nwrote       {outputs.profile / 'report.html'}"
+        if pipeline.processed or (pipeline.read and failure is None):
+            stdout_taken = STDOUT in (outputs.jsonl, outputs.mot)
+            # Who has closed our output does not want to read it.
+            with suppress(OSError):
+                print(text, file=sys.stderr if stdout_taken else sys.stdout, flush=True)
+        if outputs.summary is not None:
+            try:
+                text = json.dumps(finished.summary, indent=2) + "\n"
+                outputs.summary.write_text(text, encoding="utf-8")
+            except OSError as error:
+                reason = f"{outputs.summary}: cannot write the summary: {error.strerror}"
+                failure = failure or SinkError(reason)
+        if failure is not None:
+            raise failure
+        # A camera is always ended by a signal: that is no failure.
+        return 128 + finished.signals[0] if finished.signals and not session.live else 0
+
+
+def process(session: Session, profile: Path | None, progress: bool) -> Finished:
+    """Run a session to its end, or to a signal, and profile it into a folder if there is one.
+
+    Raises
+    ------
+    ProfileError
+        If the run would be too short for a profile.
+    """
+    pipeline = session.pipeline
+    profiler = None if profile is None else Profiler(session)
+    for feed in session.feeds:
+        log.info("source %s: %s", feed.source.info.name, feed.source.info.describe())
+    ended = "complete"
+    failure: UserError | None = None
+    figures = None
+    cpu_before = _cpu_seconds()
+    with _signals() as received:
+        with open_progress(session.expected_frames, progress) as show:
 
             def tick(running: Pipeline) -> None:
                 if len(received) > 1:
@@ -91,30 +141,20 @@ def execute(
         for line in session.warnings:
             log.warning("%s", line)
         summary = summarise(session, cpu, len(os.sched_getaffinity(0)), ended)
-        text = render(summary)
-        given_up = len(received) > 1
-        if profiler is not None and outputs.profile is not None and not (failure or given_up):
+        if len(received) > 1 and profile is not None:
+            log.warning("no profile: the run was given up")
+        elif profiler is not None and profile is not None:
             try:
-                figures = profiler.finish(summary)
-                profiler.write(outputs.profile, figures)
-                text = f"{render_profile(figures)}\nwrote       {outputs.profile / 'report.html'}"
-            except UserError as error:
-                failure = error
-        if report and (pipeline.processed or (pipeline.read and failure is None)):
-            stdout_taken = STDOUT in (outputs.jsonl, outputs.mot)
-            # Who has closed our output does not want to read it.
-            with suppress(OSError):
-                print(text, file=sys.stderr if stdout_taken else sys.stdout, flush=True)
-        if outputs.summary is not None:
-            try:
-                outputs.summary.write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
-            except OSError as error:
-                reason = f"{outputs.summary}: cannot write the summary: {error.strerror}"
-                failure = failure or SinkError(reason)
-        if failure is not None:
-            raise failure
-        # A camera is always ended by a signal: that is no failure.
-        return 128 + received[0] if received and not session.live else 0
+                figures = profiler.finish(summary, lambda: len(received) > 1, failure is None)
+                profiler.write(profile, figures)
+            except ProfileError as error:
+                if failure or received:  # it was meant to be longer
+                    log.warning("no profile: %s", error)
+                else:
+                    failure = error
+            except SinkError as error:
+                failure = failure or error
+        return Finished(summary, figures, failure, tuple(received))
 
 
 @contextmanager

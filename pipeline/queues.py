@@ -150,6 +150,12 @@ class StageQueue(Generic[T]):
         with self._changed:
             return self._closed and not self._items
 
+    @property
+    def closed(self) -> bool:
+        """Whether the writer has said that no further item will come."""
+        with self._changed:
+            return self._closed
+
     def _too_old(self, item: T) -> bool:
         assert self._captured_at is not None
         return time.monotonic() - self._captured_at(item) > self._max_age

@@ -19,7 +19,7 @@ from pipeline.errors import SourceError
 from pipeline.feed import Feed, close_all
 from pipeline.queues import Cancelled, Merge, Policy, StageQueue
 from pipeline.stage import Stage, Steps
-from pipeline.timing import Durations
+from pipeline.timing import Durations, thread_named
 from pipeline.work import Work
 
 log = logging.getLogger("squeezedrive")
@@ -216,7 +216,9 @@ class Pipeline:
         slots: list[Slot] = []
         try:
             for _ in range(self._free.depth):
-                slots.append(self._backend.new_slot(self._batch))
+                # A network compiled for batches has threads of its own, which inherit the name.
+                with thread_named("inference"):
+                    slots.append(self._backend.new_slot(self._batch))
                 self._free.put(slots[-1])
         except BaseException as refusal:  # a GPU may have no room for so many
             for slot in slots:
@@ -299,12 +301,26 @@ class Pipeline:
             return True if feed.wanted and not self._stop.is_set() else None
 
         name = f"capture{self._number(index)}"
-        return self._stage(name, wanted, lambda _: feed.take(), feed.queue.put, feed.queue.close)
+        return self._stage(
+            name,
+            wanted,
+            lambda _: feed.take(),
+            feed.queue.put,
+            feed.queue.close,
+            waits=feed.source.info.live,
+        )
 
     def _stage(
-        self, name: str, take: Any, work: Any, give: Any, finish: Any, workers: int = 1
+        self,
+        name: str,
+        take: Any,
+        work: Any,
+        give: Any,
+        finish: Any,
+        workers: int = 1,
+        waits: bool = False,
     ) -> Stage[Any, Any]:
-        return Stage(name, Steps(take, work, give, finish), self._on_error, workers)
+        return Stage(name, Steps(take, work, give, finish), self._on_error, workers, waits)
 
     def _on_error(self, stage: str, error: BaseException) -> None:
         # A source that fails ends like one that is over: what it gave is finished.

@@ -82,6 +82,9 @@ class Stage(Generic[In, Out]):
     workers : int
         How many items are worked on at the same time. They are taken and given one after the
         other, in the order in which they came.
+    waits : bool
+        Whether its work is to wait for somebody outside, a camera say: then only the processor
+        time of its thread counts as work, and the rest as waiting for input.
 
     Attributes
     ----------
@@ -96,12 +99,14 @@ class Stage(Generic[In, Out]):
         steps: Steps[In, Out],
         on_error: Callable[[str, BaseException], None],
         workers: int = 1,
+        waits: bool = False,
     ) -> None:
         self.name = name
         self.timing = StageTiming()
         self.workers = workers
         self.observe: Callable[[Lap], None] | None = None
         self._steps = steps
+        self._waits = waits
         self._on_error = on_error
         self._taking = threading.Lock()
         self._turn = threading.Condition()
@@ -165,12 +170,14 @@ class Stage(Generic[In, Out]):
                     return
                 ticket = self._taken
                 self._taken += 1
-            taken = clock()
+            taken, cpu = clock(), time.thread_time()
             result = steps.work(item)
             del item  # or its pixels would be kept while this thread waits
             if result is None:
                 return
             done = clock()
+            if self._waits:
+                taken = max(taken, done - (time.thread_time() - cpu))
             with self._turn:
                 while self._given != ticket:
                     if self._broken:
@@ -185,9 +192,13 @@ class Stage(Generic[In, Out]):
                 timing.wait_in += taken - start
                 timing.wait_out += given - done
                 if self.observe is not None:
-                    thread, cpu = threading.get_native_id(), time.thread_time()
                     moments = start, taken, done, given
-                    self.observe(Lap(self.name, frames, worked_on, thread, *moments, cpu))
+                    self.observe(
+                        Lap(
+                            self.name, frames, worked_on, threading.get_native_id(), *moments,
+                            cpu=time.thread_time(),
+                        )
+                    )  # fmt: skip
                 del result, frames
                 self._turn.notify_all()
 

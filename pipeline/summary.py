@@ -90,16 +90,11 @@ def summarise(session: Session, cpu_seconds: float, cores: int, ended: str) -> d
 
 def render(summary: dict[str, Any]) -> str:
     """Lay a summary out as text for a terminal."""
-    frames, fps = summary["frames"], summary["fps"]
-    lost = {**frames["dropped"], **frames["skipped"]}
-    counts = [f"{frames['read']:,} read", f"{frames['processed']:,} processed"]
-    if frames["detected"] < frames["processed"]:
-        counts[-1] += f" ({frames['detected']:,} by the network, between them by tracking)"
-    counts += [f"{count:,} {reason}" for reason, count in lost.items()]
+    fps = summary["fps"]
     found = [f"{count:,} {name}" for name, count in summary["detections"].items()]
     backend, latency = summary["backend"], summary["latency_ms"]
     lines = [
-        f"frames      {', '.join(counts)}",
+        f"frames      {frame_counts(summary['frames'])}",
         f"detections  {', '.join(found)}",
         f"speed       {fps['pipeline']:.1f} fps end to end in {summary['seconds']:.1f} s"
         f" (the inference stage {fps['inference_stage']:.1f} fps, sharing the cores)",
@@ -127,6 +122,16 @@ def render(summary: dict[str, Any]) -> str:
     lines += ["", f"limit       {summary['limit']}"]
     lines += [f"wrote       {name}" for name in summary["outputs"]]
     return "\n".join(lines)
+
+
+def frame_counts(frames: dict[str, Any]) -> str:
+    """Say what became of the frames of a summary."""
+    counts = [f"{frames['read']:,} read", f"{frames['processed']:,} processed"]
+    if frames["detected"] < frames["processed"]:
+        counts[-1] += f" ({frames['detected']:,} by the network, between them by tracking)"
+    lost = {**frames["dropped"], **frames["skipped"]}
+    counts += [f"{count:,} {reason}" for reason, count in lost.items()]
+    return ", ".join(counts)
 
 
 def _by_name(found: Counter[int], session: Session) -> dict[str, int]:
@@ -165,15 +170,12 @@ def _inference(pipeline: Pipeline) -> float:
 
 def _limit(session: Session, cpu_share: float, cores: int) -> str:
     """Say what kept the run from being faster."""
-    live = session.live
-    # A live source's capture stage waits for the camera, which is not work.
-    stages = [s for s in session.pipeline.stages if not (live and s.name.startswith("capture"))]
     seconds = max(session.pipeline.seconds, 1e-9)
-    shares = {s.name: s.timing.busy.total / seconds / s.workers for s in stages}
+    shares = {s.name: s.timing.busy.total / seconds / s.workers for s in session.pipeline.stages}
     busiest = max(shares, key=lambda name: shares[name])
     share = shares[busiest]
     if cpu_share >= BUSY:
         return f"the processor: all {cores} cores are busy, most of all for {busiest}"
-    if live and share < BUSY:
+    if session.live and share < BUSY:
         return f"the source: the busiest stage, {busiest}, works {share:.0%} of the time"
     return f"{busiest}: busy {share:.0%} of the time, cores {cpu_share:.0%}"

@@ -77,3 +77,17 @@ def run(small_network: Path, capfd: pytest.CaptureFixture[str]) -> Any:
         return code, captured.out, captured.err
 
     return program
+
+
+@pytest.fixture
+def refused(run: Any) -> Any:
+    """Run the program, which has to refuse what it is given; return its only line."""
+
+    def line(*arguments: str | Path) -> str:
+        code, out, err = run(*arguments)
+        lines = [one for one in err.splitlines() if not one.startswith(("info:", "warning:"))]
+        assert (code, out, len(lines)) == (2, "", 1), err
+        assert lines[0].startswith("error: ")
+        return lines[0]
+
+    return line

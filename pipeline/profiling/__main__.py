@@ -18,8 +18,10 @@ def main(argv: list[str] | None = None) -> int:
     )
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
     compare = verbs.add_parser("compare", help="say what changed beyond noise")
-    compare.add_argument("before", type=Path, metavar="A/summary.json")
-    compare.add_argument("after", type=Path, metavar="B/summary.json")
+    compare.add_argument(
+        "before", type=Path, metavar="A", help="a folder of --profile, or its summary.json"
+    )
+    compare.add_argument("after", type=Path, metavar="B", help="another one")
     arguments = parser.parse_args(argv)
     try:
         print(render(load_profile(arguments.before), load_profile(arguments.after)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from engines.backend import BackendInfo
 from pipeline.config import MOST_EVERY, Config
 from pipeline.profiling.verdict import Verdict
 
@@ -60,7 +61,9 @@ def explain(verdict: Verdict, cores: int) -> str:
     )
 
 
-def advise(verdict: Verdict, config: Config, kind: str, precision: str, cores: int) -> list[Advice]:
+def advise(
+    verdict: Verdict, config: Config, kind: str, backend: BackendInfo, cores: int
+) -> list[Advice]:
     """Return what to try, best first.
 
     Parameters
@@ -70,8 +73,8 @@ def advise(verdict: Verdict, config: Config, kind: str, precision: str, cores: i
         Of the run.
     kind : str
         Of the source, see `SourceInfo.kind`.
-    precision : str
-        In which the network computed.
+    backend : BackendInfo
+        What ran the network.
     cores : int
         That the process may use.
     """
@@ -85,11 +88,11 @@ def advise(verdict: Verdict, config: Config, kind: str, precision: str, cores: i
             Advice("more frames on their way", f"queue.slots={queue.slots},{queue.slots * 2}"),
             Advice("deeper queues", f"queue.depth={queue.depth},{queue.depth * 2}"),
         ]
-    return _for_stage(verdict, config, kind, precision, cores)
+    return _for_stage(verdict, config, kind, backend, cores)
 
 
 def _for_stage(
-    verdict: Verdict, config: Config, kind: str, precision: str, cores: int
+    verdict: Verdict, config: Config, kind: str, backend: BackendInfo, cores: int
 ) -> list[Advice]:
     found = []
     if verdict.stage == "capture":
@@ -103,11 +106,16 @@ def _for_stage(
     elif verdict.stage == "preprocess":
         found.append(Advice("another fit touches fewer pixels", "fit.mode=band,letterbox,stretch"))
     elif verdict.stage == "inference":
-        if config.backend != "tensorrt" and precision != "int8":
-            found.append(Advice("a smaller number format", f"cpu.precision={precision},int8"))
+        # By itself, the CPU takes int8 if the weights have a model for it.
+        if backend.precision != "int8" and (
+            backend.name == "tensorrt" or (backend.name == "cpu" and config.cpu.precision != "auto")
+        ):
+            key = "cpu" if backend.name == "cpu" else "cuda"
+            values = f"{backend.precision},int8"
+            found.append(Advice("a smaller number format", f"{key}.precision={values}"))
         streams = config.cpu.streams
-        if verdict.limit == "stage" and streams < cores:
-            more = min(streams * 2, cores)
+        more = min(streams * 2, cores, config.queue.slots - 1)  # one is prepared meanwhile
+        if backend.name == "cpu" and verdict.limit == "stage" and more > streams:
             found.append(
                 Advice("more frames in the network at once", f"cpu.streams={streams},{more}")
             )
@@ -124,10 +132,11 @@ def _for_stage(
         )
     elif verdict.stage == "postprocess":
         top = config.detect.top_n
-        found.append(Advice("fewer boxes", f"detect.top_n={top},{max(top // 2, 1)}"))
-    elif verdict.stage == "render":
+        if top > 1:
+            found.append(Advice("fewer boxes", f"detect.top_n={top},{top // 2}"))
+    elif verdict.stage == "render" and config.draw.status:
         found.append(Advice("no status line", "draw.status=true,false"))
-    elif config.video.write:
+    elif verdict.stage == "sinks" and config.video.write:
         preset = config.video.preset
         if preset != _PRESETS[0]:
             faster = ",".join(_PRESETS[: _PRESETS.index(preset)])

@@ -13,7 +13,11 @@ SECONDS = 1.0  # each measurement takes this long
 
 
 def measure_alone(
-    backend: Backend, picture: Image, batch: int = 1, seconds: float = SECONDS
+    backend: Backend,
+    picture: Image,
+    batch: int = 1,
+    seconds: float = SECONDS,
+    hurry: Callable[[], bool] = lambda: False,
 ) -> dict[str, float]:
     """Run only a part of the work over and over, on one picture.
 
@@ -27,6 +31,8 @@ def measure_alone(
         Pictures at once.
     seconds : float
         How long each part is repeated.
+    hurry : callable
+        Asked again and again; once it returns True, no part is repeated any more.
 
     Returns
     -------
@@ -42,20 +48,23 @@ def measure_alone(
             slot.infer()
             slot.detect()
 
-        rates = {"detection": batch * _rate(slots, detect, seconds)}
+        rates = {"detection": batch * _rate(slots, detect, seconds, hurry)}
         # Where `infer` only enqueues work, the accelerator's own clock has to tell.
         on_device = getattr(slots[0], "device_seconds", None)
         if on_device is not None:
             rates["inference"] = batch / max(on_device["infer"], 1e-9)
         else:
-            rates["inference"] = batch * _rate(slots, lambda slot: slot.infer(), seconds)
+            infer = _rate(slots, lambda slot: slot.infer(), seconds, hurry)
+            rates["inference"] = batch * infer
         return rates
     finally:
         for slot in slots:
             slot.close()
 
 
-def _rate(slots: list[Slot], work: Callable[[Slot], None], seconds: float) -> float:
+def _rate(
+    slots: list[Slot], work: Callable[[Slot], None], seconds: float, hurry: Callable[[], bool]
+) -> float:
     """Return how often per second all slots together get the work done."""
     start = time.perf_counter()
 
@@ -65,7 +74,7 @@ def _rate(slots: list[Slot], work: Callable[[Slot], None], seconds: float) -> fl
             work(slot)
             count += 1
             spent = time.perf_counter() - start
-            if spent >= seconds:
+            if spent >= seconds or hurry():
                 return count / spent
 
     with ThreadPoolExecutor(len(slots)) as pool:

@@ -12,10 +12,13 @@ from typing import Any
 from pipeline.errors import ProfileError
 from pipeline.profiling.figures import SCHEMA, VERSION
 
-_ERRORS = 2.0  # standard errors of a difference; chance alone goes beyond that one time in twenty
+# Standard errors of a difference. Errors are estimated from ten parts of a run, so that chance
+# alone goes beyond this with one figure in 130, or in one comparison of nine figures in 15.
+_ERRORS = 3.0
 # Two runs of the same program differ by more than their own scatter tells: clock rate, placement
 # in memory, what else the machine does.
 _LEAST = 0.02
+_LEAST_MS = 0.02  # of a stage that hardly takes any time
 
 
 @dataclass(frozen=True)
@@ -50,13 +53,15 @@ class Change:
 
 
 def load_profile(path: Path) -> dict[str, Any]:
-    """Read a summary.json.
+    """Read a summary.json, or that of a folder.
 
     Raises
     ------
     ProfileError
         If it cannot be read or is none.
     """
+    if path.is_dir():
+        path = path / "summary.json"
     try:
         profile = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -90,7 +95,20 @@ def changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Change]
 
 
 def render(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
-    """Lay the comparison out as text for a terminal."""
+    """Lay the comparison of two profiles out as text for a terminal.
+
+    Raises
+    ------
+    ProfileError
+        If something that a profile holds is missing or damaged.
+    """
+    try:
+        return _render(before, after)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise ProfileError(f"one of the files is not a complete profile: {error!r}") from None
+
+
+def _render(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
     lines = []
     for key in ("source", "model", "backend"):
         if before[key] != after[key]:
@@ -106,10 +124,10 @@ def render(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
         lines.append("")
     lines.append("figure          before     after   change    noise")
     for one in changes(before, after):
-        ratio = (one.after / one.before - 1) * 100 if one.before else 0.0
+        ratio = f"{one.after / one.before - 1:+.1%}" if one.before else "?"
         noise = "?" if one.noise is None or not one.before else f"{one.noise / one.before:.1%}"
         lines.append(
-            f"{one.name:<12} {one.before:9.2f} {one.after:9.2f} {ratio:+7.1f}% {noise:>8}"
+            f"{one.name:<12} {one.before:9.2f} {one.after:9.2f} {ratio:>8} {noise:>8}"
             f"  {one.verdict:<7} {one.unit}"
         )
     limits = [f"{p['verdict']['limit']} ({p['verdict']['stage']})" for p in (before, after)]
@@ -127,7 +145,7 @@ def _change(
     noise = None
     if before["error"] is not None and after["error"] is not None:
         chance = _ERRORS * math.hypot(before["error"], after["error"])
-        noise = max(chance, _LEAST * abs(before["mean"]))
+        noise = max(chance, _LEAST * abs(before["mean"]), _LEAST_MS if "ms" in unit else 0.0)
     return Change(name, unit, before["mean"], after["mean"], noise, more_is_better)
 
 

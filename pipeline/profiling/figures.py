@@ -12,6 +12,7 @@ from pipeline.profiling.series import Estimate
 from pipeline.profiling.threads import ThreadUse, stage_of
 from pipeline.profiling.verdict import Load, StageLoad, judge
 from pipeline.session import Session
+from pipeline.summary import frame_counts
 from pipeline.timing import Durations
 
 SCHEMA = "squeezedrive.profile"
@@ -63,11 +64,10 @@ def collect(
             slots=config.queue.slots,
             cores_busy=recorder.threads.busy,
             live=info.live,
-            source_fps=None if info.fps is None else float(info.fps),
+            source_fps=_pace(session, run),
             device=device,
         )
     )
-    precision = session.backend.info.precision
     throughput = {
         "pipeline": _estimate(recorder.finished.rate(recorder.seconds), 1.0),
         **{name: {"mean": rate, "error": None} for name, rate in alone.items()},
@@ -79,6 +79,7 @@ def collect(
         "config": config.model_dump(mode="json"),
         "warmup": {"frames": recorder.warmup_frames, "seconds": recorder.warmup_seconds},
         "measured": {"frames": recorder.frames, "seconds": recorder.seconds},
+        "drained": {"frames": recorder.drained_frames},
         "fps": {
             name: {**throughput[name], "covers": COVERS[name]}
             for name in COVERS
@@ -117,7 +118,7 @@ def collect(
             "text": explain(verdict, cores),
             "try": [
                 {"text": advice.text, "sweep": advice.sweep}
-                for advice in advise(verdict, config, info.kind, precision, cores)
+                for advice in advise(verdict, config, info.kind, session.backend.info, cores)
             ],
         },
         "series": _series(recorder, seconds),
@@ -128,10 +129,12 @@ def collect(
 def render(figures: Mapping[str, Any]) -> str:
     """Lay the figures out as text for a terminal."""
     measured, warmup, cpu = figures["measured"], figures["warmup"], figures["cpu"]
-    latency, backend = figures["latency_ms"], figures["backend"]
+    latency, backend, drained = figures["latency_ms"], figures["backend"], figures["drained"]
     lines = [
-        f"measured    {measured['frames']:,} frames in {measured['seconds']:.1f} s; left out as"
-        f" warm-up: {warmup['frames']:,} frames, {warmup['seconds']:.1f} s",
+        f"frames      {frame_counts(figures['frames'])}",
+        f"measured    {measured['frames']:,} frames in {measured['seconds']:.1f} s; left out:"
+        f" {warmup['frames']:,} frames, {warmup['seconds']:.1f} s, of warm-up, and"
+        f" {drained['frames']:,} after the end of the source",
         f"model       {figures['model']}, {backend['name']} {backend['precision']},"
         f" {backend['runtime']}",
     ]
@@ -168,6 +171,15 @@ def render(figures: Mapping[str, Any]) -> str:
 def cores(count: int) -> str:
     """Say "1 core" or "2 cores"."""
     return f"{count} core{'s' * (count != 1)}"
+
+
+def _pace(session: Session, run: Mapping[str, Any]) -> float | None:
+    """Return a live source's frames per second: those it names, or those that came."""
+    info, frames = session.source.info, run["frames"]
+    if not info.live or info.fps is not None:
+        return None if info.fps is None else float(info.fps)
+    came = frames["read"] + sum(frames["skipped"].values())
+    return came / run["seconds"] if run["seconds"] else None
 
 
 def _loads(session: Session, recorder: Recorder, uses: list[ThreadUse]) -> list[StageLoad]:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import importlib
 import json
+import logging
+import math
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,25 +22,55 @@ from pipeline.profiling.trace import build_trace
 from pipeline.run import Pipeline
 from pipeline.session import Session
 
+SWEEP_FILE = "sweep.json"
+# A run of known length has to be so many times as long as what the pipeline holds: one part to
+# fill it, with the warm-up; one that is on its way when the source ends; and one to measure.
+_LEAST_FILLS = 2.5
+log = logging.getLogger("squeezedrive")
 
-def prepare_folder(folder: Path, overwrite: bool) -> None:
-    """Make the folder for a profile.
+
+@contextmanager
+def profile_folder(folder: Path, overwrite: bool) -> Iterator[None]:
+    """Make the folder for a profile, and those it is in; a new one that stays empty goes again.
 
     Raises
     ------
     SinkError
         If it cannot be made or holds a profile already.
     """
-    if folder.exists() and not folder.is_dir():
-        raise SinkError(f"{folder}: is a file, expected a folder for the profile")
-    if not overwrite and any((folder / name).exists() for name in (*PROFILE_FILES, "sweep.json")):
-        raise SinkError(f"{folder}: holds a profile already; --overwrite replaces it")
     try:
-        folder.mkdir(exist_ok=True)
+        if folder.exists() and not folder.is_dir():
+            raise SinkError(f"{folder}: is a file, expected a folder for the profile")
+        check_free(folder, (*PROFILE_FILES, SWEEP_FILE), overwrite)
+        new = not folder.exists()
+        folder.mkdir(parents=True, exist_ok=True)
+    except SinkError:
+        raise
     except OSError as error:
         raise SinkError(f"{folder}: cannot make the folder: {error.strerror}") from None
     if not os.access(folder, os.W_OK):
         raise SinkError(f"{folder}: no permission to write there")
+    try:
+        yield
+    finally:
+        if new:
+            with suppress(OSError):
+                folder.rmdir()
+
+
+def check_free(folder: Path, names: Iterable[str], overwrite: bool) -> None:
+    """Refuse to replace files of a folder.
+
+    Raises
+    ------
+    SinkError
+        If one is there and may not be overwritten.
+    """
+    if overwrite:
+        return
+    for name in names:
+        if (folder / name).exists():
+            raise SinkError(f"{folder}: holds a profile already, {name}; --overwrite replaces it")
 
 
 class Profiler:
@@ -47,6 +80,11 @@ class Profiler:
     ----------
     session : Session
         Open, its pipeline not yet run.
+
+    Raises
+    ------
+    ProfileError
+        If the run will be too short to measure anything.
     """
 
     def __init__(self, session: Session) -> None:
@@ -56,21 +94,32 @@ class Profiler:
         captured, *others = pipeline.queues.values()
         together = max(queue.batch, 1) * session.config.track.every
         held = captured.depth + together * (queue.slots + sum(one.depth for one in others))
-        self._recorder = Recorder(
-            pipeline, session.config.profile.warmup, session.expected_frames, held
-        )
+        expected = session.expected_frames
+        self._least = math.ceil(_LEAST_FILLS * held)
+        if expected is not None and expected < self._least:
+            raise ProfileError(
+                f"nothing to profile in {expected} frames: {held} may be on their way through the"
+                f" pipeline at a time, so take {self._least} or more"
+            )
+        self._recorder = Recorder(pipeline, session.config.profile.warmup, expected, held)
 
     def tick(self) -> None:
         """Look at the threads; called often while the pipeline runs."""
         self._recorder.tick()
 
-    def finish(self, run: Mapping[str, Any]) -> dict[str, Any]:
+    def finish(
+        self, run: Mapping[str, Any], hurry: Callable[[], bool], alone: bool = True
+    ) -> dict[str, Any]:
         """Measure network and detection alone and put all figures together.
 
         Parameters
         ----------
         run : mapping
             From `pipeline.summary.summarise`.
+        hurry : callable
+            Asked again and again whether to make it short.
+        alone : bool
+            Whether the network can be used any more.
 
         Raises
         ------
@@ -81,38 +130,43 @@ class Profiler:
         if recorder.frames < 2:
             warmup = self._session.config.profile.warmup
             raise ProfileError(
-                f"nothing to profile: {run['frames']['processed']} frames came out, all within"
-                f" the warm-up of {warmup:g} s; take more, or lower profile.warmup"
+                f"nothing to profile: {run['frames']['processed']} frames came out, in the warm-up"
+                f" of {warmup:g} s and after the end of the source; take {self._least} or more, or"
+                " lower profile.warmup"
             )
         recorder.close()
-        alone = {}
-        if recorder.picture is not None:
-            alone = measure_alone(
+        rates = {}
+        if alone and recorder.picture is not None:
+            log.info("measuring the detection and the network alone, a second each")
+            rates = measure_alone(
                 self._session.backend,
                 recorder.picture.image,
                 max(self._session.config.queue.batch, 1),
+                hurry=hurry,
             )
-        return collect(self._session, recorder, alone, run)
+        return collect(self._session, recorder, rates, run)
 
     def write(self, folder: Path, figures: Mapping[str, Any]) -> None:
-        """Write report.html, summary.json and trace.json.
+        """Write report.html, summary.json and trace.json, those that can be.
 
         Raises
         ------
         SinkError
-            If a file cannot be written.
+            If one of them cannot be written.
         """
         contents = (
             build_report(figures),
             json.dumps(figures, indent=1) + "\n",
             json.dumps(build_trace(self._recorder, figures["source"])) + "\n",
         )
+        failures = []
         for name, text in zip(PROFILE_FILES, contents, strict=True):
             try:
                 (folder / name).write_text(text, encoding="utf-8")
             except OSError as error:
-                reason = f"{folder / name}: cannot write the profile: {error.strerror}"
-                raise SinkError(reason) from None
+                failures.append(f"{folder / name}: cannot write the profile: {error.strerror}")
+        if failures:
+            raise SinkError("; ".join(failures))
 
 
 def _mark_ranges(pipeline: Pipeline) -> None:

@@ -37,7 +37,7 @@ class Step(NamedTuple):
 
 
 class Depth(NamedTuple):
-    """How many frames were in a queue from a moment on, seconds since the measurement began."""
+    """How many items were in a queue from a moment on, seconds since the measurement began."""
 
     at: float
     queue: str
@@ -67,13 +67,17 @@ class Clocks:
 
 
 class Recorder:
-    """Collects the figures of a run from the end of its warm-up to its last frame.
+    """Collects the figures of a run from the end of its warm-up to the end of its source.
 
     The warm-up lasts until `warmup` seconds have passed since the first result, and as many
     frames as the pipeline holds have come out; but no longer than a quarter of the frames, if
     their number is known. In it fall the first pictures through decoder, network and encoder,
     which allocate their memory and start their threads then, compiled functions that are loaded,
     and the time in which the queues fill.
+
+    The measurement ends with the first result after the source has ended. As many frames are on
+    their way then as when it began, so that all stages have worked on as many as came out; those
+    still to come would have been worked on before it began, and not be paid for.
 
     Parameters
     ----------
@@ -90,11 +94,12 @@ class Recorder:
     ----------
     warmup_frames, frames : int
         Frames that came out before and after the measurement began.
+    drained_frames : int
+        Frames that came out when the measurement was over.
     warmup_seconds : float
         From the first result to the beginning of the measurement.
     seconds, cpu : float
-        Length of the measurement up to the last result, and the processor time of the whole
-        process in it.
+        Length of the measurement, and the processor time of the whole process in it.
     stages : dict of str to StageRecord
     queues : dict of str to Gauge
     finished : Timeline
@@ -123,7 +128,7 @@ class Recorder:
         capacity: int,
         clocks: Clocks = Clocks(),
     ) -> None:
-        self.warmup_frames = self.frames = 0
+        self.warmup_frames = self.frames = self.drained_frames = 0
         self.warmup_seconds = self.seconds = self.cpu = 0.0
         self.stages = {stage.name: StageRecord() for stage in pipeline.stages}
         self.queues = {name: Gauge() for name in pipeline.queues}
@@ -142,6 +147,7 @@ class Recorder:
         self._clocks = clocks
         self._first: float | None = None
         self._zero: float | None = None  # when the measurement began
+        self._over = False
         self._cpu_zero = 0.0
         self._thread_cpu: dict[int, float] = {}
         self._captured = -1  # number of the last frame known to have been captured
@@ -150,6 +156,7 @@ class Recorder:
         self._look = 0.0
         self._first_stage = pipeline.stages[0].name
         self._last_stage = pipeline.stages[-1].name
+        self._captured_frames = next(iter(pipeline.queues.values()))
         for stage in pipeline.stages:
             stage.observe = self.lap
         for name, queue in pipeline.queues.items():
@@ -165,17 +172,15 @@ class Recorder:
             self._captured = lap.frames[-1].frame_id
         zero = self._zero
         if zero is not None and lap.taken >= zero:
-            record = self.stages[lap.stage]
-            if lap.worked_on:
-                share = (lap.done - lap.taken) / lap.worked_on
-                record.timing.busy.add(share, lap.worked_on)
-                record.work.add(lap.done - zero, share, lap.worked_on)
-            record.timing.wait_in += lap.taken - max(lap.start, zero)
-            record.timing.wait_out += lap.given - lap.done
-            record.timing.cpu += cpu
+            if not self._over:
+                self._count(lap, zero, cpu)
             self._trace(lap, zero, cpu)
         if lap.stage == self._last_stage:
-            self._finish(lap)
+            if self._over:
+                self.drained_frames += len(lap.frames)
+            else:
+                self._finish(lap)
+                self._over = self._captured_frames.closed
 
     def depth(self, queue: str, level: int) -> None:
         """Take note of a queue's new depth; called with the queue locked."""
@@ -184,20 +189,21 @@ class Recorder:
             gauge.level = level
             return
         at = self._clocks.wall() - self._zero
-        gauge.set(at, level)
+        if not self._over:
+            gauge.set(at, level)
         if self._tracing and len(self.depths) < TRACE_DEPTHS:
             self.depths.append(Depth(at, queue, level))
 
     def on_device(self, seconds: Mapping[str, float]) -> None:
         """Take note of how long the accelerator worked on a frame, by step."""
-        if self._zero is not None:
+        if self._zero is not None and not self._over:
             for step, duration in seconds.items():
                 self.device.setdefault(step, Durations()).add(duration)
 
     def tick(self) -> None:
         """Look at the threads now and then; called often by the thread that runs the pipeline."""
         now = self._clocks.wall()
-        if self._zero is not None and now >= self._look:
+        if self._zero is not None and not self._over and now >= self._look:
             self._look = now + max(_LOOK, _LOOK_SHARE * (now - self._zero))
             self.threads.look(now, self._clocks.threads(), self._clocks.cores(), self.owners.keys())
 
@@ -205,6 +211,16 @@ class Recorder:
         """End the measurement: levels count up to the last result."""
         for gauge in self.queues.values():
             gauge.set(self.seconds, gauge.level)
+
+    def _count(self, lap: Lap, zero: float, cpu: float) -> None:
+        record = self.stages[lap.stage]
+        if lap.worked_on:
+            share = (lap.done - lap.taken) / lap.worked_on
+            record.timing.busy.add(share, lap.worked_on)
+            record.work.add(lap.done - zero, share, lap.worked_on)
+        record.timing.wait_in += lap.taken - max(lap.start, zero)
+        record.timing.wait_out += lap.given - lap.done
+        record.timing.cpu += cpu
 
     def _finish(self, lap: Lap) -> None:
         if self._zero is None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.profiling.plots import bars, histogram, line
+from pipeline.summary import frame_counts
 
 STYLE = Path(__file__).parent / "report.css"
 
@@ -32,9 +33,10 @@ def build_report(figures: Mapping[str, Any]) -> str:
                  " them."),
         _section("Latency", _latency(figures),
                  "From the moment a picture was there to the moment all outputs had it."),
-        _section("Frames in the queues", _queues(figures),
-                 "A queue that is full waits for the stage it is named after; a stage waits for"
-                 " its queue when that is empty."),
+        _section("Waiting in the queues", _queues(figures),
+                 "Frames, or groups of frames that go together where the network takes several or"
+                 " sees one in so many. A queue that is full waits for the stage it is named"
+                 " after; a stage waits for its queue when that is empty."),
         _section("Figures of the stages", _stage_table(figures)),
         _section("Threads", _thread_table(figures)),
         _section("Settings", _settings(figures)),
@@ -77,8 +79,10 @@ def _head(figures: Mapping[str, Any]) -> str:
         f"<p class=note>{escape(figures['model'])} on {escape(backend['name'])},"
         f" {escape(backend['precision'])}: {escape(backend['runtime'])},"
         f" {escape(backend['device'])}. {measured['frames']:,} frames in"
-        f" {measured['seconds']:.1f} s; the first {warmup['frames']:,} frames,"
-        f" {warmup['seconds']:.1f} s, are left out as warm-up.</p>"
+        f" {measured['seconds']:.1f} s. Left out: the first {warmup['frames']:,} frames,"
+        f" {warmup['seconds']:.1f} s, as warm-up, and {figures['drained']['frames']:,} that came"
+        " out after the end of the source, when the first stages had no more work. Whole run:"
+        f" {frame_counts(figures['frames'])}.</p>"
         f'<div class="verdict"><p>{escape(verdict["text"])}</p><p>To try:</p><ul>{advice}</ul>'
         f'</div><ul class="tiles">{shown}</ul>'
     )

@@ -5,24 +5,30 @@ from __future__ import annotations
 import itertools
 import json
 import logging
+import signal
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from engines.errors import ConfigError, UserError
-from pipeline.config import Config, load_config, parse_setting
-from pipeline.errors import SinkError
-from pipeline.execute import execute
-from pipeline.outputs import Outputs
-from pipeline.profiling.profiler import prepare_folder
+from pipeline.config import Config, load_config
+from pipeline.errors import SinkError, SourceError
+from pipeline.execute import Finished, process
+from pipeline.outputs import PROFILE_FILES, Outputs
+from pipeline.profiling.profiler import SWEEP_FILE, check_free, profile_folder
+from pipeline.session import Session
 
 log = logging.getLogger("squeezedrive")
 
 SCHEMA = "squeezedrive.sweep"
 VERSION = 1
 ROUNDS = 3
+_MARGIN = 0.02  # runs of the same program differ by so much
+_NO_AXIS = ("preview.token",)  # shown and written, with every value
 _BUSY_OTHERS = 0.05  # from this share of the cores on, other programs are worth a word
 Setting = tuple[str, str, Any]  # as `pipeline.config.load_config` takes them
 
@@ -42,7 +48,7 @@ class Cell:
     runs : list of dict
         Figures of each run.
     failure : UserError or None
-        What keeps it from running on this machine.
+        What keeps it from running, or from running on, on this machine.
     """
 
     label: str
@@ -62,8 +68,10 @@ def sweep(
 ) -> int:
     """Run every combination three times, print a table, write sweep.json; return the exit code.
 
-    All combinations run once before any runs again, so that a machine that becomes slower or
-    faster does so for all of them. One that cannot run on this machine is told and left out.
+    All combinations run once before any runs again, every other time in reverse order, so that a
+    machine that becomes slower or faster does so for all of them. One that cannot run on this
+    machine is told and left out. sweep.json is written after each run, and a signal ends the sweep
+    with the table so far.
 
     Parameters
     ----------
@@ -88,31 +96,61 @@ def sweep(
     if replace(outputs, profile=None, overwrite=False) != Outputs():
         raise ConfigError("--sweep: writes profiles only; leave the other outputs out")
     cells = make_cells(path, settings, grid, outputs.profile)
-    prepare_folder(outputs.profile, outputs.overwrite)
-    for number, cell in itertools.product(range(1, ROUNDS + 1), cells):
-        if cell.failure is not None:
-            continue
-        run = Outputs(profile=cell.folder, overwrite=True)
-        try:
-            code = execute([source], cell.config, run, progress=False, report=False)
-        except UserError as error:
-            cell.failure = error
-            log.warning("%s cannot run: %s", cell.label, error)
-            continue
-        if code:
-            return code
-        cell.runs.append(_figures(cell.folder))
-        fps = cell.runs[-1]["fps"]
-        log.info("round %d of %d, %s: %.1f fps", number, ROUNDS, cell.label, fps)
-    if not any(cell.runs for cell in cells):
+    with profile_folder(outputs.profile, outputs.overwrite):
+        for cell in cells:
+            check_free(cell.folder, (*PROFILE_FILES, "video.mp4"), outputs.overwrite)
+        signal_number = _run_all(source, cells, outputs.profile / SWEEP_FILE)
+    if any(cell.runs for cell in cells):
+        print(render(cells), flush=True)
+    elif not signal_number:
         raise cells[0].failure or ConfigError("--sweep: nothing ran")
-    print(render(cells), flush=True)
-    result = outputs.profile / "sweep.json"
-    try:
-        result.write_text(json.dumps(as_data(source, cells), indent=1) + "\n", encoding="utf-8")
-    except OSError as error:
-        raise SinkError(f"{result}: cannot write the sweep: {error.strerror}") from None
+    if signal_number:
+        log.warning("the sweep was ended by %s", signal.Signals(signal_number).name)
+        return 128 + signal_number
     return 0
+
+
+def _run_all(source: str, cells: Sequence[Cell], result: Path) -> int:
+    """Run all cells so often, write what there is after each; return the signal that came, or 0."""
+    for number in range(1, ROUNDS + 1):
+        for cell in cells if number % 2 else reversed(cells):
+            if cell.failure is not None:
+                continue
+            try:
+                finished = _run(source, cell)
+            except UserError as error:
+                if isinstance(error, SourceError) and not any(one.runs for one in cells):
+                    raise  # nor will it open for the others
+                cell.failure = error
+                log.warning("%s cannot run: %s", cell.label, error)
+                continue
+            except KeyboardInterrupt:  # while a run was being prepared
+                return signal.SIGINT
+            if finished.signals:
+                return finished.signals[0]
+            assert finished.profile is not None
+            cell.runs.append(_figures(finished.profile))
+            fps = cell.runs[-1]["fps"]
+            log.info("round %d of %d, %s: %.1f fps", number, ROUNDS, cell.label, fps)
+            name = finished.profile["source"]  # without its password
+            try:
+                text = json.dumps(as_data(name, cells), indent=1, default=str) + "\n"
+                result.write_text(text, encoding="utf-8")
+            except OSError as error:
+                raise SinkError(f"{result}: cannot write the sweep: {error.strerror}") from None
+    return 0
+
+
+def _run(source: str, cell: Cell) -> Finished:
+    outputs = Outputs(profile=cell.folder, overwrite=True)
+    with (
+        profile_folder(cell.folder, overwrite=True),
+        Session([source], cell.config, outputs) as session,
+    ):
+        finished = process(session, cell.folder, progress=False)
+    if finished.failure is not None:
+        raise finished.failure
+    return finished
 
 
 def make_cells(
@@ -132,7 +170,9 @@ def make_cells(
             raise ConfigError(f"--sweep: expected KEY=A,B,C, got {text!r}")
         if any(key == axis[0][1] for axis in axes):
             raise ConfigError(f"--sweep {text}: {key} is there twice")
-        axes.append([parse_setting(f"{key}={value}", "--sweep") for value in values.split(",")])
+        if key in _NO_AXIS:
+            raise ConfigError(f"--sweep: {key} is a secret, and a sweep shows its values")
+        axes.append(_axis(key, values))
     cells = []
     for number, chosen in enumerate(itertools.product(*axes), start=1):
         label = " ".join(origin.removeprefix("--sweep ") for origin, _, _ in chosen)
@@ -140,6 +180,23 @@ def make_cells(
         by_key = {key: value for _, key, value in chosen}
         cells.append(Cell(label, by_key, config, folder / str(number)))
     return cells
+
+
+def _axis(key: str, text: str) -> list[Setting]:
+    """Return a setting for each of the values, which are written like the items of a YAML list."""
+    try:
+        values = yaml.safe_load(f"[{text}]")
+    except yaml.YAMLError:
+        raise ConfigError(f"--sweep {key}={text}: the values are not valid YAML") from None
+    if not isinstance(values, list) or text.rstrip().endswith(","):
+        raise ConfigError(f"--sweep {key}={text}: expected values with commas between them")
+    names = [
+        value if isinstance(value, str) else json.dumps(value, default=str) for value in values
+    ]
+    for name in names:
+        if names.count(name) > 1:
+            raise ConfigError(f"--sweep {key}={text}: {name} is there twice")
+    return [(f"--sweep {key}={n}", key, value) for n, value in zip(names, values, strict=True)]
 
 
 def render(cells: Sequence[Cell]) -> str:
@@ -162,7 +219,11 @@ def render(cells: Sequence[Cell]) -> str:
             f"{cell.label:<{width}} {median:7.1f} {min(fps):7.1f} {max(fps):7.1f}"
             f" {median / first:8.2f}x {cpu:13.1f} {latency:16.0f}"
         )
-    lines += ["", _winner(cells)]
+        if len(cell.runs) < ROUNDS:
+            reason = "" if cell.failure is None else f"; then it could not run: {cell.failure}"
+            lines[-1] += f"  ({len(cell.runs)} of {ROUNDS} runs{reason})"
+    if len(cells) > 1:
+        lines += ["", _winner(cells)]
     busy = max((max(_column(cell, "others")) for cell in cells if cell.runs), default=0.0)
     if busy > _BUSY_OTHERS:
         lines.append(f"other programs took up to {busy:.0%} of the cores: repeat without them")
@@ -197,18 +258,17 @@ def _winner(cells: Sequence[Cell]) -> str:
     )
     best = ran[0]
     lowest = min(_column(best, "fps"))
-    rivals = [cell.label for cell in ran[1:] if max(_column(cell, "fps")) >= lowest]
+    rivals = [cell.label for cell in ran[1:] if max(_column(cell, "fps")) * (1 + _MARGIN) >= lowest]
     if not rivals:
-        return f"fastest: {best.label}, in every run"
-    return f"fastest: {best.label}, but runs overlap with {', '.join(rivals)}"
+        return f"fastest: {best.label}, in every run by more than {_MARGIN:.0%}"
+    return f"fastest: {best.label}, but by less than {_MARGIN:.0%} in some run: {', '.join(rivals)}"
 
 
 def _column(cell: Cell, key: str) -> list[float]:
     return [run[key] for run in cell.runs]
 
 
-def _figures(folder: Path) -> dict[str, float]:
-    profile = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+def _figures(profile: Mapping[str, Any]) -> dict[str, float]:
     cpu = profile["cpu"]
     shared = cpu["share_with_other_programs"]
     return {

@@ -53,7 +53,7 @@ def build_trace(recorder: Recorder, name: str) -> dict[str, Any]:
                 "ph": "C",
                 "ts": depth.at * 1e6,
                 "pid": process,
-                "args": {"frames": depth.level},
+                "args": {"waiting": depth.level},
             }
         )
     return {

@@ -141,10 +141,8 @@ def judge(load: Load) -> Verdict:
     * a live source: its frame rate.
     """
     seconds, frames = max(load.seconds, 1e-9), max(load.frames, 1)
-    # A live source's capture stage waits for the camera, which is not work.
-    stages = [s for s in load.stages if not (load.live and s.name == "capture")]
-    shares = {s.name: s.busy / seconds / s.workers for s in stages}
-    busiest = max(stages, key=lambda s: shares[s.name])
+    shares = {s.name: s.busy / seconds / s.workers for s in load.stages}
+    busiest = max(load.stages, key=lambda s: shares[s.name])
     own = load.cpu / seconds / load.cores
     used = own if load.cores_busy is None else max(load.cores_busy, own)
     limit: Limit
@@ -154,7 +152,7 @@ def judge(load: Load) -> Verdict:
         stage = max(load.stages, key=lambda s: s.cpu + s.library_cpu)
     elif load.device / seconds >= BUSY:
         limit = "accelerator"
-        stage = next((s for s in stages if s.name == "inference"), busiest)
+        stage = next((s for s in load.stages if s.name == "inference"), busiest)
     elif shares[busiest.name] >= BUSY:
         limit = "stage"
     else:
@@ -172,11 +170,7 @@ def _bounds(load: Load, free: StageLoad, frames: int) -> dict[str, float]:
     """Return frames per second by what limits them to that, if one stage were free."""
     others = [s for s in load.stages if s.name != free.name and s.frames]
     # A stage need not work on every frame that comes out; capture may also work on more.
-    seconds = {
-        s.name: s.floor / max(s.frames, frames)
-        for s in others
-        if not (load.live and s.name == "capture")
-    }
+    seconds = {s.name: s.floor / max(s.frames, frames) for s in others}
     spared = (free.cpu + free.library_cpu) / frames
     seconds["processor"] = (load.cpu / frames - spared) / load.cores
     if free.name != "inference":

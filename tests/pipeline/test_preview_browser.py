@@ -122,11 +122,18 @@ def test_the_page_shows_picture_figures_and_state(page):
         assert until(lambda: page.one(".picture img").is_displayed(), 30)
         assert page.one(".picture img").size["width"] > 700
         assert not page.one(".veil").is_displayed()
-        grey = page.run(
-            "const c = document.createElement('canvas').getContext('2d');"
-            "c.drawImage(arguments[0], 0, 0); return Array.from(c.getImageData(9, 9, 1, 1).data)",
-            page.one(".picture img"),
-        )
+        grey: list[int] = []
+
+        def drawn() -> bool:  # not while the next picture is being loaded into the element
+            grey[:] = page.run(
+                "const c = document.createElement('canvas').getContext('2d');"
+                "c.drawImage(arguments[0], 0, 0);"
+                "return Array.from(c.getImageData(9, 9, 1, 1).data)",
+                page.one(".picture img"),
+            )
+            return grey[3] > 0
+
+        assert until(drawn, 30)
         np.testing.assert_allclose(grey, [180, 180, 180, 255], atol=2)
         asked = "return performance.getEntriesByType('resource').map((e) => e.name)"
         assert until(lambda: sum("/pictures/0" in name for name in page.run(asked)) >= 5, 30)

@@ -44,13 +44,28 @@ def test_the_same_is_the_same() -> None:
 
 
 def test_only_what_goes_beyond_noise_has_changed() -> None:
-    # Noise of the rate: 2 sqrt(0.5² + 0.5²) = 1.41; of the processor's time 2 % of 45 = 0.9.
-    assert verdicts(PROFILE, changed(fps__pipeline__mean=41.3))["pipeline"] == "same"
-    assert verdicts(PROFILE, changed(fps__pipeline__mean=41.5))["pipeline"] == "better"
-    assert verdicts(PROFILE, changed(fps__pipeline__mean=38.5))["pipeline"] == "worse"
+    # Noise of the rate: 3 sqrt(0.5² + 0.5²) = 2.12; of the processor's time 2 % of 45 = 0.9.
+    assert verdicts(PROFILE, changed(fps__pipeline__mean=42.0))["pipeline"] == "same"
+    assert verdicts(PROFILE, changed(fps__pipeline__mean=42.2))["pipeline"] == "better"
+    assert verdicts(PROFILE, changed(fps__pipeline__mean=37.8))["pipeline"] == "worse"
     assert verdicts(PROFILE, changed(cpu__ms_per_frame__mean=44.2))["processor"] == "same"
     assert verdicts(PROFILE, changed(cpu__ms_per_frame__mean=44.0))["processor"] == "better"
     assert verdicts(PROFILE, changed(latency_ms__mean=170.0))["latency"] == "worse"
+
+
+def test_a_stage_that_takes_next_to_no_time_is_not_judged_by_it() -> None:
+    before = changed(stages__sinks__busy_ms={"mean": 0.03, "error": 0.0001})
+    after = changed(stages__sinks__busy_ms={"mean": 0.02, "error": 0.0001})
+    assert verdicts(before, after)["sinks"] == "same"
+    after = changed(stages__sinks__busy_ms={"mean": 0.06, "error": 0.0001})
+    assert verdicts(before, after)["sinks"] == "worse"
+
+
+def test_a_figure_that_was_nothing_has_no_change_in_percent() -> None:
+    before = changed(stages__sinks__busy_ms={"mean": 0.0, "error": 0.0})
+    text = render(before, changed(stages__sinks__busy_ms={"mean": 170.0, "error": 0.1}))
+    (line,) = [line for line in text.splitlines() if line.startswith("sinks")]
+    assert line.split() == ["sinks", "0.00", "170.00", "?", "?", "worse", "ms", "busy"]
 
 
 def test_a_run_too_short_to_know_its_noise() -> None:
@@ -73,15 +88,31 @@ def test_the_comparison_names_settings_and_limits_that_differ() -> None:
     assert "other programs disturbed the second run" in text
     assert "limit: processor (inference), now others (sinks)" in text
     (line,) = [line for line in text.splitlines() if line.startswith("sinks")]
-    assert line.split() == ["sinks", "15.00", "9.00", "-40.0%", "2.0%", "better", "ms", "busy"]
+    assert line.split() == ["sinks", "15.00", "9.00", "-40.0%", "2.8%", "better", "ms", "busy"]
 
 
 def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    a, b = tmp_path / "a.json", tmp_path / "b.json"
-    a.write_text(json.dumps(PROFILE))
+    a, b = tmp_path / "a", tmp_path / "b.json"
+    a.mkdir()
+    (a / "summary.json").write_text(json.dumps(PROFILE))
     b.write_text(json.dumps(changed(fps__pipeline__mean=50.0)))
     assert main(["compare", str(a), str(b)]) == 0
     assert "better" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [{"fps": None}, {"config": []}, {"stages": {"sinks": {"busy_ms": {"mean": "x", "error": 1}}}}],
+)
+def test_a_damaged_profile_is_told_in_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], damage: dict[str, Any]
+) -> None:
+    path = tmp_path / "summary.json"
+    path.write_text(json.dumps({**PROFILE, **damage}))
+    assert main(["compare", str(path), str(path)]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: one of the files is not a complete profile: ")
+    assert error.count("\n") == 1
 
 
 @pytest.mark.parametrize(

@@ -30,7 +30,7 @@ class Drive:
         self.cpu = 0.0
         self.table: dict[int, ThreadTime] = {}
         self.stages = [SimpleNamespace(name=name, observe=None) for name in STAGES]
-        self.queue = SimpleNamespace(observe=None)
+        self.queue = SimpleNamespace(observe=None, closed=False)
         self.pipeline: Any = SimpleNamespace(
             stages=self.stages,
             queues={"inference": self.queue},
@@ -97,6 +97,36 @@ def test_figures_cover_what_came_after_the_warm_up() -> None:
         assert timing.cpu == pytest.approx(100 * 0.01)
     gauge = recorder.queues["inference"]
     assert sum(gauge.held.values()) == pytest.approx(recorder.seconds)
+
+
+def test_it_is_over_when_the_source_has_ended() -> None:
+    """What comes out after that was worked on by the first stages before the measurement."""
+    drive = Drive(warmup=0.0, capacity=3)
+    for number in range(20):
+        drive.queue.closed = number >= 9
+        drive.frame(number)
+        drive.recorder.tick()
+    recorder = drive.recorder
+    recorder.close()
+    assert (recorder.warmup_frames, recorder.frames, recorder.drained_frames) == (3, 7, 10)
+    assert recorder.seconds == pytest.approx(7 * STEP)
+    assert recorder.cpu == pytest.approx(7 * 0.045)
+    assert recorder.latency.count == 7
+    for name in STAGES:
+        assert recorder.stages[name].timing.busy.count == 7
+    assert sum(recorder.queues["inference"].held.values()) == pytest.approx(recorder.seconds)
+    assert recorder.threads.seconds < recorder.seconds
+    flows = build_trace(recorder, "fake")["traceEvents"]
+    assert {event["id"] for event in flows if event["ph"] == "f"} == set(range(4, 20))
+
+
+def test_a_source_that_ends_in_the_warm_up_leaves_nothing_to_measure() -> None:
+    drive = Drive(warmup=0.0, capacity=9)
+    for number in range(20):
+        drive.queue.closed = number >= 5
+        drive.frame(number)
+    assert (drive.recorder.warmup_frames, drive.recorder.frames) == (6, 0)
+    assert drive.recorder.drained_frames == 14
 
 
 def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,8 +2,10 @@
 
 import io
 import json
-import logging
+import os
+import signal
 import sys
+from collections.abc import Callable
 from contextlib import redirect_stdout
 from html.parser import HTMLParser
 from pathlib import Path
@@ -13,8 +15,8 @@ from typing import Any
 import pytest
 
 import run_pipeline
-from engines.errors import BackendUnavailable
-from pipeline.profiling import sweep as sweep_module
+from pipeline.errors import SourceError
+from pipeline.feed import Feed
 from pipeline.profiling.compare import load_profile
 from pipeline.profiling.threads import STAGES as STAGE_NAMES
 
@@ -69,10 +71,10 @@ def profile(small_network: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
     return folder
 
 
-def _alone(backend: Any, picture: Any, batch: int) -> dict[str, float]:
+def _alone(backend: Any, picture: Any, batch: int, hurry: Any) -> dict[str, float]:
     from pipeline.profiling.alone import measure_alone
 
-    return measure_alone(backend, picture, batch, seconds=0.05)
+    return measure_alone(backend, picture, batch, 0.05, hurry)
 
 
 @pytest.fixture(scope="module")
@@ -105,8 +107,9 @@ def test_the_summary_has_the_documented_keys_and_no_other(figures: dict[str, Any
 
 def test_figures_fit_together(figures: dict[str, Any]) -> None:
     left_out, measured = figures["warmup"]["frames"], figures["measured"]["frames"]
-    assert left_out + measured == FRAMES
+    assert left_out + measured + figures["drained"]["frames"] == FRAMES
     assert 0 < left_out <= FRAMES // 4
+    assert measured >= FRAMES - FRAMES // 4 - 14  # as many as the pipeline holds
     assert list(figures["stages"]) == list(STAGE_NAMES)
     seconds = figures["measured"]["seconds"]
     assert figures["fps"]["pipeline"]["mean"] == pytest.approx(measured / seconds)
@@ -115,7 +118,6 @@ def test_figures_fit_together(figures: dict[str, Any]) -> None:
         shares = [stage[key] for key in ("busy_share", "wait_in_share", "wait_out_share")]
         assert all(share >= 0 for share in shares)
         assert sum(shares) <= 1.01
-        assert measured <= stage["frames"] + sum(q["depth"] for q in figures["queues"].values()) + 8
         busy = stage["busy_ms"]
         assert 0 < busy["p50"] <= busy["p90"] <= busy["p99"]
     for queue in figures["queues"].values():
@@ -142,7 +144,7 @@ def test_the_trace_has_one_flow_for_each_frame(profile: Path, figures: dict[str,
     assert len(set(ends["s"])) == len(ends["s"]) == trace["otherData"]["frames"]
     assert all(sorted(names) == sorted(STAGE_NAMES) for names in slices.values())
     # Those that were captured before the measurement began are not in it.
-    assert 0 < len(slices) <= figures["measured"]["frames"]
+    assert 0 < len(slices) <= FRAMES - figures["warmup"]["frames"]
     tracks = {e["tid"] for e in events if e["name"] == "thread_name"}
     assert {e["tid"] for e in events if e["ph"] == "X"} == tracks
     for event in events:
@@ -179,7 +181,7 @@ def test_stages_are_marked_for_nsight(profile: Path) -> None:
 
 def test_what_is_printed(profile: Path) -> None:
     out = (profile / "printed.txt").read_text()
-    assert "left out as warm-up: " in out
+    assert " of warm-up, and 0 after the end of the source" in out
     assert "fps: everything from the source to the outputs" in out
     for name in STAGE_NAMES:
         assert f"\n{name} " in out
@@ -187,102 +189,108 @@ def test_what_is_printed(profile: Path) -> None:
     assert out.rstrip().endswith("report.html")
 
 
-def refused(result: tuple[int, str, str]) -> str:
-    code, out, err = result
-    lines = [line for line in err.splitlines() if not line.startswith(("info:", "warning:"))]
-    assert (code, out, len(lines)) == (2, "", 1), err
-    assert lines[0].startswith("error: ")
-    return lines[0]
+@pytest.fixture
+def at_frame(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Return what makes something happen when a frame is read, counted from 1."""
+
+    events: dict[int, Callable[[], None]] = {}
+    plain = Feed.take
+
+    def take(feed: Feed) -> Any:
+        events.get(feed.read + 1, lambda: None)()
+        return plain(feed)
+
+    def plan(new: dict[int, Callable[[], None]]) -> None:
+        events.clear()
+        events.update(new)
+
+    monkeypatch.setattr(Feed, "take", take)
+    monkeypatch.setattr("pipeline.profiling.profiler.measure_alone", _alone)
+    return plan
 
 
-def test_what_cannot_be_is_told_in_one_line(run: Any, tmp_path: Path) -> None:
+def interrupt() -> None:
+    os.kill(os.getpid(), signal.SIGINT)
+
+
+def terminate() -> None:
+    interrupt()
+    os.kill(os.getpid(), signal.SIGTERM)  # another one, or Python might see both as one
+
+
+def gone() -> None:
+    raise SourceError("camera: is gone")
+
+
+LONG = "scene:size=320x192,fps=25,seconds=60"
+
+
+def test_what_was_measured_before_a_source_failed_is_not_lost(
+    run: Any, small_network: Path, tmp_path: Path, at_frame: Any
+) -> None:
+    at_frame({90: gone})
+    folder = tmp_path / "p"
+    arguments = ("--no-video", "--no-progress", "--set", f"network={small_network}",
+                 "--set", "profile.warmup=0.1", "--profile")  # fmt: skip
+    code, out, err = run(LONG, *arguments, folder)
+    assert (code, err.splitlines()[-1]) == (2, "error: camera: is gone")
+    assert "fps: everything from the source to the outputs" in out
+    assert load_profile(folder)["ended"] == "camera: is gone"
+    at_frame({9: gone})
+    code, out, err = run(LONG, *arguments, tmp_path / "q")
+    assert code == 2
+    assert "no profile: nothing to profile: 8 frames came out" in err
+    assert "8 processed" in out  # what the run did is told all the same
+
+
+def test_a_signal_ends_a_profiled_run_with_its_profile(
+    run: Any, small_network: Path, tmp_path: Path, at_frame: Any
+) -> None:
+    arguments = (LONG, "--no-video", "--no-progress", "--set", f"network={small_network}",
+                 "--set", "profile.warmup=0.1", "--profile")  # fmt: skip
+    at_frame({90: interrupt})
+    code, out, _ = run(*arguments, tmp_path / "p")
+    assert code == 130
+    assert set(load_profile(tmp_path / "p")["fps"]) == {"inference", "detection", "pipeline"}
+    assert out.rstrip().endswith("report.html")
+    at_frame({5: interrupt})
+    code, out, err = run(*arguments, tmp_path / "q")
+    assert code == 130
+    assert "no profile: nothing to profile: " in err
+    assert "processed" in out
+    at_frame({90: terminate})
+    code, out, err = run(*arguments, tmp_path / "r")
+    assert code in (130, 143)
+    assert "no profile: the run was given up" in err
+    assert not (tmp_path / "r").exists()
+
+
+def test_figures_that_cannot_be_written_are_printed_and_the_others_written(
+    run: Any, small_network: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "p"
+    (folder / "report.html").mkdir(parents=True)
+    code, out, err = run(SCENE, "--no-video", "--no-progress", "--profile", folder, "--overwrite",
+                         "--set", f"network={small_network}")  # fmt: skip
+    assert code == 2
+    assert "report.html: cannot write the profile: Is a directory" in err.splitlines()[-1]
+    assert "fps: everything from the source to the outputs" in out
+    assert "wrote" not in out
+    assert load_profile(folder)["measured"]["frames"] > 0
+
+
+def test_what_cannot_be_is_told_in_one_line(refused: Any, tmp_path: Path) -> None:
     folder = tmp_path / "p"
     taken = tmp_path / "file"
     taken.write_text("")
-    assert "is a file, expected a folder" in refused(run(SCENE, "--profile", taken))
-    missing = tmp_path / "no" / "p"
-    assert f"{missing}: cannot make the folder" in refused(run(SCENE, "--profile", missing))
-    few = "scene:size=320x192,frames=2"
-    code, out, err = run(few, "--no-video", "--no-progress", "--profile", folder)
-    assert code == 2
-    assert "2 processed" in out  # what the run did is told all the same
-    assert "error: nothing to profile: 2 frames came out" in err.splitlines()[-1]
+    assert "is a file, expected a folder" in refused(SCENE, "--profile", taken)
+    for name in (taken / "p", tmp_path / ("n" * 300)):
+        assert f"{name}: cannot make the folder" in refused(SCENE, "--profile", name)
+    few = "scene:size=320x192,frames=30"
+    assert "take 35 or more" in refused(few, "--no-video", "--profile", tmp_path / "few" / "p")
+    assert not (tmp_path / "few" / "p").exists()
+    folder.mkdir()
     same = ("--no-video", "--profile", folder, "--summary", folder / "summary.json")
-    assert "is named for two outputs" in refused(run(SCENE, *same))
+    assert "is named for two outputs" in refused(SCENE, *same)
     (folder / "trace.json").write_text("")
-    assert "holds a profile already; --overwrite" in refused(run(SCENE, "--profile", folder))
-    assert "expected --profile DIR" in refused(run(SCENE, "--sweep", "cpu.streams=1,2"))
-    both = ("--profile", folder, "--sweep", "cpu.streams=1,2")
-    assert "profiles only" in refused(run(SCENE, *both, "--jsonl", tmp_path / "x.jsonl"))
-    assert "is there twice" in refused(run(SCENE, *both, "--sweep", "cpu.streams=3"))
-    for wrong in ("cpu.streams", "cpu.streems=1", "cpu.streams=1,none"):
-        assert f"--sweep{':' if '=' not in wrong else ''}" in refused(
-            run(SCENE, "--profile", folder, "--sweep", wrong)
-        )
-
-
-def sweep_with(rates: dict[str, list[float]], monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Let `execute` write profiles with the given rates; return the order of its runs."""
-    order: list[str] = []
-
-    def execute(sources: list[str], config: Any, outputs: Any, progress: bool, report: bool) -> int:
-        key = f"{config.cpu.streams}/{config.video.preset}"
-        order.append(key)
-        if key not in rates:
-            raise BackendUnavailable("no such thing here")
-        fps = rates[key][order.count(key) - 1]
-        outputs.profile.mkdir(exist_ok=True)
-        (outputs.profile / "summary.json").write_text(json.dumps({
-            "fps": {"pipeline": {"mean": fps}},
-            "cpu": {"share": 0.5, "share_with_other_programs": 0.6,
-                    "ms_per_frame": {"mean": 1000 / fps}},
-            "latency_ms": {"p50": 1.0, "p99": 2.0},
-        }))  # fmt: skip
-        return 0
-
-    monkeypatch.setattr(sweep_module, "execute", execute)
-    return order
-
-
-def test_a_sweep_goes_round_and_takes_medians(
-    run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    rates = {
-        "1/fast": [20.0, 22.0, 21.0],
-        "1/medium": [10.0, 10.0, 11.0],
-        "2/fast": [30.0, 21.5, 31.0],
-    }
-    order = sweep_with(rates, monkeypatch)
-    folder = tmp_path / "sweep"
-    with caplog.at_level(logging.INFO, "squeezedrive"):
-        code, out, err = run(SCENE, "--profile", folder, "--sweep", "cpu.streams=1,2",
-                             "--sweep", "video.preset=fast,medium")  # fmt: skip
-    assert code == 0, err
-    round_ = ["1/fast", "1/medium", "2/fast"]
-    assert order == [*round_, "2/medium", *round_, *round_]  # what cannot run is not tried again
-    lines = {line.rsplit("video.preset=", 1)[-1].split()[0] + line[12]: line.split()
-             for line in out.splitlines() if line.startswith("cpu.")}  # fmt: skip
-    assert lines["fast1"][2:6] == ["21.0", "20.0", "22.0", "1.00x"]
-    assert lines["medium1"][2:6] == ["10.0", "10.0", "11.0", "0.48x"]
-    assert lines["fast2"][2:6] == ["30.0", "21.5", "31.0", "1.43x"]
-    assert "no such thing here" in " ".join(lines["medium2"])
-    assert ("fastest: cpu.streams=2 video.preset=fast, but runs overlap with"
-            " cpu.streams=1 video.preset=fast") in out  # fmt: skip
-    assert "other programs took up to 10% of the cores" in out
-
-    data = json.loads((folder / "sweep.json").read_text())
-    assert [cell["folder"] for cell in data["cells"]] == ["1", "2", "3", "4"]
-    assert data["cells"][0]["median"]["fps"] == 21.0
-    assert data["cells"][0]["settings"] == {"cpu.streams": 1, "video.preset": "fast"}
-    assert data["cells"][3] == {
-        "settings": {"cpu.streams": 2, "video.preset": "medium"},
-        "folder": "4", "runs": [], "median": {}, "failure": "no such thing here",
-    }  # fmt: skip
-
-
-def test_a_sweep_of_which_nothing_runs_is_an_error(
-    run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    sweep_with({}, monkeypatch)
-    result = run(SCENE, "--profile", tmp_path / "s", "--sweep", "cpu.streams=1,2")
-    assert refused(result) == "error: no such thing here"
+    assert "holds a profile already, trace.json; --overwrite" in refused(SCENE, "--profile", folder)

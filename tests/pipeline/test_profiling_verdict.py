@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.config import CONFIGS, Config, load_config
+from engines.backend import BackendInfo
+from pipeline.config import CONFIGS, Config, load_config, parse_setting
 from pipeline.profiling.advice import advise, explain
 from pipeline.profiling.verdict import Load, StageLoad, judge
 
@@ -125,12 +126,8 @@ def test_slots_bound_what_goes_on_at_once() -> None:
     assert verdict.ceiling == pytest.approx(1000 / 11)
 
 
-def test_a_camera_is_not_a_stage_that_works() -> None:
-    loads = tuple(
-        replace(one, busy=3.9, delay=0.0) if one.name == "capture" else one
-        for one in stages(inference=20)
-    )
-    verdict = judge(load(loads, 4.0, 8, live=True, source_fps=25.0))
+def test_a_camera_that_has_no_more_frames_limits() -> None:
+    verdict = judge(load(stages(inference=20), 4.0, 8, live=True, source_fps=25.0))
     assert (verdict.limit, verdict.next) == ("source", "inference")
     assert verdict.ceiling == pytest.approx(50)
     slow = judge(load(stages(sinks=45), 4.5, 8, live=True, source_fps=25.0))
@@ -155,13 +152,17 @@ def config() -> Config:
 def test_there_is_something_to_try_for_every_stage(config: Config, name: str) -> None:
     verdict = judge(load(stages(**{name: 40}), 4.0, 8))
     assert verdict.stage == name
-    for advice in advise(verdict, config, "file", "fp32", 8):
+    for advice in advise(verdict, config, "file", backend(), 8):
         if advice.sweep:
             key, _, values = advice.sweep.partition("=")
             for value in values.split(","):  # all of them are valid settings
                 setting = (advice.sweep, key, _parse(value))
                 load_config(settings=[setting])
         assert advice.text
+
+
+def backend(name: str = "cpu", precision: str = "fp32") -> BackendInfo:
+    return BackendInfo(name, "some runtime", "some device", precision, "asked for")
 
 
 def _parse(value: str) -> object:
@@ -172,10 +173,38 @@ def _parse(value: str) -> object:
 
 def test_advice_follows_the_settings(config: Config) -> None:
     verdict = judge(load(stages(sinks=40), 4.0, 8))
-    sweeps = [advice.sweep for advice in advise(verdict, config, "file", "int8", 8)]
+    sweeps = [advice.sweep for advice in advise(verdict, config, "file", backend(), 8)]
     assert sweeps == ["video.preset=veryfast,ultrafast,superfast", "video.threads=4,8"]
     silent = load_config(Path(CONFIGS / "profile.yaml"))
-    assert [a.text for a in advise(verdict, silent, "file", "int8", 8)] == ["fewer outputs"]
+    assert [a.text for a in advise(verdict, silent, "file", backend(), 8)] == ["fewer outputs"]
+
+
+@pytest.mark.parametrize(
+    ("info", "settings", "expected"),
+    [
+        (backend(precision="fp32"), [], "cpu.streams=2,3"),  # there is no int8 model, or auto
+        (backend(precision="fp32"), ["cpu.precision=fp32"], "cpu.precision=fp32,int8"),
+        (backend(precision="int8"), ["queue.slots=9"], "cpu.streams=2,4"),
+        (backend(precision="int8"), ["queue.slots=2"], "track.every=1,2"),
+        (backend("torch", "fp16"), [], "track.every=1,2"),
+        (backend("tensorrt", "fp16"), [], "cuda.precision=fp16,int8"),
+        (backend("tensorrt", "int8"), ["cpu.precision=fp32"], "track.every=1,2"),
+    ],
+)
+def test_advice_is_of_use_to_the_back_end_that_ran(
+    info: BackendInfo, settings: list[str], expected: str
+) -> None:
+    verdict = judge(load(stages(inference=40), 4.0, 8))
+    chosen = [parse_setting(text) for text in ("cpu.streams=2", *settings)]
+    advice = advise(verdict, load_config(settings=chosen), "file", info, 8)
+    assert advice[0].sweep == expected
+
+
+def test_nothing_is_advised_that_is_so_already(config: Config) -> None:
+    for stage, setting in (("render", "draw.status=false"), ("postprocess", "detect.top_n=1")):
+        verdict = judge(load(stages(**{stage: 40}), 4.0, 8))
+        changed = load_config(settings=[parse_setting(setting)])
+        assert [a.text for a in advise(verdict, changed, "file", backend(), 8)] == ["fewer outputs"]
 
 
 def test_the_verdict_in_words() -> None:

@@ -343,6 +343,11 @@ def test_a_queue_tells_its_depth() -> None:
 def test_threads_of_a_stage_bear_its_name_and_pass_it_on() -> None:
     from pipeline.profiling.threads import read_threads
 
+    class Compiling(FakeBackend):
+        def new_slot(self, batch: int = 1) -> FakeSlot:
+            look()
+            return super().new_slot(batch)
+
     names: list[set[str]] = []
 
     def look() -> None:
@@ -354,6 +359,7 @@ def test_threads_of_a_stage_bear_its_name_and_pass_it_on() -> None:
         return {read_threads()[thread.native_id or 0].name}
 
     before = read_threads()[threading.get_native_id()].name
-    make(FakeSource(1), FakeBackend({"infer": look}), FakeSink()).run()
-    assert names == [{"inference"}]
+    options = QueueOptions(slots=2)
+    make(FakeSource(1), Compiling({"infer": look}), FakeSink(), options=options).run()
+    assert names == [{"inference"}] * 3
     assert read_threads()[threading.get_native_id()].name == before

@@ -1,0 +1,39 @@
+"""A stage by itself."""
+
+import time
+from fractions import Fraction
+
+import numpy as np
+import pytest
+
+from pipeline.frame import Frame
+from pipeline.stage import Lap, Stage, Steps
+
+PICTURES = 4
+WAIT = 0.02  # seconds for a picture
+
+
+@pytest.mark.parametrize("waits", [True, False])
+def test_waiting_for_a_camera_is_no_work(waits: bool) -> None:
+    left = iter(range(PICTURES))
+    laps: list[Lap] = []
+
+    def picture(number: int) -> Frame:
+        time.sleep(WAIT)
+        return Frame(0, number, 0, Fraction(1, 25), 0.0, np.zeros((2, 2, 3), np.uint8))
+
+    def fail(name: str, error: BaseException) -> None:
+        raise AssertionError(name) from error
+
+    steps = Steps(lambda: next(left, None), picture, lambda frame: None, lambda: None)
+    stage = Stage("capture", steps, fail, waits=waits)
+    stage.observe = laps.append
+    stage.start()
+    stage.join(10)
+    timing = stage.timing
+    assert timing.busy.count == len(laps) == PICTURES
+    waited, worked = timing.wait_in, timing.busy.total
+    assert (waited >= PICTURES * WAIT) == waits
+    assert (worked >= PICTURES * WAIT) == (not waits)
+    assert all(lap.start <= lap.taken <= lap.done <= lap.given for lap in laps)
+    assert sum(lap.done - lap.taken for lap in laps) == pytest.approx(worked)
