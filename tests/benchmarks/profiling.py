@@ -44,7 +44,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("source")
     parser.add_argument("--frames", type=int, default=200)
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, choices=range(2, 1000), metavar="N", default=5)
     parser.add_argument("--set", action="append", default=[])
     arguments = parser.parse_args()
     settings = [parse_setting(text) for text in arguments.set]

@@ -59,6 +59,8 @@ def alone(source: str, config: Any, folder: Path, frames: int) -> dict[str, tupl
         times = {}
         reads = itertools.repeat(None, frames)
         *times["capture"], pictures = measure(lambda _: session.source.read(), reads)
+        if None in pictures:
+            raise SystemExit(f"{source}: has fewer than {frames} frames; give --frames")
         for one in slots:
             one.preprocess([pictures[0].image])
             one.infer()
