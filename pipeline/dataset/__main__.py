@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 from collections.abc import Callable, Iterator
 from itertools import islice
@@ -34,7 +35,7 @@ Picture = tuple[int, Image, list[Label]]
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Make the data set; return the exit code: 0, or 2 for wrong input."""
+    """Make the data set; return the exit code: 0, 2 for wrong input, 130 if interrupted."""
     arguments = _parse(argv)
     try:
         count = make_dataset(
@@ -49,6 +50,9 @@ def main(argv: list[str] | None = None) -> int:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print(f"interrupted; {arguments.out} holds what was labelled until now", file=sys.stderr)
+        return 130
     print(f"wrote {arguments.out}: {count} pictures with labels, split train")
     return 0
 
@@ -88,6 +92,8 @@ def make_dataset(
 ) -> int:
     """Write frames and their labels in KITTI layout, split "train"; return how many.
 
+    The list of the split grows with every picture: if this ends early, what is there is usable.
+
     Parameters
     ----------
     out : Path
@@ -106,38 +112,61 @@ def make_dataset(
     Raises
     ------
     UserError
-        If a source cannot be read, there is no teacher for it, or the folder cannot be written.
+        If a number makes no sense, a source cannot be read, there is no teacher for it, no frame
+        is in the time asked for, or the folder cannot be written.
     """
-    if every < 1:
-        raise DatasetError(f"--every: expected 1 or more, got {every}")
+    _check_numbers(every, frames, start, until)
     if teacher is None and not all(map(_is_scene, sources)):
         raise DatasetError("footage has no labels: name a teacher, --teacher FILE.param")
     label = _teach(teacher) if teacher is not None else None
-    pictures, labels = out / "training" / "image_2", out / "training" / "label_2"
-    names: list[str] = []
+    for spec in sources:  # before hours are spent on those ahead of a wrong one
+        _check_source(spec)
+    pictures, labels, lists = out / "training/image_2", out / "training/label_2", out / "ImageSets"
+    count = 0
     try:
-        for folder in (pictures, labels, out / "ImageSets"):
+        for folder in (pictures, labels, lists):
             folder.mkdir(parents=True)
-        for number, spec in enumerate(sources):
-            if _is_scene(spec):
-                found = _rendered(spec, every, start, until)
-            else:
-                assert label is not None
-                found = _labelled(spec, label, every, start, until)
-            for index, image, entries in islice(found, frames):
-                name = f"{number:02d}_{index:06d}"
-                text = "".join(entry.line() for entry in entries)
-                _write_picture(pictures / f"{name}.jpg", image)
-                (labels / f"{name}.txt").write_text(text, encoding="utf-8")
-                names.append(name)
-        (out / "ImageSets" / "train.txt").write_text("\n".join(names) + "\n", encoding="utf-8")
+        with (lists / "train.txt").open("w", encoding="utf-8", buffering=1) as split:
+            for number, spec in enumerate(sources):
+                if _is_scene(spec):
+                    found = _rendered(spec, every, start, until)
+                else:
+                    assert label is not None
+                    found = _labelled(spec, label, every, start, until)
+                for index, image, entries in islice(found, frames):
+                    name = f"{number:02d}_{index:06d}"
+                    text = "".join(entry.line() for entry in entries)
+                    _write_picture(pictures / f"{name}.jpg", image)
+                    (labels / f"{name}.txt").write_text(text, encoding="utf-8")
+                    split.write(f"{name}\n")
+                    count += 1
     except FileExistsError:
         raise DatasetError(f"{out}: exists already, expected a new folder") from None
     except UserError:
         raise
     except OSError as error:
         raise DatasetError(f"{out}: cannot be written: {error.strerror}") from None
-    return len(names)
+    if not count:
+        raise DatasetError(f"{out}: stays empty, no frame lies between --start and --until")
+    return count
+
+
+def _check_numbers(every: int, frames: int | None, start: float, until: float | None) -> None:
+    if every < 1:
+        raise DatasetError(f"--every: expected 1 or more, got {every}")
+    if frames is not None and frames < 1:
+        raise DatasetError(f"--frames: expected 1 or more, got {frames}")
+    if not 0 <= start < math.inf:
+        raise DatasetError(f"--start: expected seconds, 0 or more, got {start:g}")
+    if until is not None and not until >= start:
+        raise DatasetError(f"--until: expected seconds, not before --start, got {until:g}")
+
+
+def _check_source(spec: str) -> None:
+    if _is_scene(spec):
+        parse_scene(spec)
+    else:
+        open_source(spec, SourceOptions()).close()
 
 
 def _is_scene(spec: str) -> bool:

@@ -7,6 +7,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from pipeline.profiling.figures import cores
 from pipeline.profiling.plots import bars, histogram, line
 from pipeline.summary import frame_counts
 
@@ -62,7 +63,7 @@ def _head(figures: Mapping[str, Any]) -> str:
         (f"{figures['latency_ms']['p50']:.0f} ms", "latency, half of the frames",
          f"p99 {figures['latency_ms']['p99']:.0f} ms"),
         (f"{cpu['ms_per_frame']['mean']:.1f} ms", "processor time a frame",
-         f"{cpu['share']:.0%} of the {cpu['cores']} cores"),
+         f"{cpu['share']:.0%} of {cores(cpu['cores'])}"),
     ]  # fmt: skip
     shown = "".join(
         f"<li><b>{escape(value)}</b>{escape(label)}<small>{escape(note)}</small></li>"
