@@ -72,14 +72,12 @@ def run_anchors(arguments: argparse.Namespace) -> None:
         If a data set or the weights' profile cannot be used, or there are too few objects.
     """
     from engines.anchors import cluster, measure
-    from engines.datasets.load import load_dataset
+    from engines.datasets.load import load_datasets
     from engines.weights import DEFAULT, load_profile
 
     profile = load_profile((arguments.weights or DEFAULT).with_suffix(".json"))
     classes = arguments.classes or list(profile.output.classes)
-    datasets = [
-        load_dataset(root, arguments.split, classes, arguments.names) for root in arguments.data
-    ]
+    datasets = load_datasets(arguments.data, arguments.split, classes, arguments.names)
     size = arguments.size or (profile.input.width, profile.input.height)
     objects = measure(datasets, arguments.fit, size, arguments.band_centre)
     # Rounded before they are judged: the figures are those of the shapes that are printed.

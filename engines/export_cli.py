@@ -56,6 +56,7 @@ def run_export(arguments: argparse.Namespace) -> None:
     UserError
         If the weights or the training cannot be used, or the output cannot be written.
     """
+    from engines.files import write_whole
     from engines.onnx_graph import build_onnx
     from engines.weights import DEFAULT, Weights, load_weights, save_weights
 
@@ -71,10 +72,7 @@ def run_export(arguments: argparse.Namespace) -> None:
         return
     width, height = arguments.size or (None, None)
     model = build_onnx(weights, width, height, arguments.precision)
-    try:
-        output.write_bytes(model.SerializeToString())
-    except OSError as error:
-        raise UserError(f"{output}: cannot be written: {error.strerror}") from None
+    write_whole(output, model.SerializeToString())
     print(f"wrote {output}: {arguments.precision}, {output.stat().st_size / 2**20:.2f} MiB")
 
 

@@ -1,1 +1,1 @@
-"""Labelled pictures in KITTI, COCO and YOLO layout, for training and evaluation alike."""
+"""Labelled pictures in KITTI, COCO, Pascal VOC and YOLO layout, to train and evaluate with."""

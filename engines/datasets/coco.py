@@ -6,7 +6,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,19 +27,43 @@ def load_coco(
 ) -> Dataset:
     """Read a split; see `engines.datasets.load.load_dataset`."""
     path = _annotation_file(root, split)
+    content = _read_json(path)
     try:
-        content = json.loads(path.read_bytes())
+        return _read(root, split, path, content, classes, aliases)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise _not_coco(path, error) from None
+
+
+def coco_pictures(root: Path, split: str) -> list[Path]:
+    """Return the pictures of a split.
+
+    Raises
+    ------
+    DatasetError
+        If there is no such split, or a picture in it is missing.
+    """
+    path = _annotation_file(root, split)
+    content = _read_json(path)
+    try:
+        return list(_pictures(root, split, path, content["images"]).values())
+    except (KeyError, TypeError, AttributeError) as error:
+        raise _not_coco(path, error) from None
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_bytes())
     except OSError as error:
         raise DatasetError(f"{path}: cannot be read: {error.strerror}") from None
     except ValueError as error:
         raise DatasetError(f"{path}: is not JSON: {error}") from None
-    try:
-        return _read(root, split, path, content, classes, aliases)
-    except (KeyError, TypeError, AttributeError) as error:
-        raise DatasetError(
-            f"{path}: expected COCO annotations with images (id, file_name, width, height),"
-            f" categories (id, name) and annotations (image_id, category_id, bbox): {error!r}"
-        ) from None
+
+
+def _not_coco(path: Path, error: Exception) -> DatasetError:
+    return DatasetError(
+        f"{path}: expected COCO annotations with images (id, file_name, width, height),"
+        f" categories (id, name) and annotations (image_id, category_id, bbox): {error!r}"
+    )
 
 
 def _annotation_file(root: Path, split: str) -> Path:
@@ -65,38 +90,70 @@ def _read(
         classes = list(names.values())
     wanted = label_indices(classes, aliases)
     check_overlap(path, classes, wanted, names.values())
-    index_of = {
-        number: wanted[class_key(name)]
-        for number, name in names.items()
-        if class_key(name) in wanted
-    }
-    if not content["images"]:
-        raise DatasetError(f"{path}: lists no images")
-    folder = _picture_folder(root, split, path, content["images"][0]["file_name"])
+    pictures = _pictures(root, split, path, content["images"])
     builders = {
-        image["id"]: ItemBuilder(folder / image["file_name"], (image["width"], image["height"]))
+        image["id"]: ItemBuilder(pictures[image["id"]], (image["width"], image["height"]))
         for image in content["images"]
     }
     for annotation in content["annotations"]:
-        if annotation["category_id"] not in index_of:
-            continue
-        index = index_of[annotation["category_id"]]
-        box = annotation["bbox"]
-        if len(box) != 4:
-            raise DatasetError(f"{path}: expected a bbox of x, y, width, height, got {box}")
-        x, y, width, height = map(float, box)
-        corners = (x, y, x + width, y + height)
+        category = annotation["category_id"]
+        if category not in names:
+            raise DatasetError(
+                f"{path}: an annotation is of category {category!r}, which is not listed"
+            )
         if annotation["image_id"] not in builders:
             raise DatasetError(
                 f"{path}: an annotation is for image {annotation['image_id']}, which is not listed"
             )
         builder = builders[annotation["image_id"]]
+        index = wanted.get(class_key(names[category]))
+        if index is None:
+            builder.leave_out(names[category])
+            continue
+        corners = _corners(path, annotation["bbox"])
         if annotation.get("iscrowd", 0) or index == EVERY_CLASS:
             builder.ignore(corners, index)
         else:
             builder.add(corners, index)
     items = tuple(builder.build() for builder in builders.values())
-    return Dataset(root, split, "coco", tuple(classes), items)
+    return Dataset(root, split, "coco", tuple(classes), items, tuple(names.values()))
+
+
+def _corners(path: Path, bbox: Any) -> tuple[float, float, float, float]:
+    try:
+        x, y, width, height = map(float, bbox)
+    except (TypeError, ValueError, OverflowError):
+        x = y = width = height = math.nan
+    corners = (x, y, x + width, y + height)
+    if not all(map(math.isfinite, corners)):
+        raise DatasetError(f"{path}: expected a bbox of x, y, width, height, got {bbox!r}")
+    return corners
+
+
+def _pictures(root: Path, split: str, path: Path, images: Any) -> dict[Any, Path]:
+    """Return the pictures that an annotation file lists, by their id."""
+    if not images:
+        raise DatasetError(f"{path}: lists no images")
+    folder = _picture_folder(root, split, path, images[0]["file_name"])
+    pictures = {image["id"]: folder / image["file_name"] for image in images}
+    _check_there(path, pictures.values())
+    return pictures
+
+
+def _check_there(path: Path, pictures: Iterable[Path]) -> None:
+    wanted = set(pictures)
+    # Listing a folder is far faster than asking for each of a hundred thousand files.
+    folders = {picture.parent for picture in wanted}
+    try:
+        there = {file for folder in folders if folder.is_dir() for file in folder.iterdir()}
+    except OSError as error:
+        raise DatasetError(f"{error.filename}: cannot be read: {error.strerror}") from None
+    missing = sorted(wanted - there)
+    if missing:
+        raise DatasetError(
+            f"{path}: {len(missing)} of {len(wanted)} pictures are missing, the first is"
+            f" {missing[0]}"
+        )
 
 
 def _picture_folder(root: Path, split: str, path: Path, first: str) -> Path:

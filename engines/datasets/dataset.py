@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -81,6 +82,10 @@ class Item:
         Regions in which objects are not labelled one by one.
     ignore_classes : int32 array (m,)
         The class each region is ignored for, or `EVERY_CLASS`.
+    left_out : tuple of str
+        The class of each object that is of none of the data set's classes.
+    without_area : int
+        Boxes left out because their corners enclose nothing.
     """
 
     image: Path
@@ -88,6 +93,8 @@ class Item:
     labels: Labels
     ignore_boxes: NDArray[np.float32]
     ignore_classes: NDArray[np.int32]
+    left_out: tuple[str, ...] = ()
+    without_area: int = 0
 
     @property
     def objects(self) -> Labels:
@@ -111,6 +118,9 @@ class Dataset:
         Names in the order of the class indices.
     items : tuple of Item
         The pictures, in the order of the split.
+    names : tuple of str
+        All class names there are, asked for or not: those that the data set declares; in KITTI and
+        Pascal VOC layout, those that are labelled.
     """
 
     root: Path
@@ -118,6 +128,7 @@ class Dataset:
     layout: Layout
     classes: tuple[str, ...]
     items: tuple[Item, ...]
+    names: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.items)
@@ -129,6 +140,14 @@ class Dataset:
             counts += np.bincount(item.objects.classes, minlength=len(self.classes))
         return counts
 
+    def left_out(self) -> dict[str, int]:
+        """Return how many objects there are of each class that is not asked for, most first.
+
+        They count as background. Names that stand for a class, regions to ignore and neighbours
+        are not among them.
+        """
+        return dict(Counter(name for item in self.items for name in item.left_out).most_common())
+
 
 class ItemBuilder:
     """Collects the labels of one picture line by line; boxes without area are left out."""
@@ -138,6 +157,8 @@ class ItemBuilder:
         self._size = size
         self._labels: list[tuple[Sequence[float], int, float, int, bool]] = []
         self._ignored: list[tuple[Sequence[float], int]] = []
+        self._left_out: list[str] = []
+        self._without_area = 0
 
     def add(
         self,
@@ -150,10 +171,16 @@ class ItemBuilder:
         """Add an object with corners x1, y1, x2, y2 in pixels."""
         if box[2] > box[0] and box[3] > box[1]:
             self._labels.append((box, class_index, truncation, occlusion, neighbour))
+        else:
+            self._without_area += 1
 
     def ignore(self, box: Sequence[float], class_index: int = EVERY_CLASS) -> None:
         """Add a region to ignore for a class, or for all."""
         self._ignored.append((box, class_index))
+
+    def leave_out(self, name: str) -> None:
+        """Count an object of a class that is not asked for."""
+        self._left_out.append(name)
 
     def build(self) -> Item:
         """Return the picture with what was added."""
@@ -172,6 +199,8 @@ class ItemBuilder:
             labels=labels,
             ignore_boxes=np.array([box for box, _ in self._ignored], np.float32).reshape(-1, 4),
             ignore_classes=np.array([index for _, index in self._ignored], np.int32),
+            left_out=tuple(self._left_out),
+            without_area=self._without_area,
         )
 
 
@@ -229,7 +258,7 @@ def check_overlap(
     where: Path, asked: Sequence[str], indices: Mapping[str, int], there: Iterable[str]
 ) -> None:
     """Raise DatasetError if none of the names there is one of the classes asked for."""
-    there = list(there)
+    there = list(dict.fromkeys(there))
     if all(indices.get(class_key(name), EVERY_CLASS) == EVERY_CLASS for name in there):
         raise DatasetError(
             f"{where}: none of the classes asked for ({', '.join(asked)}) is labelled here;"

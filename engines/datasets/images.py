@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import struct
+from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -13,11 +15,33 @@ from numpy.typing import NDArray
 from engines.datasets.dataset import DatasetError
 
 SUFFIXES = frozenset((".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".ppm"))
+JPEG_START, JPEG_END = b"\xff\xd8", b"\xff\xd9"
+SCAN = 0xDA  # kind of the segment after which a JPEG file's pixels follow
 
 
 def is_image(path: Path) -> bool:
     """Return whether a file's name is that of a picture."""
     return path.suffix.lower() in SUFFIXES
+
+
+def pictures_of(folder: Path) -> dict[str, Path]:
+    """Return the pictures in a folder by their names without suffix.
+
+    Raises
+    ------
+    DatasetError
+        If the folder cannot be read.
+    """
+    try:
+        return {path.stem: path for path in folder.iterdir() if is_image(path)}
+    except OSError as error:
+        raise DatasetError(f"{folder}: cannot be read: {error.strerror}") from None
+
+
+def without_suffix(name: str) -> str:
+    """Return a picture's name in a list of a split, where some write it with its suffix."""
+    path = Path(name)
+    return name.removesuffix(path.suffix) if is_image(path) else name
 
 
 def read_image(path: Path, size: tuple[int, int] | None = None) -> NDArray[np.uint8]:
@@ -38,17 +62,28 @@ def read_image(path: Path, size: tuple[int, int] | None = None) -> NDArray[np.ui
     Raises
     ------
     DatasetError
-        If there is no such file, it is no picture or of another size.
+        If there is no such file, it is no picture, cut off or of another size.
     """
     if not path.is_file():
         raise DatasetError(f"{path}: no such picture")
-    image = cv2.imread(str(path), cv2.IMREAD_COLOR)
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise DatasetError(f"{path}: cannot be read: {error.strerror}") from None
+    if content.startswith(JPEG_START) and not _jpeg_is_whole(content):
+        raise DatasetError(f"{path}: is cut off; copy it again or take it out of the data set")
+    try:
+        image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
+    except cv2.error:  # an empty file, or a size beyond all bounds
+        image = None
     if image is None:
         raise DatasetError(f"{path}: cannot be decoded; is it a whole picture?")
     height, width = image.shape[:2]
     if size is not None and size != (width, height):
+        hint = "; is it turned by its EXIF data? Labels have to be for the upright picture"
         raise DatasetError(
             f"{path}: the picture is {width}x{height}, but its labels are for {size[0]}x{size[1]}"
+            f"{hint if size == (height, width) else ''}"
         )
     return image.astype(np.uint8, copy=False)
 
@@ -68,10 +103,10 @@ def image_size(path: Path) -> tuple[int, int]:
             start = file.read(24)
             if start[:8] == b"\x89PNG\r\n\x1a\n":
                 width, height = struct.unpack(">II", start[16:24])
-                return width, height
-            if start[:2] == b"\xff\xd8":
-                file.seek(2)
-                return _jpeg_size(file)
+                if not _png_has_exif(file):
+                    return width, height
+            if start[:2] == JPEG_START and (size := _jpeg_size(file)):
+                return size
     except OSError as error:
         raise DatasetError(f"{path}: cannot be read: {error.strerror}") from None
     except (struct.error, IndexError):
@@ -80,21 +115,64 @@ def image_size(path: Path) -> tuple[int, int]:
     return width, height
 
 
-def _jpeg_size(file: BinaryIO) -> tuple[int, int]:
-    """Walk the segments of a JPEG file (ITU-T T.81, annex B) up to the frame header."""
-    turned = False
-    while True:
+def _png_has_exif(file: BinaryIO) -> bool:
+    """Walk the chunks of a PNG file: EXIF data, which may turn it, can be the last of them."""
+    file.seek(8)
+    while len(head := file.read(8)) == 8:
+        length, kind = struct.unpack(">I4s", head)
+        if kind == b"eXIf":
+            return True
+        file.seek(length + 4, io.SEEK_CUR)  # with the check sum
+    return False
+
+
+def _jpeg_segments(file: BinaryIO) -> Iterator[tuple[int, bytes]]:
+    """Yield kind and content of a JPEG file's segments (ITU-T T.81, annex B) up to the pixels.
+
+    Ends early where there is no segment; struct.error or IndexError where the file ends.
+    """
+    file.seek(len(JPEG_START))
+    kind = 0
+    while kind != SCAN:
         marker = file.read(2)
+        if marker[0] != 0xFF:
+            return
         while marker[1] == 0xFF:  # fill bytes
             marker = marker[1:] + file.read(1)
-        (length,) = struct.unpack(">H", file.read(2))
         kind = marker[1]
+        (length,) = struct.unpack(">H", file.read(2))
+        if length < 2:
+            return
+        yield kind, file.read(length - 2)
+
+
+def _jpeg_size(file: BinaryIO) -> tuple[int, int] | None:
+    """Read the frame header; None if there is none."""
+    turned = False
+    for kind, segment in _jpeg_segments(file):
         if 0xC0 <= kind <= 0xCF and kind not in (0xC4, 0xC8, 0xCC):
-            height, width = struct.unpack(">xHH", file.read(5))
+            height, width = struct.unpack_from(">xHH", segment)
             return (height, width) if turned else (width, height)
-        segment = file.read(length - 2)
         if kind == 0xE1 and segment[:6] == b"Exif\0\0":
             turned = _exif_orientation(segment[6:]) >= 5  # 5 to 8 exchange rows and columns
+    return None
+
+
+def _jpeg_is_whole(content: bytes) -> bool:
+    """Return whether the end marker follows the pixels; some decoders make missing ones grey.
+
+    It need not come last, some cameras append data, nor is it the only one: thumbnails have theirs.
+    """
+    if content.endswith(JPEG_END):
+        return True
+    file = io.BytesIO(content)
+    try:
+        for kind, _ in _jpeg_segments(file):
+            if kind == SCAN:
+                return content.find(JPEG_END, file.tell()) >= 0
+    except (struct.error, IndexError):
+        pass  # a damaged header: what the decoder makes of it counts
+    return True
 
 
 def _exif_orientation(tiff: bytes) -> int:

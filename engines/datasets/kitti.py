@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from engines.datasets.dataset import (
@@ -17,7 +17,7 @@ from engines.datasets.dataset import (
     class_key,
     label_indices,
 )
-from engines.datasets.images import is_image
+from engines.datasets.images import pictures_of, without_suffix
 from engines.datasets.text import read_text
 
 NEIGHBOURS = {"van": "car", "person_sitting": "pedestrian"}  # as the development kit pairs them
@@ -28,25 +28,41 @@ def load_kitti(
     root: Path, split: str, classes: Sequence[str] | None, aliases: Mapping[str, str]
 ) -> Dataset:
     """Read a split; see `engines.datasets.load.load_dataset`."""
-    names = _split_names(root, split)
-    pictures = _pictures(root / "training" / "image_2")
-    texts = {name: _label_text(root, name) for name in names}
-    found = sorted({class_key(line.split()[0]) for text in texts.values() for line in text})
+    pictures = kitti_pictures(root, split)
+    labels = root / "training" / "label_2"
+    texts = {name: _label_text(labels / f"{name}.txt") for name in pictures}
+    found = _classes_in(texts.values())
     labelled = [name for name in found if name != DONT_CARE]
     if classes is None:
         classes = [name for name in labelled if NEIGHBOURS.get(name) not in labelled]
     indices = label_indices(classes, aliases)
     # A set may show vans only, so that cars are learned not to be there.
     check_overlap(root, classes, indices, [*labelled, *(NEIGHBOURS.get(n, n) for n in labelled)])
-    items = []
-    for name, text in texts.items():
-        if name not in pictures:
-            raise DatasetError(
-                f"{root / 'training' / 'image_2'}: no picture {name}, which is in split {split}"
-            )
-        label_path = root / "training" / "label_2" / f"{name}.txt"
-        items.append(_read_item(pictures[name], label_path, text, indices))
-    return Dataset(root, split, "kitti", tuple(classes), tuple(items))
+    items = tuple(
+        _read_item(pictures[name], labels / f"{name}.txt", text, indices)
+        for name, text in texts.items()
+    )
+    if any(class_key(name) not in found for name in aliases):
+        # A class may be too rare to be in this split; only a name that is nowhere is a mistake.
+        found = _classes_in(map(_label_text, labels.glob("*.txt")))
+    return Dataset(root, split, "kitti", tuple(classes), items, tuple(found))
+
+
+def kitti_pictures(root: Path, split: str) -> dict[str, Path]:
+    """Return the pictures of a split by name.
+
+    Raises
+    ------
+    DatasetError
+        If there is no such split, or a picture in it is missing.
+    """
+    names = _split_names(root, split)
+    folder = root / "training" / "image_2"
+    there = pictures_of(folder)
+    for name in names:
+        if name not in there:
+            raise DatasetError(f"{folder}: no picture {name}, which is in split {split}")
+    return {name: there[name] for name in names}
 
 
 def _split_names(root: Path, split: str) -> list[str]:
@@ -54,23 +70,20 @@ def _split_names(root: Path, split: str) -> list[str]:
     path = folder / f"{split}.txt"
     there = ", ".join(sorted(file.stem for file in folder.glob("*.txt")))
     hint = f"there are {there}" if there else "make the file, one picture's name a line"
-    names = read_text(path, f"no such split; {hint}").split()
+    lines = map(str.strip, read_text(path, f"no such split; {hint}").splitlines())
+    names = [without_suffix(line) for line in lines if line]
     if not names:
         raise DatasetError(f"{path}: is empty, expected one picture's name a line")
     return names
 
 
-def _pictures(folder: Path) -> dict[str, Path]:
-    try:
-        return {path.stem: path for path in folder.iterdir() if is_image(path)}
-    except OSError as error:
-        raise DatasetError(f"{folder}: cannot be read: {error.strerror}") from None
-
-
-def _label_text(root: Path, name: str) -> list[str]:
-    path = root / "training" / "label_2" / f"{name}.txt"
+def _label_text(path: Path) -> list[str]:
     text = read_text(path, "no such label file; a picture without objects has an empty one")
     return [line for line in text.splitlines() if line.strip()]
+
+
+def _classes_in(texts: Iterable[list[str]]) -> list[str]:
+    return sorted({class_key(line.split()[0]) for text in texts for line in text})
 
 
 def _read_item(image: Path, path: Path, lines: list[str], indices: dict[str, int]) -> Item:
@@ -85,6 +98,8 @@ def _read_item(image: Path, path: Path, lines: list[str], indices: dict[str, int
         elif NEIGHBOURS.get(name) in indices:
             index = indices[NEIGHBOURS[name]]
             builder.add(box, index, values[0], int(values[1]), neighbour=True)
+        else:
+            builder.leave_out(name)
     return builder.build()
 
 

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from engines.datasets.coco import load_coco
-from engines.datasets.dataset import Dataset, DatasetError
-from engines.datasets.kitti import load_kitti
-from engines.datasets.voc import annotation_folder, load_voc
-from engines.datasets.yolo import load_yolo
+from engines.datasets.coco import coco_pictures, load_coco
+from engines.datasets.dataset import Dataset, DatasetError, Layout, class_key
+from engines.datasets.images import is_image
+from engines.datasets.kitti import kitti_pictures, load_kitti
+from engines.datasets.voc import annotation_folder, load_voc, voc_pictures
+from engines.datasets.yolo import load_yolo, yolo_pictures
+
+log = logging.getLogger("squeezedrive")
+
+EXPECTED = (
+    "expected training/image_2 and ImageSets/ (KITTI), annotations/ with JSON (COCO) or XML (Pascal"
+    " VOC), or data.yaml (YOLO)"
+)
 
 
 def load_dataset(
@@ -24,8 +33,8 @@ def load_dataset(
     ----------
     root : str or Path
         The data set's folder, in KITTI (`training/`, `ImageSets/`), COCO (`annotations/` with
-        JSON), Pascal VOC (`annotations/` with XML) or YOLO layout (`data.yaml` or one other YAML
-        file, which may also be named itself).
+        JSON), Pascal VOC (`annotations/` with XML) or YOLO layout (`data.yaml`, `data.yml` or one
+        other YAML file, which may also be named itself).
     split : str
         "train", "val", or what the data set calls its parts.
     classes : sequence of str or None
@@ -47,35 +56,124 @@ def load_dataset(
     ------
     DatasetError
         If the layout is none of the four, there is no such split, none of the classes is
-        labelled, or a file is missing or damaged.
+        labelled, one of the names is not in the data set, or a file is missing or damaged.
     """
-    root = Path(root)
+    return load_datasets([root], split, classes, names)[0]
+
+
+def load_datasets(
+    roots: Sequence[str | Path],
+    split: str,
+    classes: Sequence[str] | None = None,
+    names: Mapping[str, str] | None = None,
+) -> list[Dataset]:
+    """Read several data sets as `load_dataset` does; each name has to be in one of them."""
+    datasets = [_load(Path(root), split, classes, names or {}) for root in roots]
+    there = list(dict.fromkeys(name for dataset in datasets for name in dataset.names))
+    keys = set(map(class_key, there))
+    for name in names or {}:
+        if class_key(name) not in keys:
+            raise DatasetError(
+                f"{', '.join(map(str, roots))}: names: {name}: no object has this name; there are"
+                f" {', '.join(there)}"
+            )
+    for dataset in datasets:
+        _report(dataset)
+    return datasets
+
+
+def _load(
+    root: Path, split: str, classes: Sequence[str] | None, names: Mapping[str, str]
+) -> Dataset:
     if classes is not None and not classes:
         raise DatasetError("expected at least one class name, got none")
+    match _layout(root):
+        case "kitti":
+            return load_kitti(root, split, classes, names)
+        case "voc":
+            return load_voc(root, split, classes, names)
+        case "coco":
+            return load_coco(root, split, classes, names)
+        case "yolo":
+            return load_yolo(_description(root), split, classes, names)
+        case None:
+            raise DatasetError(f"{root}: no data set; {EXPECTED}")
+
+
+def load_pictures(root: str | Path, split: str) -> list[Path]:
+    """Return the pictures of a split, whether they are labelled or not.
+
+    Parameters
+    ----------
+    root : str or Path
+        A data set as for `load_dataset`, or any folder with pictures in it or below it, all of
+        which are split "train".
+    split : str
+        "train", "val", or what the data set calls its parts.
+
+    Raises
+    ------
+    DatasetError
+        If there is no such split, there are no pictures, or one that a split lists is missing.
+    """
+    root = Path(root)
+    layout = _layout(root)
+    if layout == "kitti" and (root / "ImageSets").is_dir():
+        return list(kitti_pictures(root, split).values())
+    if layout == "voc":
+        return list(voc_pictures(root, split).values())
+    if layout == "coco":
+        return coco_pictures(root, split)
+    if layout == "yolo":
+        return yolo_pictures(_description(root), split)
+    pictures = sorted(path for path in root.rglob("*") if is_image(path))
+    if not pictures:
+        raise DatasetError(f"{root}: no pictures and no data set; {EXPECTED}")
+    if split != "train":
+        raise DatasetError(
+            f"{root}: no split {split!r}; pictures that no file puts into splits are split train"
+        )
+    return pictures
+
+
+def _report(dataset: Dataset) -> None:
+    """Say what of the labels is not used: nothing else would show it."""
+    where = f"{dataset.root}, {dataset.split}"
+    flat = sum(item.without_area for item in dataset.items)
+    if flat:
+        log.warning("%s: boxes without area, left out: %d", where, flat)
+    left_out = dataset.left_out()
+    if left_out:
+        counts = ", ".join(f"{name} {count}" for name, count in left_out.items())
+        log.info("%s: objects not asked for are background: %s", where, counts)
+
+
+def _layout(root: Path) -> Layout | None:
     if not root.exists():
         raise DatasetError(f"{root}: no such data set")
-    if (root / "training").is_dir():
-        return load_kitti(root, split, classes, names or {})
+    # Folders of these names alone do not tell: YOLO's pictures may lie in any folder.
+    if any((root / "training" / name).is_dir() for name in ("image_2", "label_2")):
+        return "kitti"
     if annotation_folder(root) is not None:
-        return load_voc(root, split, classes, names or {})
-    if (root / "annotations").is_dir():
-        return load_coco(root, split, classes, names or {})
-    return load_yolo(_description(root), split, classes, names or {})
+        return "voc"
+    if any((root / "annotations").glob("*.json")):
+        return "coco"
+    return "yolo" if root.is_file() or _yaml_files(root) else None
+
+
+def _yaml_files(root: Path) -> list[Path]:
+    return sorted(path for path in root.glob("*.y*ml") if path.suffix in (".yaml", ".yml"))
 
 
 def _description(root: Path) -> Path:
     """Return the YAML file of a data set in YOLO layout."""
     if root.is_file():
         return root
-    if (root / "data.yaml").is_file():
-        return root / "data.yaml"
-    files = sorted(root.glob("*.yaml"))
-    if len(files) == 1:
-        return files[0]
-    if files:
+    for name in ("data.yaml", "data.yml"):
+        if (root / name).is_file():
+            return root / name
+    files = _yaml_files(root)
+    if len(files) > 1:
         names = ", ".join(file.name for file in files)
         raise DatasetError(f"{root}: several YAML files, name one of {names} as the data set")
-    raise DatasetError(
-        f"{root}: no data set; expected training/ and ImageSets/ (KITTI), annotations/ (COCO,"
-        " Pascal VOC) or data.yaml (YOLO)"
-    )
+    return files[0]

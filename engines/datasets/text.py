@@ -8,7 +8,7 @@ from engines.datasets.dataset import DatasetError
 
 
 def read_text(path: Path, missing: str = "no such file") -> str:
-    """Return a file's content.
+    """Return a file's content, without the mark (BOM) that some editors begin UTF-8 files with.
 
     Raises
     ------
@@ -16,7 +16,7 @@ def read_text(path: Path, missing: str = "no such file") -> str:
         If there is no such file (saying `missing`), it cannot be read or is not UTF-8.
     """
     try:
-        return path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
         raise DatasetError(f"{path}: {missing}") from None
     except OSError as error:

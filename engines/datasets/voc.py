@@ -7,8 +7,9 @@ of names in `ImageSets` or `ImageSets/Main`; without such lists everything is sp
 from __future__ import annotations
 
 import math
+import re
 import xml.etree.ElementTree as ET
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from engines.datasets.dataset import (
@@ -21,11 +22,12 @@ from engines.datasets.dataset import (
     class_key,
     label_indices,
 )
-from engines.datasets.images import is_image
+from engines.datasets.images import pictures_of, without_suffix
 from engines.datasets.text import read_text
 
 FOLDERS = (("annotations", "images"), ("Annotations", "JPEGImages"))
 CORNERS = ("xmin", "ymin", "xmax", "ymax")
+SECOND_COLUMN = re.compile(r"\s+(-1|0|1)$")
 
 
 def annotation_folder(root: Path) -> Path | None:
@@ -42,19 +44,39 @@ def load_voc(
     """Read a split; see `engines.datasets.load.load_dataset`."""
     folder = annotation_folder(root)
     assert folder is not None
-    pictures = _pictures(root / dict(FOLDERS)[folder.name])
-    trees = {name: _read_xml(folder / f"{name}.xml") for name in _names(root, folder, split)}
-    there = sorted({_name(entry) for tree in trees.values() for entry in tree.iter("object")})
+    pictures = voc_pictures(root, split)
+    trees = {name: _read_xml(folder / f"{name}.xml") for name in pictures}
+    there = _classes_in(trees.values())
     if classes is None:
         classes = [name for name in there if name not in map(class_key, aliases)]
     indices = label_indices(classes, aliases)
     check_overlap(root, classes, indices, there)
-    items = []
-    for name, tree in trees.items():
-        if name not in pictures:
+    items = tuple(
+        _read_item(pictures[name], folder / f"{name}.xml", tree, indices)
+        for name, tree in trees.items()
+    )
+    if any(class_key(name) not in there for name in aliases):
+        # A class may be too rare to be in this split; only a name that is nowhere is a mistake.
+        there = _classes_in(map(_read_xml, folder.glob("*.xml")))
+    return Dataset(root, split, "voc", tuple(classes), items, tuple(there))
+
+
+def voc_pictures(root: Path, split: str) -> dict[str, Path]:
+    """Return the pictures of a split by name.
+
+    Raises
+    ------
+    DatasetError
+        If there is no such split, or a picture in it is missing.
+    """
+    folder = annotation_folder(root)
+    assert folder is not None
+    there = pictures_of(root / dict(FOLDERS)[folder.name])
+    names = _names(root, folder, split)
+    for name in names:
+        if name not in there:
             raise DatasetError(f"{root}: there is no picture {name}, which is in split {split}")
-        items.append(_read_item(pictures[name], folder / f"{name}.xml", tree, indices))
-    return Dataset(root, split, "voc", tuple(classes), tuple(items))
+    return {name: there[name] for name in names}
 
 
 def _names(root: Path, folder: Path, split: str) -> list[str]:
@@ -64,7 +86,9 @@ def _names(root: Path, folder: Path, split: str) -> list[str]:
     if lists.is_dir():
         there = ", ".join(sorted(file.stem for file in lists.glob("*.txt")))
         text = read_text(lists / f"{split}.txt", f"no such split; there are {there or 'none'}")
-        names = text.split()
+        # Lists of a single class have a second column: whether the picture shows it.
+        lines = [SECOND_COLUMN.sub("", line.strip()) for line in text.splitlines()]
+        names = [without_suffix(line) for line in lines if line]
     elif split == "train":
         names = sorted(path.stem for path in folder.glob("*.xml"))
     else:
@@ -76,18 +100,15 @@ def _names(root: Path, folder: Path, split: str) -> list[str]:
     return names
 
 
-def _pictures(folder: Path) -> dict[str, Path]:
-    try:
-        return {path.stem: path for path in folder.iterdir() if is_image(path)}
-    except OSError as error:
-        raise DatasetError(f"{folder}: cannot be read: {error.strerror}") from None
-
-
 def _read_xml(path: Path) -> ET.Element:
     try:
         return ET.fromstring(read_text(path, "no such label file"))
     except ET.ParseError as error:
         raise DatasetError(f"{path}: is not XML: {error}") from None
+
+
+def _classes_in(trees: Iterable[ET.Element]) -> list[str]:
+    return sorted({_name(entry) for tree in trees for entry in tree.iter("object")})
 
 
 def _name(entry: ET.Element) -> str:
@@ -99,6 +120,7 @@ def _read_item(image: Path, path: Path, tree: ET.Element, indices: Mapping[str, 
     for entry in tree.iter("object"):
         index = indices.get(_name(entry))
         if index is None:
+            builder.leave_out(_name(entry))
             continue
         box = _corners(entry, path)
         if index == EVERY_CLASS:

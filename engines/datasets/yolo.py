@@ -2,7 +2,8 @@
 
 A picture's labels are in the file of its name with `.txt`, in the folder `labels` where its own
 path says `images`, else beside it. A line is: class, centre x, centre y, width, height, the last
-four as fractions of the picture's size. A picture without such a file shows no objects.
+four as fractions of the picture's size, or class and the corners x, y of an outline, of which the
+box around it is taken. A picture without such a file shows no objects.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ from engines.datasets.dataset import (
 from engines.datasets.images import image_size, is_image
 from engines.datasets.text import read_text
 
+Corners = tuple[float, float, float, float]
+
 TOLERANCE = 0.01  # labels are often rounded to a little outside the picture
 
 
@@ -34,18 +37,36 @@ def load_yolo(
 ) -> Dataset:
     """Read a split; see `engines.datasets.load.load_dataset`."""
     content = _read_yaml(description)
-    names = content["names"]
-    if isinstance(names, dict):
-        names = [names[number] for number in sorted(names)]
-    names = [str(name) for name in names]
+    names = _class_names(description, content)
     if classes is None:
-        classes = names
-    wanted = label_indices(classes, aliases)
-    check_overlap(description, classes, wanted, names)
-    indices = [wanted.get(class_key(name)) for name in names]
+        classes = list(names.values())
+    indices = label_indices(classes, aliases)
+    check_overlap(description, classes, indices, names.values())
     pictures = _pictures(description, content, split)
-    items = tuple(_read_item(picture, indices) for picture in pictures)
-    return Dataset(description.parent, split, "yolo", tuple(classes), items)
+    paths = [_label_path(picture, description.parent) for picture in pictures]
+    if not any(path.exists() for path in paths):
+        raise DatasetError(
+            f"{description}: none of the {len(pictures)} pictures in {split} has a label file; the"
+            f" first was expected at {paths[0]}"
+        )
+    keypoints = "kpt_shape" in content
+    items = tuple(
+        _read_item(picture, path, names, indices, keypoints)
+        for picture, path in zip(pictures, paths, strict=True)
+    )
+    there = tuple(names.values())
+    return Dataset(description.parent, split, "yolo", tuple(classes), items, there)
+
+
+def yolo_pictures(description: Path, split: str) -> list[Path]:
+    """Return the pictures of a split.
+
+    Raises
+    ------
+    DatasetError
+        If there is no such split, or no picture in it.
+    """
+    return _pictures(description, _read_yaml(description), split)
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
@@ -53,9 +74,25 @@ def _read_yaml(path: Path) -> dict[str, Any]:
         content = yaml.safe_load(read_text(path))
     except yaml.YAMLError as error:
         raise DatasetError(f"{path}: is not YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(content, dict) or not isinstance(content.get("names"), list | dict):
-        raise DatasetError(f"{path}: expected the class names under names:")
+    if not isinstance(content, dict):
+        raise DatasetError(f"{path}: expected names: and a path for each split")
     return content
+
+
+def _class_names(path: Path, content: dict[str, Any]) -> dict[int, str]:
+    """Return the name of each class by the number it has in label files."""
+    names = content.get("names")
+    if not isinstance(names, list | dict):
+        raise DatasetError(f"{path}: expected the class names under names:")
+    numbered: dict[int, str] = {}
+    for key, name in names.items() if isinstance(names, dict) else enumerate(names):
+        # Some write the numbers as texts.
+        if not str(key).isdecimal() or int(key) in numbered:
+            raise DatasetError(
+                f"{path}: names: expected a number of its own for each class, got {key!r}"
+            )
+        numbered[int(key)] = str(name)
+    return dict(sorted(numbered.items()))
 
 
 def _pictures(description: Path, content: dict[str, Any], split: str) -> list[Path]:
@@ -83,44 +120,75 @@ def _pictures(description: Path, content: dict[str, Any], split: str) -> list[Pa
     return pictures
 
 
-def _label_path(picture: Path) -> Path:
-    parts = list(picture.parent.parts)
-    if "images" in parts:
-        last = len(parts) - 1 - parts[::-1].index("images")
-        parts[last] = "labels"
+def _label_path(picture: Path, root: Path) -> Path:
+    folder, root = picture.parent.absolute(), root.absolute()
+    # A folder "images" that the data set lies in is none of its own.
+    first = len(root.parts) if folder.is_relative_to(root) else 0
+    parts = list(folder.parts)
+    for index in reversed(range(first, len(parts))):
+        if parts[index] == "images":
+            parts[index] = "labels"
+            break
     return Path(*parts) / f"{picture.stem}.txt"
 
 
-def _read_item(picture: Path, indices: list[int | None]) -> Item:
+def _read_item(
+    picture: Path,
+    path: Path,
+    names: Mapping[int, str],
+    indices: Mapping[str, int],
+    keypoints: bool,
+) -> Item:
     width, height = image_size(picture)
     builder = ItemBuilder(picture, (width, height))
-    path = _label_path(picture)
     lines = read_text(path).splitlines() if path.exists() else []
     for line in filter(str.strip, lines):
-        number, (cx, cy, w, h) = _parse_line(path, line, len(indices))
-        index = indices[number]
-        if index is not None:
-            x1, x2 = max(0, cx - w / 2) * width, min(1, cx + w / 2) * width
-            y1, y2 = max(0, cy - h / 2) * height, min(1, cy + h / 2) * height
-            if index == EVERY_CLASS:
-                builder.ignore((x1, y1, x2, y2))
-            else:
-                builder.add((x1, y1, x2, y2), index)
+        number, corners = _parse_line(path, line, keypoints)
+        if number not in names:
+            raise DatasetError(
+                f"{path}: class {number} is none of the {len(names)} that have a name under names:"
+            )
+        x1, y1, x2, y2 = (min(max(value, 0), 1) for value in corners)
+        box = (x1 * width, y1 * height, x2 * width, y2 * height)
+        index = indices.get(class_key(names[number]))
+        if index is None:
+            builder.leave_out(names[number])
+        elif index == EVERY_CLASS:
+            builder.ignore(box)
+        else:
+            builder.add(box, index)
     return builder.build()
 
 
-def _parse_line(path: Path, line: str, classes: int) -> tuple[int, list[float]]:
+def _parse_line(path: Path, line: str, keypoints: bool) -> tuple[int, Corners]:
+    """Return the class's number and the corners x1, y1, x2, y2 as fractions of the picture."""
+    shown = f"in the line {line.strip()!r}"
     fields = line.split()
     try:
         number = int(fields[0])
         values = [float(field) for field in fields[1:]]
     except ValueError as error:
-        raise DatasetError(f"{path}: {error} in the line {line.strip()!r}") from None
-    if not 0 <= number < classes:
-        raise DatasetError(f"{path}: class {number}, but there are {classes} names, 0 first")
-    if len(values) != 4 or not all(-TOLERANCE <= value <= 1 + TOLERANCE for value in values):
+        raise DatasetError(f"{path}: {error} {shown}") from None
+    if keypoints:  # they follow the box
+        values = values[:4]
+    if len(values) == 5:
         raise DatasetError(
-            f"{path}: expected class, centre x and y, width and height as fractions of the"
-            f" picture, got {line.strip()!r}"
+            f"{path}: expected class, centre x and y, width and height, got a sixth column {shown};"
+            " labels have no confidence"
         )
-    return number, values
+    if len(values) < 4 or len(values) % 2:
+        raise DatasetError(
+            f"{path}: expected class, centre x and y, width and height, or class and the corners of"
+            f" an outline, got {line.strip()!r}"
+        )
+    for value in values:
+        if not -TOLERANCE <= value <= 1 + TOLERANCE:
+            raise DatasetError(
+                f"{path}: expected places and sizes as fractions of the picture, got {value:g}"
+                f" {shown}"
+            )
+    if len(values) > 4:
+        xs, ys = values[::2], values[1::2]
+        return number, (min(xs), min(ys), max(xs), max(ys))
+    x, y, width, height = values
+    return number, (x - width / 2, y - height / 2, x + width / 2, y + height / 2)

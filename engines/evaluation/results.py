@@ -76,10 +76,17 @@ def read_results(folder: Path, dataset: Dataset) -> list[Found]:
     Raises
     ------
     DatasetError
-        If a file is missing or damaged.
+        If a file is missing or damaged, or two pictures have the same name.
     """
     if not folder.is_dir():
         raise DatasetError(f"{folder}: no such folder, expected one of KITTI result files")
+    images = {item.image.stem: item.image for item in dataset.items}
+    for item in dataset.items:
+        if images[item.image.stem] != item.image:
+            raise DatasetError(
+                f"{folder}: {item.image.stem}.txt is for both {item.image} and"
+                f" {images[item.image.stem]}; pictures need names of their own"
+            )
     paths = [folder / f"{item.image.stem}.txt" for item in dataset.items]
     missing = [path.name for path in paths if not path.is_file()]
     if missing:

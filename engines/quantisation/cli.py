@@ -13,13 +13,13 @@ from engines.errors import ConfigError, UserError
 if TYPE_CHECKING:
     import onnx
 
-    from engines.datasets.dataset import Dataset
     from engines.network import Operation
     from engines.profile import Profile
 
 EXAMPLES = """\
 Calibrate with pictures like those the network will see, fitted into the input in the same way;
-labels are not looked at. 128 of them, spread over the split, are plenty.
+labels are not looked at, and any folder of pictures will do. 128 of them, spread over the split,
+are plenty.
 
 examples:
   python -m engines quantize --data kitti --weights runs/first/first.npz
@@ -48,7 +48,7 @@ def add_quantize_parser(verbs: argparse._SubParsersAction[argparse.ArgumentParse
     )  # fmt: skip
     add(
         "--data", type=Path, action="append", required=True, metavar="ROOT",
-        help="data set to calibrate with; may be given several times",
+        help="data set or folder of pictures to calibrate with; may be given several times",
     )  # fmt: skip
     add("--split", default="train", help="which part of it (default: train)")
     add(
@@ -82,7 +82,8 @@ def run_quantize(arguments: argparse.Namespace) -> None:
     output = arguments.output or path.with_suffix(".int8.onnx")
     _check_output(output, arguments.overwrite)
 
-    from engines.datasets.load import load_dataset
+    from engines.datasets.load import load_dataset, load_pictures
+    from engines.files import write_whole
     from engines.onnx_graph import build_onnx
     from engines.weights import load_weights
 
@@ -91,16 +92,13 @@ def run_quantize(arguments: argparse.Namespace) -> None:
     width, height = arguments.size or (profile.input.width, profile.input.height)
     model = build_onnx(weights, width, height)
     keep = _float_layers(arguments.keep_float, weights.operations(width, height))
-    datasets = [load_dataset(root, arguments.split) for root in arguments.data]
+    pictures = [path for root in arguments.data for path in load_pictures(root, arguments.split)]
     judges = None
     if arguments.evaluate:
         judges = load_dataset(arguments.evaluate, arguments.eval_split, profile.output.classes)
 
-    result = _quantise(arguments, model, profile, (width, height), keep, datasets)
-    try:
-        output.write_bytes(result.SerializeToString())
-    except OSError as error:
-        raise UserError(f"{output}: cannot be written: {error.strerror}") from None
+    result = _quantise(arguments, model, profile, (width, height), keep, pictures)
+    write_whole(output, result.SerializeToString())
     print(f"wrote {output}: {result.ByteSize() / 1e6:.2f} MB, {model.ByteSize() / 1e6:.2f} in fp32")
     if judges:
         from engines.backend import EngineSettings
@@ -147,7 +145,7 @@ def _quantise(
     profile: Profile,
     size: tuple[int, int],
     keep: tuple[str, ...] | None,
-    datasets: list[Dataset],
+    pictures: list[Path],
 ) -> onnx.ModelProto:
     """Calibrate, decide which layers stay float, and say so; return the model."""
     from engines.evaluation.run import ProgressLine
@@ -156,21 +154,22 @@ def _quantise(
     from engines.quantisation.pictures import read_pixels, spread
     from engines.quantisation.sensitivity import NoiseMeter, choose_float_layers, decibels
 
-    items = spread([item for data in datasets for item in data.items], arguments.images)
-    names = [f"{data.root.resolve().name} {data.split}" for data in datasets]
+    chosen = spread(pictures, arguments.images)
+    folders = [root.parent if root.is_file() else root for root in arguments.data]
+    names = [f"{folder.resolve().name} {arguments.split}" for folder in folders]
     shape = f"{size[0]}x{size[1]}"
     print(
-        f"{profile.name}: calibrating with {len(items)} pictures of {', '.join(names)}, {shape},"
+        f"{profile.name}: calibrating with {len(chosen)} pictures of {', '.join(names)}, {shape},"
         f" fit {arguments.fit}"
     )
     head = profile.head(*size)
-    progress = ProgressLine(len(items))
+    progress = ProgressLine(len(chosen))
     try:
-        pixels = read_pixels(items, profile, size, arguments.fit, arguments.band_centre)
+        pixels = read_pixels(chosen, profile, size, arguments.fit, arguments.band_centre)
         limits = measure_limits(model, pixels, head, progress)
     finally:
         progress.close()
-    checked = spread(items, CHECKED)
+    checked = spread(chosen, CHECKED)
     pixels = read_pixels(checked, profile, size, arguments.fit, arguments.band_centre)
     meter = NoiseMeter(model, limits, list(pixels), head)
     if keep is None:
@@ -189,7 +188,7 @@ def _quantise(
         "weights": "7 bits, symmetric, per output channel",
         "activations": "int8, symmetric, per tensor",
         "calibration": METHOD,
-        "images": len(items),
+        "images": len(chosen),
         "data": names,
         "fit": arguments.fit,
         "float": list(keep),

@@ -3,28 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from engines.datasets.dataset import Item
 from engines.datasets.images import read_image
 from engines.profile import Profile
 from kernels.fit import Kind as FitKind
 from kernels.fit import make_fit
 
 
-def spread(items: Sequence[Item], count: int) -> list[Item]:
+def spread(pictures: Sequence[Path], count: int) -> list[Path]:
     """Return so many pictures at equal distances; all of them, if there are fewer.
 
     Neighbours are often frames of the same drive, so that the first ones would show little.
     """
-    count = min(count, len(items))
-    return [items[(2 * index + 1) * len(items) // (2 * count)] for index in range(count)]
+    count = min(count, len(pictures))
+    return [pictures[(2 * index + 1) * len(pictures) // (2 * count)] for index in range(count)]
 
 
 def read_pixels(
-    items: Sequence[Item],
+    pictures: Sequence[Path],
     profile: Profile,
     size: tuple[int, int],
     fit: FitKind,
@@ -35,14 +35,14 @@ def read_pixels(
     Raises
     ------
     DatasetError
-        If a picture cannot be read or does not have the size that its labels were made for.
+        If a picture cannot be read.
     """
     bgr = profile.input.channels == "BGR"
     mean = profile.input.mean if bgr else profile.input.mean[::-1]
     fill = (round(mean[0]), round(mean[1]), round(mean[2]))
     network_input = np.empty((size[1], size[0], 3), np.uint8)
-    for item in items:
-        image = read_image(item.image, item.size)
+    for path in pictures:
+        image = read_image(path)
         chosen = make_fit(fit, (image.shape[1], image.shape[0]), size, band_centre)
         chosen.preprocess(image, fill, network_input)
         pixels = network_input if bgr else network_input[:, :, ::-1]

@@ -120,7 +120,7 @@ def make_dataset(
         raise DatasetError("footage has no labels: name a teacher, --teacher FILE.param")
     label = _teach(teacher) if teacher is not None else None
     for spec in sources:  # before hours are spent on those ahead of a wrong one
-        _check_source(spec)
+        _check_source(spec, start)
     pictures, labels, lists = out / "training/image_2", out / "training/label_2", out / "ImageSets"
     count = 0
     try:
@@ -162,11 +162,11 @@ def _check_numbers(every: int, frames: int | None, start: float, until: float | 
         raise DatasetError(f"--until: expected seconds, not before --start, got {until:g}")
 
 
-def _check_source(spec: str) -> None:
+def _check_source(spec: str, start: float) -> None:
     if _is_scene(spec):
         parse_scene(spec)
     else:
-        open_source(spec, SourceOptions()).close()
+        open_source(spec, SourceOptions(start=start)).close()
 
 
 def _is_scene(spec: str) -> bool:

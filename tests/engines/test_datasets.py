@@ -1,14 +1,12 @@
 import json
-import struct
+import logging
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
 
 from engines.datasets.dataset import EVERY_CLASS, DatasetError, ItemBuilder
-from engines.datasets.images import image_size, read_image
-from engines.datasets.load import load_dataset
+from engines.datasets.load import load_dataset, load_datasets, load_pictures
 from engines.errors import UserError
 from tests.labelled import kitti_line, write_kitti, write_picture
 
@@ -97,6 +95,49 @@ def test_kitti_errors(kitti: Path, damage: object, message: str) -> None:
     assert "\n" not in str(caught.value)
 
 
+def test_kitti_lists_may_have_suffixes_spaces_and_a_byte_order_mark(tmp_path: Path) -> None:
+    root = write_kitti(tmp_path, {"my picture": kitti_line("Car", (1, 2, 30, 40)), "v1.2": ""})
+    label = root / "training" / "label_2" / "my picture.txt"
+    label.write_text(label.read_text(), encoding="utf-8-sig")
+    (root / "ImageSets" / "val.txt").write_text("my picture.JPG \r\n\nv1.2\n", "utf-8-sig")
+    dataset = load_dataset(root, "val", NAMES)
+    assert [item.image.stem for item in dataset.items] == ["my picture", "v1.2"]
+    assert dataset.counts().tolist() == [1, 0, 0]
+
+
+def test_what_is_not_used_is_counted(kitti: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "squeezedrive")
+    dataset = load_dataset(kitti, "val", ["car"])
+    assert dataset.left_out() == {"truck": 1, "person_sitting": 1, "cyclist": 1}
+    assert caplog.messages == [
+        f"{kitti}, val: boxes without area, left out: 1",
+        f"{kitti}, val: objects not asked for are background: truck 1, person_sitting 1, cyclist 1",
+    ]
+    names = {"truck": "car", "cyclist": "dontcare", "person_sitting": "dontcare"}
+    assert load_dataset(kitti, "val", ["car"], names).left_out() == {}
+
+
+def test_a_misspelt_name_is_refused_and_a_rare_one_is_not(kitti: Path) -> None:
+    with pytest.raises(
+        DatasetError, match=r"kitti: names: trk: no object has this name; there are car, .*, truck"
+    ):
+        load_dataset(kitti, "val", NAMES, {"trk": "car"})
+    # Labelled in another split only.
+    label = kitti / "training" / "label_2" / "other.txt"
+    label.write_text(kitti_line("Tram", (1, 2, 3, 4)))
+    assert load_dataset(kitti, "val", NAMES, {"Tram": "car"}).counts().tolist() == [1, 0, 1]
+
+
+def test_of_several_sets_one_has_to_have_a_name(kitti: Path, tmp_path: Path) -> None:
+    text = kitti_line("Human", (1, 2, 9, 30)) + kitti_line("Car", (1, 2, 9, 30))
+    other = write_kitti(tmp_path / "other", {"a": text})
+    names = {"human": "pedestrian"}
+    first, second = load_datasets([kitti, other], "val", NAMES, names)
+    assert (first.counts().sum(), second.counts().tolist()) == (2, [1, 1, 0])
+    with pytest.raises(DatasetError, match="humen: no object has this name"):
+        load_datasets([kitti, other], "val", NAMES, {"humen": "pedestrian"})
+
+
 def test_a_wrong_split_names_those_there_are(kitti: Path) -> None:
     with pytest.raises(DatasetError, match=r"vall\.txt: no such split; there are val$"):
         load_dataset(kitti, "vall", NAMES)
@@ -138,7 +179,8 @@ def write_coco(root: Path, content: object, name: str = "instances_val.json") ->
 @pytest.mark.parametrize("folder", ["images/val", "images", "val"])
 def test_coco_boxes_sizes_and_crowds(tmp_path: Path, name: str, folder: str) -> None:
     root = write_coco(tmp_path, coco_content(), name)
-    write_picture(root / folder / "a.jpg")
+    for picture in ("a.jpg", "b.jpg"):
+        write_picture(root / folder / picture)
     dataset = load_dataset(root, "val")
     assert (dataset.layout, dataset.classes) == ("coco", ("person", "Fire truck"))
     first, second = dataset.items
@@ -151,6 +193,7 @@ def test_coco_boxes_sizes_and_crowds(tmp_path: Path, name: str, folder: str) -> 
     np.testing.assert_array_equal(second.ignore_boxes, [[50, 0, 70, 10]])
     assert second.ignore_classes.tolist() == [0]
     only = load_dataset(root, "val", ["fire_truck"])
+    assert only.left_out() == {"person": 2}
     assert only.items[1].labels.classes.tolist() == [0]
     assert len(only.items[1].ignore_boxes) == 0
 
@@ -169,6 +212,9 @@ def test_coco_errors(tmp_path: Path) -> None:
     content["annotations"][0]["image_id"] = 99
     root = write_coco(tmp_path / "four", content)
     write_picture(root / "images" / "a.jpg")
+    with pytest.raises(DatasetError, match=r"1 of 2 pictures are missing, the first is .*b\.jpg"):
+        load_dataset(root, "val")
+    write_picture(root / "images" / "b.jpg")
     with pytest.raises(DatasetError, match="image 99, which is not listed"):
         load_dataset(root, "val")
     (root / "annotations" / "instances_val.json").write_text("{")
@@ -176,67 +222,25 @@ def test_coco_errors(tmp_path: Path) -> None:
         load_dataset(root, "val")
 
 
-def write_yolo(root: Path, description: str) -> Path:
-    root.mkdir(exist_ok=True)
-    (root / "data.yaml").write_text(description)
-    write_picture(root / "images" / "val" / "a.png", (200, 100))
-    write_picture(root / "images" / "val" / "b.jpg", (120, 60))
-    (root / "labels" / "val").mkdir(parents=True)
-    (root / "labels" / "val" / "a.txt").write_text("1 0.5 0.5 0.5 0.2\n\n0 0.05 0.1 0.2 0.2\n")
-    return root
-
-
 @pytest.mark.parametrize(
-    "description",
+    ("change", "message"),
     [
-        "names: [lorry, car]\nval: images/val\n",
-        "names: {0: lorry, 1: car}\nval: [images/val/]\n",
-        "path: .\nnames: [lorry, car]\nval: ../images/val\n",
-        "names: [lorry, car]\nval: val.txt\n",
+        ({"bbox": [1, 2, "wide", 4]}, r"expected a bbox of .*, got \[1, 2, 'wide', 4\]"),
+        ({"bbox": [1, 2, float("inf"), 4]}, r"expected a bbox of .*, got \[1, 2, inf, 4\]"),
+        ({"bbox": [1, 2, 10**400, 4]}, "expected a bbox of"),
+        ({"bbox": None}, "expected a bbox of .*, got None"),
+        ({"category_id": "90"}, "category '90', which is not listed"),
+        ({"category_id": 5}, "category 5, which is not listed"),
     ],
 )
-def test_yolo_boxes_become_pixels(tmp_path: Path, description: str) -> None:
-    root = write_yolo(tmp_path / "yolo", description)
-    (root / "val.txt").write_text("images/val/a.png\nimages/val/b.jpg\n")
-    dataset = load_dataset(root, "val")
-    assert (dataset.layout, dataset.classes, len(dataset)) == ("yolo", ("lorry", "car"), 2)
-    first, second = dataset.items
-    assert (first.size, second.size) == ((200, 100), (120, 60))
-    np.testing.assert_allclose(first.labels.boxes, [[50, 40, 150, 60], [0, 0, 30, 20]], rtol=1e-6)
-    assert first.labels.classes.tolist() == [1, 0]
-    assert len(second.labels) == 0  # no label file: no objects
-    only = load_dataset(root / "data.yaml", "val", ["Car"])
-    assert only.items[0].labels.classes.tolist() == [0]
-
-
-def test_yolo_labels_may_lie_beside_the_pictures(tmp_path: Path) -> None:
-    (tmp_path / "set.yaml").write_text("names: [car]\ntrain: here\n")
-    write_picture(tmp_path / "here" / "a.png", (100, 50))
-    (tmp_path / "here" / "a.txt").write_text("0 0.5 0.5 1 1")
-    (item,) = load_dataset(tmp_path, "train").items
-    np.testing.assert_array_equal(item.labels.boxes, [[0, 0, 100, 50]])
-
-
-@pytest.mark.parametrize(
-    ("description", "label", "message"),
-    [
-        ("names: [car]\n", "", "no split 'val'"),
-        ("names: [car]\nval: nowhere\n", "", "expected a folder of pictures or a list"),
-        ("names: [car]\nval: labels\n", "", "no pictures"),
-        ("val: images\n", "", "expected the class names under names"),
-        ("names: [car\n", "", "is not YAML"),
-        ("names: [car]\nval: images\n", "3 0.5 0.5 0.1 0.1", "class 3, but there are 1 names"),
-        ("names: [car]\nval: images\n", "0 60 30 10 10", "as fractions of the picture, got"),
-        ("names: [car]\nval: images\n", "0 0.5 0.5 0.1", "expected class, centre"),
-        ("names: [car]\nval: images\n", "car 0.5 0.5 0.1 0.1", "invalid literal"),
-    ],
-)
-def test_yolo_errors(tmp_path: Path, description: str, label: str, message: str) -> None:
-    root = write_yolo(tmp_path, description)
-    (root / "labels" / "val" / "a.txt").write_text(label)
-    with pytest.raises(DatasetError, match=message) as caught:
+def test_coco_annotations_that_cannot_be_used(tmp_path: Path, change: dict, message: str) -> None:
+    content = coco_content()
+    content["annotations"][0] |= change
+    root = write_coco(tmp_path, content)
+    for picture in ("a.jpg", "b.jpg"):
+        write_picture(root / "images" / picture)
+    with pytest.raises(DatasetError, match=message):
         load_dataset(root, "val")
-    assert "\n" not in str(caught.value)
 
 
 def test_a_folder_that_is_no_data_set(tmp_path: Path) -> None:
@@ -250,48 +254,32 @@ def test_a_folder_that_is_no_data_set(tmp_path: Path) -> None:
         load_dataset(tmp_path, "val")
 
 
-def with_exif(jpeg: bytes, orientation: int, order: str) -> bytes:
-    entry = struct.pack(order + "HHIHH", 0x0112, 3, 1, orientation, 0)
-    other = struct.pack(order + "HHII", 0x0100, 4, 1, 77)
-    tiff = struct.pack(order + "2sHIH", b"II" if order == "<" else b"MM", 42, 8, 2)
-    body = b"Exif\0\0" + tiff + other + entry + b"\0\0\0\0"
-    return jpeg[:2] + b"\xff\xe1" + struct.pack(">H", len(body) + 2) + body + jpeg[2:]
-
-
-@pytest.mark.parametrize("order", ["<", ">"])
-@pytest.mark.parametrize("orientation", range(1, 9))
-def test_the_size_is_that_of_the_upright_picture(
-    tmp_path: Path, orientation: int, order: str
-) -> None:
-    path = tmp_path / "a.jpg"
-    write_picture(path, (48, 32))
-    path.write_bytes(with_exif(path.read_bytes(), orientation, order))
-    height, width = cv2.imread(str(path)).shape[:2]
-    assert image_size(path) == (width, height)
-    assert (width, height) == ((48, 32) if orientation < 5 else (32, 48))
-
-
-@pytest.mark.parametrize("suffix", [".jpg", ".png", ".bmp", ".webp"])
-def test_the_size_of_every_format(tmp_path: Path, suffix: str) -> None:
-    path = tmp_path / f"a{suffix}"
-    write_picture(path, (30, 20))
-    assert image_size(path) == (30, 20)
-    assert read_image(path, (30, 20)).shape == (20, 30, 3)
-
-
-def test_pictures_that_cannot_be_used(tmp_path: Path) -> None:
-    path = tmp_path / "a.jpg"
-    with pytest.raises(DatasetError, match="no such picture"):
-        read_image(path)
-    with pytest.raises(DatasetError, match="cannot be read"):
-        image_size(path)
-    write_picture(path, (30, 20))
-    with pytest.raises(DatasetError, match="the picture is 30x20, but its labels are for 20x30"):
-        read_image(path, (20, 30))
-    path.write_bytes(path.read_bytes()[:30])
-    for use in (read_image, image_size):
-        with pytest.raises(DatasetError, match="cannot be decoded"):
-            use(path)
+@pytest.mark.parametrize("layout", ["kitti", "coco", "yolo", "voc", "folder"])
+def test_pictures_without_labels(tmp_path: Path, layout: str) -> None:
+    folder = tmp_path / {"kitti": "training/image_2"}.get(layout, "images")
+    for name in ("a.jpg", "b.jpg"):
+        write_picture(folder / name)
+    lists = tmp_path / "ImageSets"
+    lists.mkdir()
+    (lists / "val.txt").write_text("b\n")
+    (tmp_path / "annotations").mkdir()
+    if layout == "coco":
+        (tmp_path / "annotations" / "val.json").write_text(
+            '{"images": [{"id": 1, "file_name": "b.jpg"}]}'
+        )
+    elif layout == "yolo":
+        (tmp_path / "val.txt").write_text("images/b.jpg\n")
+        (tmp_path / "data.yaml").write_text("val: val.txt\n")
+    elif layout == "voc":
+        (tmp_path / "annotations" / "a.xml").write_text("")
+    if layout == "folder":
+        assert load_pictures(tmp_path, "train") == [folder / "a.jpg", folder / "b.jpg"]
+        with pytest.raises(DatasetError, match="no split 'val'"):
+            load_pictures(tmp_path, "val")
+        with pytest.raises(DatasetError, match="no pictures and no data set"):
+            load_pictures(lists, "train")
+    else:
+        assert load_pictures(tmp_path, "val") == [folder / "b.jpg"]
 
 
 def test_labels_can_be_selected() -> None:

@@ -66,6 +66,25 @@ def test_without_lists_there_is_only_split_train(voc: Path) -> None:
         load_dataset(voc, "val", NAMES)
 
 
+def test_lists_may_have_suffixes_spaces_and_a_second_column(voc: Path) -> None:
+    for path in (voc / "images" / "a.jpg", voc / "annotations" / "a.xml"):
+        path.rename(path.with_stem("a b"))
+    (voc / "ImageSets").mkdir()
+    (voc / "ImageSets" / "val.txt").write_text("a b.jpg -1\nb  1\n")
+    dataset = load_dataset(voc, "val", NAMES)
+    assert [item.image.stem for item in dataset.items] == ["a b", "b"]
+    assert dataset.left_out() == {"person": 1, "truck": 1}
+
+
+def test_a_misspelt_name_is_refused_and_a_rare_one_is_not(voc: Path) -> None:
+    with pytest.raises(DatasetError, match="names: trk: no object has this name"):
+        load_dataset(voc, "train", NAMES, {"trk": "car"})
+    (voc / "ImageSets").mkdir()
+    (voc / "ImageSets" / "val.txt").write_text("b\n")
+    (voc / "annotations" / "a.xml").write_text(f"<a>{entry('tram', (1, 2, 3, 4))}</a>")
+    assert load_dataset(voc, "val", NAMES, {"tram": "car"}).counts().tolist() == [1, 0, 0]
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

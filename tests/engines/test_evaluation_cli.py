@@ -199,7 +199,8 @@ def test_plots_of_a_layout_without_difficulties(tmp_path: Path) -> None:
 
     write_picture(tmp_path / "images" / "a.jpg", (160, 80))
     (tmp_path / "data.yaml").write_text("names: [a, b, c, d]\nval: images\n")
-    (tmp_path / "images" / "a.txt").write_text("1 0.5 0.5 0.5 0.5")
+    (tmp_path / "labels").mkdir()
+    (tmp_path / "labels" / "a.txt").write_text("1 0.5 0.5 0.5 0.5")
     dataset = load_dataset(tmp_path, "val")
     nothing = Found(np.empty((0, 4)), np.empty(0), np.empty(0, np.intp))
     paths = write_plots(compare(dataset, [nothing]), tmp_path)
@@ -283,6 +284,18 @@ def test_result_files_have_to_be_there_and_whole(data: Path, detections: Path) -
     (detections / "b.txt").unlink()
     with pytest.raises(DatasetError, match=r"1 of 2 result files are missing, the first is b\.txt"):
         read_results(detections, dataset)
+
+
+def test_a_result_file_is_of_one_picture(tmp_path: Path) -> None:
+    for folder in ("a", "b"):
+        write_picture(tmp_path / "images" / folder / "x.jpg")
+    (tmp_path / "labels" / "a").mkdir(parents=True)
+    (tmp_path / "labels" / "a" / "x.txt").write_text("0 0.5 0.5 0.5 0.5")
+    (tmp_path / "data.yaml").write_text("names: [car]\nval: images\n")
+    dataset = load_dataset(tmp_path, "val")
+    (tmp_path / "x.txt").write_text("")
+    with pytest.raises(DatasetError, match=r"x\.txt is for both .*/a/x\.jpg and .*/b/x\.jpg"):
+        read_results(tmp_path, dataset)
 
 
 def test_classes_are_found_by_name(data: Path) -> None:

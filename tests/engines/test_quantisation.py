@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import re
 from collections.abc import Collection
@@ -208,9 +209,9 @@ def test_noise_goes_where_the_layers_that_make_it_stay_in_float(
 
 
 def test_pictures_are_spread_over_a_set() -> None:
-    items = list(range(10))
-    assert spread(items, 2) == [2, 7]  # type: ignore[arg-type, comparison-overlap]
-    assert spread(items, 99) == items  # type: ignore[arg-type, comparison-overlap]
+    pictures = [Path(f"{number}.jpg") for number in range(10)]
+    assert spread(pictures, 2) == [pictures[2], pictures[7]]
+    assert spread(pictures, 99) == pictures
 
 
 @pytest.fixture
@@ -237,6 +238,39 @@ def test_the_verb_writes_a_model_that_runs(
 
     assert main(["quantize", str(out), *options]) == 2
     assert "exists already; --overwrite replaces it" in capsys.readouterr().err
+
+
+def test_any_folder_of_pictures_will_do(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for path in (data / "training" / "label_2").iterdir():
+        path.unlink()
+    for root in (data, data / "training" / "image_2"):
+        out = tmp_path / f"{root.name}.onnx"
+        options = ["--data", str(root), "--size", "96x48", "--keep-float", "none"]
+        assert main(["quantize", str(out), *options]) == 0
+        said = capsys.readouterr().out
+        assert f"calibrating with 3 pictures of {root.name} train, 96x48" in said
+
+
+def test_a_model_that_cannot_be_written_leaves_nothing_behind(
+    data: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def full(path: Path, content: bytes) -> None:
+        path.open("wb").close()
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    out = tmp_path / "int8.onnx"
+    quantize = ["quantize", str(out), "--data", str(data), "--size", "96x48", "--keep-float"]
+    for arguments in ([*quantize, "none"], ["export", str(out), "--size", "96x48"]):
+        assert main(arguments) == 2
+        error = capsys.readouterr().err
+        assert error == f"error: {out}: cannot be written: No space left on device\n"
+        assert [path.name for path in tmp_path.iterdir()] == ["kitti"]
 
 
 def test_what_it_costs_and_wins_is_said(

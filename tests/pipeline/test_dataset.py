@@ -120,11 +120,45 @@ def test_footage_is_cut_by_its_own_time(
     assert frames == [frame for frame in range(0, 30, 5) if 0.3 <= frame / 25 <= 0.9]
 
 
+def test_what_was_labelled_before_an_interruption_can_be_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    render = Street.render
+
+    def interrupted(street: Street, index: int) -> np.ndarray:
+        if index == 20:
+            raise KeyboardInterrupt
+        return render(street, index)
+
+    monkeypatch.setattr(Street, "render", interrupted)
+    out = tmp_path / "d"
+    assert main([str(out), SCENE, "--every", "10"]) == 130
+    assert capsys.readouterr().err == f"interrupted; {out} holds what was labelled until now\n"
+    assert (out / "ImageSets" / "train.txt").read_text() == "00_000000\n00_000010\n"
+    assert len(load_dataset(out, "train", NAMES)) == 2
+
+
+def test_sources_are_looked_at_before_the_first_is_labelled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("pipeline.dataset.teacher.Teacher", lambda param: None)
+    out, missing = tmp_path / "d", tmp_path / "missing.mp4"
+    assert main([str(out), SCENE, str(missing), "--teacher", "x.param"]) == 2
+    assert capsys.readouterr().err == f"error: {missing}: no such file or folder\n"
+    assert main([str(out), SCENE, "scene:wheels=3"]) == 2
+    assert not out.exists()
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["OUT", "nothing.mp4"], "name a teacher"),
         (["OUT", "scene:", "--every", "0"], "--every: expected 1 or more, got 0"),
+        (["OUT", SCENE, "--frames", "0"], "--frames: expected 1 or more, got 0"),
+        (["OUT", SCENE, "--frames", "-1"], "--frames: expected 1 or more, got -1"),
+        (["OUT", SCENE, "--start", "nan"], "--start: expected seconds, 0 or more, got nan"),
+        (["OUT", SCENE, "--start", "2", "--until", "1"], "--until: .*, not before --start, got 1"),
+        (["OUT", SCENE, "--start", "1000"], "stays empty, no frame lies between"),
         (["OUT", "scene:wheels=3"], "unknown key"),
         (["HERE", SCENE], "exists already"),
         (["OUT", "clip.mp4", "--teacher", "none.param"], "ncnn|none.param: no such file"),

@@ -1,0 +1,88 @@
+import struct
+import zlib
+from pathlib import Path
+
+import cv2
+import pytest
+
+from engines.datasets.dataset import DatasetError
+from engines.datasets.images import image_size, read_image
+from tests.labelled import write_picture
+
+
+def with_exif(jpeg: bytes, orientation: int, order: str) -> bytes:
+    entry = struct.pack(order + "HHIHH", 0x0112, 3, 1, orientation, 0)
+    other = struct.pack(order + "HHII", 0x0100, 4, 1, 77)
+    tiff = struct.pack(order + "2sHIH", b"II" if order == "<" else b"MM", 42, 8, 2)
+    body = b"Exif\0\0" + tiff + other + entry + b"\0\0\0\0"
+    return jpeg[:2] + b"\xff\xe1" + struct.pack(">H", len(body) + 2) + body + jpeg[2:]
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_the_size_is_that_of_the_upright_picture(
+    tmp_path: Path, orientation: int, order: str
+) -> None:
+    path = tmp_path / "a.jpg"
+    write_picture(path, (48, 32))
+    path.write_bytes(with_exif(path.read_bytes(), orientation, order))
+    height, width = cv2.imread(str(path)).shape[:2]
+    assert image_size(path) == (width, height)
+    assert (width, height) == ((48, 32) if orientation < 5 else (32, 48))
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".bmp", ".webp"])
+def test_the_size_of_every_format(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"a{suffix}"
+    write_picture(path, (30, 20))
+    assert image_size(path) == (30, 20)
+    assert read_image(path, (30, 20)).shape == (20, 30, 3)
+
+
+def test_pictures_that_cannot_be_used(tmp_path: Path) -> None:
+    path = tmp_path / "a.jpg"
+    with pytest.raises(DatasetError, match="no such picture"):
+        read_image(path)
+    with pytest.raises(DatasetError, match="cannot be read"):
+        image_size(path)
+    write_picture(path, (30, 20))
+    with pytest.raises(DatasetError, match=r"is 30x20, but its labels are for 20x30; .* EXIF"):
+        read_image(path, (20, 30))
+    with pytest.raises(DatasetError, match=r"is 30x20, but its labels are for 30x21$"):
+        read_image(path, (30, 21))
+    path.write_bytes(path.read_bytes()[:30])
+    for content in (path.read_bytes(), b""):
+        path.write_bytes(content)
+        for use in (read_image, image_size):
+            with pytest.raises(DatasetError, match="cannot be decoded"):
+                use(path)
+
+
+def test_a_jpeg_that_is_cut_off_is_refused_and_one_with_data_behind_it_is_not(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "a.jpg"
+    write_picture(path, (64, 48))
+    whole = with_exif(path.read_bytes(), 1, "<")
+    # A thumbnail in the header has an end of its own.
+    whole = whole[:2] + b"\xff\xe2\x00\x06\xff\xd8\xff\xd9" + whole[2:]
+    path.write_bytes(whole + bytes(20_000))
+    assert read_image(path).shape == (48, 64, 3)
+    for length in (len(whole) - 2, len(whole) // 2):
+        path.write_bytes(whole[:length])
+        with pytest.raises(DatasetError, match=r"a\.jpg: is cut off"):
+            read_image(path)
+
+
+@pytest.mark.parametrize("last", [False, True])
+def test_the_size_of_a_png_that_its_exif_data_turn(tmp_path: Path, last: bool) -> None:
+    path = tmp_path / "a.png"
+    write_picture(path, (48, 32))
+    png = path.read_bytes()
+    content = b"eXIf" + struct.pack(">2sHIHHHIHHI", b"MM", 42, 8, 1, 0x0112, 3, 1, 6, 0, 0)
+    check = struct.pack(">I", zlib.crc32(content))
+    chunk = struct.pack(">I", len(content) - 4) + content + check
+    at = len(png) - 12 if last else 33
+    path.write_bytes(png[:at] + chunk + png[at:])
+    assert read_image(path).shape[:2] == (48, 32)
+    assert image_size(path) == (32, 48)
