@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from engines.anchors_cli import add_anchors_parser, run_anchors
-from engines.arguments import input_size
+from engines.arguments import input_size, use_trained_fit
 from engines.errors import UserError
 from engines.evaluation.cli import add_evaluate_parser, run_evaluate
 from engines.export_cli import add_export_parser, run_export
@@ -64,6 +64,8 @@ def main(argv: list[str] | None = None) -> int:
     try:
         if arguments.verb == "train":
             return run_train(arguments)
+        if "fit" in arguments:
+            use_trained_fit(arguments)
         {
             "describe": _describe,
             "export": run_export,

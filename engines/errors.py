@@ -44,6 +44,8 @@ def describe_validation(error: ValidationError) -> str:
         return f"unknown key {key}"
     if first["type"] == "missing":
         return f"{key} is missing"
+    if first["type"] in ("tuple_type", "list_type"):
+        return f"{key}: expected a list, got {first['input']!r}"
     message = str(first["msg"]).removeprefix("Value error, ")
     if first["type"] == "value_error" and not first["loc"]:
         return message  # about keys that contradict each other

@@ -122,7 +122,8 @@ def build_onnx(
         producer_name="squeezedrive",
         ir_version=8,
     )
-    helper.set_model_props(model, {"profile": profile.model_dump_json()})
+    properties = {"profile": profile.model_dump_json(), "weights_sha256": weights.digest()}
+    helper.set_model_props(model, properties)
     onnx.checker.check_model(model, full_check=True)
     return model
 
@@ -145,12 +146,18 @@ def load_onnx(path: Path, weights: Weights, width: int, height: int) -> onnx.Mod
     except (DecodeError, onnx.checker.ValidationError):
         raise WeightsError(f"{path}: is not a valid ONNX model") from None
     profile = weights.profile
-    stored = {prop.key: prop.value for prop in model.metadata_props}.get("profile")
-    if stored != profile.model_dump_json():
-        raise WeightsError(
-            f"{path}: its profile is not that of the weights {profile.name}; python -m engines"
-            " quantize makes one that belongs to them"
-        )
+    stored = {prop.key: prop.value for prop in model.metadata_props}
+    digest = weights.digest()
+    # Models of earlier versions of this program hold no digest.
+    for what, same in (
+        ("its profile is not that of", stored.get("profile") == profile.model_dump_json()),
+        ("it was made from others than", stored.get("weights_sha256", digest) == digest),
+    ):
+        if not same:
+            raise WeightsError(
+                f"{path}: {what} the weights {profile.name}; python -m engines quantize makes one"
+                " that belongs to them"
+            )
     if not any(node.op_type == "QuantizeLinear" for node in model.graph.node):
         raise WeightsError(f"{path}: expected a quantised model, got one in float")
     last = weights.operations(width, height)[-1]

@@ -10,9 +10,18 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 
 import numpy as np
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
 
 from engines.network import NETWORKS, Operation, Padding, operations, output_grid
+from kernels.fit import Kind as FitKind
 from kernels.head import Centres, Head, Layout, anchor_grid
 
 Positive = Annotated[float, Field(gt=0)]
@@ -72,7 +81,11 @@ class OutputProfile(_Strict):
 
 
 class Profile(_Strict):
-    """Everything that has to be known to run a set of weights, and where they come from."""
+    """Everything that has to be known to run a set of weights, and where they come from.
+
+    `fit` and `band_centre` are how pictures came into the input in training; None, and absent from
+    files, if that is not known.
+    """
 
     name: str
     network: NetworkName
@@ -84,6 +97,14 @@ class Profile(_Strict):
     training: dict[str, Any]
     evaluation: dict[str, Any]
     licence: str
+    fit: FitKind | None = None
+    band_centre: Annotated[float, Field(ge=0, le=1)] | None = None
+
+    @model_serializer(mode="wrap")
+    def _without_the_unknown(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # Quantised models made before there were these keys hold a profile without them.
+        unknown = [key for key in ("fit", "band_centre") if getattr(self, key) is None]
+        return {key: value for key, value in dump(self).items() if key not in unknown}
 
     @model_validator(mode="after")
     def _possible(self) -> Profile:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import os
 import zipfile
 from dataclasses import dataclass
@@ -37,6 +39,15 @@ class Weights:
     def operations(self, width: int, height: int) -> list[Operation]:
         """List the network's operations for an input of this size; see `Profile.operations`."""
         return self.profile.operations(width, height)
+
+    def digest(self) -> str:
+        """Return the SHA-256 of the arrays in hexadecimal, whatever their order."""
+        total = hashlib.sha256()
+        for name in sorted(self.arrays):
+            array = self.arrays[name]
+            total.update(f"{name} {array.shape}".encode())
+            total.update(np.ascontiguousarray(array, "<f4").tobytes())
+        return total.hexdigest()
 
 
 def int8_model(path: Path) -> Path | None:
@@ -111,8 +122,9 @@ def save_weights(weights: Weights, path: Path) -> None:
     except OSError as error:
         raise UserError(f"{path}: cannot be written: {error.strerror}") from None
     finally:
-        temporary.unlink(missing_ok=True)
-        profile.unlink(missing_ok=True)
+        for leftover in (temporary, profile):
+            with contextlib.suppress(OSError):
+                leftover.unlink(missing_ok=True)
 
 
 def _check(path: Path, weights: Weights) -> None:

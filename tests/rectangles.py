@@ -41,6 +41,34 @@ def write_kitti(
     return root
 
 
+def write_yolo(
+    root: Path, count: int, names: tuple[str, ...] = ("lorry", "bike"), folders: bool = False
+) -> Path:
+    """Write a data set in YOLO layout whose splits are the same pictures of an object a name.
+
+    With `folders` each picture is called 0.png and has a folder of its own.
+    """
+    lines = []
+    for index in range(len(names)):
+        width, height = SIZES[index]
+        x1, y1 = 20 + 100 * index, 30
+        box = (x1 + width / 2, y1 + height / 2, width, height)
+        fractions = [value / SIZE[side % 2] for side, value in enumerate(box)]
+        lines.append(" ".join(map(str, (index, *fractions))))
+    for number in range(count):
+        image = np.full((SIZE[1], SIZE[0], 3), 120, np.uint8)
+        for index in range(len(names)):
+            x1, y1 = 20 + 100 * index, 30
+            image[y1 : y1 + SIZES[index][1], x1 : x1 + SIZES[index][0]] = COLOURS[index]
+        name = f"{number}/0" if folders else str(number)
+        for kind in ("images", "labels"):
+            (root / kind / name).parent.mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(root / f"images/{name}.png"), image)
+        (root / f"labels/{name}.txt").write_text("\n".join(lines))
+    (root / "data.yaml").write_text(f"names: [{', '.join(names)}]\ntrain: images\nval: images\n")
+    return root
+
+
 PLAIN = {
     "aim": 0, "zoom": [1, 1], "aspect": 0, "drift": [0, 0], "flip": 0, "mosaic": 0, "paste": 0,
     "brightness": 0, "contrast": 0, "saturation": 0, "hue": 0, "balance": 0, "night": 0,

@@ -54,6 +54,7 @@ def draw_window(
     config: AugmentConfig,
     fill: tuple[int, int, int],
     rng: np.random.Generator,
+    edges: bool = False,
 ) -> Sample:
     """Cut a random window out of a picture: shifted, enlarged, mirrored, boxes with it.
 
@@ -73,6 +74,9 @@ def draw_window(
         Colour of what lies outside of the picture.
     rng : Generator
         Source of all randomness.
+    edges : bool
+        Whether boxes end at the edges of pixels, as in COCO and YOLO layout: one around the whole
+        picture at its width and height. Else on their last pixels, as in KITTI's.
     """
     labels = item.labels
     boxes = fit.to_network(labels.boxes)
@@ -93,12 +97,12 @@ def draw_window(
         borderValue=fill,
     )  # fmt: skip
 
-    moved, visible = _move(boxes, view, window)
+    moved, visible = _move(boxes, view, window, edges)
     sides = moved[:, 2:] - moved[:, :2]
     there = (sides > 0).all(axis=1)
     good = (visible >= config.min_visible) & (sides >= config.min_size).all(axis=1)
     good &= there & ~labels.neighbour
-    regions, _ = _move(fit.to_network(item.ignore_boxes), view, window)
+    regions, _ = _move(fit.to_network(item.ignore_boxes), view, window, edges)
     seen = (regions[:, 2:] > regions[:, :2]).all(axis=1)
     return Sample(
         np.asarray(pixels, np.uint8),
@@ -137,13 +141,13 @@ def _choose_view(
 
 
 def _move(
-    boxes: NDArray[np.float32], view: _View, window: tuple[int, int]
+    boxes: NDArray[np.float32], view: _View, window: tuple[int, int], edges: bool
 ) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
     """Return boxes of the network's input in the window, clipped, and which part is visible."""
     moved = boxes.reshape(-1, 2, 2) * view.scale + view.offset
     last = np.array(window) - 1
     if view.mirrored:
-        moved[..., 0] = last[0] - moved[:, ::-1, 0]
+        moved[..., 0] = (window[0] if edges else last[0]) - moved[:, ::-1, 0]
     clipped = np.clip(moved, 0, last)
     whole = np.prod(moved[:, 1] - moved[:, 0], axis=1)
     inside = np.prod(clipped[:, 1] - clipped[:, 0], axis=1)

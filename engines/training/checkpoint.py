@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
 import pickle
 from pathlib import Path
@@ -15,17 +17,31 @@ VERSION = 1
 
 
 class CheckpointError(UserError, ValueError):
-    """A checkpoint is missing, damaged or of another version of this program."""
+    """A checkpoint is missing, damaged, or of another training or version of this program."""
 
 
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
-    """Write a state of tensors and plain values in place of the last one."""
+    """Write a state of tensors and plain values in place of the last one.
+
+    Raises
+    ------
+    UserError
+        If it cannot be written; the last one is left as it is.
+    """
+    # In memory first: of a full disk PyTorch says only that it is somewhere unexpected in a file.
+    content = io.BytesIO()
+    torch.save({"version": VERSION, **state}, content)
     temporary = path.with_name(f"{path.name}.tmp")
-    with temporary.open("wb") as file:
-        torch.save({"version": VERSION, **state}, file)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
+    try:
+        with temporary.open("wb") as file:
+            file.write(content.getbuffer())
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise UserError(f"{path}: cannot be written: {error.strerror}") from None
 
 
 def load_checkpoint(path: Path, device: torch.device) -> dict[str, Any]:

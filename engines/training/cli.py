@@ -60,9 +60,10 @@ def run_train(arguments: argparse.Namespace) -> int:
     """
     if importlib.util.find_spec("torch") is None:
         raise UserError("training needs PyTorch: pip install -e '.[train]'")
-    from engines.training.config import load_config, parse_setting
+    from engines.training.config import load_config
     from engines.training.loop import train
     from engines.training.report import stored_config
+    from engines.training.settings import parse_setting
 
     settings = [parse_setting(text) for text in arguments.settings]
     path = arguments.config

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Sequence
+from copy import deepcopy
+from functools import reduce
+from operator import getitem
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -13,10 +15,17 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from engines.errors import ConfigError, describe_validation
 from engines.network import NETWORKS, Padding
 from engines.profile import AnchorProfile, InputProfile, NetworkName, OutputProfile, Profile
+from engines.training.settings import leaves, merge, read_file, resolve_paths
 from kernels.fit import Kind as FitKind
 
 CONFIGS = Path(__file__).resolve().parent.parent.parent / "configs" / "training"
 BASE = CONFIGS / "default.yaml"
+
+STRUCTURE = (
+    "network.architecture", "network.padding", "network.anchors.shapes", "network.anchors.centres",
+    "network.output.layout", "network.output.classes", "network.output.exponential_threshold",
+    "network.batch_norm", "network.freeze", "optimizer.kind", "optimizer.slow_through",
+)  # fmt: skip
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Amount = Annotated[float, Field(ge=0)]
@@ -205,7 +214,14 @@ class TrainConfig(_Strict):
             training={},
             evaluation={},
             licence=self.licence,
+            fit=self.data.fit,
+            band_centre=self.data.band_centre,
         )
+
+    def structure(self) -> dict[str, Any]:
+        """Return by dotted key, as plain values, what a training cannot change on its way."""
+        values = self.model_dump(mode="json", by_alias=True)
+        return {key: reduce(getitem, key.split("."), values) for key in STRUCTURE}
 
 
 def load_config(path: Path | None, settings: Sequence[tuple[str, Any]] = ()) -> TrainConfig:
@@ -216,95 +232,49 @@ def load_config(path: Path | None, settings: Sequence[tuple[str, Any]] = ()) -> 
     path : Path or None
         A file that changes some keys. Relative paths in it are relative to it.
     settings : sequence of (key, value)
-        Dotted keys; they win over files.
+        Dotted keys; they win over files. Relative paths are relative to the working directory.
 
     Raises
     ------
     ConfigError
         If a file cannot be read, a key is unknown or a value does not fit.
     """
-    merged = _read(BASE)
-    known = _leaves(merged)
+    merged = read_file(BASE)
+    known = leaves(merged)
     origin = str(BASE)
     if path is not None:
-        values = _read(path)
-        _resolve(values, path.parent.resolve())
-        _merge(merged, values, str(path), known)
+        values = read_file(path)
+        resolve_paths(values, path.parent.resolve())
+        merge(merged, values, str(path), known)
         origin = str(path)
+    files = deepcopy(merged)
     for key, value in settings:
-        nested: Any = value
+        nested: Any = deepcopy(value)
         for part in reversed(key.split(".")):
             nested = {part: nested}
-        _merge(merged, nested, f"--set {key}", known)
+        resolve_paths(nested, Path.cwd())
+        merge(merged, nested, f"--set {key}", known)
     try:
         return TrainConfig.model_validate(merged)
     except ValidationError as error:
+        if _is_valid(files):
+            origin = _culprits([key for key, _ in settings], error)
         raise ConfigError(f"{origin}: {describe_validation(error)}") from None
 
 
-def parse_setting(text: str) -> tuple[str, Any]:
-    """Split "key=value"; the value is read as YAML.
-
-    Raises
-    ------
-    ConfigError
-        If it is not of this form.
-    """
-    key, equals, value = text.partition("=")
-    if not equals or not key:
-        raise ConfigError(f"--set: expected KEY=VALUE, got {text!r}")
+def _is_valid(values: dict[str, Any]) -> bool:
     try:
-        return key, yaml.safe_load(value)
-    except yaml.YAMLError:
-        raise ConfigError(f"--set {text}: {value!r} is not valid YAML") from None
+        TrainConfig.model_validate(values)
+    except ValidationError:
+        return False
+    return True
 
 
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot read the configuration: {error.strerror}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(values, dict):
-        raise ConfigError(f"{path}: expected keys with values, got {type(values).__name__}")
-    return values
-
-
-def _resolve(values: dict[str, Any], folder: Path) -> None:
-    """Make the paths of a file absolute that are relative to it; others are left to be checked."""
-    network, data, evaluate = (values.get(key) or {} for key in ("network", "data", "evaluate"))
-    if isinstance(network, dict) and isinstance(network.get("init"), str):
-        network["init"] = str(folder / network["init"])
-    if isinstance(data, dict):
-        for entry in data.get("sets") or []:
-            if isinstance(entry, dict) and isinstance(entry.get("root"), str):
-                entry["root"] = str(folder / entry["root"])
-    if isinstance(evaluate, dict) and isinstance(evaluate.get("roots"), list):
-        evaluate["roots"] = [str(folder / str(root)) for root in evaluate["roots"]]
-
-
-def _leaves(values: dict[str, Any], prefix: str = "") -> list[str]:
-    names = []
-    for key, value in values.items():
-        nested = _leaves(value, f"{prefix}{key}.") if isinstance(value, dict) else []
-        names += nested or [f"{prefix}{key}"]
-    return names
-
-
-def _merge(
-    target: dict[str, Any], values: dict[str, Any], origin: str, known: list[str], prefix: str = ""
-) -> None:
-    for key, value in values.items():
-        name = f"{prefix}{key}"
-        if key not in target:
-            near = difflib.get_close_matches(name, known, 1)
-            hint = f", did you mean {near[0]}?" if near else ""
-            raise ConfigError(f"{origin}: unknown key {name}{hint}")
-        if not isinstance(target[key], dict):
-            target[key] = value
-        elif isinstance(value, dict):
-            _merge(target[key], value, origin, known, f"{name}.")
-        else:
-            keys = ", ".join(target[key])
-            raise ConfigError(f"{origin}: {name}: expected keys ({keys}), got {value!r}")
+def _culprits(keys: Sequence[str], error: ValidationError) -> str:
+    """Return the settings that the first complaint is about; all if it does not name a key."""
+    where = [str(part) for part in error.errors()[0]["loc"]]
+    split = {key: key.split(".") for key in keys}
+    about = [
+        key for key, parts in split.items() if where and where[: len(parts)] == parts[: len(where)]
+    ]
+    return f"--set {', '.join(about or split)}"

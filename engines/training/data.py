@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import cv2
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
 from engines.datasets.dataset import Dataset as LabelledSet
 from engines.datasets.dataset import DatasetError, Item, class_indices, class_key
@@ -21,25 +17,10 @@ from engines.datasets.load import load_dataset
 from engines.training.augment import Sample, change_light, draw_window, join
 from engines.training.config import SetConfig, TrainConfig
 from engines.training.paste import paste
-from engines.training.targets import NO_REGION, NOTHING, Truth
 from kernels.fit import make_fit
-
-MAX_WORKERS = 16
 
 Key = tuple[int, int, int]
 """Epoch, position in the epoch, index of the picture: decides a training sample completely."""
-
-
-@dataclass(frozen=True)
-class Batch:
-    """Pictures uint8 (B, 3, H, W), channels last in memory, and what is labelled in them."""
-
-    pixels: torch.Tensor
-    truth: Truth
-
-    def pin_memory(self) -> Batch:
-        """Lock the pixels in memory, so that a GPU can fetch them by itself."""
-        return Batch(self.pixels.pin_memory(), self.truth)
 
 
 @dataclass(frozen=True)
@@ -49,6 +30,13 @@ class _Part:
     dataset: LabelledSet
     config: SetConfig
     labelled: NDArray[np.bool_]
+
+    def __str__(self) -> str:
+        """Say what there is to learn from."""
+        data = self.dataset
+        text = f"{self.config.root}, {data.split}: {len(data):,} pictures, {_counted(data)}"
+        left_out = ", ".join(f"{name} {count:,}" for name, count in data.left_out().items())
+        return f"{text}; background: {left_out}" if left_out else text
 
 
 class TrainingSet(Dataset[Any]):
@@ -60,7 +48,8 @@ class TrainingSet(Dataset[Any]):
     Raises
     ------
     DatasetError
-        If a data set cannot be used, or labels a class it is said not to.
+        If a data set cannot be used, shows no object to learn from, or is said to label a class
+        that there is not.
     """
 
     def __init__(self, config: TrainConfig) -> None:
@@ -131,7 +120,8 @@ class TrainingSet(Dataset[Any]):
             (pixels.width, pixels.height),
             data.band_centre,
         )
-        return draw_window(image, item, fit, window, self.config.augment, self._fill, rng)
+        edges = part.dataset.layout != "kitti"
+        return draw_window(image, item, fit, window, self.config.augment, self._fill, rng, edges)
 
     def order(self, epoch: int) -> list[Key]:
         """Return the samples of an epoch: of each data set its length times its weight."""
@@ -148,10 +138,37 @@ class TrainingSet(Dataset[Any]):
         return [(epoch, position, chosen[i]) for position, i in enumerate(shuffled.tolist())]
 
 
+def load_labelled(
+    root: str, split: str, classes: Sequence[str], names: Mapping[str, str]
+) -> LabelledSet:
+    """Read a split as `load_dataset` does; say where the classes are configured if none is there.
+
+    Raises
+    ------
+    DatasetError
+        If the data set cannot be used.
+    """
+    try:
+        return load_dataset(root, split, classes, names)
+    except DatasetError as error:
+        load_dataset(root, split)  # fails as well if it is not about the classes
+        raise DatasetError(
+            f"{error}; classes are chosen by network.output.classes, other names for them by"
+            " names: of the entry in data.sets"
+        ) from None
+
+
 def _load(entry: SetConfig, config: TrainConfig) -> _Part:
     classes = config.network.output.classes
-    dataset = load_dataset(entry.root, entry.split, classes, entry.names)
+    dataset = load_labelled(entry.root, entry.split, classes, entry.names)
     if entry.labelled is None:
+        if not dataset.counts().any():
+            everything = load_dataset(entry.root, entry.split)
+            raise DatasetError(
+                f"{entry.root}: split {entry.split} has no object of {', '.join(classes)}; there"
+                f" are {_counted(everything)}: correct network.output.classes or names: of the"
+                " entry in data.sets, or name under labelled: what is really nowhere in it"
+            )
         return _Part(dataset, entry, dataset.counts() > 0)
     indices = class_indices(classes)
     labelled = np.zeros(len(classes), np.bool_)
@@ -164,86 +181,7 @@ def _load(entry: SetConfig, config: TrainConfig) -> _Part:
     return _Part(dataset, entry, labelled)
 
 
-class Batches:
-    """The batches of one epoch for one of several processes, from one of them on.
-
-    All processes get the same number of full batches; pictures left over are left out, others in
-    each epoch.
-
-    Attributes
-    ----------
-    epoch : int
-        Which one is next.
-    skip : int
-        How many of its batches have been trained already.
-    """
-
-    def __init__(self, dataset: TrainingSet, batch: int, rank: int, world: int) -> None:
-        self._dataset = dataset
-        self._batch, self._rank, self._world = batch, rank, world
-        self.epoch = 0
-        self.skip = 0
-        samples = len(dataset.order(0))
-        self._length = samples // (batch * world)
-        if not self._length:
-            raise DatasetError(
-                f"{samples} pictures are fewer than a batch of {batch} on {world} device(s);"
-                " make the batch smaller: --set batch=..."
-            )
-
-    def __len__(self) -> int:
-        return self._length
-
-    def __iter__(self) -> Iterator[list[Key]]:
-        mine = self._dataset.order(self.epoch)[self._rank :: self._world]
-        for number in range(self.skip, self._length):
-            yield mine[number * self._batch : (number + 1) * self._batch]
-
-
-def make_loader(
-    dataset: TrainingSet, batches: Batches, workers: int | None, pin: bool
-) -> DataLoader[Batch]:
-    """Return a loader that prepares batches in `workers` processes, or in this one if 0."""
-    if workers is None:
-        workers = min(len(os.sched_getaffinity(0)), MAX_WORKERS)
-    return DataLoader(
-        dataset,
-        batch_sampler=batches,
-        num_workers=workers,
-        collate_fn=collate,
-        pin_memory=pin,
-        persistent_workers=workers > 0,
-        worker_init_fn=_init_worker,
-        multiprocessing_context="fork" if workers else None,
-        # Else each epoch, and each going on after a stop, would draw from the numbers for dropout.
-        generator=torch.Generator(),
-    )
-
-
-def _init_worker(_: int) -> None:
-    cv2.setNumThreads(0)
-    # Ctrl-C goes to all processes: the one that trains decides when the others end.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-
-
-def collate(samples: Sequence[tuple[Sample, NDArray[np.bool_]]]) -> Batch:
-    """Put samples into a batch, their boxes padded to the largest number among them."""
-    boxes, classes = _padded([(s.boxes, s.classes) for s, _ in samples], NOTHING)
-    regions, ignored = _padded([(s.ignore_boxes, s.ignore_classes) for s, _ in samples], NO_REGION)
-    pixels = torch.from_numpy(np.stack([sample.image for sample, _ in samples]))
-    labelled = torch.from_numpy(np.stack([labelled for _, labelled in samples]))
-    truth = Truth(boxes, classes, regions, ignored, labelled)
-    return Batch(pixels.permute(0, 3, 1, 2), truth)
-
-
-def _padded(
-    pairs: list[tuple[NDArray[np.float32], NDArray[np.int64]]], nothing: int
-) -> tuple[torch.Tensor, torch.Tensor]:
-    most = max(len(classes) for _, classes in pairs)
-    boxes = np.zeros((len(pairs), most, 4), np.float32)
-    classes = np.full((len(pairs), most), nothing, np.int64)
-    for row, (some, kinds) in enumerate(pairs):
-        boxes[row, : len(kinds)] = some
-        classes[row, : len(kinds)] = kinds
-    return torch.from_numpy(boxes), torch.from_numpy(classes)
+def _counted(dataset: LabelledSet) -> str:
+    """Return how many objects there are of each class: "car 12, van 0"."""
+    counts = zip(dataset.classes, dataset.counts().tolist(), strict=True)
+    return ", ".join(f"{name} {count:,}" for name, count in counts) or "no labels"

@@ -9,12 +9,15 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
 
 from engines.errors import UserError
 from engines.training.config import TrainConfig
+
+T = TypeVar("T")
 
 # A process waits this long for the others: the first evaluates while they wait.
 PATIENCE = timedelta(hours=1)
@@ -49,13 +52,21 @@ class Compute:
         kind = torch.float16 if self.precision == "fp16" else torch.bfloat16
         return torch.autocast(self.device.type, kind, enabled=self.precision != "fp32")
 
-    def any(self, flag: bool) -> bool:
-        """Return whether the flag is set in any process."""
+    def highest(self, number: int) -> int:
+        """Return the highest of the numbers that the processes give."""
         if self.world == 1:
-            return flag
-        value = torch.tensor(int(flag), device=self.device)
+            return number
+        value = torch.tensor(number, device=self.device)
         dist.all_reduce(value, dist.ReduceOp.MAX)
-        return bool(value.item())
+        return int(value.item())
+
+    def gather(self, value: T) -> list[T]:
+        """Return what all processes give, plain values and tensors, in the order of their ranks."""
+        if self.world == 1:
+            return [value]
+        values: list[Any] = [None] * self.world
+        dist.all_gather_object(values, value)
+        return values
 
     def __str__(self) -> str:
         name = "CPU"

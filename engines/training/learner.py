@@ -9,9 +9,11 @@ import torch
 from torch.nn.parallel import DistributedDataParallel
 
 from engines.training.boxes import Decoder
+from engines.training.checkpoint import CheckpointError
 from engines.training.config import TrainConfig
-from engines.training.data import Batch, TrainingSet, collate
+from engines.training.data import TrainingSet
 from engines.training.device import Compute
+from engines.training.loader import Batch, collate
 from engines.training.loss import LossParts, compute_loss
 from engines.training.model import Detector
 from engines.training.optimize import Average, clip_gradients, make_optimizer, set_rate
@@ -116,19 +118,42 @@ class Learner:
             "scaler": self._scaler.state_dict(),
             "average": None if average is None else average.model.state_dict(),
             "average_steps": 0 if average is None else average.steps,
+            "structure": self._config.structure(),
         }
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Go back to a state."""
-        self.model.load_state_dict(state["model"])
-        # The checkpoint's groups hold the settings of then; those of now are the configuration's.
+        """Go back to a state.
+
+        Raises
+        ------
+        CheckpointError
+            If it is that of another network or optimiser.
+        """
+        now = self._config.structure()
+        # Checkpoints of earlier versions of this program do not tell.
+        for key, value in state.get("structure", now).items():
+            if value != now[key]:
+                raise CheckpointError(
+                    f"{key} is {value} in the checkpoint and {now[key]} now: a training goes on"
+                    " with the network and optimiser it began with; leave it, or begin anew"
+                )
+        # The checkpoint's groups hold the settings of then; those of now are the configuration's,
+        # but for the rate, which is that of the last step.
         settings = [
-            {k: v for k, v in g.items() if k != "params"} for g in self._optimizer.param_groups
+            {k: v for k, v in g.items() if k not in ("params", "lr")}
+            for g in self._optimizer.param_groups
         ]
-        self._optimizer.load_state_dict(state["optimizer"])
-        for group, now in zip(self._optimizer.param_groups, settings, strict=True):
-            group.update(now)
+        try:
+            self.model.load_state_dict(state["model"])
+            self._optimizer.load_state_dict(state["optimizer"])
+            if self._average is not None and state["average"] is not None:
+                self._average.model.load_state_dict(state["average"])
+                self._average.steps = state["average_steps"]
+        except (RuntimeError, ValueError, KeyError) as error:
+            reason = " ".join(str(error).split())
+            raise CheckpointError(
+                f"the checkpoint is of another network or optimiser: {reason[:200]}"
+            ) from None
+        for group, current in zip(self._optimizer.param_groups, settings, strict=True):
+            group.update(current)
         self._scaler.load_state_dict(state["scaler"])
-        if self._average is not None and state["average"] is not None:
-            self._average.model.load_state_dict(state["average"])
-            self._average.steps = state["average_steps"]

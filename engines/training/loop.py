@@ -18,15 +18,18 @@ from engines.training.checkpoint import (
     save_checkpoint,
 )
 from engines.training.config import TrainConfig
-from engines.training.data import Batches, TrainingSet, make_loader
+from engines.training.data import TrainingSet
 from engines.training.device import Compute, open_compute
 from engines.training.learner import Learner
+from engines.training.loader import Batches, make_loader, read_batches
 from engines.training.loss import NAMES
 from engines.training.optimize import learning_rate
 from engines.training.progress import Position, Progress
 from engines.training.report import RunFolder
 from engines.training.stop import StopSignal
 from engines.training.validate import Scores, Validator
+
+SAVE, STOP = 1, 2  # what a process may want in between
 
 
 def train(config: TrainConfig, out: Path, resume: bool = False) -> int:
@@ -58,6 +61,15 @@ def train(config: TrainConfig, out: Path, resume: bool = False) -> int:
         training = Training(config, RunFolder(out), compute, stop, resume)
         try:
             training.run()
+        except RuntimeError as error:
+            # From a signal's handler, so that it comes wherever the training just was.
+            if not str(error).startswith("DataLoader worker"):
+                raise
+            raise UserError(
+                f"{str(error).splitlines()[0].rstrip('. ')}: the system ends processes that prepare"
+                " pictures if memory is short; with --set data.workers=... there are fewer, and"
+                " train --resume goes on from the last checkpoint"
+            ) from None
         finally:
             training.folder.close()
     return 128 + stop.number if stop.number else 0
@@ -86,6 +98,7 @@ class Training:
         self._best = -math.inf
         self._sums = torch.zeros(len(NAMES), device=compute.device)
         self._saved = time.monotonic()
+        self._resumable = resume
         state = load_checkpoint(folder.checkpoint, compute.device) if resume else None
         self._learner = Learner(config, compute, self._data if state is None else None)
         if state is not None:
@@ -98,21 +111,26 @@ class Training:
 
     def _open_folder(self, resume: bool) -> None:
         config = self.config
+        batches = self._batches
+        first_epoch = batches.epoch + 1
+        first_step = batches.epoch * len(batches) + batches.skip + 1
         if resume:
-            self.folder.reopen(config, self._batches.epoch)
+            self.folder.reopen(config, batches.epoch)
         else:
             self.folder.create(config, str(self.compute))
             # By layer: fire10_squeeze1x1 and its expansions are all of fire10.
             new = ", ".join(dict.fromkeys(name.split("_")[0] for name in self._learner.fresh))
             start = f"{config.network.init}; random there: {new or 'nothing'}"
             self._progress.say(f"start: {start if config.network.init else 'random weights'}")
-        if not self.folder.open_board():
+        for part in self._data.parts:
+            self._progress.say(str(part))
+        if not self.folder.open_board(first_epoch, first_step):
             self._progress.say("TensorBoard is not installed: its log is left out")
         if importlib.util.find_spec("matplotlib") is None:
             self._progress.say("Matplotlib is not installed: curves.png is left out")
         self._progress.say(
             f"training on {self.compute}: {len(self._data)} pictures,"
-            f" {len(self._batches)} steps of {config.batch} an epoch"
+            f" {len(batches)} steps of {config.batch} an epoch"
         )
 
     def run(self) -> None:
@@ -125,18 +143,22 @@ class Training:
             due = bool(every) and (done % every == 0 or last)
             stopped = self._run_epoch()
             if not stopped:
-                if self.compute.first:
-                    self._finish_epoch(done, due, time.monotonic() - began)
+                seconds = time.monotonic() - began
+                if (due or last) and not self._resumable:
+                    self._save()  # weights without a checkpoint could not be gone on from
                 # A signal during the evaluation leaves the epoch to be evaluated again.
-                stopped = self.compute.any(self._stop.came())
+                finished = not self.compute.first or self._finish_epoch(done, due, seconds)
+                if not self.compute.highest(int(not finished)):
+                    self._batches.epoch, self._batches.skip = done, 0
+                    self._sums.zero_()
+                wish = self._wish()
+                stopped = wish == STOP
+                if not stopped and (due or last or wish == SAVE):
+                    self._save()
             if stopped:
                 self._save()
                 self._progress.say(f"stopped; train --resume --out {self.folder.path} goes on")
                 return
-            self._batches.epoch, self._batches.skip = done, 0
-            self._sums.zero_()
-            if due or last or self._time_to_save():
-                self._save()
         self._progress.say(f"done: {self.folder.path}")
 
     def _run_epoch(self) -> bool:
@@ -144,7 +166,7 @@ class Training:
         config, steps = self.config, len(self._batches)
         epoch, step = self._batches.epoch, self._batches.skip
         self._progress.pause()
-        for batch in self._loader:
+        for batch in read_batches(self._loader):
             number = epoch * steps + step
             rate = learning_rate(
                 number, steps, config.epochs, config.optimizer.rate, config.schedule
@@ -153,10 +175,10 @@ class Training:
             step += 1
             if self._progress.tick():
                 self._report(Position(epoch, config.epochs, step, steps), rate)
-            stopped = self.compute.any(self._stop.came())
-            if stopped or self._time_to_save():
+            wish = self._wish()
+            if wish:
                 self._batches.skip = step
-                if stopped:
+                if wish == STOP:
                     return True
                 self._save()
                 self._progress.pause()
@@ -180,8 +202,8 @@ class Training:
             )
         return losses
 
-    def _finish_epoch(self, done: int, due: bool, seconds: float) -> None:
-        """Note an epoch and evaluate if it is due; nothing if a signal comes meanwhile."""
+    def _finish_epoch(self, done: int, due: bool, seconds: float) -> bool:
+        """Note an epoch and evaluate if it is due; return False if a signal comes meanwhile."""
         losses = self._losses(len(self._batches))
         line: dict[str, Any] = {"epoch": done, "loss/total": sum(losses.values())}
         line |= {f"loss/{name}": value for name, value in losses.items()}
@@ -190,7 +212,7 @@ class Training:
         if due and self._validator is not None:
             scores = self._validator.evaluate(self._learner.evaluated, self._stop.came)
             if scores is None:
-                return
+                return False
             line |= scores.metrics
             self._keep(scores, done)
         elif last:
@@ -198,6 +220,7 @@ class Training:
         self.folder.epoch(line)
         if due or last:
             self.folder.plot()
+        return True
 
     def _keep(self, scores: Scores, done: int) -> None:
         """Write the weights if they are the best so far, and show what they find."""
@@ -227,12 +250,24 @@ class Training:
         }
         self.folder.save_weights(self._learner.evaluated, config, training, scores)
 
-    def _time_to_save(self) -> bool:
-        return time.monotonic() - self._saved >= self.config.checkpoint_seconds
+    def _wish(self) -> int:
+        """Return what any process wants to be done: `STOP`, `SAVE` or 0."""
+        late = time.monotonic() - self._saved >= self.config.checkpoint_seconds
+        return self.compute.highest(STOP if self._stop.came() else SAVE * late)
+
+    def _size(self) -> dict[str, int]:
+        """Return what has to be the same for the rest of an epoch to be what was left of it."""
+        return {
+            "steps of an epoch": len(self._batches),
+            "pictures a step": self.config.batch * self.compute.world,
+            "pictures": len(self._data),
+        }
 
     def _save(self) -> None:
-        """Write a checkpoint, in the first process."""
+        """Write a checkpoint, in the first process; all have to call this."""
         self._saved = time.monotonic()
+        self._resumable = True
+        random = self.compute.gather(random_state())
         if not self.compute.first:
             return
         self._losses(1)  # weights that are not finite replace no good ones
@@ -242,7 +277,8 @@ class Training:
             "step": self._batches.skip,
             "best": self._best,
             "sums": self._sums,
-            "random": random_state(),
+            "random": random,
+            "size": self._size(),
         }
         save_checkpoint(self.folder.checkpoint, state)
 
@@ -252,5 +288,17 @@ class Training:
         self._batches.epoch, self._batches.skip = state["epoch"], state["step"]
         self._best = state["best"]
         self._sums.copy_(state["sums"])
-        if self.compute.first:
-            restore_random_state(state["random"])
+        now = self._size()
+        before = state.get("size", now)  # earlier versions of this program did not tell
+        if self._batches.skip and before != now:
+            changes = ", ".join(f"{key} {before[key]}, now {now[key]}" for key in now)
+            self._progress.say(
+                f"batch or data have changed ({changes}): epoch {self._batches.epoch + 1} begins"
+                " anew"
+            )
+            self._batches.skip = 0
+            self._sums.zero_()
+        # As of old: of the first process only.
+        random = state["random"] if isinstance(state["random"], list) else [state["random"]]
+        if self.compute.rank < len(random):
+            restore_random_state(random[self.compute.rank])

@@ -11,17 +11,18 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from engines.datasets.dataset import Dataset
+from engines.datasets.dataset import Dataset, DatasetError
 from engines.datasets.images import read_image
-from engines.datasets.load import load_dataset
 from engines.evaluation.coco import evaluate_coco
 from engines.evaluation.kitti import DIFFICULTIES, evaluate_kitti
 from engines.evaluation.results import Found
 from engines.evaluation.run import DETECT
-from engines.training.config import TrainConfig
+from engines.training.config import SetConfig, TrainConfig
+from engines.training.data import load_labelled
 from engines.training.model import Detector
 from kernels.cpu import detect
 from kernels.detections import Detections
+from kernels.fit import Kind as FitKind
 from kernels.fit import make_fit
 
 
@@ -36,7 +37,8 @@ class Scores:
         is labelled there.
     metrics : dict of str to float
         Every figure by name, such as "AP11/car/moderate"; those of further data sets begin with
-        the name of their folder.
+        the name of their folder, and of those around it as far as they are needed to tell them
+        apart.
     summary : dict
         The same for people and profiles.
     """
@@ -46,15 +48,39 @@ class Scores:
     summary: dict[str, Any]
 
 
+@dataclass(frozen=True)
+class ValidationSet:
+    """A data set to evaluate on, how its pictures come into the input, and its name in figures."""
+
+    dataset: Dataset
+    fit: FitKind
+    name: str
+
+
 class Validator:
-    """Data sets to evaluate on, ready to be used again and again."""
+    """Data sets to evaluate on, ready to be used again and again.
+
+    Those that are also trained on are read as there: with the same names and the same fit.
+
+    Raises
+    ------
+    DatasetError
+        If one cannot be used.
+    """
 
     def __init__(self, config: TrainConfig, device: torch.device) -> None:
         self._config = config
         self._device = device
-        classes = config.network.output.classes
         roots = config.evaluate.roots or (config.data.sets[0].root,)
-        self.datasets = [load_dataset(root, config.evaluate.split, classes) for root in roots]
+        entries = [_entry(config, root) for root in roots]
+        datasets = [_load(entry, config) for entry in entries]
+        places = [dataset.root.resolve() for dataset in datasets]
+        if len(set(places)) < len(places):  # several descriptions in one folder
+            places = [Path(root).resolve() for root in roots]
+        self.sets = [
+            ValidationSet(dataset, entry.fit or config.data.fit, name)
+            for dataset, entry, name in zip(datasets, entries, _names(places), strict=True)
+        ]
         pixels = config.network.input
         self._head = config.profile("new", 0).head(pixels.width, pixels.height)
         mean = pixels.mean if pixels.channels == "BGR" else pixels.mean[::-1]
@@ -67,14 +93,14 @@ class Validator:
         """
         metrics: dict[str, float] = {}
         summary: dict[str, Any] = {}
-        for number, dataset in enumerate(self.datasets):
+        for number, chosen in enumerate(self.sets):
+            dataset, name = chosen.dataset, chosen.name
             found = []
-            for _, boxes in self.detect(model, dataset):
+            for _, boxes in self.detect(model, chosen):
                 if stopped():
                     return None
                 found.append(Found.from_detections(boxes, dataset.classes, dataset))
             values, lines = _score(dataset, found)
-            name = Path(dataset.root).name
             prefix = f"{name}:" if number else ""
             metrics |= {f"{prefix}{key}": value for key, value in values.items()}
             summary[f"{name}/{dataset.split}, {len(dataset)} pictures"] = lines
@@ -82,23 +108,55 @@ class Validator:
 
     @torch.no_grad()
     def detect(
-        self, model: Detector, dataset: Dataset
+        self, model: Detector, chosen: ValidationSet
     ) -> Iterator[tuple[NDArray[np.uint8], Detections]]:
         """Yield each picture of a data set with the boxes found in it, in its own pixels."""
         model.eval()
         data, pixels = self._config.data, self._config.network.input
         size = (pixels.width, pixels.height)
         network_input = np.empty((pixels.height, pixels.width, 3), np.uint8)
-        for item in dataset.items:
+        for item in chosen.dataset.items:
             image = read_image(item.image, item.size)
             source = (image.shape[1], image.shape[0])
-            fit = make_fit(data.fit, source, size, data.band_centre)
+            fit = make_fit(chosen.fit, source, size, data.band_centre)
             fit.preprocess(image, self._fill, network_input)
             ordered = network_input if pixels.channels == "BGR" else network_input[..., ::-1]
             batch = torch.from_numpy(np.ascontiguousarray(ordered))[None].to(self._device)
             output = model(batch.permute(0, 3, 1, 2))
             boxes = detect(output[0].float().cpu().contiguous().numpy(), self._head, DETECT)
             yield image, Detections(fit.to_source(boxes.boxes), boxes.scores, boxes.classes)
+
+
+def _entry(config: TrainConfig, root: str) -> SetConfig:
+    """Return what the training says about a data set; nothing if it is not trained on."""
+    place = Path(root).resolve()
+    same = (entry for entry in config.data.sets if Path(entry.root).resolve() == place)
+    return next(same, SetConfig(root=root))
+
+
+def _load(entry: SetConfig, config: TrainConfig) -> Dataset:
+    classes, split = config.network.output.classes, config.evaluate.split
+    try:
+        return load_labelled(entry.root, split, classes, entry.names)
+    except DatasetError as error:
+        raise DatasetError(
+            f"{error} (for the evaluation: evaluate.split=train or another part, evaluate.roots"
+            " another set, evaluate.every=0 none)"
+        ) from None
+
+
+def _names(places: list[Path]) -> list[str]:
+    """Return of each path as few of its last parts as tell it from the others."""
+
+    def name(place: Path) -> str:
+        others = [other.parts for other in places if other != place]
+        for count in range(1, len(place.parts)):
+            tail = place.parts[-count:]
+            if all(other[-count:] != tail for other in others):
+                return "/".join(tail)
+        return str(place)
+
+    return [name(place) for place in places]
 
 
 def _score(dataset: Dataset, found: list[Found]) -> tuple[dict[str, float], dict[str, Any]]:

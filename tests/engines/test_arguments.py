@@ -1,9 +1,21 @@
 import argparse
+import json
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
-from engines.arguments import aliases, count, fraction, input_size, names
+from engines.arguments import (
+    add_fit_options,
+    add_network_options,
+    aliases,
+    count,
+    fraction,
+    input_size,
+    names,
+    use_trained_fit,
+)
+from engines.weights import DEFAULT
 
 
 def test_values_are_read() -> None:
@@ -33,3 +45,26 @@ def test_values_are_read() -> None:
 def test_wrong_values_are_refused(read: Callable[[str], object], text: str, message: str) -> None:
     with pytest.raises(argparse.ArgumentTypeError, match=message):
         read(text)
+
+
+@pytest.mark.parametrize(
+    ("profile", "options", "fit", "centre"),
+    [
+        ({}, [], "band", 0.5),
+        ({"fit": "stretch"}, [], "stretch", 0.5),
+        ({"fit": "band", "band_centre": 0.6}, [], "band", 0.6),
+        ({"fit": "stretch"}, ["--fit", "band"], "band", 0.5),
+        ({"fit": "letterbox", "band_centre": 0.6}, ["--band-centre", "0.5"], "letterbox", 0.5),
+    ],
+)
+def test_pictures_come_in_as_trained_unless_the_user_says_otherwise(
+    tmp_path: Path, profile: dict[str, object], options: list[str], fit: str, centre: float
+) -> None:
+    values = json.loads(DEFAULT.with_suffix(".json").read_text())
+    (tmp_path / "own.json").write_text(json.dumps({**values, **profile}))
+    parser = argparse.ArgumentParser()
+    add_network_options(parser)
+    add_fit_options(parser)
+    arguments = parser.parse_args(["--weights", str(tmp_path / "own.npz"), *options])
+    use_trained_fit(arguments)
+    assert (arguments.fit, arguments.band_centre) == (fit, centre)

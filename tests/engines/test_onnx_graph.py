@@ -305,6 +305,15 @@ def test_a_model_that_does_not_belong_to_the_weights_is_refused(
         load_onnx(path, weights, 64, 32)
     with pytest.raises(WeightsError, match="its profile is not that of the weights"):
         load_onnx(path, with_profile(weights, padding="same_upper"), 64, 32)
+    # Trained anew under the same name.
+    stale = quantised(build_onnx(weights, 64, 32))
+    onnx.save(stale, path)
+    arrays = {name: array * np.float32(1.01) for name, array in weights.arrays.items()}
+    with pytest.raises(WeightsError, match=r"it was made from others than the weights .* quantize"):
+        load_onnx(path, replace(weights, arrays=arrays), 64, 32)
+    assert stale.metadata_props.pop().key == "weights_sha256"  # as made by earlier versions
+    onnx.save(stale, path)
+    load_onnx(path, replace(weights, arrays=arrays), 64, 32)
     path.write_bytes(b"not a model")
     with pytest.raises(WeightsError, match="is not a valid ONNX model"):
         load_onnx(path, weights, 64, 32)

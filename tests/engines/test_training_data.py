@@ -14,9 +14,10 @@ pytest.importorskip("torch", reason="training needs PyTorch: pip install -e '.[t
 from engines.datasets.dataset import EVERY_CLASS, DatasetError
 from engines.training.augment import Sample, change_light
 from engines.training.config import AugmentConfig, load_config
-from engines.training.data import Batches, TrainingSet, collate, make_loader
+from engines.training.data import TrainingSet
+from engines.training.loader import Batches, collate, make_loader, read_batches
 from engines.training.targets import NO_REGION, NOTHING
-from tests.rectangles import COLOURS, PLAIN, SIZE, small, write_kitti
+from tests.rectangles import COLOURS, PLAIN, SIZE, small, write_kitti, write_yolo
 
 
 def training_set(*roots: Path, augment: dict[str, Any] | None = None, **keys: Any) -> TrainingSet:
@@ -223,9 +224,62 @@ def test_collate_pads() -> None:
 def test_worker_processes_give_the_same_batches(root: Path) -> None:
     data = training_set(root, augment={"flip": 0.5, "zoom": [0.8, 1.2]})
     here, there = (
-        list(make_loader(data, Batches(data, 3, 0, 1), workers, pin=False)) for workers in (0, 2)
+        list(read_batches(make_loader(data, Batches(data, 3, 0, 1), workers, pin=False)))
+        for workers in (0, 2)
     )
     assert len(here) == len(there) == 2
     for a, b in zip(here, there, strict=True):
         assert a.pixels.equal(b.pixels)
         assert a.truth.boxes.equal(b.truth.boxes)
+
+
+def test_a_mirrored_box_stays_on_its_object(tmp_path: Path) -> None:
+    """Corners are edges of pixels in YOLO layout, the first and last pixels in KITTI's."""
+    yolo, kitti = write_yolo(tmp_path / "yolo", 1), write_kitti(tmp_path / "kitti", 1)
+    data = training_set(
+        yolo, kitti, augment={"flip": 1}, data__fit="stretch",
+        network__output__classes=["car", "lorry"],
+    )  # fmt: skip
+    (sample, _), (other, _) = data[0, 0, 0], data[0, 0, 1]
+    x1, y1, x2, y2 = measured_box(sample.image, 0)
+    np.testing.assert_allclose(sample.boxes, [[x1, y1, x2 + 1, y2 + 1]], atol=1e-3)
+    np.testing.assert_allclose(other.boxes, [measured_box(other.image, 0)], atol=1e-3)
+
+
+def test_a_set_without_any_object_to_learn_is_refused(tmp_path: Path) -> None:
+    root = write_yolo(tmp_path / "set", 2, ("lorry", "bike", "car"))
+    for path in (root / "labels").iterdir():  # declared, but nowhere
+        path.write_text("\n".join(path.read_text().splitlines()[:2]))
+    with pytest.raises(DatasetError) as caught:
+        training_set(root, network__output__classes=["car"])
+    message = str(caught.value)
+    assert "split train has no object of car; there are lorry 2, bike 2, car 0" in message
+    assert "network.output.classes" in message
+    assert "\n" not in message
+    # On purpose, so that cars are learned not to be there.
+    sets = [{"root": str(root), "labelled": ["car"]}]
+    data = training_set(data__sets=sets, network__output__classes=["car"])
+    assert data[0, 0, 0][1].tolist() == [True]
+
+
+def test_classes_that_are_not_there_name_the_setting(root: Path) -> None:
+    with pytest.raises(DatasetError, match=r"\(tram\) is labelled here.*network\.output\.classes"):
+        training_set(root, network__output__classes=["tram"])
+    with pytest.raises(DatasetError, match=r"no such split; there are train, val$"):
+        training_set(data__sets=[{"root": str(root), "split": "test"}])
+
+
+def test_a_set_says_what_there_is_to_learn(root: Path) -> None:
+    (part,) = training_set(root, network__output__classes=["car", "cyclist"]).parts
+    assert str(part).startswith(f"{root}, train: 6 pictures, car 6, cyclist 6")
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_bad_picture_is_one_line(tmp_path: Path, workers: int) -> None:
+    data = training_set(write_kitti(tmp_path / "set", 2))
+    picture = tmp_path / "set/training/image_2/000001.png"
+    picture.write_bytes(picture.read_bytes()[:50])
+    with pytest.raises(DatasetError) as caught:
+        list(read_batches(make_loader(data, Batches(data, 2, 0, 1), workers, pin=False)))
+    assert str(caught.value).startswith(f"{picture}: ")
+    assert "\n" not in str(caught.value)

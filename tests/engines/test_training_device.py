@@ -16,6 +16,7 @@ pytest.importorskip("torch", reason="training needs PyTorch: pip install -e '.[t
 import torch
 
 from engines.errors import UserError
+from engines.training.checkpoint import load_checkpoint
 from engines.training.config import load_config
 from engines.training.device import open_compute
 from engines.training.loop import train
@@ -60,6 +61,10 @@ def test_two_processes_learn_what_one_learns(tmp_path: Path, root: Path) -> None
     assert done.returncode == 0, done.stderr
     assert "2 x CPU" in done.stderr
     assert done.stderr.count("epoch 2: mAP") == 1  # one of them evaluates and writes
+    # To go on exactly, each needs the random numbers it drew dropout from.
+    random = load_checkpoint(tmp_path / "two/checkpoint.pt", torch.device("cpu"))["random"]
+    assert len(random) == 2
+    assert not random[0]["cpu"].equal(random[1]["cpu"])
     one, two = (load_weights(tmp_path / f"{name}/{name}.npz") for name in ("one", "two"))
     start = load_weights(DEFAULT).arrays
     learned = []

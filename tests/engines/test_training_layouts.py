@@ -75,7 +75,9 @@ def test_own_classes_from_labels_to_figures(
     root, out = tmp_path / "signs", tmp_path / "run"
     write(root)
     plain = [(f"augment.{key}", value) for key, value in PLAIN.items()]
-    own = small(root, network__output__classes=NAMES, epochs=1, evaluate__every=1)
+    own = small(
+        root, network__output__classes=NAMES, epochs=1, evaluate__every=1, data__fit="letterbox"
+    )
     config = load_config(None, [*plain, *own])
     sample, labelled = TrainingSet(config)[0, 0, 1]
     np.testing.assert_allclose(sample.boxes, BOXES, atol=1e-3)
@@ -92,5 +94,7 @@ def test_own_classes_from_labels_to_figures(
     capsys.readouterr()
     arguments = ["--data", str(root), "--weights", str(out / "run.npz"), "--backend", "cpu"]
     assert main(["evaluate", *arguments]) == 0
-    rows = [text.split("  ")[0] for text in capsys.readouterr().out.splitlines()]
+    said = capsys.readouterr().out
+    assert "fit letterbox" in said  # as trained
+    rows = [text.split("  ")[0] for text in said.splitlines()]
     assert {*NAMES, "mean"} <= set(rows)

@@ -18,7 +18,7 @@ import torch
 from engines.__main__ import main
 from engines.errors import ConfigError, UserError, WeightsError
 from engines.training.cli import add_train_parser, run_train
-from engines.training.config import CONFIGS, load_config, parse_setting
+from engines.training.config import CONFIGS, load_config
 from engines.training.data import TrainingSet
 from engines.training.device import open_compute
 from engines.training.learner import Learner
@@ -31,6 +31,7 @@ from engines.training.optimize import (
     make_optimizer,
     set_rate,
 )
+from engines.training.settings import parse_setting
 from engines.training.validate import Validator
 from engines.weights import DEFAULT, load_weights
 from tests.rectangles import PLAIN, small, write_kitti
@@ -294,8 +295,12 @@ def test_a_training_without_a_checkpoint_begins_anew(tmp_path: Path, root: Path)
     """As after a power cut in its first two minutes."""
     settings = config(root, epochs=1)
     train(settings, tmp_path / "run")
-    for name in ("checkpoint.pt", "run.npz"):
-        (tmp_path / "run" / name).unlink()
+    (tmp_path / "run/checkpoint.pt").unlink()
+    with pytest.raises(
+        UserError, match=r"run\.npz: weights of a training whose checkpoint is gone"
+    ):
+        train(settings, tmp_path / "run")
+    (tmp_path / "run/run.npz").unlink()
     with pytest.raises(UserError, match="no checkpoint yet; train without --resume begins anew"):
         train(settings, tmp_path / "run", resume=True)
     assert train(settings, tmp_path / "run") == 0

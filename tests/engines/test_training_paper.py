@@ -18,9 +18,10 @@ pytest.importorskip("torch", reason="training needs PyTorch: pip install -e '.[t
 import torch
 
 from engines.training.config import CONFIGS, load_config
-from engines.training.data import Batch, TrainingSet, collate
+from engines.training.data import TrainingSet
 from engines.training.device import Compute
 from engines.training.learner import Learner
+from engines.training.loader import Batch, collate
 from engines.weights import DEFAULT
 from tests.rectangles import SIZE, write_kitti
 

@@ -1,5 +1,6 @@
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +8,7 @@ import numpy as np
 import pytest
 
 from engines.errors import WeightsError
-from engines.weights import DEFAULT, load_weights
+from engines.weights import DEFAULT, load_weights, save_weights
 
 INPUT = json.loads(DEFAULT.with_suffix(".json").read_text())["input"]
 
@@ -34,6 +35,30 @@ def test_the_projects_weights_load() -> None:
     assert sum(array.size for array in weights.arrays.values()) == 2_082_120
     assert weights.profile.output.classes == ("car", "pedestrian", "cyclist")
     assert weights.profile.head_channels == 72
+
+
+def test_a_profile_may_tell_how_pictures_came_in(copy: Path) -> None:
+    weights = load_weights(copy)
+    assert (weights.profile.fit, weights.profile.band_centre) == (None, None)
+    # Quantised models made before there was a fit hold the text without one.
+    assert not {"fit", "band_centre"} & json.loads(weights.profile.model_dump_json()).keys()
+    assert json.loads(weights.profile.model_dump_json())["output"].keys() >= {"classes"}
+    edit_profile(copy, fit="letterbox", band_centre=0.6)
+    told = load_weights(copy)
+    save_weights(told, copy)
+    assert load_weights(copy).profile == told.profile
+    assert (told.profile.fit, told.profile.band_centre) == ("letterbox", 0.6)
+    edit_profile(copy, fit="crop")
+    with pytest.raises(WeightsError, match="fit: input should be 'band', 'letterbox' or 'stretch'"):
+        load_weights(copy)
+
+
+def test_the_digest_is_that_of_the_arrays(copy: Path) -> None:
+    weights = load_weights(copy)
+    arrays = dict(reversed(weights.arrays.items()))
+    assert replace(weights, arrays=arrays).digest() == weights.digest()
+    arrays["conv1_b"] = arrays["conv1_b"] + np.float32(1e-3)
+    assert replace(weights, arrays=arrays).digest() != weights.digest()
 
 
 def test_no_such_file(tmp_path: Path) -> None:

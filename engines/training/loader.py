@@ -1,0 +1,160 @@
+"""Batches of training pictures, prepared by other processes while the network learns."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.utils.data import DataLoader, Dataset
+
+from engines.datasets.dataset import DatasetError
+from engines.training.augment import Sample
+from engines.training.data import Key, TrainingSet
+from engines.training.targets import NO_REGION, NOTHING, Truth
+
+MAX_WORKERS = 16
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Pictures uint8 (B, 3, H, W), channels last in memory, and what is labelled in them."""
+
+    pixels: torch.Tensor
+    truth: Truth
+
+    def pin_memory(self) -> Batch:
+        """Lock the pixels in memory, so that a GPU can fetch them by itself."""
+        return Batch(self.pixels.pin_memory(), self.truth)
+
+
+class Batches:
+    """The batches of one epoch for one of several processes, from one of them on.
+
+    All processes get the same number of full batches; pictures left over are left out, others in
+    each epoch.
+
+    Attributes
+    ----------
+    epoch : int
+        Which one is next.
+    skip : int
+        How many of its batches have been trained already.
+    """
+
+    def __init__(self, dataset: TrainingSet, batch: int, rank: int, world: int) -> None:
+        self._dataset = dataset
+        self._batch, self._rank, self._world = batch, rank, world
+        self.epoch = 0
+        self.skip = 0
+        samples = len(dataset.order(0))
+        self._length = samples // (batch * world)
+        if not self._length:
+            raise DatasetError(
+                f"{samples} pictures are fewer than a batch of {batch} on {world} device(s);"
+                " make the batch smaller: --set batch=..."
+            )
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __iter__(self) -> Iterator[list[Key]]:
+        mine = self._dataset.order(self.epoch)[self._rank :: self._world]
+        for number in range(self.skip, self._length):
+            yield mine[number * self._batch : (number + 1) * self._batch]
+
+
+def make_loader(
+    dataset: TrainingSet, batches: Batches, workers: int | None, pin: bool
+) -> DataLoader[Batch | DatasetError]:
+    """Return a loader that prepares batches in `workers` processes, or in this one if 0.
+
+    In place of a batch it may give the error that a picture caused: see `read_batches`.
+    """
+    if workers is None:
+        workers = min(len(os.sched_getaffinity(0)), MAX_WORKERS)
+    return DataLoader(
+        _Handed(dataset),
+        batch_sampler=batches,
+        num_workers=workers,
+        collate_fn=_collate_or_error,
+        pin_memory=pin,
+        persistent_workers=workers > 0,
+        worker_init_fn=_init_worker,
+        multiprocessing_context="fork" if workers else None,
+        # Else each epoch, and each going on after a stop, would draw from the numbers for dropout.
+        generator=torch.Generator(),
+    )
+
+
+def read_batches(loader: DataLoader[Batch | DatasetError]) -> Iterator[Batch]:
+    """Yield the batches of an epoch.
+
+    Raises
+    ------
+    DatasetError
+        If a picture cannot be used.
+    """
+    for batch in loader:
+        if isinstance(batch, DatasetError):
+            raise batch
+        yield batch
+
+
+class _Handed(Dataset[Any]):
+    """Hands errors over as values: PyTorch would add the worker's traceback to the message."""
+
+    def __init__(self, dataset: TrainingSet) -> None:
+        self._dataset = dataset
+
+    def __getitem__(self, key: Key) -> tuple[Sample, NDArray[np.bool_]] | DatasetError:
+        try:
+            return self._dataset[key]
+        except DatasetError as error:
+            return error
+
+
+def _collate_or_error(
+    samples: Sequence[tuple[Sample, NDArray[np.bool_]] | DatasetError],
+) -> Batch | DatasetError:
+    good = []
+    for sample in samples:
+        if isinstance(sample, DatasetError):
+            return sample
+        good.append(sample)
+    return collate(good)
+
+
+def _init_worker(_: int) -> None:
+    cv2.setNumThreads(0)
+    # Ctrl-C goes to all processes: the one that trains decides when the others end.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def collate(samples: Sequence[tuple[Sample, NDArray[np.bool_]]]) -> Batch:
+    """Put samples into a batch, their boxes padded to the largest number among them."""
+    boxes, classes = _padded([(s.boxes, s.classes) for s, _ in samples], NOTHING)
+    regions, ignored = _padded([(s.ignore_boxes, s.ignore_classes) for s, _ in samples], NO_REGION)
+    pixels = torch.from_numpy(np.stack([sample.image for sample, _ in samples]))
+    labelled = torch.from_numpy(np.stack([labelled for _, labelled in samples]))
+    truth = Truth(boxes, classes, regions, ignored, labelled)
+    return Batch(pixels.permute(0, 3, 1, 2), truth)
+
+
+def _padded(
+    pairs: list[tuple[NDArray[np.float32], NDArray[np.int64]]], nothing: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    most = max(len(classes) for _, classes in pairs)
+    boxes = np.zeros((len(pairs), most, 4), np.float32)
+    classes = np.full((len(pairs), most), nothing, np.int64)
+    for row, (some, kinds) in enumerate(pairs):
+        boxes[row, : len(kinds)] = some
+        classes[row, : len(kinds)] = kinds
+    return torch.from_numpy(boxes), torch.from_numpy(classes)
