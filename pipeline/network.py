@@ -76,6 +76,12 @@ def open_network(
     UserError
         As `engines.backend.open_backend`.
     """
+    trained = weights.profile.fit
+    if trained not in (None, config.fit.mode):
+        log.warning(
+            "%s was trained with pictures that were put into its input by %s, not %s: --fit %s",
+            weights.profile.name, trained, config.fit.mode, trained,
+        )  # fmt: skip
     settings = EngineSettings(
         weights=weights,
         width=network.input.width,

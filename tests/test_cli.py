@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ import av
 import pytest
 
 import run_pipeline
+from engines.weights import DEFAULT, load_weights, save_weights
 from tests.media import write_video
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -273,6 +275,21 @@ def test_classes_and_top_n_limit_what_is_found(run: Any, clip: Path, tmp_path: P
     found = [line["detections"] for line in lines_of(jsonl)[1:]]
     assert {d["class"] for one in found for d in one} <= {"pedestrian", "cyclist"}
     assert 0 < max(len(one) for one in found) <= 7
+
+
+@pytest.mark.parametrize(("fit", "warned"), [("band", True), ("letterbox", False)])
+def test_another_fit_than_the_weights_were_trained_with_is_told(
+    run: Any, small_network: Path, tmp_path: Path, fit: str, warned: bool
+) -> None:
+    shipped = load_weights(DEFAULT)
+    profile = shipped.profile.model_copy(update={"fit": "letterbox"})
+    save_weights(replace(shipped, profile=profile), tmp_path / "mine.npz")
+    network = tmp_path / "mine.yaml"
+    network.write_text(small_network.read_text().replace(str(DEFAULT), "mine.npz"))
+    code, _, err = run("scene:size=320x192,frames=2", "--no-video", "--fit", fit,
+                       "--set", f"network={network}")  # fmt: skip
+    assert code == 0, err
+    assert ("put into its input by letterbox, not band: --fit letterbox" in err) == warned
 
 
 @pytest.mark.parametrize("fit", ["band", "letterbox", "stretch"])
