@@ -13,7 +13,7 @@ import pytest
 
 from tests.media import write_video
 from tests.servers.process import Server
-from tests.test_cli import error_of, frames_of, lines_of, start, wait_for_lines
+from tests.test_cli import frames_of, lines_of, start, wait_for_lines
 
 ROOT = Path(__file__).resolve().parent.parent
 LIVE = ROOT / "configs" / "live.yaml"
@@ -38,7 +38,7 @@ def port() -> int:
 
 
 def test_each_source_has_outputs_of_its_own(
-    run: Any, clips: tuple[Path, Path], tmp_path: Path
+    run: Any, refused: Any, clips: tuple[Path, Path], tmp_path: Path
 ) -> None:
     figures = tmp_path / "figures.json"
     arguments = [*clips, "-o", tmp_path / "ride.mp4", "--jsonl", tmp_path / "ride.jsonl",
@@ -67,7 +67,7 @@ def test_each_source_has_outputs_of_its_own(
     assert "19 read, 19 processed" in out
     (line,) = [line for line in out.splitlines() if line.startswith("preprocess")]
     assert re.search(r"  \d\.\d, \d\.\d of 2$", line)  # frames that waited of each source
-    assert "ride.0.mp4: exists already" in error_of(run(*arguments))
+    assert "ride.0.mp4: exists already" in refused(*arguments)
 
 
 def test_the_videos_of_several_sources_lie_beside_them(
@@ -93,7 +93,7 @@ def test_results_of_several_sources_in_the_current_folder(
 
 
 def test_what_several_sources_cannot_share(
-    run: Any, clips: tuple[Path, Path], tmp_path: Path
+    refused: Any, clips: tuple[Path, Path], tmp_path: Path
 ) -> None:
     for arguments, part in (
         (["--jsonl", "-"], "--jsonl -: standard output is for one source"),
@@ -104,10 +104,10 @@ def test_what_several_sources_cannot_share(
         (["--jsonl", tmp_path / "x.txt", "--mot", tmp_path / "x.txt"], "named for two outputs"),
         (["--jsonl", tmp_path / "x.y", "--summary", tmp_path / "x.1.y"], "named for two outputs"),
     ):
-        assert part in error_of(run(*clips, "--no-video", *arguments)), arguments
-    assert "named for two outputs" in error_of(run(clips[0], clips[0]))
+        assert part in refused(*clips, "--no-video", *arguments), arguments
+    assert "named for two outputs" in refused(clips[0], clips[0])
     clips[1].with_name("c.1.mp4").symlink_to(clips[0])
-    assert "is the source itself" in error_of(run(*clips, "-y", "-o", clips[1].with_name("c.mp4")))
+    assert "is the source itself" in refused(*clips, "-y", "-o", clips[1].with_name("c.mp4"))
 
 
 def test_a_source_that_does_not_answer_costs_the_others_nothing(
@@ -218,7 +218,7 @@ def test_clips_without_the_video(run: Any, tmp_path: Path) -> None:
     assert len(lines_of(tmp_path / "x.jsonl")) == 41
 
 
-def test_recordings_that_cannot_be(run: Any, clips: tuple[Path, Path], tmp_path: Path) -> None:
+def test_recordings_that_cannot_be(refused: Any, clips: tuple[Path, Path], tmp_path: Path) -> None:
     for arguments, part in (
         (["--keep", "5"], "record.keep: deletes segments and clips, and there are none"),
         (["--segment", "0"], "--segment: record.segment: expected"),
@@ -226,8 +226,8 @@ def test_recordings_that_cannot_be(run: Any, clips: tuple[Path, Path], tmp_path:
         (["--event", "tram>=1"], "tram"),
         (["--event", "car"], "car"),
     ):
-        assert part in error_of(run(clips[0], "-o", tmp_path / "x.mp4", *arguments)), arguments
-    nothing = error_of(run(clips[0], "--no-video", "--segment", "5"))
+        assert part in refused(clips[0], "-o", tmp_path / "x.mp4", *arguments), arguments
+    nothing = refused(clips[0], "--no-video", "--segment", "5")
     assert "record.segment: splits video and JSONL, and neither is written" in nothing
     assert not list(tmp_path.iterdir())
 
@@ -298,11 +298,11 @@ def test_the_live_page_shows_and_changes_the_run(
     assert "hunter2" not in out + err + jsonl.read_text()
 
 
-def test_a_port_that_is_taken(run: Any, clips: tuple[Path, Path], tmp_path: Path) -> None:
+def test_a_port_that_is_taken(refused: Any, clips: tuple[Path, Path], tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         taken = other.getsockname()[1]
-        message = error_of(run(clips[0], "-o", tmp_path / "x.mp4", "--preview", str(taken)))
+        message = refused(clips[0], "-o", tmp_path / "x.mp4", "--preview", str(taken))
     assert str(taken) in message
-    message = error_of(run(clips[0], "-o", tmp_path / "x.mp4", "--preview", "0.0.0.0:8080"))
+    message = refused(clips[0], "-o", tmp_path / "x.mp4", "--preview", "0.0.0.0:8080")
     assert "preview.token" in message
     assert not list(tmp_path.iterdir())

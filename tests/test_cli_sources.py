@@ -12,7 +12,7 @@ import pytest
 
 import run_pipeline
 from tests.media import damage, times, write_video
-from tests.test_cli import error_of, frames_of, lines_of
+from tests.test_cli import frames_of, lines_of
 
 # Every frame by itself, so that damage stays where it is.
 ALONE = {"g": "1"}
@@ -22,29 +22,29 @@ def warnings_of(err: str) -> list[str]:
     return [line for line in err.splitlines() if line.startswith("warning: ")]
 
 
-def test_no_such_file(run: Any, tmp_path: Path) -> None:
-    message = error_of(run(tmp_path / "none.mp4", "--no-video"))
+def test_no_such_file(refused: Any, tmp_path: Path) -> None:
+    message = refused(tmp_path / "none.mp4", "--no-video")
     assert "none.mp4" in message
     assert "no such file" in message.lower()
 
 
-def test_a_folder_without_images(run: Any, tmp_path: Path) -> None:
+def test_a_folder_without_images(refused: Any, tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("hello")
-    assert "image" in error_of(run(tmp_path, "--no-video"))
-    assert "match" in error_of(run(tmp_path / "*.png", "--no-video"))
+    assert "image" in refused(tmp_path, "--no-video")
+    assert "match" in refused(tmp_path / "*.png", "--no-video")
 
 
-def test_a_text_that_is_called_mp4(run: Any, tmp_path: Path) -> None:
+def test_a_text_that_is_called_mp4(refused: Any, tmp_path: Path) -> None:
     path = tmp_path / "notes.mp4"
     path.write_text("dear diary")
-    assert f"{path}: expected a video" in error_of(run(path))
+    assert f"{path}: expected a video" in refused(path)
     assert [p.name for p in tmp_path.iterdir()] == ["notes.mp4"]
 
 
-def test_a_video_without_frames(run: Any, tmp_path: Path) -> None:
+def test_a_video_without_frames(refused: Any, tmp_path: Path) -> None:
     path = tmp_path / "empty.y4m"
     write_video(path, 0, codec="rawvideo")
-    assert "has no frames that can be shown" in error_of(run(path))
+    assert "has no frames that can be shown" in refused(path)
     assert [p.name for p in tmp_path.iterdir()] == ["empty.y4m"]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import struct
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -24,18 +24,22 @@ def is_image(path: Path) -> bool:
     return path.suffix.lower() in SUFFIXES
 
 
-def pictures_of(folder: Path) -> dict[str, Path]:
-    """Return the pictures in a folder by their names without suffix.
+def pictures_of(folder: Path, names: Collection[str], split: str) -> dict[str, Path]:
+    """Return the pictures of a split by their names, which have no suffix.
 
     Raises
     ------
     DatasetError
-        If the folder cannot be read.
+        If one is not in the folder, or that cannot be read.
     """
     try:
-        return {path.stem: path for path in folder.iterdir() if is_image(path)}
+        there = {path.stem: path for path in folder.iterdir() if is_image(path)}
     except OSError as error:
         raise DatasetError(f"{folder}: cannot be read: {error.strerror}") from None
+    for name in names:
+        if name not in there:
+            raise DatasetError(f"{folder}: no picture {name}, which is in split {split}")
+    return {name: there[name] for name in names}
 
 
 def without_suffix(name: str) -> str:

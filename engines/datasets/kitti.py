@@ -56,13 +56,7 @@ def kitti_pictures(root: Path, split: str) -> dict[str, Path]:
     DatasetError
         If there is no such split, or a picture in it is missing.
     """
-    names = _split_names(root, split)
-    folder = root / "training" / "image_2"
-    there = pictures_of(folder)
-    for name in names:
-        if name not in there:
-            raise DatasetError(f"{folder}: no picture {name}, which is in split {split}")
-    return {name: there[name] for name in names}
+    return pictures_of(root / "training" / "image_2", _split_names(root, split), split)
 
 
 def _split_names(root: Path, split: str) -> list[str]:

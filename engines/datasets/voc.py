@@ -71,12 +71,7 @@ def voc_pictures(root: Path, split: str) -> dict[str, Path]:
     """
     folder = annotation_folder(root)
     assert folder is not None
-    there = pictures_of(root / dict(FOLDERS)[folder.name])
-    names = _names(root, folder, split)
-    for name in names:
-        if name not in there:
-            raise DatasetError(f"{root}: there is no picture {name}, which is in split {split}")
-    return {name: there[name] for name in names}
+    return pictures_of(root / dict(FOLDERS)[folder.name], _names(root, folder, split), split)
 
 
 def _names(root: Path, folder: Path, split: str) -> list[str]:
