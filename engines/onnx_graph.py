@@ -15,6 +15,7 @@ from engines.errors import WeightsError
 from engines.weights import Weights
 
 Precision = Literal["fp32", "fp16"]
+DIGEST = "weights_sha256"  # metadata key of quantised models: the weights they were made from
 _OPSET = 17
 
 
@@ -122,8 +123,7 @@ def build_onnx(
         producer_name="squeezedrive",
         ir_version=8,
     )
-    properties = {"profile": profile.model_dump_json(), "weights_sha256": weights.digest()}
-    helper.set_model_props(model, properties)
+    helper.set_model_props(model, {"profile": profile.model_dump_json()})
     onnx.checker.check_model(model, full_check=True)
     return model
 
@@ -148,10 +148,10 @@ def load_onnx(path: Path, weights: Weights, width: int, height: int) -> onnx.Mod
     profile = weights.profile
     stored = {prop.key: prop.value for prop in model.metadata_props}
     digest = weights.digest()
-    # Models of earlier versions of this program hold no digest.
+    # Models of earlier versions of this program hold none.
     for what, same in (
         ("its profile is not that of", stored.get("profile") == profile.model_dump_json()),
-        ("it was made from others than", stored.get("weights_sha256", digest) == digest),
+        ("it was made from others than", stored.get(DIGEST, digest) == digest),
     ):
         if not same:
             raise WeightsError(

@@ -20,8 +20,8 @@ SCAN = 0xDA  # kind of the segment after which a JPEG file's pixels follow
 
 
 def is_image(path: Path) -> bool:
-    """Return whether a file's name is that of a picture."""
-    return path.suffix.lower() in SUFFIXES
+    """Return whether a file's name is that of a picture, and none that a system hides."""
+    return path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
 
 
 def pictures_of(folder: Path, names: Collection[str], split: str) -> dict[str, Path]:
@@ -38,7 +38,8 @@ def pictures_of(folder: Path, names: Collection[str], split: str) -> dict[str, P
         raise DatasetError(f"{folder}: cannot be read: {error.strerror}") from None
     for name in names:
         if name not in there:
-            raise DatasetError(f"{folder}: no picture {name}, which is in split {split}")
+            hint = "; the list has one name a line" if " " in name else ""
+            raise DatasetError(f"{folder}: no picture {name}, which is in split {split}{hint}")
     return {name: there[name] for name in names}
 
 

@@ -43,11 +43,15 @@ def load_yolo(
     indices = label_indices(classes, aliases)
     check_overlap(description, classes, indices, names.values())
     pictures = _pictures(description, content, split)
-    paths = [_label_path(picture, description.parent) for picture in pictures]
-    if not any(path.exists() for path in paths):
+    paths = _label_paths(pictures, description.parent)
+    # With a folder for labels, none in it may mean that none of the pictures shows an object.
+    if not any(path.exists() for path in paths) and not any(
+        path.parent != picture.parent and path.parent.is_dir()
+        for path, picture in zip(paths, pictures, strict=True)
+    ):
         raise DatasetError(
             f"{description}: none of the {len(pictures)} pictures in {split} has a label file; the"
-            f" first was expected at {paths[0]}"
+            f" first was expected at {paths[0]}, empty if there is no object"
         )
     keypoints = "kpt_shape" in content
     items = tuple(
@@ -120,9 +124,16 @@ def _pictures(description: Path, content: dict[str, Any], split: str) -> list[Pa
     return pictures
 
 
+def _label_paths(pictures: Sequence[Path], root: Path) -> list[Path]:
+    """Return where the labels of pictures are, or else should be."""
+    # A folder "images" that the data set lies in is none of its own, unless labels say otherwise.
+    places = [[_label_path(picture, above) for picture in pictures] for above in (root, Path("/"))]
+    return next((paths for paths in places if any(map(Path.exists, paths))), places[0])
+
+
 def _label_path(picture: Path, root: Path) -> Path:
+    """Return the place in "labels" for a picture in "images" below the root, else beside it."""
     folder, root = picture.parent.absolute(), root.absolute()
-    # A folder "images" that the data set lies in is none of its own.
     first = len(root.parts) if folder.is_relative_to(root) else 0
     parts = list(folder.parts)
     for index in reversed(range(first, len(parts))):

@@ -84,7 +84,7 @@ def run_quantize(arguments: argparse.Namespace) -> None:
 
     from engines.datasets.load import load_dataset, load_pictures
     from engines.files import write_whole
-    from engines.onnx_graph import build_onnx
+    from engines.onnx_graph import DIGEST, build_onnx
     from engines.weights import load_weights
 
     weights = load_weights(path)
@@ -98,6 +98,7 @@ def run_quantize(arguments: argparse.Namespace) -> None:
         judges = load_dataset(arguments.evaluate, arguments.eval_split, profile.output.classes)
 
     result = _quantise(arguments, model, profile, (width, height), keep, pictures)
+    result.metadata_props.add(key=DIGEST, value=weights.digest())
     write_whole(output, result.SerializeToString())
     print(f"wrote {output}: {result.ByteSize() / 1e6:.2f} MB, {model.ByteSize() / 1e6:.2f} in fp32")
     if judges:

@@ -7,9 +7,11 @@ import json
 import logging
 import signal
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import yaml
@@ -112,33 +114,56 @@ def sweep(
 
 def _run_all(source: str, cells: Sequence[Cell], result: Path) -> int:
     """Run all cells so often, write what there is after each; return the signal that came, or 0."""
-    for number in range(1, ROUNDS + 1):
-        for cell in cells if number % 2 else reversed(cells):
-            if cell.failure is not None:
-                continue
-            try:
-                finished = _run(source, cell)
-            except UserError as error:
-                if isinstance(error, SourceError) and not any(one.runs for one in cells):
-                    raise  # nor will it open for the others
-                cell.failure = error
-                log.warning("%s cannot run: %s", cell.label, error)
-                continue
-            except KeyboardInterrupt:  # while a run was being prepared
-                return signal.SIGINT
-            if finished.signals:
-                return finished.signals[0]
-            assert finished.profile is not None
-            cell.runs.append(_figures(finished.profile))
-            fps = cell.runs[-1]["fps"]
-            log.info("round %d of %d, %s: %.1f fps", number, ROUNDS, cell.label, fps)
-            name = finished.profile["source"]  # without its password
-            try:
-                text = json.dumps(as_data(name, cells), indent=1, default=str) + "\n"
-                result.write_text(text, encoding="utf-8")
-            except OSError as error:
-                raise SinkError(f"{result}: cannot write the sweep: {error.strerror}") from None
+    try:
+        with _interruptible():
+            for number in range(1, ROUNDS + 1):
+                for cell in cells if number % 2 else reversed(cells):
+                    if cell.failure is not None:
+                        continue
+                    try:
+                        finished = _run(source, cell)
+                    except UserError as error:
+                        if isinstance(error, SourceError) and not any(one.runs for one in cells):
+                            raise  # nor will it open for the others
+                        cell.failure = error
+                        log.warning("%s cannot run: %s", cell.label, error)
+                        continue
+                    if finished.signals:
+                        return finished.signals[0]
+                    assert finished.profile is not None
+                    cell.runs.append(_figures(finished.profile))
+                    fps = cell.runs[-1]["fps"]
+                    log.info("round %d of %d, %s: %.1f fps", number, ROUNDS, cell.label, fps)
+                    _write(result, as_data(finished.profile["source"], cells))
+    except KeyboardInterrupt as signalled:  # between two runs, or while one was being prepared
+        return signal.SIGTERM if isinstance(signalled, _Terminated) else signal.SIGINT
     return 0
+
+
+class _Terminated(KeyboardInterrupt):
+    """SIGTERM came."""
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """Let SIGTERM, too, interrupt what is not a run; those collect signals by themselves."""
+
+    def handle(_: int, __: FrameType | None) -> None:
+        raise _Terminated
+
+    before = signal.signal(signal.SIGTERM, handle)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _write(path: Path, data: dict[str, Any]) -> None:
+    text = json.dumps(data, indent=1, default=str) + "\n"
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise SinkError(f"{path}: cannot write the sweep: {error.strerror}") from None
 
 
 def _run(source: str, cell: Cell) -> Finished:
@@ -188,7 +213,7 @@ def _axis(key: str, text: str) -> list[Setting]:
         values = yaml.safe_load(f"[{text}]")
     except yaml.YAMLError:
         raise ConfigError(f"--sweep {key}={text}: the values are not valid YAML") from None
-    if not isinstance(values, list) or text.rstrip().endswith(","):
+    if not isinstance(values, list) or not values or text.rstrip().endswith(","):
         raise ConfigError(f"--sweep {key}={text}: expected values with commas between them")
     names = [
         value if isinstance(value, str) else json.dumps(value, default=str) for value in values
@@ -209,7 +234,8 @@ def render(cells: Sequence[Cell]) -> str:
     first = next(statistics.median(_column(cell, "fps")) for cell in cells if cell.runs)
     for cell in cells:
         if not cell.runs:
-            lines.append(f"{cell.label:<{width}}  cannot run: {cell.failure}")
+            reason = "not run yet" if cell.failure is None else f"cannot run: {cell.failure}"
+            lines.append(f"{cell.label:<{width}}  {reason}")
             continue
         fps = _column(cell, "fps")
         median = statistics.median(fps)
@@ -222,7 +248,7 @@ def render(cells: Sequence[Cell]) -> str:
         if len(cell.runs) < ROUNDS:
             reason = "" if cell.failure is None else f"; then it could not run: {cell.failure}"
             lines[-1] += f"  ({len(cell.runs)} of {ROUNDS} runs{reason})"
-    if len(cells) > 1:
+    if sum(len(cell.runs) > 0 for cell in cells) > 1:
         lines += ["", _winner(cells)]
     busy = max((max(_column(cell, "others")) for cell in cells if cell.runs), default=0.0)
     if busy > _BUSY_OTHERS:

@@ -79,8 +79,24 @@ def test_yolo_outlines_become_the_boxes_around_them(tmp_path: Path) -> None:
 def test_yolo_pictures_without_any_label_file_are_an_error(tmp_path: Path) -> None:
     root = write_yolo(tmp_path, "names: [car]\nval: images/val\n")
     (root / "labels").rename(root / "Labels")
-    with pytest.raises(DatasetError, match=r"none of the 2 pictures in val .*/labels/val/a\.txt$"):
+    with pytest.raises(
+        DatasetError, match=r"none of the 2 pictures in val .*/labels/val/a\.txt, empty if"
+    ):
         load_dataset(root, "val")
+
+
+def test_yolo_pictures_without_objects_need_no_label_files(tmp_path: Path) -> None:
+    root = write_yolo(tmp_path, "names: [car, van]\nval: images/val\n")
+    for file in (root / "labels" / "val").iterdir():
+        file.unlink()
+    assert load_dataset(root, "val").counts().tolist() == [0, 0]
+
+
+def test_yolo_description_in_the_folder_of_the_images(tmp_path: Path) -> None:
+    root = write_yolo(tmp_path, "names: [car, van]\nval: images/val\n")
+    (root / "images" / "data.yaml").write_text("names: [car, van]\nval: val\n")
+    expected = load_dataset(root, "val").counts().tolist()
+    assert load_dataset(root / "images", "val").counts().tolist() == expected
 
 
 @pytest.mark.parametrize("place", ["train", "ABSOLUTE"])

@@ -2,7 +2,9 @@
 
 import json
 import logging
+import os
 import signal
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -38,8 +40,11 @@ class Runs:
         fps = self._rates[key][self.order.count(key) - 1]
         if isinstance(fps, UserError):
             return Finished({}, None, fps, ())
-        if isinstance(fps, KeyboardInterrupt):
-            raise fps
+        if fps == "interrupt":
+            raise KeyboardInterrupt
+        if fps == "terminate":
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(10)  # its handler interrupts that
         if isinstance(fps, signal.Signals):
             return Finished({}, None, None, (fps,))
         (folder / "summary.json").write_text("{}")
@@ -124,23 +129,29 @@ def test_a_sweep_over_one_value_has_no_winner(
     assert "fastest" not in out
 
 
-@pytest.mark.parametrize(
-    ("end", "code"),
-    [(signal.SIGINT, 130), (signal.SIGTERM, 143), (KeyboardInterrupt(), 130)],
-)
+@pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGTERM, "interrupt", "terminate"])
 def test_a_signal_ends_a_sweep_and_what_was_measured_is_kept(
-    run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, end: Any, code: int
+    run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, end: Any
 ) -> None:
     runs = Runs({"1/veryfast": [20.0, end], "2/veryfast": [30.0, 31.0]}, monkeypatch)
     folder = tmp_path / "s"
     ended, out, err = run(SCENE, "--profile", folder, "--sweep", "cpu.streams=1,2")
-    assert ended == code
+    assert ended == (130 if end in (signal.SIGINT, "interrupt") else 143)
     assert runs.order == ["1/veryfast", "2/veryfast", "2/veryfast", "1/veryfast"]
     (line,) = [line for line in out.splitlines() if line.startswith("cpu.streams=1")]
     assert line.endswith("(1 of 3 runs)")
     assert "the sweep was ended by SIG" in err
     data = json.loads((folder / "sweep.json").read_text())
     assert [len(cell["runs"]) for cell in data["cells"]] == [1, 2]
+
+
+def test_a_signal_in_the_first_round(
+    run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Runs({"1/veryfast": [20.0], "2/veryfast": [signal.SIGINT]}, monkeypatch)
+    _, out, _ = run(SCENE, "--profile", tmp_path / "s", "--sweep", "cpu.streams=1,2")
+    assert "cpu.streams=2  not run yet" in out
+    assert "fastest" not in out
 
 
 def test_a_combination_that_fails_later_keeps_its_runs(
@@ -176,8 +187,8 @@ def test_a_sweep_that_cannot_be_is_told_in_one_line(refused: Any, tmp_path: Path
     assert "profiles only" in refused(SCENE, *both, "--jsonl", tmp_path / "x.jsonl")
     assert "is there twice" in refused(SCENE, *both, "--sweep", "cpu.streams=3")
     for wrong in (
-        "cpu.streams", "cpu.streems=1", "cpu.streams=1,none", "cpu.streams=1,", "cpu.streams=1,,2",
-        "cpu.streams=2, 2", "detect.classes=[car", "preview.token=a,b",
+        "cpu.streams", "cpu.streems=1", "cpu.streams=1,none", "cpu.streams=1,", "cpu.streams=",
+        "cpu.streams=1,,2", "cpu.streams=2, 2", "detect.classes=[car", "preview.token=a,b",
     ):  # fmt: skip
         empty = tmp_path / "empty"
         assert "--sweep" in refused(SCENE, "--profile", empty, "--sweep", wrong)
