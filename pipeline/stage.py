@@ -170,14 +170,14 @@ class Stage(Generic[In, Out]):
                     return
                 ticket = self._taken
                 self._taken += 1
-            taken, cpu = clock(), time.thread_time()
+            taken, cpu_before = clock(), time.thread_time()
             result = steps.work(item)
             del item  # or its pixels would be kept while this thread waits
             if result is None:
                 return
             done = clock()
             if self._waits:
-                taken = max(taken, done - (time.thread_time() - cpu))
+                taken = max(taken, done - (time.thread_time() - cpu_before))
             with self._turn:
                 while self._given != ticket:
                     if self._broken:
@@ -193,12 +193,8 @@ class Stage(Generic[In, Out]):
                 timing.wait_out += given - done
                 if self.observe is not None:
                     moments = start, taken, done, given
-                    self.observe(
-                        Lap(
-                            self.name, frames, worked_on, threading.get_native_id(), *moments,
-                            cpu=time.thread_time(),
-                        )
-                    )  # fmt: skip
+                    thread, cpu = threading.get_native_id(), time.thread_time()
+                    self.observe(Lap(self.name, frames, worked_on, thread, *moments, cpu))
                 del result, frames
                 self._turn.notify_all()
 

@@ -73,15 +73,10 @@ def test_an_input_that_the_network_cannot_read(
     assert "got 330x96" in message
 
 
-def test_asking_for_tensorrt_without_it(refused: Any, clip: Path) -> None:
-    message = refused(clip, "--no-video", "--backend", "tensorrt")
-    assert "backend tensorrt cannot run here" in message
-    assert "--backend cpu" in message
-
-
-def test_asking_for_torch_without_a_gpu(refused: Any, clip: Path) -> None:
-    message = refused(clip, "--no-video", "--backend", "torch")
-    assert "backend torch cannot run here" in message
+@pytest.mark.parametrize("backend", ["tensorrt", "torch"])
+def test_asking_for_a_back_end_that_cannot_run(refused: Any, clip: Path, backend: str) -> None:
+    message = refused(clip, "--no-video", "--backend", backend)
+    assert f"backend {backend} cannot run here" in message
     assert "--backend cpu" in message
 
 

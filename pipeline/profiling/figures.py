@@ -174,10 +174,12 @@ def cores(count: int) -> str:
 
 
 def _pace(session: Session, run: Mapping[str, Any]) -> float | None:
-    """Return a live source's frames per second: those it names, or those that came."""
+    """Return the source's frames per second: those it names or, if it is live, those that came."""
     info, frames = session.source.info, run["frames"]
-    if not info.live or info.fps is not None:
-        return None if info.fps is None else float(info.fps)
+    if info.fps is not None:
+        return float(info.fps)
+    if not info.live:
+        return None
     came = frames["read"] + sum(frames["skipped"].values())
     return came / run["seconds"] if run["seconds"] else None
 

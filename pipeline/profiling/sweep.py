@@ -101,7 +101,12 @@ def sweep(
     with profile_folder(outputs.profile, outputs.overwrite):
         for cell in cells:
             check_free(cell.folder, (*PROFILE_FILES, "video.mp4"), outputs.overwrite)
-        signal_number = _run_all(source, cells, outputs.profile / SWEEP_FILE)
+        try:
+            with _interruptible():
+                signal_number = _run_all(source, cells, outputs.profile / SWEEP_FILE)
+        except KeyboardInterrupt as signalled:  # between two runs, or while one was being prepared
+            terminated = isinstance(signalled, _Terminated)
+            signal_number = signal.SIGTERM if terminated else signal.SIGINT
     if any(cell.runs for cell in cells):
         print(render(cells), flush=True)
     elif not signal_number:
@@ -114,29 +119,25 @@ def sweep(
 
 def _run_all(source: str, cells: Sequence[Cell], result: Path) -> int:
     """Run all cells so often, write what there is after each; return the signal that came, or 0."""
-    try:
-        with _interruptible():
-            for number in range(1, ROUNDS + 1):
-                for cell in cells if number % 2 else reversed(cells):
-                    if cell.failure is not None:
-                        continue
-                    try:
-                        finished = _run(source, cell)
-                    except UserError as error:
-                        if isinstance(error, SourceError) and not any(one.runs for one in cells):
-                            raise  # nor will it open for the others
-                        cell.failure = error
-                        log.warning("%s cannot run: %s", cell.label, error)
-                        continue
-                    if finished.signals:
-                        return finished.signals[0]
-                    assert finished.profile is not None
-                    cell.runs.append(_figures(finished.profile))
-                    fps = cell.runs[-1]["fps"]
-                    log.info("round %d of %d, %s: %.1f fps", number, ROUNDS, cell.label, fps)
-                    _write(result, as_data(finished.profile["source"], cells))
-    except KeyboardInterrupt as signalled:  # between two runs, or while one was being prepared
-        return signal.SIGTERM if isinstance(signalled, _Terminated) else signal.SIGINT
+    for number in range(1, ROUNDS + 1):
+        for cell in cells if number % 2 else reversed(cells):
+            if cell.failure is not None:
+                continue
+            try:
+                finished = _run(source, cell)
+            except UserError as error:
+                if isinstance(error, SourceError) and not any(one.runs for one in cells):
+                    raise  # nor will it open for the others
+                cell.failure = error
+                log.warning("%s cannot run: %s", cell.label, error)
+                continue
+            if finished.signals:
+                return finished.signals[0]
+            assert finished.profile is not None
+            cell.runs.append(_figures(finished.profile))
+            fps = cell.runs[-1]["fps"]
+            log.info("round %d of %d, %s: %.1f fps", number, ROUNDS, cell.label, fps)
+            _write(result, as_data(finished.profile["source"], cells))
     return 0
 
 
