@@ -140,7 +140,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
 
 def settings_of(arguments: argparse.Namespace) -> list[tuple[str, str, Any]]:
     """List what the command line sets as (how it was written, configuration key, value)."""
-    from pipeline.config import parse_number, parse_setting
+    from squeezedrive.pipeline.config import parse_number, parse_setting
 
     settings = [parse_setting(text) for text in arguments.set]
     for name, (key, _, _) in SHORTCUTS.items():
@@ -162,10 +162,10 @@ def settings_of(arguments: argparse.Namespace) -> list[tuple[str, str, Any]]:
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the pipeline and print what it did; return the exit code."""
-    from engines.errors import ConfigError
-    from pipeline.config import load_config
-    from pipeline.execute import execute
-    from pipeline.outputs import Outputs
+    from squeezedrive.engines.errors import ConfigError
+    from squeezedrive.pipeline.app.outputs import Outputs
+    from squeezedrive.pipeline.app.run import execute
+    from squeezedrive.pipeline.config import load_config
 
     outputs = Outputs(
         video=arguments.output,
@@ -179,7 +179,7 @@ def run(arguments: argparse.Namespace) -> int:
     )
     settings = settings_of(arguments)
     if arguments.sweep:
-        from pipeline.profiling.sweep import sweep
+        from squeezedrive.pipeline.profiling.sweep import sweep
 
         if len(arguments.sources) > 1:
             raise ConfigError("--sweep: expected one source, got several")
@@ -203,7 +203,7 @@ def main(argv: list[str] | None = None) -> int:
     """Run the program; return its exit code."""
     arguments = parse_arguments(argv)
     _log_to_stderr(arguments.log_level)
-    from engines.errors import UserError
+    from squeezedrive.engines.errors import UserError
 
     try:
         return run(arguments)

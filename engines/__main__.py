@@ -6,15 +6,20 @@ import argparse
 import sys
 from pathlib import Path
 
-from engines.anchors_cli import add_anchors_parser, run_anchors
-from engines.arguments import input_size, use_trained_fit
-from engines.errors import UserError
-from engines.evaluation.cli import add_evaluate_parser, run_evaluate
-from engines.export_cli import add_export_parser, run_export
-from engines.importing.cli import add_import_parser, run_import
-from engines.quantisation.cli import add_quantize_parser, run_quantize
-from engines.tensorrt.cli import add_tensorrt_parsers, run_build, run_clear_cache, run_inspect
-from engines.training.cli import add_train_parser, run_train
+from squeezedrive.engines.cli.anchors import add_anchors_parser, run_anchors
+from squeezedrive.engines.cli.arguments import input_size, use_trained_fit
+from squeezedrive.engines.cli.evaluate import add_evaluate_parser, run_evaluate
+from squeezedrive.engines.cli.export import add_export_parser, run_export
+from squeezedrive.engines.cli.import_weights import add_import_parser, run_import
+from squeezedrive.engines.cli.quantize import add_quantize_parser, run_quantize
+from squeezedrive.engines.cli.tensorrt import (
+    add_tensorrt_parsers,
+    run_build,
+    run_clear_cache,
+    run_inspect,
+)
+from squeezedrive.engines.cli.train import add_train_parser, run_train
+from squeezedrive.engines.errors import UserError
 
 EXAMPLES = """\
 examples:
@@ -87,9 +92,9 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _describe(arguments: argparse.Namespace) -> None:
-    from engines.describe import describe
-    from engines.training.config import load_config
-    from engines.weights import DEFAULT, load_weights
+    from squeezedrive.engines.model.describe import describe
+    from squeezedrive.engines.model.weights import DEFAULT, load_weights
+    from squeezedrive.engines.training.config import load_config
 
     if arguments.config is not None:
         profile = load_config(arguments.config).profile("none", 0)

@@ -6,7 +6,7 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
-from engines.errors import UserError
+from squeezedrive.engines.errors import UserError
 
 
 def write_whole(path: Path, content: bytes) -> None:

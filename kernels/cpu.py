@@ -11,11 +11,11 @@ import numpy as np
 from numba import types
 from numpy.typing import NDArray
 
-from kernels import formulas
-from kernels.compile import jit
-from kernels.detections import Detections
-from kernels.head import Head
-from kernels.reference import DetectParams
+from squeezedrive.kernels import formulas
+from squeezedrive.kernels.compile import jit
+from squeezedrive.kernels.detections import Detections
+from squeezedrive.kernels.head import Head
+from squeezedrive.kernels.reference import DetectParams
 
 # Compiled when, and only when, `_detect` below is: its machine code contains theirs.
 _inner = numba.njit(error_model="numpy")

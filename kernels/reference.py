@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from kernels.detections import Detections
-from kernels.head import Head
+from squeezedrive.kernels.detections import Detections
+from squeezedrive.kernels.head import Head
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,9 @@ from typing import Annotated, Any, Literal, TypeVar
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
-from engines.backend import BackendName, CpuPrecision, CudaPrecision
-from engines.errors import ConfigError
-from kernels.fit import Kind as FitKind
+from squeezedrive.engines.backends.base import BackendName, CpuPrecision, CudaPrecision
+from squeezedrive.engines.errors import ConfigError
+from squeezedrive.kernels.fit import Kind as FitKind
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 BASE = CONFIGS / "file.yaml"

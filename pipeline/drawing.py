@@ -12,8 +12,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from kernels.detections import Detections
-from pipeline.frame import Image
+from squeezedrive.kernels.detections import Detections
+from squeezedrive.pipeline.core.frame import Image
 
 Colour = tuple[int, int, int]  # BGR, 0 to 255
 Rect = tuple[int, int, int, int]  # x1, y1, x2, y2; x2 and y2 are the first column and row outside

@@ -16,8 +16,8 @@ from typing import Any
 import av
 import pytest
 
-from engines.weights import DEFAULT, load_weights, save_weights
-from tests.media import write_video
+from squeezedrive.engines.model.weights import DEFAULT, load_weights, save_weights
+from tests.support.media import write_video
 
 ROOT = Path(__file__).resolve().parent.parent
 SCENE = "scene:size=320x192,fps=25,frames=12,seed=3"

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from tests.media import write_video
 from tests.servers.process import Server
+from tests.support.media import write_video
 from tests.test_cli import frames_of, lines_of, start, wait_for_lines
 
 ROOT = Path(__file__).resolve().parent.parent

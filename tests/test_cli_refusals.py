@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 import run_pipeline
-from tests.media import write_video
+from tests.support.media import write_video
 
 
 @pytest.fixture(scope="module")

@@ -9,9 +9,9 @@ import urllib.request
 from pathlib import Path
 
 from tests.benchmarks.soak import check_files, usage
-from tests.preview import until
 from tests.servers.process import Server
 from tests.servers.proxy import Proxy
+from tests.support.preview import until
 from tests.test_cli import start, wait_for_lines
 
 LIVE = Path(__file__).resolve().parent.parent / "configs" / "live.yaml"

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import run_pipeline
-from tests.media import damage, times, write_video
+from tests.support.media import damage, times, write_video
 from tests.test_cli import frames_of, lines_of
 
 # Every frame by itself, so that damage stays where it is.

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from engines.datasets.dataset import (
+from squeezedrive.engines.datasets.dataset import (
     EVERY_CLASS,
     Dataset,
     DatasetError,

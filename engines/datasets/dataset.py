@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from engines.errors import UserError
+from squeezedrive.engines.errors import UserError
 
 Layout = Literal["kitti", "coco", "yolo", "voc"]
 

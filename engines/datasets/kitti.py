@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from engines.datasets.dataset import (
+from squeezedrive.engines.datasets.dataset import (
     DONT_CARE,
     EVERY_CLASS,
     Dataset,
@@ -17,8 +17,8 @@ from engines.datasets.dataset import (
     class_key,
     label_indices,
 )
-from engines.datasets.images import pictures_of, without_suffix
-from engines.datasets.text import read_text
+from squeezedrive.engines.datasets.images import pictures_of, without_suffix
+from squeezedrive.engines.datasets.text import read_text
 
 NEIGHBOURS = {"van": "car", "person_sitting": "pedestrian"}  # as the development kit pairs them
 LABEL_COLUMNS = 15

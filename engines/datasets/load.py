@@ -6,12 +6,12 @@ import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from engines.datasets.coco import coco_pictures, load_coco
-from engines.datasets.dataset import Dataset, DatasetError, Layout, class_key
-from engines.datasets.images import is_image
-from engines.datasets.kitti import kitti_pictures, load_kitti
-from engines.datasets.voc import annotation_folder, load_voc, voc_pictures
-from engines.datasets.yolo import load_yolo, yolo_pictures
+from squeezedrive.engines.datasets.coco import coco_pictures, load_coco
+from squeezedrive.engines.datasets.dataset import Dataset, DatasetError, Layout, class_key
+from squeezedrive.engines.datasets.images import is_image
+from squeezedrive.engines.datasets.kitti import kitti_pictures, load_kitti
+from squeezedrive.engines.datasets.voc import annotation_folder, load_voc, voc_pictures
+from squeezedrive.engines.datasets.yolo import load_yolo, yolo_pictures
 
 log = logging.getLogger("squeezedrive")
 

@@ -12,7 +12,7 @@ import xml.etree.ElementTree as ET
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from engines.datasets.dataset import (
+from squeezedrive.engines.datasets.dataset import (
     EVERY_CLASS,
     Dataset,
     DatasetError,
@@ -22,8 +22,8 @@ from engines.datasets.dataset import (
     class_key,
     label_indices,
 )
-from engines.datasets.images import pictures_of, without_suffix
-from engines.datasets.text import read_text
+from squeezedrive.engines.datasets.images import pictures_of, without_suffix
+from squeezedrive.engines.datasets.text import read_text
 
 FOLDERS = (("annotations", "images"), ("Annotations", "JPEGImages"))
 CORNERS = ("xmin", "ymin", "xmax", "ymax")

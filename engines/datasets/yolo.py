@@ -14,7 +14,7 @@ from typing import Any
 
 import yaml
 
-from engines.datasets.dataset import (
+from squeezedrive.engines.datasets.dataset import (
     EVERY_CLASS,
     Dataset,
     DatasetError,
@@ -24,8 +24,8 @@ from engines.datasets.dataset import (
     class_key,
     label_indices,
 )
-from engines.datasets.images import image_size, is_image
-from engines.datasets.text import read_text
+from squeezedrive.engines.datasets.images import image_size, is_image
+from squeezedrive.engines.datasets.text import read_text
 
 Corners = tuple[float, float, float, float]
 

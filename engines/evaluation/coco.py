@@ -13,9 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from engines.datasets.dataset import EVERY_CLASS, Item
-from engines.evaluation.overlap import coverage, iou
-from engines.evaluation.results import Found
+from squeezedrive.engines.datasets.dataset import EVERY_CLASS, Item
+from squeezedrive.engines.evaluation.overlap import coverage, iou
+from squeezedrive.engines.evaluation.results import Found
 
 IOUS = np.linspace(0.5, 0.95, 10)
 RECALLS = np.linspace(0, 1, 101)

@@ -5,11 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from engines.datasets.dataset import Dataset
-from engines.evaluation.coco import CocoCurve, evaluate_coco
-from engines.evaluation.kitti import DIFFICULTIES, Kit, KittiResult, class_iou, evaluate_kitti
-from engines.evaluation.mistakes import Mistakes, find_mistakes
-from engines.evaluation.results import Found
+from squeezedrive.engines.datasets.dataset import Dataset
+from squeezedrive.engines.evaluation.coco import CocoCurve, evaluate_coco
+from squeezedrive.engines.evaluation.kitti import (
+    DIFFICULTIES,
+    Kit,
+    KittiResult,
+    class_iou,
+    evaluate_kitti,
+)
+from squeezedrive.engines.evaluation.mistakes import Mistakes, find_mistakes
+from squeezedrive.engines.evaluation.results import Found
 
 SHOWN_SCORE = 0.4  # from here on the pipeline draws boxes
 

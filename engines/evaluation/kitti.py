@@ -31,9 +31,9 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from engines.datasets.dataset import EVERY_CLASS, Item, Labels, class_key
-from engines.evaluation.overlap import coverage, iou
-from engines.evaluation.results import Found
+from squeezedrive.engines.datasets.dataset import EVERY_CLASS, Item, Labels, class_key
+from squeezedrive.engines.evaluation.overlap import coverage, iou
+from squeezedrive.engines.evaluation.results import Found
 
 Kit = Literal["paper", "current"]
 

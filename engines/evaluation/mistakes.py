@@ -19,10 +19,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from engines.datasets.dataset import EVERY_CLASS, Item
-from engines.evaluation.kitti import Difficulty
-from engines.evaluation.overlap import coverage, iou
-from engines.evaluation.results import OTHER_CLASS, Found
+from squeezedrive.engines.datasets.dataset import EVERY_CLASS, Item
+from squeezedrive.engines.evaluation.kitti import Difficulty
+from squeezedrive.engines.evaluation.overlap import coverage, iou
+from squeezedrive.engines.evaluation.results import OTHER_CLASS, Found
 
 NEAR = 0.1  # IoU from which a box is about an object at all
 

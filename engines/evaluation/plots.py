@@ -10,9 +10,9 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from engines.evaluation.coco import RECALLS, CocoCurve
-from engines.evaluation.evaluate import Evaluation
-from engines.evaluation.kitti import DIFFICULTIES, POSITIONS, KittiCurve
+from squeezedrive.engines.evaluation.coco import RECALLS, CocoCurve
+from squeezedrive.engines.evaluation.evaluate import Evaluation
+from squeezedrive.engines.evaluation.kitti import DIFFICULTIES, POSITIONS, KittiCurve
 
 CURVES = "precision-recall.png"
 CONFUSION = "confusion.png"

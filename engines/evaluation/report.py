@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from engines.evaluation.coco import IOUS, RECALLS
-from engines.evaluation.evaluate import Evaluation
-from engines.evaluation.kitti import DIFFICULTIES, KittiResult
-from engines.evaluation.mistakes import BOX_KINDS, OBJECT_KINDS
+from squeezedrive.engines.evaluation.coco import IOUS, RECALLS
+from squeezedrive.engines.evaluation.evaluate import Evaluation
+from squeezedrive.engines.evaluation.kitti import DIFFICULTIES, KittiResult
+from squeezedrive.engines.evaluation.mistakes import BOX_KINDS, OBJECT_KINDS
 
 KITS = {
     "paper": "the kit of the SqueezeDet paper",

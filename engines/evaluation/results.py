@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from engines.datasets.dataset import Dataset, DatasetError, class_indices
-from engines.datasets.kitti import parse_line
-from engines.datasets.text import read_text
-from kernels.detections import Detections
+from squeezedrive.engines.datasets.dataset import Dataset, DatasetError, class_indices
+from squeezedrive.engines.datasets.kitti import parse_line
+from squeezedrive.engines.datasets.text import read_text
+from squeezedrive.kernels.detections import Detections
 
 RESULT_COLUMNS = 16
 OTHER_CLASS = -1  # in `Found.classes`: none of the data set's

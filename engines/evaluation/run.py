@@ -6,11 +6,11 @@ import sys
 import time
 from collections.abc import Callable
 
-from engines.backend import Backend
-from engines.datasets.dataset import Dataset
-from engines.datasets.images import read_image
-from engines.evaluation.results import Found
-from kernels.reference import DetectParams
+from squeezedrive.engines.backends.base import Backend
+from squeezedrive.engines.datasets.dataset import Dataset
+from squeezedrive.engines.datasets.images import read_image
+from squeezedrive.engines.evaluation.results import Found
+from squeezedrive.kernels.reference import DetectParams
 
 # The paper's threshold. Never that of drawing: AP needs the uncertain boxes, too.
 DETECT = DetectParams(threshold=0.005)

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from engines.errors import WeightsError
-from engines.importing.tensors import Tensors, collect, own_name
+from squeezedrive.engines.errors import WeightsError
+from squeezedrive.engines.importing.tensors import Tensors, collect, own_name
 
 _TRAINING = ("global_step", "iou")  # variables of the authors' code besides the network's
 _SLOT = "Momentum"  # its optimizer keeps one for each variable

@@ -9,8 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from engines.network import SQUEEZEDET, SQUEEZEDET_PLUS, Padding
-from kernels.head import Centres, Layout
+from squeezedrive.engines.model.network import SQUEEZEDET, SQUEEZEDET_PLUS, Padding
+from squeezedrive.kernels.head import Centres, Layout
 
 Shapes = tuple[tuple[float, float], ...]
 Triple = tuple[float, float, float]
@@ -31,7 +31,7 @@ class Convention:
     mean, std : tuple of float
         Pixels 0 to 255 become (pixel - mean) / std.
     padding : str
-        See `engines.network.pads`.
+        See `engines.model.network.pads`.
     shift : float
         Pixels by which the boxes of these weights lie too far left and too high with this padding,
         because theirs is none of ours; 0 where it is.

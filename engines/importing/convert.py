@@ -10,13 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from engines.errors import ConfigError, describe_validation
-from engines.importing.conventions import Convention, Shapes, Triple
-from engines.importing.tensors import Tensors, arrange
-from engines.network import Network, Padding
-from engines.profile import Profile
-from engines.weights import Weights
-from kernels.head import Centres, Layout
+from squeezedrive.engines.errors import ConfigError, describe_validation
+from squeezedrive.engines.importing.conventions import Convention, Shapes, Triple
+from squeezedrive.engines.importing.tensors import Tensors, arrange
+from squeezedrive.engines.model.network import Network, Padding
+from squeezedrive.engines.model.profile import Profile
+from squeezedrive.engines.model.weights import Weights
+from squeezedrive.kernels.head import Centres, Layout
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import yaml
 
-from engines.errors import ConfigError, UserError
-from engines.importing.conventions import Shapes
+from squeezedrive.engines.errors import ConfigError, UserError
+from squeezedrive.engines.importing.conventions import Shapes
 
 _PAIRS = re.compile(r"[\d.]+x[\d.]+(,[\d.]+x[\d.]+)*")
 

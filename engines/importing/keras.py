@@ -8,8 +8,8 @@ import re
 from pathlib import Path
 from typing import Any
 
-from engines.errors import UserError, WeightsError
-from engines.importing.tensors import Tensors, collect, own_name
+from squeezedrive.engines.errors import UserError, WeightsError
+from squeezedrive.engines.importing.tensors import Tensors, collect, own_name
 
 _UNNAMED = re.compile(r"conv2d(_\d+)?")  # its first convolution has no name of its own
 _OPTIMIZER = "optimizer_weights"

@@ -7,9 +7,9 @@ import pickle
 from pathlib import Path
 from typing import Any
 
-from engines.errors import UserError, WeightsError
-from engines.importing.tensors import Tensors, collect, own_name
-from engines.network import SQUEEZEDET, Conv, Network
+from squeezedrive.engines.errors import UserError, WeightsError
+from squeezedrive.engines.importing.tensors import Tensors, collect, own_name
+from squeezedrive.engines.model.network import SQUEEZEDET, Conv, Network
 
 
 def read_pytorch(path: Path) -> Tensors:

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from engines.errors import WeightsError
-from engines.network import NETWORKS, SQUEEZEDET, Network, Operation, operations
+from squeezedrive.engines.errors import WeightsError
+from squeezedrive.engines.model.network import NETWORKS, SQUEEZEDET, Network, Operation, operations
 
 _KINDS = {
     **dict.fromkeys(("w", "weight", "weights", "kernel", "kernels"), "w"),
@@ -110,7 +110,7 @@ def recognise(tensors: Tensors) -> Network:
 
 
 def arrange(tensors: Tensors, network: Network) -> tuple[dict[str, NDArray[np.float32]], bool]:
-    """Return weights in the order out, in, rows, columns, as `engines.weights` keeps them.
+    """Return weights in the order out, in, rows, columns, as `engines.model.weights` keeps them.
 
     The file's order is told by the shapes, which are the same in both orders for none of the
     convolutions. A head of 1x1 becomes the centre of a 3x3 kernel of zeros: the same network.

@@ -10,9 +10,9 @@ import openvino as ov
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
-from engines.openvino import core
-from engines.quantisation.graph import LEVELS, quantised_values, unsigned
-from kernels.head import Head
+from squeezedrive.engines.backends.cpu.openvino import core
+from squeezedrive.engines.quantisation.graph import LEVELS, quantised_values, unsigned
+from squeezedrive.kernels.head import Head
 
 METHOD = "least squared error"
 
@@ -105,7 +105,7 @@ def measure_limits(
     Parameters
     ----------
     model : ModelProto
-        From `engines.onnx_graph.build_onnx`, fp32.
+        From `engines.model.onnx_graph.build_onnx`, fp32.
     pictures : iterable of float32 arrays (1, 3, height, width)
         Pixels as the model takes them.
     head : Head

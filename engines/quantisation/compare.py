@@ -10,12 +10,12 @@ from statistics import median
 import numpy as np
 from numpy.typing import NDArray
 
-from engines.backend import Backend, EngineSettings, open_backend
-from engines.datasets.dataset import Dataset
-from engines.datasets.images import read_image
-from engines.evaluation.evaluate import evaluate
-from engines.evaluation.run import ProgressLine, find_all
-from engines.openvino import core
+from squeezedrive.engines.backends.base import Backend, EngineSettings, open_backend
+from squeezedrive.engines.backends.cpu.openvino import core
+from squeezedrive.engines.datasets.dataset import Dataset
+from squeezedrive.engines.datasets.images import read_image
+from squeezedrive.engines.evaluation.evaluate import evaluate
+from squeezedrive.engines.evaluation.run import ProgressLine, find_all
 
 _ROUNDS = 60
 _WARM_UP = 5

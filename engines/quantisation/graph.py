@@ -54,7 +54,7 @@ def quantised_values(model: onnx.ModelProto) -> dict[str, str]:
     Parameters
     ----------
     model : ModelProto
-        From `engines.onnx_graph.build_onnx`, fp32.
+        From `engines.model.onnx_graph.build_onnx`, fp32.
     """
     pools = {
         node.output[0]: node.input[0] for node in model.graph.node if node.op_type == "MaxPool"
@@ -74,7 +74,7 @@ def quantise(
     Parameters
     ----------
     model : ModelProto
-        From `engines.onnx_graph.build_onnx`, fp32; is not changed.
+        From `engines.model.onnx_graph.build_onnx`, fp32; is not changed.
     limits : mapping of str to float
         For each of `quantised_values` the magnitude that becomes 127; larger ones are clipped.
     float_layers : collection of str

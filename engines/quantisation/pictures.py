@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from engines.datasets.images import read_image
-from engines.profile import Profile
-from kernels.fit import Kind as FitKind
-from kernels.fit import make_fit
+from squeezedrive.engines.datasets.images import read_image
+from squeezedrive.engines.model.profile import Profile
+from squeezedrive.kernels.fit import Kind as FitKind
+from squeezedrive.kernels.fit import make_fit
 
 
 def spread(pictures: Sequence[Path], count: int) -> list[Path]:

@@ -9,9 +9,9 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from engines.quantisation.calibrate import compile_graph, surest_cells
-from engines.quantisation.graph import quantise, quantised_values
-from kernels.head import Head
+from squeezedrive.engines.quantisation.calibrate import compile_graph, surest_cells
+from squeezedrive.engines.quantisation.graph import quantise, quantised_values
+from squeezedrive.kernels.head import Head
 
 # Weights with a KITTI mAP of 0.61, all in 8 bits at 4.7 dB, lost no AP, others 0.006 at 14.3 dB.
 ENOUGH_DB = 4.0
@@ -23,7 +23,7 @@ class NoiseMeter:
     Parameters
     ----------
     model : ModelProto
-        From `engines.onnx_graph.build_onnx`, fp32.
+        From `engines.model.onnx_graph.build_onnx`, fp32.
     limits : mapping of str to float
         From `engines.quantisation.calibrate.measure_limits`.
     pictures : sequence of float32 arrays (1, 3, height, width)

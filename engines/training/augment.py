@@ -8,9 +8,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from engines.datasets.dataset import Item, Labels
-from engines.training.config import AugmentConfig
-from kernels.fit import Fit
+from squeezedrive.engines.datasets.dataset import Item, Labels
+from squeezedrive.engines.training.config import AugmentConfig
+from squeezedrive.kernels.fit import Fit
 
 
 @dataclass(frozen=True)

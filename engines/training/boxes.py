@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
-from kernels.head import Head
+from squeezedrive.kernels.head import Head
 
 EPSILON = 1e-7
 

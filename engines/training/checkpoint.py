@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from engines.errors import UserError
+from squeezedrive.engines.errors import UserError
 
 VERSION = 1
 

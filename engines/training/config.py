@@ -12,11 +12,17 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from engines.errors import ConfigError, describe_validation
-from engines.network import NETWORKS, Padding
-from engines.profile import AnchorProfile, InputProfile, NetworkName, OutputProfile, Profile
-from engines.training.settings import leaves, merge, read_file, resolve_paths
-from kernels.fit import Kind as FitKind
+from squeezedrive.engines.errors import ConfigError, describe_validation
+from squeezedrive.engines.model.network import NETWORKS, Padding
+from squeezedrive.engines.model.profile import (
+    AnchorProfile,
+    InputProfile,
+    NetworkName,
+    OutputProfile,
+    Profile,
+)
+from squeezedrive.engines.settings import leaves, merge, read_file, resolve_paths
+from squeezedrive.kernels.fit import Kind as FitKind
 
 CONFIGS = Path(__file__).resolve().parent.parent.parent / "configs" / "training"
 BASE = CONFIGS / "default.yaml"

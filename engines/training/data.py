@@ -10,14 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
-from engines.datasets.dataset import Dataset as LabelledSet
-from engines.datasets.dataset import DatasetError, Item, class_indices, class_key
-from engines.datasets.images import read_image
-from engines.datasets.load import load_dataset
-from engines.training.augment import Sample, change_light, draw_window, join
-from engines.training.config import SetConfig, TrainConfig
-from engines.training.paste import paste
-from kernels.fit import make_fit
+from squeezedrive.engines.datasets.dataset import Dataset as LabelledSet
+from squeezedrive.engines.datasets.dataset import DatasetError, Item, class_indices, class_key
+from squeezedrive.engines.datasets.images import read_image
+from squeezedrive.engines.datasets.load import load_dataset
+from squeezedrive.engines.training.augment import Sample, change_light, draw_window, join
+from squeezedrive.engines.training.config import SetConfig, TrainConfig
+from squeezedrive.engines.training.paste import paste
+from squeezedrive.kernels.fit import make_fit
 
 Key = tuple[int, int, int]
 """Epoch, position in the epoch, index of the picture: decides a training sample completely."""

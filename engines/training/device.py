@@ -14,8 +14,8 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed as dist
 
-from engines.errors import UserError
-from engines.training.config import TrainConfig
+from squeezedrive.engines.errors import UserError
+from squeezedrive.engines.training.config import TrainConfig
 
 T = TypeVar("T")
 

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import torch
 
-from engines.training.checkpoint import load_checkpoint
-from engines.training.config import load_config
-from engines.training.device import Compute
-from engines.training.learner import Learner
-from engines.training.report import RunFolder, stored_config
-from engines.weights import Weights
+from squeezedrive.engines.model.weights import Weights
+from squeezedrive.engines.training.checkpoint import load_checkpoint
+from squeezedrive.engines.training.config import load_config
+from squeezedrive.engines.training.device import Compute
+from squeezedrive.engines.training.learner import Learner
+from squeezedrive.engines.training.report import RunFolder, stored_config
 
 
 def load_run(path: Path) -> Weights:

@@ -8,17 +8,17 @@ from typing import Any
 import torch
 from torch.nn.parallel import DistributedDataParallel
 
-from engines.training.boxes import Decoder
-from engines.training.checkpoint import CheckpointError
-from engines.training.config import TrainConfig
-from engines.training.data import TrainingSet
-from engines.training.device import Compute
-from engines.training.loader import Batch, collate
-from engines.training.loss import LossParts, compute_loss
-from engines.training.model import Detector
-from engines.training.optimize import Average, clip_gradients, make_optimizer, set_rate
-from engines.training.start import start_from
-from engines.training.targets import assign
+from squeezedrive.engines.training.boxes import Decoder
+from squeezedrive.engines.training.checkpoint import CheckpointError
+from squeezedrive.engines.training.config import TrainConfig
+from squeezedrive.engines.training.data import TrainingSet
+from squeezedrive.engines.training.device import Compute
+from squeezedrive.engines.training.loader import Batch, collate
+from squeezedrive.engines.training.loss import LossParts, compute_loss
+from squeezedrive.engines.training.model import Detector
+from squeezedrive.engines.training.optimize import Average, clip_gradients, make_optimizer, set_rate
+from squeezedrive.engines.training.start import start_from
+from squeezedrive.engines.training.targets import assign
 
 MEASURED = 32  # pictures that the inserted batch normalisation is measured on
 

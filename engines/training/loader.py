@@ -14,10 +14,10 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset
 
-from engines.datasets.dataset import DatasetError
-from engines.training.augment import Sample
-from engines.training.data import Key, TrainingSet
-from engines.training.targets import NO_REGION, NOTHING, Truth
+from squeezedrive.engines.datasets.dataset import DatasetError
+from squeezedrive.engines.training.augment import Sample
+from squeezedrive.engines.training.data import Key, TrainingSet
+from squeezedrive.engines.training.targets import NO_REGION, NOTHING, Truth
 
 MAX_WORKERS = 16
 

@@ -10,24 +10,24 @@ from typing import Any
 
 import torch
 
-from engines.errors import UserError
-from engines.training.checkpoint import (
+from squeezedrive.engines.errors import UserError
+from squeezedrive.engines.training.checkpoint import (
     load_checkpoint,
     random_state,
     restore_random_state,
     save_checkpoint,
 )
-from engines.training.config import TrainConfig
-from engines.training.data import TrainingSet
-from engines.training.device import Compute, open_compute
-from engines.training.learner import Learner
-from engines.training.loader import Batches, make_loader, read_batches
-from engines.training.loss import NAMES
-from engines.training.optimize import learning_rate
-from engines.training.progress import Position, Progress
-from engines.training.report import RunFolder
-from engines.training.stop import StopSignal
-from engines.training.validate import Scores, Validator
+from squeezedrive.engines.training.config import TrainConfig
+from squeezedrive.engines.training.data import TrainingSet
+from squeezedrive.engines.training.device import Compute, open_compute
+from squeezedrive.engines.training.learner import Learner
+from squeezedrive.engines.training.loader import Batches, make_loader, read_batches
+from squeezedrive.engines.training.loss import NAMES
+from squeezedrive.engines.training.optimize import learning_rate
+from squeezedrive.engines.training.progress import Position, Progress
+from squeezedrive.engines.training.report import RunFolder
+from squeezedrive.engines.training.stop import StopSignal
+from squeezedrive.engines.training.validate import Scores, Validator
 
 SAVE, STOP = 1, 2  # what a process may want in between
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass, fields
 import torch
 from torch.nn import functional as F
 
-from engines.training.boxes import Decoder, Prediction, ciou, giou, iou
-from engines.training.config import LossConfig
-from engines.training.targets import NOTHING, Truth, background
+from squeezedrive.engines.training.boxes import Decoder, Prediction, ciou, giou, iou
+from squeezedrive.engines.training.config import LossConfig
+from squeezedrive.engines.training.targets import NOTHING, Truth, background
 
 BOX_IOU = {"giou": giou, "ciou": ciou}
 

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.nn import functional as F
 
-from engines.errors import WeightsError
-from engines.network import Operation, pads
-from engines.profile import Profile
+from squeezedrive.engines.errors import WeightsError
+from squeezedrive.engines.model.network import Operation, pads
+from squeezedrive.engines.model.profile import Profile
 
 
 class ConvUnit(nn.Module):
@@ -56,7 +56,7 @@ class ConvUnit(nn.Module):
 
 
 class Detector(nn.Module):
-    """A network of `engines.network` for training.
+    """A network of `engines.model.network` for training.
 
     It starts with random weights: He initialisation, and a head close to zero whose confidence
     starts at `confidence_prior` everywhere.
@@ -171,7 +171,7 @@ class Detector(nn.Module):
         return missing
 
     def to_arrays(self) -> dict[str, NDArray[np.float32]]:
-        """Return the weights as `engines.weights` keeps them, batch normalisation folded in."""
+        """Return the weights as `Weights.arrays` has them, batch normalisation folded in."""
         arrays = {}
         for name in self.units:
             arrays[f"{name}_w"], arrays[f"{name}_b"] = self.unit(name).folded()

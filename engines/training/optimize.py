@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from engines.training.config import OptimizerConfig, ScheduleConfig
-from engines.training.model import Detector
+from squeezedrive.engines.training.config import OptimizerConfig, ScheduleConfig
+from squeezedrive.engines.training.model import Detector
 
 
 def make_optimizer(

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from engines.training.augment import Sample
+from squeezedrive.engines.training.augment import Sample
 
 MOST = 3  # objects pasted into a picture
 MARGIN = (0.1, 0.3)  # surroundings that come along on each side, as a share of the object's side

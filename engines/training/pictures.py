@@ -10,8 +10,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from engines.datasets.dataset import Item
-from kernels.detections import Detections
+from squeezedrive.engines.datasets.dataset import Item
+from squeezedrive.kernels.detections import Detections
 
 THRESHOLD = 0.3  # lowest score of a box that is drawn
 TRUTH = (80, 220, 80)

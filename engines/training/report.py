@@ -16,13 +16,13 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 import numpy as np
 import torch
 
-from engines.errors import UserError
-from engines.training.checkpoint import CheckpointError
-from engines.training.config import TrainConfig
-from engines.training.model import Detector
-from engines.training.pictures import draw_comparison, plot_curves
-from engines.training.validate import Validator
-from engines.weights import Weights, save_weights
+from squeezedrive.engines.errors import UserError
+from squeezedrive.engines.model.weights import Weights, save_weights
+from squeezedrive.engines.training.checkpoint import CheckpointError
+from squeezedrive.engines.training.config import TrainConfig
+from squeezedrive.engines.training.model import Detector
+from squeezedrive.engines.training.pictures import draw_comparison, plot_curves
+from squeezedrive.engines.training.validate import Validator
 
 PACKAGES = ("torch", "numpy", "opencv-python-headless", "openvino", "pydantic", "tensorboard")
 ROOT = Path(__file__).resolve().parent.parent.parent

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from engines.errors import WeightsError
-from engines.training.model import Detector
-from engines.weights import load_weights
+from squeezedrive.engines.errors import WeightsError
+from squeezedrive.engines.model.weights import load_weights
+from squeezedrive.engines.training.model import Detector
 
 
 def start_from(model: Detector, path: Path) -> list[str]:

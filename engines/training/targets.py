@@ -6,9 +6,9 @@ from dataclasses import dataclass, fields
 
 import torch
 
-from engines.datasets.dataset import EVERY_CLASS
-from engines.training.boxes import Decoder, Prediction, area, corners, iou, shared_area
-from engines.training.config import AssignConfig
+from squeezedrive.engines.datasets.dataset import EVERY_CLASS
+from squeezedrive.engines.training.boxes import Decoder, Prediction, area, corners, iou, shared_area
+from squeezedrive.engines.training.config import AssignConfig
 
 NOTHING = -1
 """In an assignment (B, A): this anchor has no object. In `Truth.classes`: there is no object."""

@@ -11,19 +11,19 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from engines.datasets.dataset import Dataset, DatasetError
-from engines.datasets.images import read_image
-from engines.evaluation.coco import evaluate_coco
-from engines.evaluation.kitti import DIFFICULTIES, evaluate_kitti
-from engines.evaluation.results import Found
-from engines.evaluation.run import DETECT
-from engines.training.config import SetConfig, TrainConfig
-from engines.training.data import load_labelled
-from engines.training.model import Detector
-from kernels.cpu import detect
-from kernels.detections import Detections
-from kernels.fit import Kind as FitKind
-from kernels.fit import make_fit
+from squeezedrive.engines.datasets.dataset import Dataset, DatasetError
+from squeezedrive.engines.datasets.images import read_image
+from squeezedrive.engines.evaluation.coco import evaluate_coco
+from squeezedrive.engines.evaluation.kitti import DIFFICULTIES, evaluate_kitti
+from squeezedrive.engines.evaluation.results import Found
+from squeezedrive.engines.evaluation.run import DETECT
+from squeezedrive.engines.training.config import SetConfig, TrainConfig
+from squeezedrive.engines.training.data import load_labelled
+from squeezedrive.engines.training.model import Detector
+from squeezedrive.kernels.cpu import detect
+from squeezedrive.kernels.detections import Detections
+from squeezedrive.kernels.fit import Kind as FitKind
+from squeezedrive.kernels.fit import make_fit
 
 
 @dataclass(frozen=True)

@@ -8,11 +8,11 @@ import numpy as np
 from numba import cuda
 from numpy.typing import NDArray
 
-from kernels import formulas
-from kernels.cuda import select
-from kernels.detections import Detections
-from kernels.head import Head
-from kernels.reference import DetectParams
+from squeezedrive.kernels import formulas
+from squeezedrive.kernels.cuda import select
+from squeezedrive.kernels.detections import Detections
+from squeezedrive.kernels.head import Head
+from squeezedrive.kernels.reference import DetectParams
 
 RESULT = np.dtype(np.float32)
 

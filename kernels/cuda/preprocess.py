@@ -13,7 +13,7 @@ import numpy as np
 from numba import cuda
 from numpy.typing import NDArray
 
-from kernels.fit import Fit
+from squeezedrive.kernels.fit import Fit
 
 Source = Literal["bgr", "nv12"]
 Matrix = Literal["bt601", "bt709"]

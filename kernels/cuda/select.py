@@ -13,7 +13,7 @@ from __future__ import annotations
 import numpy as np
 from numba import cuda, types
 
-from kernels import formulas
+from squeezedrive.kernels import formulas
 
 SCORE_BLOCK = 256  # threads of `score_anchors`
 SELECT_BLOCK = 512  # threads of `select_boxes`; a multiple of 32

@@ -11,14 +11,14 @@ from pathlib import Path
 
 import cv2
 
-from engines.errors import UserError
-from pipeline.dataset.labels import Label, labels_of_scene, labels_of_teacher
-from pipeline.errors import DatasetError
-from pipeline.frame import Image
-from pipeline.scene.spec import PREFIX, parse_scene
-from pipeline.scene.street import Street
-from pipeline.sources import open_source
-from pipeline.sources.base import SourceOptions
+from squeezedrive.engines.errors import UserError
+from squeezedrive.pipeline.core.errors import DatasetError
+from squeezedrive.pipeline.core.frame import Image
+from squeezedrive.pipeline.core.source import SourceOptions
+from squeezedrive.pipeline.dataset.labels import Label, labels_of_scene, labels_of_teacher
+from squeezedrive.pipeline.scene.spec import PREFIX, parse_scene
+from squeezedrive.pipeline.scene.street import Street
+from squeezedrive.pipeline.sources import open_source
 
 EXAMPLES = """\
 examples:
@@ -201,7 +201,7 @@ def _rendered(spec: str, every: int, start: float, until: float | None) -> Itera
 
 
 def _teach(param: Path) -> Labeller:
-    from pipeline.dataset.teacher import Teacher  # ncnn is only needed here
+    from squeezedrive.pipeline.dataset.teacher import Teacher  # ncnn is only needed here
 
     teacher = Teacher(param)
     return lambda image: labels_of_teacher(teacher.detect(image))

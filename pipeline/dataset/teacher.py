@@ -10,8 +10,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.errors import DatasetError
-from pipeline.frame import Image
+from squeezedrive.pipeline.core.errors import DatasetError
+from squeezedrive.pipeline.core.frame import Image
 
 Boxes = NDArray[np.float32]
 

@@ -6,7 +6,7 @@ import ipaddress
 import socket
 from dataclasses import dataclass
 
-from engines.errors import ConfigError
+from squeezedrive.engines.errors import ConfigError
 
 EXPECTED = "expected [HOST:]PORT, for example 8080 or 0.0.0.0:8080"
 

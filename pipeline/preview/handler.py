@@ -11,10 +11,10 @@ from types import MappingProxyType
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-from pipeline.preview.listener import REQUEST_SECONDS, Listener
-from pipeline.preview.metrics import CONTENT_TYPE
-from pipeline.preview.status import health
-from pipeline.preview.view import View
+from squeezedrive.pipeline.preview.listener import REQUEST_SECONDS, Listener
+from squeezedrive.pipeline.preview.metrics import CONTENT_TYPE
+from squeezedrive.pipeline.preview.status import health
+from squeezedrive.pipeline.preview.view import View
 
 Query = dict[str, list[str]]
 

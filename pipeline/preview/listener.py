@@ -12,9 +12,9 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
-from pipeline.errors import PreviewError
-from pipeline.preview.address import Address
-from pipeline.timing import name_thread
+from squeezedrive.pipeline.core.errors import PreviewError
+from squeezedrive.pipeline.core.timing import name_thread
+from squeezedrive.pipeline.preview.address import Address
 
 log = logging.getLogger("squeezedrive")
 

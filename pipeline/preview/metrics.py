@@ -14,8 +14,8 @@ from prometheus_client.core import (
 )
 from prometheus_client.registry import Collector
 
-from pipeline.controls import Controls
-from pipeline.preview.status import STATES, Latency, Status
+from squeezedrive.pipeline.core.controls import Controls
+from squeezedrive.pipeline.preview.status import STATES, Latency, Status
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 QUANTILES: dict[str, Callable[[Latency], float]] = {

@@ -6,14 +6,14 @@ from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Any
 
-from pipeline.controls import Controls
-from pipeline.preview.access import Access
-from pipeline.preview.address import check_reach, parse_address
-from pipeline.preview.handler import Handler
-from pipeline.preview.listener import Listener
-from pipeline.preview.sink import PreviewSink
-from pipeline.preview.status import Status
-from pipeline.preview.view import View
+from squeezedrive.pipeline.core.controls import Controls
+from squeezedrive.pipeline.preview.access import Access
+from squeezedrive.pipeline.preview.address import check_reach, parse_address
+from squeezedrive.pipeline.preview.handler import Handler
+from squeezedrive.pipeline.preview.listener import Listener
+from squeezedrive.pipeline.preview.sink import PreviewSink
+from squeezedrive.pipeline.preview.status import Status
+from squeezedrive.pipeline.preview.view import View
 
 
 class PreviewServer:

@@ -8,8 +8,8 @@ from threading import Condition
 
 import cv2
 
-from pipeline.frame import Image
-from pipeline.sinks.base import Result
+from squeezedrive.pipeline.core.frame import Image
+from squeezedrive.pipeline.core.sink import Result
 
 INTERVAL = 0.1  # seconds between two pictures at least, however many watch
 MAX_WIDTH = 960  # pixels

@@ -8,12 +8,12 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from pipeline.controls import Controls
-from pipeline.drawing import class_colours
-from pipeline.preview.access import Access
-from pipeline.preview.metrics import Metrics
-from pipeline.preview.sink import PreviewSink
-from pipeline.preview.status import Status
+from squeezedrive.pipeline.core.controls import Controls
+from squeezedrive.pipeline.drawing import class_colours
+from squeezedrive.pipeline.preview.access import Access
+from squeezedrive.pipeline.preview.metrics import Metrics
+from squeezedrive.pipeline.preview.sink import PreviewSink
+from squeezedrive.pipeline.preview.status import Status
 
 STATUS_SECONDS = 0.25  # for which a status is passed on to all who ask
 

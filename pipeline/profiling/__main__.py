@@ -6,8 +6,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from engines.errors import UserError
-from pipeline.profiling.compare import load_profile, render
+from squeezedrive.engines.errors import UserError
+from squeezedrive.pipeline.profiling.compare import load_profile, render
 
 
 def main(argv: list[str] | None = None) -> int:

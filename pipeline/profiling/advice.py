@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from engines.backend import BackendInfo
-from pipeline.config import MOST_EVERY, Config
-from pipeline.profiling.verdict import Verdict
+from squeezedrive.engines.backends.base import BackendInfo
+from squeezedrive.pipeline.config import MOST_EVERY, Config
+from squeezedrive.pipeline.profiling.verdict import Verdict
 
 _PRESETS = ("ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower")
 

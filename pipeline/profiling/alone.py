@@ -6,8 +6,8 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
-from engines.backend import Backend, Slot
-from pipeline.frame import Image
+from squeezedrive.engines.backends.base import Backend, Slot
+from squeezedrive.pipeline.core.frame import Image
 
 SECONDS = 1.0  # each measurement takes this long
 

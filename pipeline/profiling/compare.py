@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.errors import ProfileError
-from pipeline.profiling.figures import SCHEMA, VERSION
+from squeezedrive.pipeline.core.errors import ProfileError
+from squeezedrive.pipeline.profiling.figures import SCHEMA, VERSION
 
 # Standard errors of a difference. Errors are estimated from ten parts of a run, so that chance
 # alone goes beyond this with one figure in 130, or in one comparison of nine figures in 15.

@@ -6,14 +6,14 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from pipeline.profiling.advice import advise, explain
-from pipeline.profiling.recorder import Recorder
-from pipeline.profiling.series import Estimate
-from pipeline.profiling.threads import ThreadUse, stage_of
-from pipeline.profiling.verdict import Load, StageLoad, judge
-from pipeline.session import Session
-from pipeline.summary import frame_counts
-from pipeline.timing import Durations
+from squeezedrive.pipeline.app.session import Session
+from squeezedrive.pipeline.app.summary import frame_counts
+from squeezedrive.pipeline.core.timing import Durations
+from squeezedrive.pipeline.profiling.advice import advise, explain
+from squeezedrive.pipeline.profiling.recorder import Recorder
+from squeezedrive.pipeline.profiling.series import Estimate
+from squeezedrive.pipeline.profiling.threads import ThreadUse, stage_of
+from squeezedrive.pipeline.profiling.verdict import Load, StageLoad, judge
 
 SCHEMA = "squeezedrive.profile"
 VERSION = 1
@@ -41,7 +41,7 @@ def collect(
     alone : mapping of str to float
         From `pipeline.profiling.alone.measure_alone`; empty if it was not measured.
     run : mapping
-        From `pipeline.summary.summarise`.
+        From `pipeline.app.summary.summarise`.
 
     Returns
     -------

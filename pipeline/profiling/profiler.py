@@ -12,15 +12,15 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from pipeline.errors import ProfileError, SinkError
-from pipeline.outputs import PROFILE_FILES
-from pipeline.profiling.alone import measure_alone
-from pipeline.profiling.figures import collect
-from pipeline.profiling.recorder import Recorder
-from pipeline.profiling.report import build_report
-from pipeline.profiling.trace import build_trace
-from pipeline.run import Pipeline
-from pipeline.session import Session
+from squeezedrive.pipeline.app.outputs import PROFILE_FILES
+from squeezedrive.pipeline.app.session import Session
+from squeezedrive.pipeline.core.errors import ProfileError, SinkError
+from squeezedrive.pipeline.profiling.alone import measure_alone
+from squeezedrive.pipeline.profiling.figures import collect
+from squeezedrive.pipeline.profiling.recorder import Recorder
+from squeezedrive.pipeline.profiling.report import build_report
+from squeezedrive.pipeline.profiling.trace import build_trace
+from squeezedrive.pipeline.stages.pipeline import Pipeline
 
 SWEEP_FILE = "sweep.json"
 # A run of known length has to be so many times as long as what the pipeline holds: one part to
@@ -115,7 +115,7 @@ class Profiler:
         Parameters
         ----------
         run : mapping
-            From `pipeline.summary.summarise`.
+            From `pipeline.app.summary.summarise`.
         hurry : callable
             Asked again and again whether to make it short.
         alone : bool

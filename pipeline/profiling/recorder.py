@@ -8,12 +8,17 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import NamedTuple
 
-from pipeline.frame import Frame
-from pipeline.profiling.series import Gauge, Timeline
-from pipeline.profiling.threads import ThreadTable, ThreadTime, read_cores, read_threads
-from pipeline.run import Pipeline
-from pipeline.stage import Lap
-from pipeline.timing import Durations, StageTiming
+from squeezedrive.pipeline.core.frame import Frame
+from squeezedrive.pipeline.core.timing import Durations, StageTiming
+from squeezedrive.pipeline.core.worker import Lap
+from squeezedrive.pipeline.profiling.series import Gauge, Timeline
+from squeezedrive.pipeline.profiling.threads import (
+    ThreadTable,
+    ThreadTime,
+    read_cores,
+    read_threads,
+)
+from squeezedrive.pipeline.stages.pipeline import Pipeline
 
 TRACE_FRAMES = 200  # frames of which every step is kept, for trace.json
 TRACE_DEPTHS = 20 * TRACE_FRAMES  # changes of queues that are kept

@@ -7,9 +7,9 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from pipeline.profiling.figures import cores
-from pipeline.profiling.plots import bars, histogram, line
-from pipeline.summary import frame_counts
+from squeezedrive.pipeline.app.summary import frame_counts
+from squeezedrive.pipeline.profiling.figures import cores
+from squeezedrive.pipeline.profiling.plots import bars, histogram, line
 
 STYLE = Path(__file__).parent / "report.css"
 

@@ -16,13 +16,13 @@ from typing import Any
 
 import yaml
 
-from engines.errors import ConfigError, UserError
-from pipeline.config import Config, load_config
-from pipeline.errors import SinkError, SourceError
-from pipeline.execute import Finished, process
-from pipeline.outputs import PROFILE_FILES, Outputs
-from pipeline.profiling.profiler import SWEEP_FILE, check_free, profile_folder
-from pipeline.session import Session
+from squeezedrive.engines.errors import ConfigError, UserError
+from squeezedrive.pipeline.app.outputs import PROFILE_FILES, Outputs
+from squeezedrive.pipeline.app.run import Finished, process
+from squeezedrive.pipeline.app.session import Session
+from squeezedrive.pipeline.config import Config, load_config
+from squeezedrive.pipeline.core.errors import SinkError, SourceError
+from squeezedrive.pipeline.profiling.profiler import SWEEP_FILE, check_free, profile_folder
 
 log = logging.getLogger("squeezedrive")
 

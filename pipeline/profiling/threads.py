@@ -20,7 +20,7 @@ class ThreadTime:
     Attributes
     ----------
     name : str
-        As the system knows it, at most 15 bytes. See `pipeline.timing.name_thread`.
+        As the system knows it, at most 15 bytes. See `pipeline.core.timing.name_thread`.
     cpu : float
         Processor time in seconds.
     delay : float or None

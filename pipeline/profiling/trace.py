@@ -11,7 +11,7 @@ import os
 from collections import defaultdict
 from typing import Any
 
-from pipeline.profiling.recorder import Recorder, Step
+from squeezedrive.pipeline.profiling.recorder import Recorder, Step
 
 
 def build_trace(recorder: Recorder, name: str) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from pipeline.summary import BUSY
+from squeezedrive.pipeline.app.summary import BUSY
 
 Limit = Literal["processor", "others", "accelerator", "stage", "source", "hand-over"]
 

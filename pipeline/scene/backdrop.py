@@ -5,9 +5,9 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from pipeline.frame import Image
-from pipeline.scene.camera import Camera
-from pipeline.scene.light import HAZE, cloudiness, rng
+from squeezedrive.pipeline.core.frame import Image
+from squeezedrive.pipeline.scene.camera import Camera
+from squeezedrive.pipeline.scene.light import HAZE, cloudiness, rng
 
 
 def backdrop(seed: int, camera: Camera) -> Image:

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pipeline.scene.layout import TREE_SPACING, TREES_LEFT, TREES_RIGHT
-from pipeline.scene.shapes import Rods
-from pipeline.scene.trees import KINDS
+from squeezedrive.pipeline.scene.layout import TREE_SPACING, TREES_LEFT, TREES_RIGHT
+from squeezedrive.pipeline.scene.shapes import Rods
+from squeezedrive.pipeline.scene.trees import KINDS
 
 REACH = 160.0  # metres
 LAMP_SPACING = 36.0  # metres

@@ -8,11 +8,11 @@ from functools import lru_cache
 import cv2
 import numpy as np
 
-from pipeline.frame import Image
-from pipeline.scene.camera import Camera
-from pipeline.scene.layout import HOUSES_LEFT, HOUSES_RIGHT
-from pipeline.scene.light import VEIL, cloudiness, haze, rng
-from pipeline.scene.shapes import Polygons, hazy
+from squeezedrive.pipeline.core.frame import Image
+from squeezedrive.pipeline.scene.camera import Camera
+from squeezedrive.pipeline.scene.layout import HOUSES_LEFT, HOUSES_RIGHT
+from squeezedrive.pipeline.scene.light import VEIL, cloudiness, haze, rng
+from squeezedrive.pipeline.scene.shapes import Polygons, hazy
 
 LENGTH = 15.0  # metres of street one front takes
 FRONTS = 9  # different fronts, one for each colour of `WALLS`

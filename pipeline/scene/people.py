@@ -12,9 +12,9 @@ from itertools import pairwise
 
 import numpy as np
 
-from pipeline.scene.camera import Floats
-from pipeline.scene.mesh import Colour, Point
-from pipeline.scene.shapes import Rods
+from squeezedrive.pipeline.scene.camera import Floats
+from squeezedrive.pipeline.scene.mesh import Colour, Point
+from squeezedrive.pipeline.scene.shapes import Rods
 
 POSES = 48
 SKINS: tuple[Colour, ...] = ((142, 172, 224), (118, 150, 206), (84, 112, 164), (56, 78, 118))

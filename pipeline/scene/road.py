@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from pipeline.frame import Image
-from pipeline.scene.camera import Camera, Floats
-from pipeline.scene.layout import (
+from squeezedrive.pipeline.core.frame import Image
+from squeezedrive.pipeline.scene.camera import Camera, Floats
+from squeezedrive.pipeline.scene.layout import (
     CROSSING,
     HOUSES_LEFT,
     HOUSES_RIGHT,
@@ -21,10 +21,10 @@ from pipeline.scene.layout import (
     PERIOD,
     crossing_at,
 )
-from pipeline.scene.light import VEIL, VISIBILITY, haze
-from pipeline.scene.mesh import Colour
-from pipeline.scene.shapes import Polygons, hazy
-from pipeline.scene.surface import paint_surface
+from squeezedrive.pipeline.scene.light import VEIL, VISIBILITY, haze
+from squeezedrive.pipeline.scene.mesh import Colour
+from squeezedrive.pipeline.scene.shapes import Polygons, hazy
+from squeezedrive.pipeline.scene.surface import paint_surface
 
 BANDS = 1.55  # ratio of the distances between which one size of texture is used
 WHITE: Colour = (206, 208, 208)

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
-from pipeline.frame import Image
-from pipeline.scene.camera import Camera, Floats
-from pipeline.scene.light import SUN
-from pipeline.scene.shapes import Polygons, hazy
-from pipeline.scene.traffic import Actor
+from squeezedrive.pipeline.core.frame import Image
+from squeezedrive.pipeline.scene.camera import Camera, Floats
+from squeezedrive.pipeline.scene.light import SUN
+from squeezedrive.pipeline.scene.shapes import Polygons, hazy
+from squeezedrive.pipeline.scene.traffic import Actor
 
 DARK = 0.34  # brightness in the middle of a shadow
 SIDE, MARGIN = 48, 8  # pixels of the soft square that is laid on the ground

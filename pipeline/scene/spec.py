@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 from fractions import Fraction
 
-from pipeline.errors import SourceError
+from squeezedrive.pipeline.core.errors import SourceError
 
 PREFIX = "scene:"
 KEYS = ("size", "fps", "seconds", "frames", "seed")

@@ -8,20 +8,20 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from pipeline.frame import Image
-from pipeline.scene.backdrop import backdrop
-from pipeline.scene.camera import Camera
-from pipeline.scene.cars import Car
-from pipeline.scene.furniture import Post, posts
-from pipeline.scene.houses import Houses
-from pipeline.scene.light import rng
-from pipeline.scene.mesh import project_meshes
-from pipeline.scene.road import Road
-from pipeline.scene.shadows import draw_shadows
-from pipeline.scene.shapes import Polygons, project_rods
-from pipeline.scene.spec import SceneSpec
-from pipeline.scene.traffic import SPEED, Actor, Traffic
-from pipeline.scene.trees import Crowns
+from squeezedrive.pipeline.core.frame import Image
+from squeezedrive.pipeline.scene.backdrop import backdrop
+from squeezedrive.pipeline.scene.camera import Camera
+from squeezedrive.pipeline.scene.cars import Car
+from squeezedrive.pipeline.scene.furniture import Post, posts
+from squeezedrive.pipeline.scene.houses import Houses
+from squeezedrive.pipeline.scene.light import rng
+from squeezedrive.pipeline.scene.mesh import project_meshes
+from squeezedrive.pipeline.scene.road import Road
+from squeezedrive.pipeline.scene.shadows import draw_shadows
+from squeezedrive.pipeline.scene.shapes import Polygons, project_rods
+from squeezedrive.pipeline.scene.spec import SceneSpec
+from squeezedrive.pipeline.scene.traffic import SPEED, Actor, Traffic
+from squeezedrive.pipeline.scene.trees import Crowns
 
 SMALLEST = 8  # pixels of height; what is smaller is not in the truth
 FINE = 45  # pixels of height from which on a car is drawn in detail

@@ -5,8 +5,8 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from pipeline.frame import Image
-from pipeline.scene.layout import (
+from squeezedrive.pipeline.core.frame import Image
+from squeezedrive.pipeline.scene.layout import (
     HOUSES_LEFT,
     HOUSES_RIGHT,
     KERB_LEFT,
@@ -18,7 +18,7 @@ from pipeline.scene.layout import (
     TREES_LEFT,
     TREES_RIGHT,
 )
-from pipeline.scene.light import SUN, cloudiness, rng
+from squeezedrive.pipeline.scene.light import SUN, cloudiness, rng
 
 
 def paint_surface(seed: int, scale: float) -> Image:

@@ -6,9 +6,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.frame import Image
-from pipeline.scene.camera import Camera
-from pipeline.scene.light import VEIL, haze, rng
+from squeezedrive.pipeline.core.frame import Image
+from squeezedrive.pipeline.scene.camera import Camera
+from squeezedrive.pipeline.scene.light import VEIL, haze, rng
 
 KINDS = 4
 CROWN = 2.35  # metres above the ground where the crown begins; no car or person reaches that high

@@ -6,11 +6,11 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from engines.errors import ConfigError
-from pipeline.config import Config, RecordConfig
-from pipeline.outputs import STDOUT, Outputs
-from pipeline.sinks.base import Sink
-from pipeline.sources.base import Source
+from squeezedrive.engines.errors import ConfigError
+from squeezedrive.pipeline.app.outputs import STDOUT, Outputs
+from squeezedrive.pipeline.config import Config, RecordConfig
+from squeezedrive.pipeline.core.sink import Sink
+from squeezedrive.pipeline.core.source import Source
 
 # Each sink brings a library that only runs with it need, so they are imported where they are made.
 
@@ -24,7 +24,7 @@ def check_events(record: RecordConfig, class_names: Sequence[str]) -> None:
         If an event cannot be read, or there is nothing that `record.keep` could delete.
     """
     if record.events:
-        from pipeline.sinks.events import parse_condition
+        from squeezedrive.pipeline.sinks.recordings.events import parse_condition
 
         for text in record.events:
             parse_condition(text, class_names)
@@ -72,20 +72,20 @@ def open_sinks(
     if record.segment is not None or record.events:
         sinks += _recording(outputs, name, source, class_names, config, header, share)
     elif config.video.write:
-        from pipeline.sinks.video import VideoSink
+        from squeezedrive.pipeline.sinks.recordings.video import VideoSink
 
         video = config.video
         sinks.append(VideoSink(name, source, video.preset, video.crf, video.threads))
     if outputs.jsonl is not None and (record.segment is None or outputs.jsonl == STDOUT):
-        from pipeline.sinks.jsonl import JsonlSink
+        from squeezedrive.pipeline.sinks.files.jsonl import JsonlSink
 
         sinks.insert(0, JsonlSink(outputs.jsonl, header, class_names))
     if outputs.kitti is not None:
-        from pipeline.sinks.kitti import KittiSink
+        from squeezedrive.pipeline.sinks.files.kitti import KittiSink
 
         sinks.append(KittiSink(outputs.kitti, class_names, getattr(source, "stem", None)))
     if outputs.mot is not None:
-        from pipeline.sinks.mot import MotSink
+        from squeezedrive.pipeline.sinks.files.mot import MotSink
 
         sinks.append(MotSink(outputs.mot, class_names))
     return sinks
@@ -101,11 +101,11 @@ def _recording(
     share: float,
 ) -> list[Sink]:
     """Return what writes segments and clips, of which `record.keep` deletes the oldest."""
-    from pipeline.sinks.archive import Archive
-    from pipeline.sinks.encoder import EncoderOptions
-    from pipeline.sinks.events import EventDetector
-    from pipeline.sinks.recorder import RecordingSink
-    from pipeline.sinks.segments import SegmentedJsonlSink, Segments
+    from squeezedrive.pipeline.sinks.recordings.archive import Archive
+    from squeezedrive.pipeline.sinks.recordings.encoder import EncoderOptions
+    from squeezedrive.pipeline.sinks.recordings.events import EventDetector
+    from squeezedrive.pipeline.sinks.recordings.recorder import RecordingSink
+    from squeezedrive.pipeline.sinks.recordings.segments import SegmentedJsonlSink, Segments
 
     record, video = config.record, config.video
     jsonl = None if outputs.jsonl == STDOUT else outputs.jsonl

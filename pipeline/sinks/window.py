@@ -7,9 +7,9 @@ from typing import Any
 
 import cv2
 
-from pipeline.errors import SinkError
-from pipeline.frame import Image
-from pipeline.sinks.base import Result
+from squeezedrive.pipeline.core.errors import SinkError
+from squeezedrive.pipeline.core.frame import Image
+from squeezedrive.pipeline.core.sink import Result
 
 SCREEN_SHARE = 0.9  # of the screen that a new window takes at most: panels need room too
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from pipeline.errors import SourceError
-from pipeline.sources.base import Kind, Source, SourceOptions
+from squeezedrive.pipeline.core.errors import SourceError
+from squeezedrive.pipeline.core.source import Kind, Source, SourceOptions
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})
 STREAM = re.compile(r"(rtsps?|https?|udp|tcp|rtmps?)://", re.IGNORECASE)
@@ -40,11 +40,11 @@ def open_source(spec: str, options: SourceOptions) -> Source:
     """
     # Each kind of source brings a library that only runs with it need.
     if spec.startswith("scene:"):
-        from pipeline.sources.scene import SceneSource
+        from squeezedrive.pipeline.sources.scene import SceneSource
 
         return SceneSource(spec, options)
     if CAMERA.fullmatch(spec):
-        from pipeline.sources.camera import CameraSource
+        from squeezedrive.pipeline.sources.camera import CameraSource
 
         return CameraSource(spec, options)
     try:
@@ -67,10 +67,10 @@ def _open_path(spec: str, options: SourceOptions) -> Source:
         if not any(character in spec for character in "*?["):
             raise SourceError(f"{spec}: no such file or folder")
     if is_stream or (path.is_file() and path.suffix.lower() not in IMAGE_SUFFIXES):
-        from pipeline.sources.video import VideoSource
+        from squeezedrive.pipeline.sources.video import VideoSource
 
         return VideoSource(spec, options)
-    from pipeline.sources.images import ImageSource
+    from squeezedrive.pipeline.sources.images import ImageSource
 
     return ImageSource(spec, options)
 

@@ -14,9 +14,9 @@ from typing import Protocol, cast
 
 import cv2
 
-from pipeline.errors import SourceError, SourceTimeout
-from pipeline.frame import Frame, Image
-from pipeline.sources.base import SourceInfo, SourceOptions, SourceReport
+from squeezedrive.pipeline.core.errors import SourceError, SourceTimeout
+from squeezedrive.pipeline.core.frame import Frame, Image
+from squeezedrive.pipeline.core.source import SourceInfo, SourceOptions, SourceReport
 
 TIME_BASE = Fraction(1, 1_000_000)
 CLOSE_TIMEOUT = 1.0  # seconds

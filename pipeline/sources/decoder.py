@@ -14,10 +14,10 @@ from av.error import ExitError, FFmpegError, InvalidDataError
 from av.error import TimeoutError as FFmpegTimeoutError
 from av.stream import Discard, Disposition
 
-from pipeline.errors import SourceError, SourceTimeout
-from pipeline.sources import STREAM, redact
-from pipeline.sources.base import SourceOptions
-from pipeline.sources.device import DeviceFrame, DeviceTrack
+from squeezedrive.pipeline.core.errors import SourceError, SourceTimeout
+from squeezedrive.pipeline.core.source import SourceOptions
+from squeezedrive.pipeline.sources import STREAM, redact
+from squeezedrive.pipeline.sources.device import DeviceFrame, DeviceTrack
 
 AnyFrame = av.VideoFrame | DeviceFrame
 

@@ -8,9 +8,16 @@ import av
 import numpy as np
 from av.bitstream import BitStreamFilterContext
 
-from engines.decoding import Codec, DecoderRefused, DevicePicture, Matrix, OpenDecoder, Plane
-from pipeline.frame import Image
-from pipeline.sources.picture import (
+from squeezedrive.engines.backends.video_decoder import (
+    Codec,
+    DecoderRefused,
+    DevicePicture,
+    Matrix,
+    OpenDecoder,
+    Plane,
+)
+from squeezedrive.pipeline.core.frame import Image
+from squeezedrive.pipeline.sources.picture import (
     BT709,
     HD_LINES,
     UNSPECIFIED,

@@ -14,10 +14,10 @@ from typing import cast
 import cv2
 import numpy as np
 
-from pipeline.errors import SourceError
-from pipeline.frame import Frame, Image
-from pipeline.sources import IMAGE_SUFFIXES
-from pipeline.sources.base import DEFAULT_FPS, SourceInfo, SourceOptions, SourceReport
+from squeezedrive.pipeline.core.errors import SourceError
+from squeezedrive.pipeline.core.frame import Frame, Image
+from squeezedrive.pipeline.core.source import DEFAULT_FPS, SourceInfo, SourceOptions, SourceReport
+from squeezedrive.pipeline.sources import IMAGE_SUFFIXES
 
 
 class ImageSource:

@@ -10,7 +10,7 @@ import numpy as np
 from av.sidedata.sidedata import SideData
 from av.video.reformatter import Interpolation, VideoReformatter
 
-from pipeline.frame import Image
+from squeezedrive.pipeline.core.frame import Image
 
 BT709 = 1  # code points of ISO/IEC 23091-2
 UNSPECIFIED = 2

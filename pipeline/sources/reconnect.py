@@ -11,13 +11,13 @@ from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
-from pipeline.errors import SourceError
-from pipeline.frame import Frame
-from pipeline.sources import live_kind, redact
-from pipeline.sources.base import DEFAULT_FPS, Source, SourceInfo, SourceReport
-from pipeline.sources.state import SourceState, StateKeeper
-from pipeline.sources.timestamps import Timeline
-from pipeline.timing import name_thread
+from squeezedrive.pipeline.core.errors import SourceError
+from squeezedrive.pipeline.core.frame import Frame
+from squeezedrive.pipeline.core.source import DEFAULT_FPS, Source, SourceInfo, SourceReport
+from squeezedrive.pipeline.core.timing import name_thread
+from squeezedrive.pipeline.sources import live_kind, redact
+from squeezedrive.pipeline.sources.state import SourceState, StateKeeper
+from squeezedrive.pipeline.sources.timestamps import Timeline
 
 CLOSE_TIMEOUT = 0.5  # seconds a connection may take to end after `interrupt`
 LOOK_AGAIN = 1.0  # seconds

@@ -7,11 +7,11 @@ import time
 from fractions import Fraction
 from pathlib import Path
 
-from pipeline.errors import SourceError
-from pipeline.frame import Frame
-from pipeline.scene.spec import parse_scene
-from pipeline.scene.street import Street
-from pipeline.sources.base import SourceInfo, SourceOptions, SourceReport
+from squeezedrive.pipeline.core.errors import SourceError
+from squeezedrive.pipeline.core.frame import Frame
+from squeezedrive.pipeline.core.source import SourceInfo, SourceOptions, SourceReport
+from squeezedrive.pipeline.scene.spec import parse_scene
+from squeezedrive.pipeline.scene.street import Street
 
 
 class SceneSource:

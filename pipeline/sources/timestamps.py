@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from fractions import Fraction
 
-from pipeline.frame import Frame
-from pipeline.sources.base import DEFAULT_FPS, SourceReport
+from squeezedrive.pipeline.core.frame import Frame
+from squeezedrive.pipeline.core.source import DEFAULT_FPS, SourceReport
 
 
 class Timestamps:

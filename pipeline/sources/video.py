@@ -10,15 +10,26 @@ from pathlib import Path
 
 import av
 
-from engines.decoding import DecoderRefused, OpenDecoder
-from pipeline.errors import SourceError
-from pipeline.frame import Frame
-from pipeline.sources import redact
-from pipeline.sources.base import DEFAULT_FPS, Kind, SourceInfo, SourceOptions, SourceReport
-from pipeline.sources.decoder import AnyFrame, Decoder
-from pipeline.sources.device import DeviceFrame, DeviceTrack
-from pipeline.sources.picture import UNSPECIFIED, PictureConverter, display_matrix, swaps_axes
-from pipeline.sources.timestamps import Timestamps
+from squeezedrive.engines.backends.video_decoder import DecoderRefused, OpenDecoder
+from squeezedrive.pipeline.core.errors import SourceError
+from squeezedrive.pipeline.core.frame import Frame
+from squeezedrive.pipeline.core.source import (
+    DEFAULT_FPS,
+    Kind,
+    SourceInfo,
+    SourceOptions,
+    SourceReport,
+)
+from squeezedrive.pipeline.sources import redact
+from squeezedrive.pipeline.sources.decoder import AnyFrame, Decoder
+from squeezedrive.pipeline.sources.device import DeviceFrame, DeviceTrack
+from squeezedrive.pipeline.sources.picture import (
+    UNSPECIFIED,
+    PictureConverter,
+    display_matrix,
+    swaps_axes,
+)
+from squeezedrive.pipeline.sources.timestamps import Timestamps
 
 NO_TIMESTAMPS = 0x80  # AVFMT_NOTIMESTAMPS
 ARRIVAL = Fraction(1, 1_000_000)  # time base of live frames without timestamps

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from kernels.detections import Detections
+from squeezedrive.kernels.detections import Detections
 
 SMALLEST = 1.0  # pixels of width and height; smaller is what an object leaves of itself at an edge
 

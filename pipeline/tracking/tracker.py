@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kernels.detections import Detections
-from pipeline.controls import Controls
-from pipeline.tracking.matching import overlaps, pair
-from pipeline.tracking.motion import Array, Motion
-from pipeline.tracking.shown import Tracked, between, large_enough
+from squeezedrive.kernels.detections import Detections
+from squeezedrive.pipeline.core.controls import Controls
+from squeezedrive.pipeline.tracking.matching import overlaps, pair
+from squeezedrive.pipeline.tracking.motion import Array, Motion
+from squeezedrive.pipeline.tracking.shown import Tracked, between, large_enough
 
 # Chosen with `python -m tests.benchmarks.tracking`. Scores are in thresholds, times in seconds, so
 # that dropped frames and other frame rates change nothing.

@@ -15,16 +15,16 @@ from fractions import Fraction
 
 import numpy as np
 
-from engines.backend import BackendInfo
-from kernels.detections import Detections
-from pipeline.config import CONFIGS, load_config
-from pipeline.feed import Feed
-from pipeline.frame import Frame
-from pipeline.queues import Policy
-from pipeline.run import Pipeline, QueueOptions
-from pipeline.sinks.base import Result
-from pipeline.sources.base import SourceInfo, SourceReport
-from pipeline.timing import Durations
+from squeezedrive.engines.backends.base import BackendInfo
+from squeezedrive.kernels.detections import Detections
+from squeezedrive.pipeline.config import CONFIGS, load_config
+from squeezedrive.pipeline.core.frame import Frame
+from squeezedrive.pipeline.core.queues import Policy
+from squeezedrive.pipeline.core.sink import Result
+from squeezedrive.pipeline.core.source import SourceInfo, SourceReport
+from squeezedrive.pipeline.core.timing import Durations
+from squeezedrive.pipeline.stages.feed import Feed
+from squeezedrive.pipeline.stages.pipeline import Pipeline, QueueOptions
 
 FPS = 30
 NETWORK_SECONDS = 0.1

@@ -14,14 +14,14 @@ from pathlib import Path
 
 import numpy as np
 
-from engines.backend import EngineSettings, open_backend
-from engines.datasets.dataset import EVERY_CLASS, Dataset, Item
-from engines.datasets.load import load_dataset
-from engines.evaluation.overlap import coverage, iou
-from engines.evaluation.results import Found
-from engines.evaluation.run import find_all
-from engines.weights import DEFAULT, int8_model, load_weights
-from kernels.reference import DetectParams
+from squeezedrive.engines.backends.base import EngineSettings, open_backend
+from squeezedrive.engines.datasets.dataset import EVERY_CLASS, Dataset, Item
+from squeezedrive.engines.datasets.load import load_dataset
+from squeezedrive.engines.evaluation.overlap import coverage, iou
+from squeezedrive.engines.evaluation.results import Found
+from squeezedrive.engines.evaluation.run import find_all
+from squeezedrive.engines.model.weights import DEFAULT, int8_model, load_weights
+from squeezedrive.kernels.reference import DetectParams
 
 HEIGHT = 40  # pixels of the picture
 OVERLAP = 0.5

@@ -25,9 +25,8 @@ from typing import Any
 
 import numpy as np
 
-from engines.arguments import input_size
-from engines.backend import EngineSettings, open_backend
-from engines.cuda.backend import (
+from squeezedrive.engines.backends.base import EngineSettings, open_backend
+from squeezedrive.engines.backends.cuda.backend import (
     MAX_BATCH,
     CudaBackend,
     ExecutorName,
@@ -35,19 +34,20 @@ from engines.cuda.backend import (
     obstacles,
     open_executor,
 )
-from engines.cuda.chain import Chain
-from engines.cuda.context import Gpu, open_gpu
-from engines.cuda.executor import Executor
-from engines.cuda.graph import Graph
-from engines.cuda.recipe import Recipe
-from engines.errors import UserError
-from engines.weights import DEFAULT, load_weights
-from kernels.reference import DetectParams
-from pipeline.feed import Feed
-from pipeline.frame import Frame
-from pipeline.run import Pipeline, QueueOptions
-from pipeline.sources import open_source
-from pipeline.sources.base import SourceInfo, SourceOptions, SourceReport
+from squeezedrive.engines.backends.cuda.chain import Chain
+from squeezedrive.engines.backends.cuda.context import Gpu, open_gpu
+from squeezedrive.engines.backends.cuda.executor import Executor
+from squeezedrive.engines.backends.cuda.graph import Graph
+from squeezedrive.engines.backends.cuda.recipe import Recipe
+from squeezedrive.engines.cli.arguments import input_size
+from squeezedrive.engines.errors import UserError
+from squeezedrive.engines.model.weights import DEFAULT, load_weights
+from squeezedrive.kernels.reference import DetectParams
+from squeezedrive.pipeline.core.frame import Frame
+from squeezedrive.pipeline.core.source import SourceInfo, SourceOptions, SourceReport
+from squeezedrive.pipeline.sources import open_source
+from squeezedrive.pipeline.stages.feed import Feed
+from squeezedrive.pipeline.stages.pipeline import Pipeline, QueueOptions
 from tests.benchmarks.obvious import NMS, obvious_way
 
 REPEATS = 20
@@ -344,7 +344,7 @@ def compare(backend: CudaBackend, settings: EngineSettings, picture: np.ndarray)
 
 
 def _fit(settings: EngineSettings, picture: np.ndarray) -> Any:
-    from kernels.fit import make_fit
+    from squeezedrive.kernels.fit import make_fit
 
     size = (settings.width, settings.height)
     return make_fit(settings.fit, picture.shape[1::-1], size, settings.band_centre)

@@ -14,10 +14,10 @@ import threading
 import time
 from dataclasses import dataclass, field
 
-from pipeline.frame import Frame
-from pipeline.sources import open_source
-from pipeline.sources.base import SourceOptions
-from pipeline.sources.reconnect import ReconnectingSource
+from squeezedrive.pipeline.core.frame import Frame
+from squeezedrive.pipeline.core.source import SourceOptions
+from squeezedrive.pipeline.sources import open_source
+from squeezedrive.pipeline.sources.reconnect import ReconnectingSource
 from tests.servers.clock import age, moment_of
 from tests.servers.faults import FAULTS, fault
 from tests.servers.process import Server, rtsp_missing

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from engines.backend import EngineSettings
-from engines.cuda.torch_executor import run_network
-from kernels.detections import Detections
-from kernels.fit import make_fit
+from squeezedrive.engines.backends.base import EngineSettings
+from squeezedrive.engines.backends.cuda.torch_executor import run_network
+from squeezedrive.kernels.detections import Detections
+from squeezedrive.kernels.fit import make_fit
 
 NMS = "torchvision" if find_spec("torchvision") is not None else "torch operations"
 

@@ -24,10 +24,10 @@ import av
 import cv2
 import numpy as np
 
-from kernels.detections import Detections
-from pipeline.frame import Frame
-from pipeline.sinks.base import Result
-from tests.preview import Run
+from squeezedrive.kernels.detections import Detections
+from squeezedrive.pipeline.core.frame import Frame
+from squeezedrive.pipeline.core.sink import Result
+from tests.support.preview import Run
 
 CLIENTS = (0, 1, 3)
 ROUNDS = 3

@@ -16,10 +16,10 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from pipeline.config import load_config, parse_setting
-from pipeline.outputs import Outputs
-from pipeline.profiling.profiler import Profiler
-from pipeline.session import Session
+from squeezedrive.pipeline.app.outputs import Outputs
+from squeezedrive.pipeline.app.session import Session
+from squeezedrive.pipeline.config import load_config, parse_setting
+from squeezedrive.pipeline.profiling.profiler import Profiler
 
 
 def measure(source: str, config: Any, profiled: bool) -> tuple[float, float]:

@@ -24,12 +24,12 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from engines.backend import Slot
-from pipeline.config import load_config, parse_setting
-from pipeline.drawing import Painter
-from pipeline.outputs import Outputs
-from pipeline.session import Session
-from pipeline.sinks.base import Result
+from squeezedrive.engines.backends.base import Slot
+from squeezedrive.pipeline.app.outputs import Outputs
+from squeezedrive.pipeline.app.session import Session
+from squeezedrive.pipeline.config import load_config, parse_setting
+from squeezedrive.pipeline.core.sink import Result
+from squeezedrive.pipeline.drawing import Painter
 
 ROUNDS = 3
 

@@ -19,14 +19,14 @@ from pathlib import Path
 
 import numpy as np
 
-from kernels.detections import Detections
-from pipeline.config import load_config, parse_setting
-from pipeline.controls import Controls
-from pipeline.outputs import Outputs
-from pipeline.scene.spec import PREFIX, parse_scene
-from pipeline.scene.street import Street
-from pipeline.session import Session
-from pipeline.tracking.tracker import Tracker
+from squeezedrive.kernels.detections import Detections
+from squeezedrive.pipeline.app.outputs import Outputs
+from squeezedrive.pipeline.app.session import Session
+from squeezedrive.pipeline.config import load_config, parse_setting
+from squeezedrive.pipeline.core.controls import Controls
+from squeezedrive.pipeline.scene.spec import PREFIX, parse_scene
+from squeezedrive.pipeline.scene.street import Street
+from squeezedrive.pipeline.tracking.tracker import Tracker
 from tests.benchmarks.tracking_measures import Shown, Truth, against_truth, agreement, for_the_eye
 
 TALL = 35  # pixels; what is lower, or hidden by half, need not be found

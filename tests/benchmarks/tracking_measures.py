@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
-from kernels.detections import Detections
+from squeezedrive.kernels.detections import Detections
 
 LINK = 0.3  # IoU from which on boxes of two frames look like one object
 MATCH = 0.5  # IoU from which on a box finds an object of the truth

@@ -9,15 +9,15 @@ import pytest
 import yaml
 from numpy.typing import NDArray
 
-from engines import anchors
-from engines.__main__ import main
-from engines.anchors import cluster, mean_best_iou, measure, size_iou
-from engines.datasets.load import load_dataset
-from engines.errors import UserError
-from engines.training.config import load_config
-from engines.weights import DEFAULT, load_profile
-from tests.foreign import SHAPES as PUBLISHED
-from tests.labelled import box, kitti_line, write_kitti, write_picture
+from squeezedrive.engines.__main__ import main
+from squeezedrive.engines.datasets import anchors
+from squeezedrive.engines.datasets.anchors import cluster, mean_best_iou, measure, size_iou
+from squeezedrive.engines.datasets.load import load_dataset
+from squeezedrive.engines.errors import UserError
+from squeezedrive.engines.model.weights import DEFAULT, load_profile
+from squeezedrive.engines.training.config import load_config
+from tests.support.foreign import SHAPES as PUBLISHED
+from tests.support.labelled import box, kitti_line, write_kitti, write_picture
 
 NAMES = ["car", "pedestrian", "cyclist"]
 SHAPES = np.array([[20.0, 50.0], [60.0, 30.0], [200.0, 100.0]])

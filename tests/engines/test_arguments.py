@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from engines.arguments import (
+from squeezedrive.engines.cli.arguments import (
     add_fit_options,
     add_network_options,
     aliases,
@@ -15,7 +15,7 @@ from engines.arguments import (
     names,
     use_trained_fit,
 )
-from engines.weights import DEFAULT
+from squeezedrive.engines.model.weights import DEFAULT
 
 
 def test_values_are_read() -> None:

@@ -9,19 +9,19 @@ from typing import Any
 import numpy as np
 import pytest
 
-from engines import tensorrt
-from engines.__main__ import main
-from engines.backend import BackendInfo, EngineSettings, open_backend
-from engines.cpu import CpuBackend
-from engines.cuda import backend as cuda
-from engines.cuda import machine
-from engines.errors import BackendUnavailable, GpuMemoryError
-from engines.onnx_graph import build_onnx
-from engines.openvino import core
-from engines.weights import DEFAULT, load_weights
-from kernels import reference
-from kernels.fit import letterbox
-from kernels.reference import DetectParams
+from squeezedrive.engines.__main__ import main
+from squeezedrive.engines.backends import tensorrt
+from squeezedrive.engines.backends.base import BackendInfo, EngineSettings, open_backend
+from squeezedrive.engines.backends.cpu.backend import CpuBackend
+from squeezedrive.engines.backends.cpu.openvino import core
+from squeezedrive.engines.backends.cuda import backend as cuda
+from squeezedrive.engines.backends.cuda import machine
+from squeezedrive.engines.errors import BackendUnavailable, GpuMemoryError
+from squeezedrive.engines.model.onnx_graph import build_onnx
+from squeezedrive.engines.model.weights import DEFAULT, load_weights
+from squeezedrive.kernels import reference
+from squeezedrive.kernels.fit import letterbox
+from squeezedrive.kernels.reference import DetectParams
 
 PARAMS = DetectParams(threshold=0.0, top_n=64, nms_iou=0.4, greedy=True, classes=None)
 

@@ -6,14 +6,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from engines.cuda import chain
-from engines.cuda.chain import Chain
-from engines.cuda.nvdec import NvPicture
-from engines.cuda.slot import CudaSlot
-from engines.errors import GpuMemoryError
-from tests.cuda_rig import SETTINGS, Rig, assert_same, picture, run, run_all
-from tests.fake_cuda import FakeExecution, on_the_processor
-from tests.fake_driver import DriverError, FakeGraphs
+from squeezedrive.engines.backends.cuda import chain
+from squeezedrive.engines.backends.cuda.chain import Chain
+from squeezedrive.engines.backends.cuda.nvdec import NvPicture
+from squeezedrive.engines.backends.cuda.slot import CudaSlot
+from squeezedrive.engines.errors import GpuMemoryError
+from tests.support.cuda_rig import SETTINGS, Rig, assert_same, picture, run, run_all
+from tests.support.fake_cuda import FakeExecution, on_the_processor
+from tests.support.fake_driver import DriverError, FakeGraphs
 
 
 @pytest.fixture

@@ -5,17 +5,19 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from engines.weights import DEFAULT, load_weights
-from kernels.fit import make_fit
+from squeezedrive.engines.model.weights import DEFAULT, load_weights
+from squeezedrive.kernels.fit import make_fit
 from tests.benchmarks import cuda as benchmark
-from tests.cuda_rig import SETTINGS, Rig, picture
-from tests.fake_driver import DriverError, FakeGraphs
+from tests.support.cuda_rig import SETTINGS, Rig, picture
+from tests.support.fake_driver import DriverError, FakeGraphs
 
 
 def test_without_a_gpu_it_says_so_in_one_line(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("engines.cuda.context.driver_problem", lambda: "no NVIDIA GPU (look)")
+    monkeypatch.setattr(
+        "squeezedrive.engines.backends.cuda.context.driver_problem", lambda: "no NVIDIA GPU (look)"
+    )
     benchmark.open_gpu.cache_clear()
     assert benchmark.main([]) == 2
     captured = capsys.readouterr()

@@ -4,11 +4,11 @@ import threading
 
 import pytest
 
-from engines.cuda import context
-from engines.errors import GpuLost, GpuMemoryError
-from tests.cuda_rig import SETTINGS, Rig, assert_same, picture, run
-from tests.fake_cuda import on_the_processor
-from tests.fake_driver import DriverError
+from squeezedrive.engines.backends.cuda import context
+from squeezedrive.engines.errors import GpuLost, GpuMemoryError
+from tests.support.cuda_rig import SETTINGS, Rig, assert_same, picture, run
+from tests.support.fake_cuda import on_the_processor
+from tests.support.fake_driver import DriverError
 
 
 @pytest.fixture

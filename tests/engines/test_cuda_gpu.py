@@ -18,19 +18,19 @@ from typing import Any
 import numpy as np
 import pytest
 
-from engines.backend import EngineSettings, open_backend
-from engines.cuda.backend import CudaBackend, obstacles
-from engines.cuda.chain import Chain
-from engines.cuda.context import open_gpu
-from engines.cuda.machine import driver_problem
-from engines.errors import GpuMemoryError
-from engines.weights import DEFAULT, int8_model, load_weights
-from kernels.detections import Detections
-from kernels.reference import DetectParams
-from pipeline.feed import Feed
-from pipeline.run import Pipeline, QueueOptions, StageError
-from pipeline.sources import open_source
-from pipeline.sources.base import SourceOptions
+from squeezedrive.engines.backends.base import EngineSettings, open_backend
+from squeezedrive.engines.backends.cuda.backend import CudaBackend, obstacles
+from squeezedrive.engines.backends.cuda.chain import Chain
+from squeezedrive.engines.backends.cuda.context import open_gpu
+from squeezedrive.engines.backends.cuda.machine import driver_problem
+from squeezedrive.engines.errors import GpuMemoryError
+from squeezedrive.engines.model.weights import DEFAULT, int8_model, load_weights
+from squeezedrive.kernels.detections import Detections
+from squeezedrive.kernels.reference import DetectParams
+from squeezedrive.pipeline.core.source import SourceOptions
+from squeezedrive.pipeline.sources import open_source
+from squeezedrive.pipeline.stages.feed import Feed
+from squeezedrive.pipeline.stages.pipeline import Pipeline, QueueOptions, StageError
 from tests.pipeline.test_run_cuda import Sink
 
 pytestmark = [
@@ -228,7 +228,7 @@ def test_a_gpu_without_room_says_so(backend: CudaBackend) -> None:
 def test_a_captured_graph_finds_the_same(name: Any, pictures: list[np.ndarray]) -> None:
     from cuda.bindings import driver
 
-    from engines.cuda.backend import make_recipe, open_executor
+    from squeezedrive.engines.backends.cuda.backend import make_recipe, open_executor
 
     gpu = open_gpu()
     with gpu.current():

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.cuda_rig import SETTINGS, Rig, assert_same, in_thread, picture, run, run_all
-from tests.fake_cuda import (
+from tests.support.cuda_rig import SETTINGS, Rig, assert_same, in_thread, picture, run, run_all
+from tests.support.fake_cuda import (
     on_the_processor,
 )
 

@@ -5,10 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from engines.datasets.dataset import EVERY_CLASS, DatasetError, ItemBuilder
-from engines.datasets.load import load_dataset, load_datasets, load_pictures
-from engines.errors import UserError
-from tests.labelled import kitti_line, write_kitti, write_picture
+from squeezedrive.engines.datasets.dataset import EVERY_CLASS, DatasetError, ItemBuilder
+from squeezedrive.engines.datasets.load import load_dataset, load_datasets, load_pictures
+from squeezedrive.engines.errors import UserError
+from tests.support.labelled import kitti_line, write_kitti, write_picture
 
 NAMES = ("car", "pedestrian", "cyclist")
 

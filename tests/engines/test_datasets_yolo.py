@@ -3,9 +3,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from engines.datasets.dataset import DatasetError
-from engines.datasets.load import load_dataset
-from tests.labelled import write_picture
+from squeezedrive.engines.datasets.dataset import DatasetError
+from squeezedrive.engines.datasets.load import load_dataset
+from tests.support.labelled import write_picture
 
 
 def write_yolo(root: Path, description: str) -> Path:

@@ -9,19 +9,19 @@ import cv2
 import numpy as np
 import pytest
 
-from engines.backend import EngineSettings, open_backend
-from engines.datasets.dataset import DatasetError
-from engines.datasets.images import read_image
-from engines.datasets.load import load_dataset
-from engines.errors import UserError
-from engines.evaluation import run
-from engines.evaluation.cli import add_evaluate_parser, run_evaluate
-from engines.evaluation.evaluate import evaluate as compare
-from engines.evaluation.report import as_comparison
-from engines.evaluation.results import OTHER_CLASS, Found, read_results
-from engines.weights import DEFAULT, load_weights
-from kernels.detections import Detections
-from tests.labelled import kitti_line, write_kitti, write_picture
+from squeezedrive.engines.backends.base import EngineSettings, open_backend
+from squeezedrive.engines.cli.evaluate import add_evaluate_parser, run_evaluate
+from squeezedrive.engines.datasets.dataset import DatasetError
+from squeezedrive.engines.datasets.images import read_image
+from squeezedrive.engines.datasets.load import load_dataset
+from squeezedrive.engines.errors import UserError
+from squeezedrive.engines.evaluation import run
+from squeezedrive.engines.evaluation.evaluate import evaluate as compare
+from squeezedrive.engines.evaluation.report import as_comparison
+from squeezedrive.engines.evaluation.results import OTHER_CLASS, Found, read_results
+from squeezedrive.engines.model.weights import DEFAULT, load_weights
+from squeezedrive.kernels.detections import Detections
+from tests.support.labelled import kitti_line, write_kitti, write_picture
 
 ROOT = Path(__file__).parents[2]
 SMALL = ("--size", "128x64", "--fit", "stretch", "--backend", "cpu")
@@ -175,7 +175,7 @@ def test_plots(
     data: Path, detections: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("matplotlib")
-    from engines.evaluation import plots
+    from squeezedrive.engines.evaluation import plots
 
     folder = tmp_path / "plots"
     options = ("--data", data, "--detections", detections, "--plots", folder)
@@ -195,7 +195,7 @@ def test_plots(
 
 def test_plots_of_a_layout_without_difficulties(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
-    from engines.evaluation.plots import write_plots
+    from squeezedrive.engines.evaluation.plots import write_plots
 
     write_picture(tmp_path / "images" / "a.jpg", (160, 80))
     (tmp_path / "data.yaml").write_text("names: [a, b, c, d]\nval: images\n")

@@ -3,11 +3,11 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from engines.datasets.dataset import EVERY_CLASS, Item
-from engines.evaluation.coco import IOUS, RECALLS, CocoCurve, evaluate_coco
-from engines.evaluation.overlap import coverage, iou
-from engines.evaluation.results import Found
-from tests.labelled import box, found, item, random_pictures
+from squeezedrive.engines.datasets.dataset import EVERY_CLASS, Item
+from squeezedrive.engines.evaluation.coco import IOUS, RECALLS, CocoCurve, evaluate_coco
+from squeezedrive.engines.evaluation.overlap import coverage, iou
+from squeezedrive.engines.evaluation.results import Found
+from tests.support.labelled import box, found, item, random_pictures
 
 
 def curve(labelled: Item, boxes: Found) -> CocoCurve:

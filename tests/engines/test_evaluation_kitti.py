@@ -4,9 +4,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from engines.datasets.dataset import EVERY_CLASS, Item
-from engines.datasets.load import load_dataset
-from engines.evaluation.kitti import (
+from squeezedrive.engines.datasets.dataset import EVERY_CLASS, Item
+from squeezedrive.engines.datasets.load import load_dataset
+from squeezedrive.engines.evaluation.kitti import (
     DIFFICULTIES,
     Kit,
     KittiCurve,
@@ -14,8 +14,8 @@ from engines.evaluation.kitti import (
     evaluate_kitti,
     recall_thresholds,
 )
-from engines.evaluation.results import Found, read_results
-from tests.labelled import box, found, item, random_pictures
+from squeezedrive.engines.evaluation.results import Found, read_results
+from tests.support.labelled import box, found, item, random_pictures
 
 NAMES = ("car", "pedestrian", "cyclist")
 EASY, MODERATE, HARD = range(3)

@@ -1,11 +1,16 @@
 import numpy as np
 import pytest
 
-from engines.datasets.dataset import EVERY_CLASS, Item
-from engines.evaluation.kitti import DIFFICULTIES
-from engines.evaluation.mistakes import BOX_KINDS, OBJECT_KINDS, Mistakes, find_mistakes
-from engines.evaluation.results import OTHER_CLASS, Found
-from tests.labelled import box, found, item, random_pictures
+from squeezedrive.engines.datasets.dataset import EVERY_CLASS, Item
+from squeezedrive.engines.evaluation.kitti import DIFFICULTIES
+from squeezedrive.engines.evaluation.mistakes import (
+    BOX_KINDS,
+    OBJECT_KINDS,
+    Mistakes,
+    find_mistakes,
+)
+from squeezedrive.engines.evaluation.results import OTHER_CLASS, Found
+from tests.support.labelled import box, found, item, random_pictures
 
 CAR, PEDESTRIAN, CYCLIST = range(3)
 IOUS = (0.7, 0.5, 0.5)

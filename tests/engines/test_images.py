@@ -5,9 +5,9 @@ from pathlib import Path
 import cv2
 import pytest
 
-from engines.datasets.dataset import DatasetError
-from engines.datasets.images import image_size, read_image
-from tests.labelled import write_picture
+from squeezedrive.engines.datasets.dataset import DatasetError
+from squeezedrive.engines.datasets.images import image_size, read_image
+from tests.support.labelled import write_picture
 
 
 def with_exif(jpeg: bytes, orientation: int, order: str) -> bytes:

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from engines.__main__ import main
-from engines.weights import load_weights
-from tests.foreign import AS_OURS, Arrays, assert_same_found, hwio, own_weights, with_head
+from squeezedrive.engines.__main__ import main
+from squeezedrive.engines.model.weights import load_weights
+from tests.support.foreign import AS_OURS, Arrays, assert_same_found, hwio, own_weights, with_head
 
 CLASSES = ("cyclist", "pedestrian", "car")
 OWN = own_weights()

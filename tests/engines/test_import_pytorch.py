@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from engines.__main__ import main
-from engines.importing.pytorch import read_pytorch
-from engines.weights import load_weights
-from kernels.reference import decode
-from tests.foreign import (
+from squeezedrive.engines.__main__ import main
+from squeezedrive.engines.importing.pytorch import read_pytorch
+from squeezedrive.engines.model.weights import load_weights
+from squeezedrive.kernels.reference import decode
+from tests.support.foreign import (
     AS_OURS,
     SIZE,
     Arrays,

@@ -10,16 +10,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from engines.__main__ import main
-from engines.backend import EngineSettings, open_backend
-from engines.datasets.load import load_dataset
-from engines.evaluation.evaluate import evaluate
-from engines.evaluation.run import DETECT, find_all
-from engines.importing.tensors import convolutions, own_name
-from engines.network import SQUEEZEDET_PLUS
-from engines.profile import Profile
-from engines.weights import DEFAULT, load_weights
-from tests.foreign import AS_OURS, Arrays, assert_same_found, hwio, own_weights, with_head
+from squeezedrive.engines.__main__ import main
+from squeezedrive.engines.backends.base import EngineSettings, open_backend
+from squeezedrive.engines.datasets.load import load_dataset
+from squeezedrive.engines.evaluation.evaluate import evaluate
+from squeezedrive.engines.evaluation.run import DETECT, find_all
+from squeezedrive.engines.importing.tensors import convolutions, own_name
+from squeezedrive.engines.model.network import SQUEEZEDET_PLUS
+from squeezedrive.engines.model.profile import Profile
+from squeezedrive.engines.model.weights import DEFAULT, load_weights
+from tests.support.foreign import AS_OURS, Arrays, assert_same_found, hwio, own_weights, with_head
 
 CLASSES = ("car", "pedestrian", "cyclist")
 OWN = own_weights()

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from engines.__main__ import main
-from engines.weights import DEFAULT, load_weights
-from tests.foreign import Arrays, hwio
+from squeezedrive.engines.__main__ import main
+from squeezedrive.engines.model.weights import DEFAULT, load_weights
+from tests.support.foreign import Arrays, hwio
 
 
 def variables() -> Arrays:

@@ -1,8 +1,8 @@
 import pytest
 
-from engines.describe import describe
-from engines.errors import NetworkError
-from engines.network import (
+from squeezedrive.engines.errors import NetworkError
+from squeezedrive.engines.model.describe import describe
+from squeezedrive.engines.model.network import (
     NETWORKS,
     SQUEEZEDET,
     SQUEEZEDET_PLUS,
@@ -12,9 +12,9 @@ from engines.network import (
     output_grid,
     pads,
 )
-from engines.weights import DEFAULT, load_weights
-from kernels.head import Grid
-from tests.plus import plus_profile
+from squeezedrive.engines.model.weights import DEFAULT, load_weights
+from squeezedrive.kernels.head import Grid
+from tests.support.plus import plus_profile
 
 # Layer, output channels, grid, parameters: the table of the paper at 1248x384, recomputed.
 PAPER = {

@@ -16,8 +16,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from engines.cuda.nvdec import NvDecoder, open_nvdec
-from engines.decoding import DecoderRefused
+from squeezedrive.engines.backends.cuda.nvdec import NvDecoder, open_nvdec
+from squeezedrive.engines.backends.video_decoder import DecoderRefused
 
 WIDTH, HEIGHT, PITCH = 6, 4, 8
 MEMORY: dict[int, NDArray[np.uint8]] = {}  # what lies at an address of the fake device

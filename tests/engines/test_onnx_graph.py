@@ -8,16 +8,16 @@ import pytest
 from numpy.typing import NDArray
 from onnx import TensorProto, numpy_helper
 
-from engines.backend import EngineSettings
-from engines.cpu import CpuBackend
-from engines.errors import ConfigError, NetworkError, WeightsError
-from engines.network import Padding
-from engines.onnx_graph import DIGEST, build_onnx, load_onnx
-from engines.openvino import core
-from engines.weights import DEFAULT, Weights, load_weights
-from kernels import reference
-from kernels.reference import DetectParams
-from tests.plus import plus_weights
+from squeezedrive.engines.backends.base import EngineSettings
+from squeezedrive.engines.backends.cpu.backend import CpuBackend
+from squeezedrive.engines.backends.cpu.openvino import core
+from squeezedrive.engines.errors import ConfigError, NetworkError, WeightsError
+from squeezedrive.engines.model.network import Padding
+from squeezedrive.engines.model.onnx_graph import DIGEST, build_onnx, load_onnx
+from squeezedrive.engines.model.weights import DEFAULT, Weights, load_weights
+from squeezedrive.kernels import reference
+from squeezedrive.kernels.reference import DetectParams
+from tests.support.plus import plus_weights
 
 
 @pytest.fixture(scope="module")
@@ -135,7 +135,7 @@ def windows(x: NDArray[np.float64], kernel: int, stride: int) -> NDArray[np.floa
 
 
 def plus_by_hand(weights: Weights, pixels: NDArray[np.float32]) -> NDArray[np.float64]:
-    """SqueezeDet+ in NumPy, without what `engines.network` says: facts of the authors' network."""
+    """SqueezeDet+ in NumPy, from facts of the authors' network, not from our layer list."""
 
     def conv(x: NDArray[np.float64], name: str, stride: int = 1) -> NDArray[np.float64]:
         w, b = (weights.arrays[f"{name}_{part}"].astype(np.float64) for part in "wb")

@@ -13,28 +13,28 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-from engines.__main__ import main
-from engines.backend import EngineSettings
-from engines.cpu import CpuBackend
-from engines.onnx_graph import build_onnx, load_onnx
-from engines.quantisation.calibrate import (
+from squeezedrive.engines.__main__ import main
+from squeezedrive.engines.backends.base import EngineSettings
+from squeezedrive.engines.backends.cpu.backend import CpuBackend
+from squeezedrive.engines.model.onnx_graph import build_onnx, load_onnx
+from squeezedrive.engines.model.weights import DEFAULT, Weights, int8_model, load_weights
+from squeezedrive.engines.quantisation.calibrate import (
     SHARE,
     Histogram,
     compile_graph,
     measure_limits,
     surest_cells,
 )
-from engines.quantisation.graph import (
+from squeezedrive.engines.quantisation.graph import (
     quantise,
     quantise_weights,
     quantised_values,
     unsigned,
 )
-from engines.quantisation.pictures import spread
-from engines.quantisation.sensitivity import NoiseMeter, choose_float_layers, decibels
-from engines.weights import DEFAULT, Weights, int8_model, load_weights
-from kernels.reference import DetectParams
-from tests.labelled import kitti_line, write_kitti
+from squeezedrive.engines.quantisation.pictures import spread
+from squeezedrive.engines.quantisation.sensitivity import NoiseMeter, choose_float_layers, decibels
+from squeezedrive.kernels.reference import DetectParams
+from tests.support.labelled import kitti_line, write_kitti
 
 SIZE = (96, 48)
 

@@ -85,7 +85,7 @@ def report(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
         output = folder / f"lib{library}.so.{major}"
         subprocess.run([compiler, "-shared", "-fPIC", "-o", output, source], check=True)
     done = subprocess.run(
-        [sys.executable, "-m", "tests.engines.strict_tensorrt", *sorted(names_in_use())],
+        [sys.executable, "-m", "tests.support.strict_tensorrt", *sorted(names_in_use())],
         cwd=ROOT,
         env={**os.environ, "LD_LIBRARY_PATH": str(folder), "PYTHONPATH": str(folder)},
         capture_output=True,

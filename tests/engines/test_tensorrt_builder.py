@@ -17,19 +17,19 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from engines.backend import EngineSettings
-from engines.errors import BackendUnavailable
-from engines.onnx_graph import build_onnx
-from engines.openvino import core
-from engines.quantisation.graph import unsigned
-from engines.tensorrt import obstacles, progress
-from engines.tensorrt.builder import BuildOptions, build_engine
-from engines.tensorrt.cache import EngineCache
-from engines.tensorrt.driver import FirstGpu
-from engines.tensorrt.executor import TensorRTExecutor, open_executor
-from engines.tensorrt.graph import Precision, engine_graph, io_type
-from engines.weights import DEFAULT, Weights, int8_model, load_weights
-from kernels.reference import DetectParams
+from squeezedrive.engines.backends.base import EngineSettings
+from squeezedrive.engines.backends.cpu.openvino import core
+from squeezedrive.engines.backends.tensorrt import obstacles, progress
+from squeezedrive.engines.backends.tensorrt.builder import BuildOptions, build_engine
+from squeezedrive.engines.backends.tensorrt.cache import EngineCache
+from squeezedrive.engines.backends.tensorrt.driver import FirstGpu
+from squeezedrive.engines.backends.tensorrt.executor import TensorRTExecutor, open_executor
+from squeezedrive.engines.backends.tensorrt.graph import Precision, engine_graph, io_type
+from squeezedrive.engines.errors import BackendUnavailable
+from squeezedrive.engines.model.onnx_graph import build_onnx
+from squeezedrive.engines.model.weights import DEFAULT, Weights, int8_model, load_weights
+from squeezedrive.engines.quantisation.graph import unsigned
+from squeezedrive.kernels.reference import DetectParams
 
 WIDTH, HEIGHT = 320, 96
 NO_DRIVER = bool(obstacles()) and "no NVIDIA driver" in obstacles()[0]

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from engines.__main__ import main
-from engines.tensorrt.cache import EngineCache, EngineKey, cache_folder
+from squeezedrive.engines.__main__ import main
+from squeezedrive.engines.backends.tensorrt.cache import EngineCache, EngineKey, cache_folder
 
 ROOT = Path(__file__).parents[2]
 KEY = EngineKey(

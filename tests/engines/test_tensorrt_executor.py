@@ -9,18 +9,18 @@ from typing import Any
 import numpy as np
 import pytest
 
-from engines import tensorrt
-from engines.__main__ import main
-from engines.backend import EngineSettings
-from engines.errors import BackendUnavailable, ConfigError, GpuMemoryError
-from engines.tensorrt import progress
-from engines.tensorrt.cache import EngineCache
-from engines.tensorrt.cli import describe_layers
-from engines.tensorrt.driver import FirstGpu, first_gpu
-from engines.tensorrt.executor import TensorRTExecutor, open_executor
-from engines.weights import DEFAULT, int8_model, load_weights
-from kernels.reference import DetectParams
-from tests.engines.fake_tensorrt import FakeTensorRT
+from squeezedrive.engines.__main__ import main
+from squeezedrive.engines.backends import tensorrt
+from squeezedrive.engines.backends.base import EngineSettings
+from squeezedrive.engines.backends.tensorrt import progress
+from squeezedrive.engines.backends.tensorrt.cache import EngineCache
+from squeezedrive.engines.backends.tensorrt.driver import FirstGpu, first_gpu
+from squeezedrive.engines.backends.tensorrt.executor import TensorRTExecutor, open_executor
+from squeezedrive.engines.cli.tensorrt import describe_layers
+from squeezedrive.engines.errors import BackendUnavailable, ConfigError, GpuMemoryError
+from squeezedrive.engines.model.weights import DEFAULT, int8_model, load_weights
+from squeezedrive.kernels.reference import DetectParams
+from tests.support.fake_tensorrt import FakeTensorRT
 
 H200 = FirstGpu("NVIDIA H200", (9, 0))
 
@@ -235,7 +235,7 @@ def test_a_cache_that_cannot_be_written_does_not_keep_from_running(
 
 
 def test_the_driver_names_the_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    from engines.tensorrt import driver
+    from squeezedrive.engines.backends.tensorrt import driver
 
     class Driver:
         def __init__(self, status: int = 0) -> None:
@@ -287,7 +287,7 @@ def test_the_verbs_build_show_and_end_in_order(
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setattr(tensorrt, "obstacles", lambda: [])
-    monkeypatch.setattr("engines.tensorrt.driver.first_gpu", lambda: H200)
+    monkeypatch.setattr("squeezedrive.engines.backends.tensorrt.driver.first_gpu", lambda: H200)
     monkeypatch.setitem(sys.modules, "tensorrt", trt)
     verb = ["build", "--size", "320x96", "--batch", "4"]
     assert main(verb) == 0
@@ -300,7 +300,7 @@ def test_the_verbs_build_show_and_end_in_order(
     trt.steps = None
     monkeypatch.setattr(progress, "SECONDS", 0.0)
     monkeypatch.setattr(
-        "engines.tensorrt.cli._say",
+        "squeezedrive.engines.cli.tensorrt._say",
         lambda line: os.kill(os.getpid(), signal.SIGINT) if " for 0:" in line else None,
     )
     assert main([*verb, "--precision", "fp32"]) == 130

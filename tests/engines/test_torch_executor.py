@@ -10,15 +10,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from engines.backend import EngineSettings
-from engines.cuda import torch_executor
-from engines.cuda.torch_executor import TorchExecutor
-from engines.errors import ConfigError
-from engines.onnx_graph import build_onnx
-from engines.openvino import core
-from engines.weights import DEFAULT, Weights, load_weights
-from kernels.reference import DetectParams
-from tests.plus import plus_weights
+from squeezedrive.engines.backends.base import EngineSettings
+from squeezedrive.engines.backends.cpu.openvino import core
+from squeezedrive.engines.backends.cuda import torch_executor
+from squeezedrive.engines.backends.cuda.torch_executor import TorchExecutor
+from squeezedrive.engines.errors import ConfigError
+from squeezedrive.engines.model.onnx_graph import build_onnx
+from squeezedrive.engines.model.weights import DEFAULT, Weights, load_weights
+from squeezedrive.kernels.reference import DetectParams
+from tests.support.plus import plus_weights
 
 torch = pytest.importorskip("torch", reason="needs PyTorch: pip install -e '.[train]'")
 

@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 
 pytest.importorskip("torch", reason="training needs PyTorch: pip install -e '.[train]'")
 
-from engines.datasets.dataset import EVERY_CLASS, DatasetError
-from engines.training.augment import Sample, change_light
-from engines.training.config import AugmentConfig, load_config
-from engines.training.data import TrainingSet
-from engines.training.loader import Batches, collate, make_loader, read_batches
-from engines.training.targets import NO_REGION, NOTHING
-from tests.rectangles import COLOURS, PLAIN, SIZE, small, write_kitti, write_yolo
+from squeezedrive.engines.datasets.dataset import EVERY_CLASS, DatasetError
+from squeezedrive.engines.training.augment import Sample, change_light
+from squeezedrive.engines.training.config import AugmentConfig, load_config
+from squeezedrive.engines.training.data import TrainingSet
+from squeezedrive.engines.training.loader import Batches, collate, make_loader, read_batches
+from squeezedrive.engines.training.targets import NO_REGION, NOTHING
+from tests.support.rectangles import COLOURS, PLAIN, SIZE, small, write_kitti, write_yolo
 
 
 def training_set(*roots: Path, augment: dict[str, Any] | None = None, **keys: Any) -> TrainingSet:

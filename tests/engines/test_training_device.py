@@ -15,13 +15,13 @@ pytest.importorskip("torch", reason="training needs PyTorch: pip install -e '.[t
 
 import torch
 
-from engines.errors import UserError
-from engines.training.checkpoint import load_checkpoint
-from engines.training.config import load_config
-from engines.training.device import open_compute
-from engines.training.loop import train
-from engines.weights import DEFAULT, load_weights
-from tests.rectangles import PLAIN, small, write_kitti
+from squeezedrive.engines.errors import UserError
+from squeezedrive.engines.model.weights import DEFAULT, load_weights
+from squeezedrive.engines.training.checkpoint import load_checkpoint
+from squeezedrive.engines.training.config import load_config
+from squeezedrive.engines.training.device import open_compute
+from squeezedrive.engines.training.loop import train
+from tests.support.rectangles import PLAIN, small, write_kitti
 
 ROOT = Path(__file__).parents[2]
 

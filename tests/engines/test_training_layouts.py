@@ -12,12 +12,12 @@ import pytest
 
 pytest.importorskip("torch", reason="training needs PyTorch: pip install -e '.[train]'")
 
-from engines.__main__ import main
-from engines.training.config import load_config
-from engines.training.data import TrainingSet
-from engines.training.loop import train
-from engines.weights import load_weights
-from tests.rectangles import PLAIN, SIZE, small
+from squeezedrive.engines.__main__ import main
+from squeezedrive.engines.model.weights import load_weights
+from squeezedrive.engines.training.config import load_config
+from squeezedrive.engines.training.data import TrainingSet
+from squeezedrive.engines.training.loop import train
+from tests.support.rectangles import PLAIN, SIZE, small
 
 NAMES = ("truck", "Traffic light")
 BOXES = ((20, 30, 80, 72), (150, 20, 168, 60))

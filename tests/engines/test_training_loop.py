@@ -15,26 +15,26 @@ pytest.importorskip("torch", reason="training needs PyTorch: pip install -e '.[t
 
 import torch
 
-from engines.__main__ import main
-from engines.errors import ConfigError, UserError, WeightsError
-from engines.training.cli import add_train_parser, run_train
-from engines.training.config import CONFIGS, load_config
-from engines.training.data import TrainingSet
-from engines.training.device import open_compute
-from engines.training.learner import Learner
-from engines.training.loop import train
-from engines.training.model import Detector
-from engines.training.optimize import (
+from squeezedrive.engines.__main__ import main
+from squeezedrive.engines.cli.train import add_train_parser, run_train
+from squeezedrive.engines.errors import ConfigError, UserError, WeightsError
+from squeezedrive.engines.model.weights import DEFAULT, load_weights
+from squeezedrive.engines.settings import parse_setting
+from squeezedrive.engines.training.config import CONFIGS, load_config
+from squeezedrive.engines.training.data import TrainingSet
+from squeezedrive.engines.training.device import open_compute
+from squeezedrive.engines.training.learner import Learner
+from squeezedrive.engines.training.loop import train
+from squeezedrive.engines.training.model import Detector
+from squeezedrive.engines.training.optimize import (
     Average,
     clip_gradients,
     learning_rate,
     make_optimizer,
     set_rate,
 )
-from engines.training.settings import parse_setting
-from engines.training.validate import Validator
-from engines.weights import DEFAULT, load_weights
-from tests.rectangles import PLAIN, small, write_kitti
+from squeezedrive.engines.training.validate import Validator
+from tests.support.rectangles import PLAIN, small, write_kitti
 
 
 @pytest.fixture(scope="module")

@@ -11,13 +11,13 @@ pytest.importorskip("torch", reason="training needs PyTorch: pip install -e '.[t
 
 import torch
 
-from engines.datasets.dataset import EVERY_CLASS
-from engines.training.boxes import Decoder, Prediction, ciou, giou, iou
-from engines.training.config import LossConfig, load_config
-from engines.training.loss import LossParts, compute_loss
-from engines.training.targets import NOTHING, Truth
-from kernels.reference import decode
-from tests.heads import small_head
+from squeezedrive.engines.datasets.dataset import EVERY_CLASS
+from squeezedrive.engines.training.boxes import Decoder, Prediction, ciou, giou, iou
+from squeezedrive.engines.training.config import LossConfig, load_config
+from squeezedrive.engines.training.loss import LossParts, compute_loss
+from squeezedrive.engines.training.targets import NOTHING, Truth
+from squeezedrive.kernels.reference import decode
+from tests.support.heads import small_head
 
 torch.set_num_threads(1)
 

@@ -11,13 +11,13 @@ pytest.importorskip("torch", reason="training needs PyTorch: pip install -e '.[t
 
 import torch
 
-from engines.errors import WeightsError
-from engines.onnx_graph import build_onnx
-from engines.openvino import core
-from engines.training.model import Detector, _drop
-from engines.training.start import start_from
-from engines.weights import DEFAULT, Weights, load_weights, save_weights
-from tests.plus import plus_weights
+from squeezedrive.engines.backends.cpu.openvino import core
+from squeezedrive.engines.errors import WeightsError
+from squeezedrive.engines.model.onnx_graph import build_onnx
+from squeezedrive.engines.model.weights import DEFAULT, Weights, load_weights, save_weights
+from squeezedrive.engines.training.model import Detector, _drop
+from squeezedrive.engines.training.start import start_from
+from tests.support.plus import plus_weights
 
 torch.set_num_threads(1)
 

@@ -17,13 +17,13 @@ pytest.importorskip("torch", reason="training needs PyTorch: pip install -e '.[t
 
 import torch
 
-from engines.training.config import CONFIGS, load_config
-from engines.training.data import TrainingSet
-from engines.training.device import Compute
-from engines.training.learner import Learner
-from engines.training.loader import Batch, collate
-from engines.weights import DEFAULT
-from tests.rectangles import SIZE, write_kitti
+from squeezedrive.engines.model.weights import DEFAULT
+from squeezedrive.engines.training.config import CONFIGS, load_config
+from squeezedrive.engines.training.data import TrainingSet
+from squeezedrive.engines.training.device import Compute
+from squeezedrive.engines.training.learner import Learner
+from squeezedrive.engines.training.loader import Batch, collate
+from tests.support.rectangles import SIZE, write_kitti
 
 SHAPES = ((36, 37), (366, 174), (115, 59), (162, 87), (38, 90), (258, 173), (224, 108), (78, 170))
 SHAPES = (*SHAPES, (72, 43))

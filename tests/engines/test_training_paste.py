@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from engines.training.augment import Sample
-from engines.training.paste import DROP, paste
+from squeezedrive.engines.training.augment import Sample
+from squeezedrive.engines.training.paste import DROP, paste
 
 SIZE = (200, 120)
 

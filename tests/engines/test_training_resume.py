@@ -15,20 +15,24 @@ pytest.importorskip("torch", reason="training needs PyTorch: pip install -e '.[t
 
 import torch
 
-from engines.errors import UserError
-from engines.training import loop
-from engines.training.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
-from engines.training.config import TrainConfig, load_config
-from engines.training.data import TrainingSet
-from engines.training.device import open_compute
-from engines.training.learner import Learner
-from engines.training.loader import collate
-from engines.training.loop import train
-from engines.training.model import Detector
-from engines.training.report import RunFolder
-from engines.training.validate import Validator
-from engines.weights import DEFAULT, load_weights, save_weights
-from tests.rectangles import PLAIN, small, write_kitti
+from squeezedrive.engines.errors import UserError
+from squeezedrive.engines.model.weights import DEFAULT, load_weights, save_weights
+from squeezedrive.engines.training import loop
+from squeezedrive.engines.training.checkpoint import (
+    CheckpointError,
+    load_checkpoint,
+    save_checkpoint,
+)
+from squeezedrive.engines.training.config import TrainConfig, load_config
+from squeezedrive.engines.training.data import TrainingSet
+from squeezedrive.engines.training.device import open_compute
+from squeezedrive.engines.training.learner import Learner
+from squeezedrive.engines.training.loader import collate
+from squeezedrive.engines.training.loop import train
+from squeezedrive.engines.training.model import Detector
+from squeezedrive.engines.training.report import RunFolder
+from squeezedrive.engines.training.validate import Validator
+from tests.support.rectangles import PLAIN, small, write_kitti
 
 CPU = torch.device("cpu")
 

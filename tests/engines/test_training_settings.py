@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from engines.errors import ConfigError
-from engines.training.config import BASE, load_config
-from engines.training.settings import parse_setting
+from squeezedrive.engines.errors import ConfigError
+from squeezedrive.engines.settings import parse_setting
+from squeezedrive.engines.training.config import BASE, load_config
 
 
 def test_relative_paths_in_settings_are_relative_to_the_working_directory(

@@ -6,15 +6,15 @@ pytest.importorskip("torch", reason="training needs PyTorch: pip install -e '.[t
 
 import torch
 
-from engines.training.boxes import Decoder, corners
-from engines.training.targets import (
+from squeezedrive.engines.training.boxes import Decoder, corners
+from squeezedrive.engines.training.targets import (
     NOTHING,
     Truth,
     assign_by_iou,
     assign_dynamic,
     assign_published,
 )
-from tests.heads import small_head
+from tests.support.heads import small_head
 
 # A row of four cells, in each a flat anchor (even numbers) and a tall one (odd numbers).
 HEAD = small_head(64, 16, classes=2, shapes=((20, 10), (8, 16)))

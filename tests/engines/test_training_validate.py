@@ -12,13 +12,13 @@ pytest.importorskip("torch", reason="training needs PyTorch: pip install -e '.[t
 
 import torch
 
-from engines.datasets.dataset import DatasetError
-from engines.training import validate
-from engines.training.config import load_config
-from engines.training.model import Detector
-from engines.training.report import RunFolder
-from engines.training.validate import Validator
-from tests.rectangles import small, write_kitti, write_yolo
+from squeezedrive.engines.datasets.dataset import DatasetError
+from squeezedrive.engines.training import validate
+from squeezedrive.engines.training.config import load_config
+from squeezedrive.engines.training.model import Detector
+from squeezedrive.engines.training.report import RunFolder
+from squeezedrive.engines.training.validate import Validator
+from tests.support.rectangles import small, write_kitti, write_yolo
 
 
 def validator(*roots: Path, **keys: Any) -> Validator:

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from engines.errors import WeightsError
-from engines.weights import DEFAULT, load_weights, save_weights
+from squeezedrive.engines.errors import WeightsError
+from squeezedrive.engines.model.weights import DEFAULT, load_weights, save_weights
 
 INPUT = json.loads(DEFAULT.with_suffix(".json").read_text())["input"]
 

@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from kernels import compile as kernels_compile
+from squeezedrive.kernels import compile as kernels_compile
 
 FORMULA = "def grow(x):\n    return x + {step}\n"
 KERNEL = """
 import numba
-from kernels.compile import jit
-from kernels.formulas import grow
+from squeezedrive.kernels.compile import jit
+from squeezedrive.kernels.formulas import grow
 
 inner = numba.njit(grow)
 
@@ -31,10 +31,10 @@ print(entry(1), sum(entry.stats.cache_hits.values()), entry.stats.cache_path)
 
 
 class Package:
-    """A package `kernels` of its own, with two small functions in two files."""
+    """A package `squeezedrive.kernels` of its own, with two small functions in two files."""
 
     def __init__(self, folder: Path) -> None:
-        self.sources = folder / "package" / "kernels"
+        self.sources = folder / "package" / "squeezedrive" / "kernels"
         self.cache = folder / "cache"
         self.sources.mkdir(parents=True)
         (self.sources / "__init__.py").touch()
@@ -50,8 +50,8 @@ class Package:
         environment = os.environ | {"XDG_CACHE_HOME": str(self.cache)}
         environment.pop("NUMBA_CACHE_DIR", None)
         result = subprocess.run(
-            [sys.executable, "-m", "kernels.entry"],
-            cwd=self.sources.parent,
+            [sys.executable, "-m", "squeezedrive.kernels.entry"],
+            cwd=self.sources.parents[1],
             env=environment,
             capture_output=True,
             text=True,

@@ -16,11 +16,11 @@ import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from kernels import cpu, formulas, reference
-from kernels.detections import Detections
-from kernels.head import Head
-from kernels.reference import DetectParams
-from tests.heads import PALETTES, assert_same, kitti_head, pack, silent, small_head
+from squeezedrive.kernels import cpu, formulas, reference
+from squeezedrive.kernels.detections import Detections
+from squeezedrive.kernels.head import Head
+from squeezedrive.kernels.reference import DetectParams
+from tests.support.heads import PALETTES, assert_same, kitti_head, pack, silent, small_head
 
 deterministic = settings(
     deadline=None,

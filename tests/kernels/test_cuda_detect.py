@@ -1,4 +1,4 @@
-"""Detection on the GPU against the specification; see `tests.gpu` for where this runs.
+"""Detection on the GPU against the specification; see `tests.support.gpu` for where this runs.
 
 As in test_cpu.py, outputs are made such that the last bit of an exponential decides nothing.
 """
@@ -14,14 +14,14 @@ import pytest
 from numba import cuda
 from numpy.typing import NDArray
 
-from kernels import reference
-from kernels.cuda import select
-from kernels.cuda.detect import RESULT, Detector
-from kernels.detections import Detections
-from kernels.head import Head
-from kernels.reference import DetectParams
-from tests.gpu import SIMULATED, needs_target, simulate_lightly
-from tests.heads import PALETTES, assert_same, kitti_head, pack, silent, small_head
+from squeezedrive.kernels import reference
+from squeezedrive.kernels.cuda import select
+from squeezedrive.kernels.cuda.detect import RESULT, Detector
+from squeezedrive.kernels.detections import Detections
+from squeezedrive.kernels.head import Head
+from squeezedrive.kernels.reference import DetectParams
+from tests.support.gpu import SIMULATED, needs_target, simulate_lightly
+from tests.support.heads import PALETTES, assert_same, kitti_head, pack, silent, small_head
 
 pytestmark = [pytest.mark.gpu, needs_target]
 

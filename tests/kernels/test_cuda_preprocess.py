@@ -1,4 +1,4 @@
-"""Preprocessing on the GPU against the CPU's form; see `tests.gpu` for where this runs."""
+"""Preprocessing on the GPU against the CPU's form; see `tests.support.gpu` for where this runs."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import pytest
 from numba import cuda
 from numpy.typing import NDArray
 
-from kernels.cuda import preprocess
-from kernels.cuda.preprocess import Preprocessor
-from kernels.fit import Fit, Kind, make_fit
-from tests.gpu import SIMULATED, needs_target, simulate_lightly
+from squeezedrive.kernels.cuda import preprocess
+from squeezedrive.kernels.cuda.preprocess import Preprocessor
+from squeezedrive.kernels.fit import Fit, Kind, make_fit
+from tests.support.gpu import SIMULATED, needs_target, simulate_lightly
 
 pytestmark = [pytest.mark.gpu, needs_target]
 

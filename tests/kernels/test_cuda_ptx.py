@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from numba import cuda, types
 
-from kernels.cuda import preprocess, select
+from squeezedrive.kernels.cuda import preprocess, select
 
 dispatcher = pytest.importorskip("numba.cuda.dispatcher")
 nvjitlink = pytest.importorskip("cuda.bindings.nvjitlink", exc_type=ImportError)

@@ -9,8 +9,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from kernels.cuda import preprocess
-from kernels.fit import Kind, make_fit
+from squeezedrive.kernels.cuda import preprocess
+from squeezedrive.kernels.fit import Kind, make_fit
 
 WIDTH, HEIGHT = 1248, 384
 

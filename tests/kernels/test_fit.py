@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kernels.fit import Fit, Kind, band, letterbox, make_fit, stretch
+from squeezedrive.kernels.fit import Fit, Kind, band, letterbox, make_fit, stretch
 
 deterministic = settings(deadline=None, derandomize=True, max_examples=150)
 NETWORK = (1248, 384)

@@ -10,7 +10,7 @@ import numba
 import numpy as np
 import pytest
 
-from kernels import formulas
+from squeezedrive.kernels import formulas
 
 f32 = np.float32
 LOGITS = [-65504.0, -100.0, -88.0, -17.5, -1.0, -1e-3, 0.0, 0.3, 1.0, 1.5, 2.0, 3.0, 20.0, 88.0]

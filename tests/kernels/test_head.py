@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from kernels.head import Grid, Head, anchor_grid
-from tests.heads import KITTI_SHAPES, kitti_head, padded_grid, small_head
+from squeezedrive.kernels.head import Grid, Head, anchor_grid
+from tests.support.heads import KITTI_SHAPES, kitti_head, padded_grid, small_head
 
 KITTI = padded_grid(1248, 384)
 GRID = padded_grid(64, 32)

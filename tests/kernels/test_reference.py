@@ -7,8 +7,8 @@ import math
 import numpy as np
 import pytest
 
-from kernels.reference import DetectParams, decode, detect, iou, nms, top_n
-from tests.heads import kitti_head, pack, silent, small_head
+from squeezedrive.kernels.reference import DetectParams, decode, detect, iou, nms, top_n
+from tests.support.heads import kitti_head, pack, silent, small_head
 
 EVERYTHING = {"threshold": 0.0, "top_n": 10**6, "nms_iou": 1.0}
 

@@ -7,12 +7,12 @@ import av
 import numpy as np
 import pytest
 
-from kernels.detections import Detections
-from pipeline.sinks.base import Result
-from pipeline.sinks.video import VideoSink
-from pipeline.sources.base import SourceOptions
-from pipeline.sources.video import VideoSource
-from tests.media import packets, times, write_video
+from squeezedrive.kernels.detections import Detections
+from squeezedrive.pipeline.core.sink import Result
+from squeezedrive.pipeline.core.source import SourceOptions
+from squeezedrive.pipeline.sinks.recordings.video import VideoSink
+from squeezedrive.pipeline.sources.video import VideoSource
+from tests.support.media import packets, times, write_video
 
 
 def copy(path: Path, limit: int | None = None, start: float = 0.0) -> tuple[Path, VideoSink]:

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from pipeline.errors import SourceError, SourceTimeout
-from pipeline.sources.base import SourceOptions
-from pipeline.sources.camera import CameraSource
-from tests.media import number_of, picture
+from squeezedrive.pipeline.core.errors import SourceError, SourceTimeout
+from squeezedrive.pipeline.core.source import SourceOptions
+from squeezedrive.pipeline.sources.camera import CameraSource
+from tests.support.media import number_of, picture
 
 PATIENT = SourceOptions(source_id=1, open_timeout=60.0, read_timeout=60.0)
 

@@ -7,20 +7,20 @@ from pathlib import Path
 
 import pytest
 
-from kernels.detections import Detections
-from pipeline.sinks import clips as clips_module
-from pipeline.sinks import series
-from pipeline.sinks.archive import Archive
-from pipeline.sinks.base import Result
-from pipeline.sinks.clips import Preroll
-from pipeline.sinks.encoder import EncodedPicture, EncoderOptions
-from pipeline.sinks.events import EventDetector
-from pipeline.sinks.recorder import RecordingSink
-from pipeline.sinks.segments import Segments
-from pipeline.sources.base import SourceOptions
-from pipeline.sources.video import VideoSource
-from tests.media import packets, times, write_video
-from tests.recordings import NAMES, Disk, Pictures, found, numbers, results
+from squeezedrive.kernels.detections import Detections
+from squeezedrive.pipeline.core.sink import Result
+from squeezedrive.pipeline.core.source import SourceOptions
+from squeezedrive.pipeline.sinks import clips as clips_module
+from squeezedrive.pipeline.sinks import series
+from squeezedrive.pipeline.sinks.recordings.archive import Archive
+from squeezedrive.pipeline.sinks.recordings.clips import Preroll
+from squeezedrive.pipeline.sinks.recordings.encoder import EncodedPicture, EncoderOptions
+from squeezedrive.pipeline.sinks.recordings.events import EventDetector
+from squeezedrive.pipeline.sinks.recordings.recorder import RecordingSink
+from squeezedrive.pipeline.sinks.recordings.segments import Segments
+from squeezedrive.pipeline.sources.video import VideoSource
+from tests.support.media import packets, times, write_video
+from tests.support.recordings import NAMES, Disk, Pictures, found, numbers, results
 
 FAST = EncoderOptions("ultrafast", threads=1)
 

@@ -4,8 +4,14 @@ from typing import Any
 import pytest
 import yaml
 
-from engines.errors import ConfigError
-from pipeline.config import BASE, CONFIGS, load_config, load_network_config, parse_setting
+from squeezedrive.engines.errors import ConfigError
+from squeezedrive.pipeline.config import (
+    BASE,
+    CONFIGS,
+    load_config,
+    load_network_config,
+    parse_setting,
+)
 
 
 def write(path: Path, text: str) -> Path:

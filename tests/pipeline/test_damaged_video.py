@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.errors import SourceError
-from pipeline.sources.base import SourceOptions
-from pipeline.sources.video import VideoSource
-from tests.media import damage, number_of, read_all, write_video
+from squeezedrive.pipeline.core.errors import SourceError
+from squeezedrive.pipeline.core.source import SourceOptions
+from squeezedrive.pipeline.sources.video import VideoSource
+from tests.support.media import damage, number_of, read_all, write_video
 
 EACH_ALONE = {"g": "1", "bf": "0"}  # key frames only: damage does not spread
 

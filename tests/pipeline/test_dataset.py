@@ -8,13 +8,13 @@ import cv2
 import numpy as np
 import pytest
 
-from engines.datasets.load import load_dataset
-from pipeline.dataset.__main__ import main
-from pipeline.dataset.labels import labels_of_scene, labels_of_teacher
-from pipeline.dataset.teacher import TILES, Found, Teacher, _starts
-from pipeline.scene.spec import parse_scene
-from pipeline.scene.street import Street, TruthBox
-from tests.media import write_video
+from squeezedrive.engines.datasets.load import load_dataset
+from squeezedrive.pipeline.dataset.__main__ import main
+from squeezedrive.pipeline.dataset.labels import labels_of_scene, labels_of_teacher
+from squeezedrive.pipeline.dataset.teacher import TILES, Found, Teacher, _starts
+from squeezedrive.pipeline.scene.spec import parse_scene
+from squeezedrive.pipeline.scene.street import Street, TruthBox
+from tests.support.media import write_video
 
 NAMES = ("car", "pedestrian", "cyclist")
 SCENE = "scene:size=320x180,seed=3,frames=40"
@@ -106,7 +106,7 @@ def test_footage_is_cut_by_its_own_time(
         def detect(self, image: np.ndarray) -> Found:
             return found((2, 0.9, (1, 2, 30, 40)), (0, 0.3, (1, 2, 30, 40)))
 
-    monkeypatch.setattr("pipeline.dataset.teacher.Teacher", Blind)
+    monkeypatch.setattr("squeezedrive.pipeline.dataset.teacher.Teacher", Blind)
     clip = tmp_path / "clip.mp4"
     write_video(clip, 30)
     part = ["--every", "5", "--start", "0.3", "--until", "0.9"]
@@ -141,7 +141,7 @@ def test_what_was_labelled_before_an_interruption_can_be_used(
 def test_sources_are_looked_at_before_the_first_is_labelled(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("pipeline.dataset.teacher.Teacher", lambda param: None)
+    monkeypatch.setattr("squeezedrive.pipeline.dataset.teacher.Teacher", lambda param: None)
     out, missing = tmp_path / "d", tmp_path / "missing.mp4"
     assert main([str(out), SCENE, str(missing), "--teacher", "x.param"]) == 2
     assert capsys.readouterr().err == f"error: {missing}: no such file or folder\n"

@@ -12,15 +12,14 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-import pipeline.network
-from engines.backend import EngineSettings
-from engines.cpu import CpuBackend, CpuSlot
-from engines.decoding import Codec, DecoderRefused, Matrix, ToBgr
-from pipeline.errors import SourceError
-from pipeline.frame import Frame
-from pipeline.sources.base import SourceOptions
-from pipeline.sources.video import VideoSource
-from tests.media import number_of, read_all, write_video
+from squeezedrive.engines.backends.base import EngineSettings
+from squeezedrive.engines.backends.cpu.backend import CpuBackend, CpuSlot
+from squeezedrive.engines.backends.video_decoder import Codec, DecoderRefused, Matrix, ToBgr
+from squeezedrive.pipeline.core.errors import SourceError
+from squeezedrive.pipeline.core.frame import Frame
+from squeezedrive.pipeline.core.source import SourceOptions
+from squeezedrive.pipeline.sources.video import VideoSource
+from tests.support.media import number_of, read_all, write_video
 
 CLOSED: list[str] = []  # in which order
 
@@ -230,7 +229,7 @@ def device_backend(monkeypatch: pytest.MonkeyPatch) -> None:
     def open_backend(_: str, settings: EngineSettings) -> CpuBackend:
         return DeviceBackend(settings, "a test")
 
-    monkeypatch.setattr(pipeline.network, "open_backend", open_backend)
+    monkeypatch.setattr("squeezedrive.pipeline.app.network.open_backend", open_backend)
 
 
 @pytest.mark.usefixtures("device_backend")
@@ -295,7 +294,7 @@ def test_nvdec_gives_what_ffmpeg_gives(tmp_path: Path, codec: str) -> None:
         import PyNvVideoCodec  # noqa: F401
     except (ImportError, RuntimeError) as error:
         pytest.skip(f"needs PyNvVideoCodec and NVIDIA's video libraries: {error}")
-    from engines.cuda.nvdec import open_nvdec
+    from squeezedrive.engines.backends.cuda.nvdec import open_nvdec
 
     path = tmp_path / "a.mp4"
     write_video(path, 100, size=(320, 240), codec=codec, options={"bf": "3"})

@@ -5,8 +5,8 @@ import itertools
 import numpy as np
 import pytest
 
-from kernels.detections import Detections
-from pipeline.drawing import (
+from squeezedrive.kernels.detections import Detections
+from squeezedrive.pipeline.drawing import (
     BLACK,
     LABEL_OPACITY,
     ROAD_COLOURS,
@@ -193,7 +193,7 @@ class TestLabels:
     def test_number_of_the_object_stands_between_class_and_score(self, monkeypatch):
         texts = []
         monkeypatch.setattr(
-            "pipeline.drawing.Painter._write",
+            "squeezedrive.pipeline.drawing.Painter._write",
             lambda self, image, style, text, *_: texts.append(text),
         )
         outside = (700, 0, 800, 100, 0.95, 0)  # not drawn, but takes its number along
@@ -230,7 +230,9 @@ class TestLabels:
 
     def test_labels_of_a_crowd_cover_each_other_nowhere(self, monkeypatch):
         plates = []
-        monkeypatch.setattr("pipeline.drawing._fill", lambda image, plate, *_: plates.append(plate))
+        monkeypatch.setattr(
+            "squeezedrive.pipeline.drawing._fill", lambda image, plate, *_: plates.append(plate)
+        )
         rng = np.random.default_rng(5)
         corner = rng.uniform((0, 100), (600, 250), (40, 2))
         rows = [
@@ -253,7 +255,9 @@ class TestLabels:
 
     def test_labels_keep_their_places_when_scores_swap(self, monkeypatch):
         runs = []
-        monkeypatch.setattr("pipeline.drawing._fill", lambda image, plate, *_: runs[-1].add(plate))
+        monkeypatch.setattr(
+            "squeezedrive.pipeline.drawing._fill", lambda image, plate, *_: runs[-1].add(plate)
+        )
         near, far = (200, 150, 400, 300), (210, 152, 300, 200)
         for boxes in ((near, far), (far, near)):
             runs.append(set())

@@ -7,9 +7,9 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from engines.errors import ConfigError
-from pipeline.sinks.events import Event, EventDetector, parse_condition
-from tests.recordings import NAMES, TIME_BASE, found, results
+from squeezedrive.engines.errors import ConfigError
+from squeezedrive.pipeline.sinks.recordings.events import Event, EventDetector, parse_condition
+from tests.support.recordings import NAMES, TIME_BASE, found, results
 
 
 @pytest.mark.parametrize(

@@ -7,10 +7,10 @@ import cv2
 import numpy as np
 import pytest
 
-from pipeline.errors import SourceError
-from pipeline.sources.base import SourceOptions
-from pipeline.sources.images import ImageSource
-from tests.media import number_of, picture, read_all
+from squeezedrive.pipeline.core.errors import SourceError
+from squeezedrive.pipeline.core.source import SourceOptions
+from squeezedrive.pipeline.sources.images import ImageSource
+from tests.support.media import number_of, picture, read_all
 
 EXIF_ROTATE_90 = bytes.fromhex(
     "ffe1002245786966000049492a0008000000010012010300010000000600000000000000"

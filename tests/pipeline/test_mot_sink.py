@@ -6,11 +6,11 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from kernels.detections import Detections
-from pipeline.errors import SinkError
-from pipeline.frame import Frame
-from pipeline.sinks.base import Result
-from pipeline.sinks.mot import MotSink
+from squeezedrive.kernels.detections import Detections
+from squeezedrive.pipeline.core.errors import SinkError
+from squeezedrive.pipeline.core.frame import Frame
+from squeezedrive.pipeline.core.sink import Result
+from squeezedrive.pipeline.sinks.files.mot import MotSink
 
 ROAD = ["car", "cyclist", "pedestrian"]
 TWO = Detections(

@@ -7,10 +7,10 @@ from pathlib import Path
 import cv2
 import pytest
 
-from pipeline.errors import SourceError
-from pipeline.sources import open_source, redact
-from pipeline.sources.base import SourceOptions
-from tests.media import picture, write_video
+from squeezedrive.pipeline.core.errors import SourceError
+from squeezedrive.pipeline.core.source import SourceOptions
+from squeezedrive.pipeline.sources import open_source, redact
+from tests.support.media import picture, write_video
 
 OPTIONS = SourceOptions()
 

@@ -4,10 +4,10 @@ import socket
 
 import pytest
 
-from engines.errors import ConfigError
-from pipeline.errors import PreviewError
-from pipeline.preview.address import Address, parse_address
-from tests.preview import Run
+from squeezedrive.engines.errors import ConfigError
+from squeezedrive.pipeline.core.errors import PreviewError
+from squeezedrive.pipeline.preview.address import Address, parse_address
+from tests.support.preview import Run
 
 
 @pytest.mark.parametrize(

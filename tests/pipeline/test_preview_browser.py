@@ -6,7 +6,7 @@ from contextlib import contextmanager
 import numpy as np
 import pytest
 
-from tests.preview import Run, result, source_status, until
+from tests.support.preview import Run, result, source_status, until
 
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 FLAGS = [
@@ -296,7 +296,7 @@ def test_controls_have_names_and_texts_have_contrast(page):
 
 def contrast(ink: str, ground: str) -> float:
     """Return the contrast of two CSS colours, 1 to 21 (WCAG 2)."""
-    from pipeline.drawing import luminance
+    from squeezedrive.pipeline.drawing import luminance
 
     def of(colour: str) -> float:
         r, g, b = (round(float(v)) for v in colour.strip("rgb()").split(","))

@@ -9,9 +9,9 @@ from urllib.parse import urlsplit
 import numpy as np
 import pytest
 
-from pipeline.preview import handler, listener
-from pipeline.preview.server import PreviewServer
-from tests.preview import Run, preview_threads, request, result, until
+from squeezedrive.pipeline.preview import handler, listener
+from squeezedrive.pipeline.preview.server import PreviewServer
+from tests.support.preview import Run, preview_threads, request, result, until
 
 GET_PICTURE = b"GET /pictures/0 HTTP/1.1\r\nHost: localhost\r\n\r\n"
 

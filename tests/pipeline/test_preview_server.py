@@ -6,8 +6,8 @@ import logging
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from pipeline.preview.status import RECENT, STATES
-from tests.preview import Run, decode, post, request, result, source_status
+from squeezedrive.pipeline.preview.status import RECENT, STATES
+from tests.support.preview import Run, decode, post, request, result, source_status
 
 
 @pytest.fixture

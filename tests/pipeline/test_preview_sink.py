@@ -7,9 +7,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from pipeline.preview import sink as module
-from pipeline.preview.sink import PreviewSink
-from tests.preview import decode, result, until
+from squeezedrive.pipeline.preview import sink as module
+from squeezedrive.pipeline.preview.sink import PreviewSink
+from tests.support.preview import decode, result, until
 
 
 @pytest.fixture

@@ -5,9 +5,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from engines.backend import BackendInfo
-from kernels.detections import Detections
-from pipeline.profiling.alone import measure_alone
+from squeezedrive.engines.backends.base import BackendInfo
+from squeezedrive.kernels.detections import Detections
+from squeezedrive.pipeline.profiling.alone import measure_alone
 
 PICTURE = np.zeros((4, 6, 3), np.uint8)
 NONE = Detections(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros(0, np.int32))

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from pipeline.profiling.__main__ import main
-from pipeline.profiling.compare import Change, changes, render
-from pipeline.profiling.figures import SCHEMA, VERSION
+from squeezedrive.pipeline.profiling.__main__ import main
+from squeezedrive.pipeline.profiling.compare import Change, changes, render
+from squeezedrive.pipeline.profiling.figures import SCHEMA, VERSION
 
 PROFILE: dict[str, Any] = {
     "schema": SCHEMA,

@@ -9,13 +9,19 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipeline.frame import Frame
-from pipeline.profiling import recorder as module
-from pipeline.profiling import threads
-from pipeline.profiling.recorder import Clocks, Recorder
-from pipeline.profiling.threads import ThreadTable, ThreadTime, read_cores, read_threads, stage_of
-from pipeline.profiling.trace import build_trace
-from pipeline.stage import Lap
+from squeezedrive.pipeline.core.frame import Frame
+from squeezedrive.pipeline.core.worker import Lap
+from squeezedrive.pipeline.profiling import recorder as module
+from squeezedrive.pipeline.profiling import threads
+from squeezedrive.pipeline.profiling.recorder import Clocks, Recorder
+from squeezedrive.pipeline.profiling.threads import (
+    ThreadTable,
+    ThreadTime,
+    read_cores,
+    read_threads,
+    stage_of,
+)
+from squeezedrive.pipeline.profiling.trace import build_trace
 
 STAGES = ("capture", "inference", "sinks")
 STEP = 0.1  # seconds between two frames

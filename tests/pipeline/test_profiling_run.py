@@ -16,10 +16,10 @@ from typing import Any
 import pytest
 
 import run_pipeline
-from pipeline.errors import SourceError
-from pipeline.feed import Feed
-from pipeline.profiling.compare import load_profile
-from pipeline.profiling.threads import STAGES as STAGE_NAMES
+from squeezedrive.pipeline.core.errors import SourceError
+from squeezedrive.pipeline.profiling.compare import load_profile
+from squeezedrive.pipeline.profiling.threads import STAGES as STAGE_NAMES
+from squeezedrive.pipeline.stages.feed import Feed
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 SCENE = "scene:size=320x192,fps=25,frames=40,seed=3"
@@ -60,7 +60,7 @@ def profile(small_network: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(sys.modules, "nvtx", SimpleNamespace(annotate=annotate))
-        patch.setattr("pipeline.profiling.profiler.measure_alone", _alone)
+        patch.setattr("squeezedrive.pipeline.profiling.profiler.measure_alone", _alone)
         # Nothing would put the log back before the next module's tests listen to it.
         patch.setattr("run_pipeline._log_to_stderr", lambda level: None)
         arguments = [SCENE, "--profile", str(folder), "--set", f"network={small_network}"]
@@ -73,7 +73,7 @@ def profile(small_network: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
 
 
 def _alone(backend: Any, picture: Any, batch: int, hurry: Any) -> dict[str, float]:
-    from pipeline.profiling.alone import measure_alone
+    from squeezedrive.pipeline.profiling.alone import measure_alone
 
     return measure_alone(backend, picture, batch, 0.05, hurry)
 
@@ -206,7 +206,7 @@ def at_frame(monkeypatch: pytest.MonkeyPatch) -> Any:
         events.update(new)
 
     monkeypatch.setattr(Feed, "take", take)
-    monkeypatch.setattr("pipeline.profiling.profiler.measure_alone", _alone)
+    monkeypatch.setattr("squeezedrive.pipeline.profiling.profiler.measure_alone", _alone)
     return plan
 
 

@@ -1,6 +1,6 @@
 import pytest
 
-from pipeline.profiling.series import BUCKETS, WIDTH, Gauge, Timeline
+from squeezedrive.pipeline.profiling.series import BUCKETS, WIDTH, Gauge, Timeline
 
 
 def test_a_rate_and_its_error() -> None:

@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from engines.errors import BackendUnavailable, UserError
-from pipeline.execute import Finished
-from pipeline.profiling import sweep as sweep_module
+from squeezedrive.engines.errors import BackendUnavailable, UserError
+from squeezedrive.pipeline.app.run import Finished
+from squeezedrive.pipeline.profiling import sweep as sweep_module
 
 SCENE = "scene:size=320x192,fps=25,frames=40,seed=3"
 

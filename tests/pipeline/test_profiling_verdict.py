@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from engines.backend import BackendInfo
-from pipeline.config import CONFIGS, Config, load_config, parse_setting
-from pipeline.profiling.advice import advise, explain
-from pipeline.profiling.verdict import Load, StageLoad, judge
+from squeezedrive.engines.backends.base import BackendInfo
+from squeezedrive.pipeline.config import CONFIGS, Config, load_config, parse_setting
+from squeezedrive.pipeline.profiling.advice import advise, explain
+from squeezedrive.pipeline.profiling.verdict import Load, StageLoad, judge
 
 NAMES = ("capture", "preprocess", "inference", "postprocess", "render", "sinks")
 RING = ("preprocess", "inference", "postprocess")

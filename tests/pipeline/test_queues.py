@@ -3,7 +3,7 @@ import time
 
 import pytest
 
-from pipeline.queues import Cancelled, StageQueue
+from squeezedrive.pipeline.core.queues import Cancelled, StageQueue
 
 
 def test_first_in_first_out_then_none_after_close() -> None:

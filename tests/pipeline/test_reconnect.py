@@ -14,16 +14,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from kernels.detections import Detections
-from pipeline.errors import SourceError, SourceTimeout
-from pipeline.frame import Frame
-from pipeline.sinks.base import Result
-from pipeline.sinks.video import VideoSink
-from pipeline.sources.base import Kind, SourceInfo, SourceOptions, SourceReport
-from pipeline.sources.camera import CameraSource
-from pipeline.sources.reconnect import Backoff, ReconnectingSource
-from tests.media import times
+from squeezedrive.kernels.detections import Detections
+from squeezedrive.pipeline.core.errors import SourceError, SourceTimeout
+from squeezedrive.pipeline.core.frame import Frame
+from squeezedrive.pipeline.core.sink import Result
+from squeezedrive.pipeline.core.source import Kind, SourceInfo, SourceOptions, SourceReport
+from squeezedrive.pipeline.sinks.recordings.video import VideoSink
+from squeezedrive.pipeline.sources.camera import CameraSource
+from squeezedrive.pipeline.sources.reconnect import Backoff, ReconnectingSource
 from tests.pipeline.test_camera_source import FakeCapture
+from tests.support.media import times
 
 URL = "rtsp://me:word@cam/1"
 NAME = "rtsp://***@cam/1"

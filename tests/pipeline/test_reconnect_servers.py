@@ -14,16 +14,16 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.errors import SourceError, SourceTimeout
-from pipeline.frame import Frame
-from pipeline.sources import open_source
-from pipeline.sources.base import SourceOptions
-from pipeline.sources.reconnect import Backoff, ReconnectingSource
-from tests.media import read_all
+from squeezedrive.pipeline.core.errors import SourceError, SourceTimeout
+from squeezedrive.pipeline.core.frame import Frame
+from squeezedrive.pipeline.core.source import SourceOptions
+from squeezedrive.pipeline.sources import open_source
+from squeezedrive.pipeline.sources.reconnect import Backoff, ReconnectingSource
 from tests.servers.clock import age, moment_of
 from tests.servers.faults import fault
 from tests.servers.process import Server, rtsp_missing
 from tests.servers.proxy import Proxy
+from tests.support.media import read_all
 
 OPTIONS = SourceOptions(open_timeout=10.0, read_timeout=3.0)
 DEADLINE = 60.0  # seconds, for machines that are busy

@@ -15,18 +15,18 @@ from pathlib import Path
 import av
 import pytest
 
-from kernels.detections import Detections
-from pipeline.errors import SinkError
-from pipeline.sinks import recorder, series, writer
-from pipeline.sinks.archive import Archive
-from pipeline.sinks.base import Result
-from pipeline.sinks.encoder import EncoderOptions
-from pipeline.sinks.recorder import RecordingSink
-from pipeline.sinks.segments import SegmentedJsonlSink, Segments
-from pipeline.sources.base import SourceOptions
-from pipeline.sources.video import VideoSource
-from tests.media import packets, times, write_video
-from tests.recordings import NAMES, Disk, Pictures, numbers, renumbered, results, used
+from squeezedrive.kernels.detections import Detections
+from squeezedrive.pipeline.core.errors import SinkError
+from squeezedrive.pipeline.core.sink import Result
+from squeezedrive.pipeline.core.source import SourceOptions
+from squeezedrive.pipeline.sinks import recorder, series, writer
+from squeezedrive.pipeline.sinks.recordings.archive import Archive
+from squeezedrive.pipeline.sinks.recordings.encoder import EncoderOptions
+from squeezedrive.pipeline.sinks.recordings.recorder import RecordingSink
+from squeezedrive.pipeline.sinks.recordings.segments import SegmentedJsonlSink, Segments
+from squeezedrive.pipeline.sources.video import VideoSource
+from tests.support.media import packets, times, write_video
+from tests.support.recordings import NAMES, Disk, Pictures, numbers, renumbered, results, used
 
 ROOT = Path(__file__).resolve().parents[2]
 FAST = EncoderOptions("ultrafast", threads=1)

@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 
-from engines.errors import UserError
-from pipeline.errors import SinkError, SourceError
-from pipeline.feed import Feed
-from pipeline.run import Pipeline, QueueOptions, StageError, Stuck
-from pipeline.sinks.base import Result
-from pipeline.stage import Lap
-from tests.fakes import FakeBackend, FakeSink, FakeSlot, FakeSource, fail
+from squeezedrive.engines.errors import UserError
+from squeezedrive.pipeline.core.errors import SinkError, SourceError
+from squeezedrive.pipeline.core.sink import Result
+from squeezedrive.pipeline.core.worker import Lap
+from squeezedrive.pipeline.stages.feed import Feed
+from squeezedrive.pipeline.stages.pipeline import Pipeline, QueueOptions, StageError, Stuck
+from tests.support.fakes import FakeBackend, FakeSink, FakeSlot, FakeSource, fail
 
 pytestmark = pytest.mark.usefixtures("no_thread_outlives")
 
@@ -250,7 +250,7 @@ def test_giving_up_closes_the_sinks_at_once() -> None:
 
 
 def test_a_source_that_hangs_does_not_hold_up_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipeline.run._CAPTURE_GRACE", 0.2)
+    monkeypatch.setattr("squeezedrive.pipeline.stages.pipeline._CAPTURE_GRACE", 0.2)
     released = threading.Event()
     source = FakeSource(100, {10: lambda: released.wait(30)})
     sink = FakeSink()
@@ -298,7 +298,7 @@ def test_an_error_in_the_callers_tick_ends_all_stages_first() -> None:
 def test_an_output_that_never_returns_cannot_keep_a_run_that_is_given_up(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("pipeline.run._GIVE_UP_GRACE", 0.2)
+    monkeypatch.setattr("squeezedrive.pipeline.stages.pipeline._GIVE_UP_GRACE", 0.2)
     released = threading.Event()
     pipeline = make(FakeSource(10**9), FakeBackend(), FakeSink(on_write=lambda: released.wait(30)))
     with pytest.raises(Stuck, match="sinks: a file or device does not answer"):
@@ -341,7 +341,7 @@ def test_a_queue_tells_its_depth() -> None:
 
 
 def test_threads_of_a_stage_bear_its_name_and_pass_it_on() -> None:
-    from pipeline.profiling.threads import read_threads
+    from squeezedrive.pipeline.profiling.threads import read_threads
 
     class Compiling(FakeBackend):
         def new_slot(self, batch: int = 1) -> FakeSlot:

@@ -8,17 +8,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from engines.cpu import CpuBackend
-from engines.errors import GpuLost, GpuMemoryError
-from kernels.detections import Detections
-from pipeline.feed import Feed
-from pipeline.frame import Frame
-from pipeline.run import Pipeline, QueueOptions, StageError
-from pipeline.sinks.base import Result
-from pipeline.sources.base import SourceInfo, SourceReport
-from tests.cuda_rig import SETTINGS, Rig, assert_same, picture
-from tests.fake_cuda import on_the_processor
-from tests.fake_driver import DriverError
+from squeezedrive.engines.backends.cpu.backend import CpuBackend
+from squeezedrive.engines.errors import GpuLost, GpuMemoryError
+from squeezedrive.kernels.detections import Detections
+from squeezedrive.pipeline.core.frame import Frame
+from squeezedrive.pipeline.core.sink import Result
+from squeezedrive.pipeline.core.source import SourceInfo, SourceReport
+from squeezedrive.pipeline.stages.feed import Feed
+from squeezedrive.pipeline.stages.pipeline import Pipeline, QueueOptions, StageError
+from tests.support.cuda_rig import SETTINGS, Rig, assert_same, picture
+from tests.support.fake_cuda import on_the_processor
+from tests.support.fake_driver import DriverError
 
 FRAMES = 24
 

@@ -9,14 +9,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from kernels.detections import Detections
-from pipeline.controls import Controls
-from pipeline.feed import Feed
-from pipeline.frame import Frame
-from pipeline.run import Pipeline, QueueOptions
-from pipeline.stage import Lap
-from pipeline.tracking.tracker import Tracker
-from tests.fakes import Camera, FakeBackend, FakeSink, FakeSource
+from squeezedrive.kernels.detections import Detections
+from squeezedrive.pipeline.core.controls import Controls
+from squeezedrive.pipeline.core.frame import Frame
+from squeezedrive.pipeline.core.worker import Lap
+from squeezedrive.pipeline.stages.feed import Feed
+from squeezedrive.pipeline.stages.pipeline import Pipeline, QueueOptions
+from squeezedrive.pipeline.tracking.tracker import Tracker
+from tests.support.fakes import Camera, FakeBackend, FakeSink, FakeSource
 
 pytestmark = pytest.mark.usefixtures("no_thread_outlives")
 

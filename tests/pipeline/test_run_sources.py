@@ -7,15 +7,15 @@ from typing import Any
 
 import pytest
 
-from engines.errors import UserError
-from pipeline.controls import Controls
-from pipeline.errors import SinkError, SourceError
-from pipeline.feed import Feed
-from pipeline.frame import Frame
-from pipeline.queues import Merge, StageQueue
-from pipeline.run import Pipeline, QueueOptions
-from pipeline.status import status_of
-from tests.fakes import Camera, FakeBackend, FakeSink, fail
+from squeezedrive.engines.errors import UserError
+from squeezedrive.pipeline.app.status import status_of
+from squeezedrive.pipeline.core.controls import Controls
+from squeezedrive.pipeline.core.errors import SinkError, SourceError
+from squeezedrive.pipeline.core.frame import Frame
+from squeezedrive.pipeline.core.queues import Merge, StageQueue
+from squeezedrive.pipeline.stages.feed import Feed
+from squeezedrive.pipeline.stages.pipeline import Pipeline, QueueOptions
+from tests.support.fakes import Camera, FakeBackend, FakeSink, fail
 
 pytestmark = pytest.mark.usefixtures("no_thread_outlives")
 

@@ -8,13 +8,13 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from pipeline.errors import SourceError
-from pipeline.scene.layout import CROSSING, crossing_at
-from pipeline.scene.spec import SceneSpec, parse_scene
-from pipeline.scene.street import SMALLEST, Street, TruthBox
-from pipeline.scene.traffic import SPEED, STREAMS, Traffic
-from pipeline.sources.base import SourceOptions
-from pipeline.sources.scene import SceneSource
+from squeezedrive.pipeline.core.errors import SourceError
+from squeezedrive.pipeline.core.source import SourceOptions
+from squeezedrive.pipeline.scene.layout import CROSSING, crossing_at
+from squeezedrive.pipeline.scene.spec import SceneSpec, parse_scene
+from squeezedrive.pipeline.scene.street import SMALLEST, Street, TruthBox
+from squeezedrive.pipeline.scene.traffic import SPEED, STREAMS, Traffic
+from squeezedrive.pipeline.sources.scene import SceneSource
 
 SMALL = "scene:size=320x180"
 

@@ -6,8 +6,8 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from pipeline.frame import Frame
-from pipeline.stage import Lap, Stage, Steps
+from squeezedrive.pipeline.core.frame import Frame
+from squeezedrive.pipeline.core.worker import Lap, Stage, Steps
 
 PICTURES = 4
 WAIT = 0.02  # seconds for a picture

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.errors import SourceError, SourceTimeout
-from pipeline.sources import open_source
-from pipeline.sources.base import SourceOptions
-from tests.media import number_of, read_all, write_video
+from squeezedrive.pipeline.core.errors import SourceError, SourceTimeout
+from squeezedrive.pipeline.core.source import SourceOptions
+from squeezedrive.pipeline.sources import open_source
+from tests.support.media import number_of, read_all, write_video
 
 PATIENT = SourceOptions(open_timeout=60.0, read_timeout=60.0)
 

@@ -7,9 +7,9 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from pipeline.frame import Frame
-from pipeline.sources.base import SourceReport
-from pipeline.sources.timestamps import Timeline, Timestamps
+from squeezedrive.pipeline.core.frame import Frame
+from squeezedrive.pipeline.core.source import SourceReport
+from squeezedrive.pipeline.sources.timestamps import Timeline, Timestamps
 
 TICK = Fraction(1, 1000)
 

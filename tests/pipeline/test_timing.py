@@ -2,7 +2,7 @@ import random
 
 import pytest
 
-from pipeline.timing import Durations, Rate
+from squeezedrive.pipeline.core.timing import Durations, Rate
 
 
 def test_percentiles_are_right_to_one_percent() -> None:

@@ -5,12 +5,12 @@ import itertools
 import numpy as np
 import pytest
 
-from kernels.detections import Detections
-from pipeline.controls import Controls
-from pipeline.tracking.matching import overlaps, pair
-from pipeline.tracking.motion import Motion
-from pipeline.tracking.shown import Tracked
-from pipeline.tracking.tracker import FIRST, FORGET, HIDE, HOLD, Tracker
+from squeezedrive.kernels.detections import Detections
+from squeezedrive.pipeline.core.controls import Controls
+from squeezedrive.pipeline.tracking.matching import overlaps, pair
+from squeezedrive.pipeline.tracking.motion import Motion
+from squeezedrive.pipeline.tracking.shown import Tracked
+from squeezedrive.pipeline.tracking.tracker import FIRST, FORGET, HIDE, HOLD, Tracker
 
 ROAD = ("car", "pedestrian", "cyclist")
 CAR, PEDESTRIAN, CYCLIST = range(3)
@@ -390,7 +390,7 @@ class TestFrames:
 
 class TestMatching:
     def test_overlaps_are_those_of_the_reference(self):
-        from kernels.reference import iou
+        from squeezedrive.kernels.reference import iou
 
         generator = np.random.default_rng(2)
         low = generator.uniform(0, 50, (2, 7, 2))

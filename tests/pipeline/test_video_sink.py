@@ -14,14 +14,14 @@ import av
 import numpy as np
 import pytest
 
-from kernels.detections import Detections
-from pipeline.errors import SinkError
-from pipeline.frame import Frame
-from pipeline.sinks.base import Result
-from pipeline.sinks.video import VideoSink
-from pipeline.sources.base import SourceInfo, SourceOptions, SourceReport
-from pipeline.sources.video import VideoSource
-from tests.media import number_of, packets, picture, read_all, times, write_video
+from squeezedrive.kernels.detections import Detections
+from squeezedrive.pipeline.core.errors import SinkError
+from squeezedrive.pipeline.core.frame import Frame
+from squeezedrive.pipeline.core.sink import Result
+from squeezedrive.pipeline.core.source import SourceInfo, SourceOptions, SourceReport
+from squeezedrive.pipeline.sinks.recordings.video import VideoSink
+from squeezedrive.pipeline.sources.video import VideoSource
+from tests.support.media import number_of, packets, picture, read_all, times, write_video
 
 ROOT = Path(__file__).resolve().parents[2]
 

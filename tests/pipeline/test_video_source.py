@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from pipeline.errors import SourceError
-from pipeline.sources.base import SourceOptions, SourceReport
-from pipeline.sources.timestamps import Timestamps
-from pipeline.sources.video import VideoSource
-from tests.media import number_of, picture, read_all, write_video
+from squeezedrive.pipeline.core.errors import SourceError
+from squeezedrive.pipeline.core.source import SourceOptions, SourceReport
+from squeezedrive.pipeline.sources.timestamps import Timestamps
+from squeezedrive.pipeline.sources.video import VideoSource
+from tests.support.media import number_of, picture, read_all, write_video
 
 BT709, BT601 = 1, 6
 LIMITED, FULL = 1, 2

@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from kernels.detections import Detections
-from pipeline.errors import SinkError
-from pipeline.frame import Frame
-from pipeline.sinks.base import Result
-from pipeline.sinks.window import WindowSink
+from squeezedrive.kernels.detections import Detections
+from squeezedrive.pipeline.core.errors import SinkError
+from squeezedrive.pipeline.core.frame import Frame
+from squeezedrive.pipeline.core.sink import Result
+from squeezedrive.pipeline.sinks.window import WindowSink
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -1,0 +1,1 @@
+"""What runs the network: the contract of a back end, how one is chosen, and a folder for each."""

@@ -1,0 +1,1 @@
+"""The CPU back end: OpenVINO runs the network, Numba finds the boxes."""

@@ -1,0 +1,188 @@
+"""The back ends of NVIDIA GPUs: TensorRT or PyTorch between the project's own kernels."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Literal
+
+import numpy as np
+
+from squeezedrive.engines.backends.base import BackendInfo, EngineSettings, check_batch
+from squeezedrive.engines.backends.cuda.chain import Chain
+from squeezedrive.engines.backends.cuda.context import Gpu, open_gpu
+from squeezedrive.engines.backends.cuda.executor import Executor
+from squeezedrive.engines.backends.cuda.machine import torch_obstacles
+from squeezedrive.engines.backends.cuda.nvdec import open_nvdec
+from squeezedrive.engines.backends.cuda.recipe import Recipe
+from squeezedrive.engines.backends.cuda.slot import CudaSlot
+from squeezedrive.engines.backends.video_decoder import Matrix
+from squeezedrive.engines.errors import BackendUnavailable, ConfigError
+from squeezedrive.kernels.fit import Fit, make_fit
+
+log = logging.getLogger("squeezedrive")
+
+ExecutorName = Literal["tensorrt", "torch"]
+Say = Callable[[str], None]
+
+MAX_BATCH = 8  # pictures of one execution: those of as many cameras
+
+
+def obstacles(name: ExecutorName) -> list[str]:
+    """List what keeps a back end from running here, most basic first, each with its remedy."""
+    if name == "tensorrt":
+        from squeezedrive.engines.backends import tensorrt
+
+        return tensorrt.obstacles()
+    return torch_obstacles()
+
+
+def open_cuda(name: ExecutorName, settings: EngineSettings, reason: str) -> CudaBackend:
+    """Load the network on the GPU and run it once.
+
+    Raises
+    ------
+    BackendUnavailable
+        If that is not possible on this machine.
+    ConfigError
+        If the configuration asks for a precision that this executor does not have.
+    GpuMemoryError, GpuLost
+        See `Gpu`.
+    """
+    found = obstacles(name)
+    if found:
+        raise BackendUnavailable("; ".join(found))
+    gpu = open_gpu()
+    with gpu.current():
+        executor = open_executor(name, settings, MAX_BATCH, gpu, log.info)
+    return CudaBackend(name, settings, gpu, executor, make_recipe(settings, executor), reason)
+
+
+def open_executor(
+    name: ExecutorName, settings: EngineSettings, max_batch: int, gpu: Gpu, say: Say
+) -> Executor:
+    """Load the network for batches of 1 to `max_batch`; the GPU's context has to be current.
+
+    `say` is given a line on what is going on where it takes long.
+    """
+    precision = settings.cuda_precision
+    if name == "tensorrt":
+        from squeezedrive.engines.backends.tensorrt import executor as tensorrt
+
+        return tensorrt.open_executor(settings, precision, max_batch, gpu, say)
+    from squeezedrive.engines.backends.cuda import torch_executor as pytorch
+
+    return pytorch.open_executor(settings, precision, max_batch, gpu)
+
+
+def make_recipe(settings: EngineSettings, executor: Executor) -> Recipe:
+    """Say what comes before and after the network: the kernels of `kernels.cuda`."""
+    from squeezedrive.kernels.cuda.detect import RESULT, Detector
+    from squeezedrive.kernels.cuda.preprocess import Preprocessor
+
+    profile, head = settings.weights.profile, settings.head()
+    size = (settings.width, settings.height)
+    mean, fill = profile.input.mean, settings.fill()
+
+    def fit_of(source_size: tuple[int, int]) -> Fit:
+        return make_fit(settings.fit, source_size, size, settings.band_centre)
+
+    def preprocessor(fit: Fit, matrix: Matrix | None) -> Preprocessor:
+        colours = mean, profile.input.scale, profile.input.channels, fill, executor.input_type
+        if matrix is None:
+            return Preprocessor(fit, "bgr", *colours)
+        return Preprocessor(fit, "nv12", *colours, matrix)
+
+    def detector(batch: int) -> Detector:
+        try:
+            return Detector(head, settings.detect, executor.output_type, batch)
+        except ValueError as error:
+            raise ConfigError(f"detect: {error}") from None
+
+    shapes = (3, size[1], size[0]), head.output_shape
+    return Recipe(fit_of, preprocessor, detector, *shapes, RESULT)
+
+
+class CudaBackend:
+    """SqueezeDet on an NVIDIA GPU.
+
+    Parameters
+    ----------
+    name : str
+        "tensorrt" or "torch".
+    settings : EngineSettings
+        How to run the network.
+    gpu : Gpu
+        Where.
+    executor : Executor
+        The network; closed with the back end.
+    recipe : Recipe
+        What comes before and after it.
+    reason : str
+        Why this back end.
+    """
+
+    # A slot's infer() only enqueues, and the frames overlap on the GPU: one thread is enough.
+    parallel = 1
+    video_decoder = staticmethod(open_nvdec)
+
+    batch_pays = True
+
+    def __init__(
+        self,
+        name: ExecutorName,
+        settings: EngineSettings,
+        gpu: Gpu,
+        executor: Executor,
+        recipe: Recipe,
+        reason: str,
+    ) -> None:
+        self.info = BackendInfo(name, executor.runtime, gpu.name, executor.precision, reason)
+        self.max_batch = executor.max_batch
+        self._gpu = gpu
+        self._executor = executor
+        self._recipe = recipe
+        self._slots: list[CudaSlot] = []
+        self._closed = False
+        try:
+            self._warm_up(settings.width, settings.height)
+        except BaseException:
+            self.close()
+            raise
+
+    def new_slot(self, batch: int = 1) -> CudaSlot:
+        """Allocate the memory for up to `batch` pictures in flight.
+
+        Raises
+        ------
+        GpuMemoryError
+            If there is not enough.
+        ValueError
+            If the network does not take so many.
+        """
+        check_batch(batch, self.max_batch)
+        slot = CudaSlot(self._gpu, lambda: Chain(self._gpu, self._executor, self._recipe, batch))
+        self._slots.append(slot)
+        return slot
+
+    def close(self) -> None:
+        """Release the network, and slots that are still open; a second call does nothing."""
+        if self._closed:
+            return
+        self._closed = True
+        for slot in self._slots:
+            slot.close()
+        if self._gpu.lost or any(slot.abandoned for slot in self._slots):
+            self._gpu.keep_forever(self._executor)
+            return
+        with self._gpu.current():
+            self._executor.close()
+
+    def _warm_up(self, width: int, height: int) -> None:
+        """Run once: kernels are compiled now, and what cannot run fails before the first frame."""
+        slot = self.new_slot()
+        slot.preprocess([np.zeros((height, width, 3), np.uint8)])
+        slot.infer()
+        slot.detect()
+        slot.close()
+        self._slots.remove(slot)

@@ -1,0 +1,197 @@
+"""The GPU as this process uses it: one primary context, and what its errors mean.
+
+TensorRT, PyTorch, PyCUDA and Numba share the device's primary context; Numba accepts no other.
+PyCUDA asks for care with it. A thread that ends with a context pushed aborts the process; an
+object whose last reference goes while its context is not pushed is never released; and PyCUDA's
+own destructor of a primary context fails, so that it has to be detached by hand at the end.
+"""
+
+from __future__ import annotations
+
+import atexit
+import ctypes
+import functools
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+from squeezedrive.engines.backends.cuda.machine import driver_problem
+from squeezedrive.engines.errors import BackendUnavailable, GpuLost, GpuMemoryError
+
+# Seconds after which work on the GPU counts as hung. A picture takes a millisecond; a busy GPU
+# that others use, too, may keep it waiting.
+PATIENCE = 30.0
+# Seconds between looks at an event. See `Gpu.wait`.
+LOOK_AGAIN = 50e-6
+NON_BLOCKING = 1  # CU_STREAM_NON_BLOCKING: does not wait for the default stream of other libraries
+# What the driver says when a kernel did what it may not: a fault of the program, not of the GPU.
+_FAULTS = ("illegal", "misaligned", "assert")
+
+
+class Gpu:
+    """An NVIDIA GPU through its primary context, which is kept for as long as the process lives.
+
+    Parameters
+    ----------
+    driver : module
+        `pycuda.driver`, initialised.
+    cuda : module
+        `numba.cuda`.
+    ordinal : int
+        Which GPU, as CUDA counts.
+
+    Attributes
+    ----------
+    driver, cuda : module
+        As given.
+    ordinal : int
+        As given.
+    name : str
+        As the driver calls it.
+    compute_capability : tuple of int
+        Major and minor.
+    lost : bool
+        Whether it has stopped working. What it holds can no longer be released.
+    """
+
+    def __init__(self, driver: Any, cuda: Any, ordinal: int = 0) -> None:
+        self.driver = driver
+        self.cuda = cuda
+        self.ordinal = ordinal
+        device = driver.Device(ordinal)
+        self.name = str(device.name())
+        self.compute_capability: tuple[int, int] = tuple(device.compute_capability())
+        self.lost = False
+        self._context = device.retain_primary_context()
+
+    @contextmanager
+    def current(self) -> Iterator[None]:
+        """Make the context current for this thread within a `with` block, and explain errors.
+
+        Costs a few microseconds, which is why every step of a slot can do it for itself and no
+        thread has to remember that it has a context.
+
+        Raises
+        ------
+        GpuMemoryError
+            If something did not fit into the GPU's memory.
+        GpuLost
+            If the GPU has stopped working.
+        """
+        self._context.push()
+        try:
+            yield
+        except Exception as error:
+            explained = self._explain(error)
+            if explained is None:
+                raise
+            raise explained from error
+        finally:
+            self._context.pop()
+
+    def wait(self, event: Any) -> None:
+        """Wait until the GPU has passed an event; the context has to be current.
+
+        Looks every 0.1 ms or so, which costs a few hundredths of a core and delays nothing, as
+        other frames are in flight. `event.synchronize()`, even of an event with blocking
+        synchronisation, has no time-out: a GPU that hangs would hang the run.
+
+        Raises
+        ------
+        GpuLost
+            If that takes longer than `PATIENCE`.
+        """
+        deadline = time.monotonic() + PATIENCE
+        while not event.query():
+            if time.monotonic() > deadline:
+                self.lost = True
+                raise GpuLost(
+                    f"the GPU {self.name} has not finished a picture in {PATIENCE:.0f} s; ended"
+                    " without it (look at nvidia-smi and at the kernel's log for Xid)"
+                )
+            time.sleep(LOOK_AGAIN)
+
+    def synchronize(self) -> None:
+        """Wait for all work in the context, on whatever stream.
+
+        Tables that a library has uploaded on the default stream are then there for streams like
+        ours, which do not wait for that one.
+        """
+        self._context.synchronize()
+
+    def array(self, allocation: Any, shape: tuple[int, ...], dtype: DTypeLike) -> Any:
+        """Return device memory as a C-contiguous array that Numba's kernels take."""
+        description = {
+            "shape": shape,
+            "typestr": np.dtype(dtype).str,
+            "data": (int(allocation), False),
+            "version": 3,
+        }
+        return self.cuda.from_cuda_array_interface(description, owner=allocation, sync=False)
+
+    def keep_forever(self, *things: object) -> None:
+        """Never release these: on a GPU that hangs, releasing hangs, too, even at the exit."""
+        for thing in things:
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(thing))
+
+    def release(self) -> None:
+        """Give the context back, at the end of the process."""
+        if not self.lost:
+            self._context.detach()
+
+    def _explain(self, error: Exception) -> Exception | None:
+        """Return the error that tells the user what happened; None if it is a fault of ours."""
+        if isinstance(error, GpuLost | GpuMemoryError):
+            return None
+        text = (str(error) or type(error).__name__).splitlines()[0]
+        plain = text.lower().replace("_", " ")
+        if "out of memory" in plain:
+            return GpuMemoryError(
+                f"the memory of the GPU {self.name} is not enough: {text}; fewer frames in flight"
+                " (--set queue.slots=2), a smaller network input, or other programs on the GPU"
+                " ended leave more"
+            )
+        if not self._broken():
+            return None
+        self.lost = True
+        if any(word in plain for word in _FAULTS):
+            return None
+        return GpuLost(
+            f"the GPU {self.name} has stopped working: {text}; look at nvidia-smi and at the"
+            " kernel's log for Xid"
+        )
+
+    def _broken(self) -> bool:
+        """Return whether every further call would fail: an error of a kernel never goes away."""
+        try:
+            self._context.synchronize()
+        except Exception:  # whatever it is called: it is the answer
+            return True
+        return False
+
+
+@functools.cache
+def open_gpu() -> Gpu:
+    """Return the first GPU that CUDA shows to this process, always the same object.
+
+    Raises
+    ------
+    BackendUnavailable
+        If there is none, or PyCUDA or Numba-CUDA cannot be loaded.
+    """
+    problem = driver_problem()
+    if problem is not None:
+        raise BackendUnavailable(problem)
+    try:
+        import pycuda.driver as driver
+        from numba import cuda
+    except ImportError as error:
+        raise BackendUnavailable(f"{error.name or 'a package'} cannot be loaded: {error}") from None
+    driver.init()
+    gpu = Gpu(driver, cuda)
+    atexit.register(gpu.release)
+    return gpu

@@ -1,0 +1,60 @@
+"""What a chain does with pictures, before and after the network."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from squeezedrive.engines.backends.video_decoder import Matrix
+from squeezedrive.kernels.detections import Detections
+from squeezedrive.kernels.fit import Fit
+
+
+class Preprocess(Protocol):
+    """`kernels.cuda.preprocess.Preprocessor`, made for one `Fit`."""
+
+    def enqueue(self, source: Any, target: Any, stream: Any) -> None:
+        """Crop, scale and normalise pictures (B, H, W, 3) into (B, 3, height, width)."""
+
+
+class Detect(Protocol):
+    """`kernels.cuda.detect.Detector`, with a workspace of its own."""
+
+    def enqueue(self, output: Any, result: Any, stream: Any) -> None:
+        """Decode, select and suppress into a result of fixed size."""
+
+    def result_shape(self, batch: int) -> tuple[int, ...]:
+        """Return the shape of the result of so many pictures."""
+
+    def unpack(self, result: NDArray[Any]) -> list[Detections]:
+        """Read a result that has come to the host."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What a chain does with pictures.
+
+    Attributes
+    ----------
+    make_fit : callable
+        Takes (width, height) of a picture, returns how it is put into the network's input.
+    preprocessor : callable
+        Takes a `Fit` and the colour matrix of NV12 pictures, None for BGR; returns the kernel.
+    detector : callable
+        Takes the most pictures at a time; returns a detector with a workspace of its own.
+    input_shape, output_shape : tuple of int
+        Of one picture: (3, height, width) and (channels, rows, columns).
+    result_type : np.dtype
+        Of the detector's result.
+    """
+
+    make_fit: Callable[[tuple[int, int]], Fit]
+    preprocessor: Callable[[Fit, Matrix | None], Preprocess]
+    detector: Callable[[int], Detect]
+    input_shape: tuple[int, int, int]
+    output_shape: tuple[int, int, int]
+    result_type: np.dtype[Any]

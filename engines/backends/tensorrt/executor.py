@@ -1,0 +1,218 @@
+"""TensorRT behind the interface of `engines.backends.cuda.executor`."""
+
+from __future__ import annotations
+
+import hashlib
+from importlib import import_module
+from typing import Any, Protocol
+
+import numpy as np
+
+from squeezedrive.engines.backends.base import EngineSettings
+from squeezedrive.engines.backends.tensorrt.builder import BuildOptions, build_engine, failure
+from squeezedrive.engines.backends.tensorrt.cache import EngineCache, EngineKey, cache_folder
+from squeezedrive.engines.backends.tensorrt.graph import INPUT, OUTPUT, Precision, engine_graph
+from squeezedrive.engines.backends.tensorrt.log import open_logger
+from squeezedrive.engines.backends.tensorrt.progress import Say
+from squeezedrive.engines.errors import GpuMemoryError, UserError
+
+
+class Gpu(Protocol):
+    """What an engine depends on: the name of the GPU and its compute capability."""
+
+    @property
+    def name(self) -> str:
+        """As the driver gives it."""
+
+    @property
+    def compute_capability(self) -> tuple[int, int]:
+        """Major and minor."""
+
+
+class TensorRTExecutor:
+    """An engine loaded on the GPU of the current primary context; an `Executor`.
+
+    Parameters
+    ----------
+    trt : module
+        tensorrt, or one that looks like it.
+    plan : bytes
+        What `engines.backends.tensorrt.builder.build_engine` returned.
+    precision : str
+        As it was built.
+
+    Raises
+    ------
+    GpuMemoryError
+        If there is not enough memory.
+    BackendUnavailable
+        If TensorRT refuses the engine, for example one of another version.
+    """
+
+    def __init__(self, trt: Any, plan: bytes, precision: Precision) -> None:
+        self.runtime = f"TensorRT {trt.__version__}"
+        self.precision = precision
+        self._trt = trt
+        self._logger = open_logger(trt)
+        self._logger.last_error = ""
+        try:
+            self._runtime: Any = trt.Runtime(self._logger)
+        except TypeError:  # all that the bindings say when the library returns nothing
+            raise failure("TensorRT cannot start", self._logger.last_error) from None
+        self._engine: Any = self._runtime.deserialize_cuda_engine(plan)
+        if self._engine is None:
+            raise failure("TensorRT cannot load the engine", self._logger.last_error)
+        self.input_type = np.dtype(trt.nptype(self._engine.get_tensor_dtype(INPUT)))
+        self.output_type = np.dtype(trt.nptype(self._engine.get_tensor_dtype(OUTPUT)))
+        _, _, largest = (tuple(shape) for shape in self._engine.get_tensor_profile_shape(INPUT, 0))
+        self.max_batch = int(largest[0])
+        self._picture = tuple(int(size) for size in largest[1:])
+
+    def new_context(self) -> TensorRTContext:
+        """Return a context with everything that one execution needs.
+
+        All contexts use the one optimisation profile; TensorRT shares it since version 10.
+
+        Raises
+        ------
+        GpuMemoryError
+            If there is not enough memory.
+        """
+        self._logger.last_error = ""
+        context = self._engine.create_execution_context()
+        if context is None:
+            raise failure("TensorRT cannot open another context", self._logger.last_error)
+        return TensorRTContext(context, self._logger, self._picture)
+
+    def layers(self) -> str:
+        """Return what TensorRT's engine inspector says of the layers, as JSON."""
+        inspector = self._engine.create_engine_inspector()
+        return str(inspector.get_engine_information(self._trt.LayerInformationFormat.JSON))
+
+    def close(self) -> None:
+        """Release the engine. Contexts have to be closed before."""
+        self._engine = None
+        self._runtime = None
+
+
+class TensorRTContext:
+    """One execution at a time; see `engines.backends.cuda.executor`.
+
+    Parameters
+    ----------
+    context : IExecutionContext
+        Of TensorRT.
+    logger : ILogger
+        From `engines.backends.tensorrt.log`.
+    picture : tuple of int
+        Channels, height, width of the input.
+    """
+
+    def __init__(self, context: Any, logger: Any, picture: tuple[int, ...]) -> None:
+        self._context: Any = context
+        self._logger = logger
+        self._picture = picture
+
+    def bind(self, input_address: int, output_address: int, batch: int) -> None:
+        """Say where input and output lie: device addresses of C-contiguous arrays.
+
+        Raises
+        ------
+        RuntimeError
+            If TensorRT refuses; the message is its own.
+        """
+        self._logger.last_error = ""
+        context = self._context
+        if not (
+            context.set_input_shape(INPUT, (batch, *self._picture))
+            and context.set_tensor_address(INPUT, input_address)
+            and context.set_tensor_address(OUTPUT, output_address)
+        ):
+            raise RuntimeError(
+                f"TensorRT refuses a batch of {batch} at these addresses:"
+                f" {self._logger.last_error or 'it gives no reason'}"
+            )
+
+    def enqueue(self, stream: int) -> None:
+        """Enqueue the network on a CUDA stream, given by its handle, and return at once.
+
+        Raises
+        ------
+        RuntimeError
+            If TensorRT refuses; the message is its own.
+        """
+        if not self._context.execute_async_v3(stream):
+            reason = self._logger.last_error or "it gives no reason"
+            raise RuntimeError(f"TensorRT cannot run the network: {reason}")
+
+    def close(self) -> None:
+        """Release what the context holds. Its work has to be finished."""
+        self._context = None
+
+
+def open_executor(
+    settings: EngineSettings,
+    precision: Precision,
+    max_batch: int,
+    gpu: Gpu,
+    say: Say,
+    trt: Any = None,
+    cache: EngineCache | None = None,
+) -> TensorRTExecutor:
+    """Load the engine for this GPU from the cache, or build it and keep it.
+
+    Building uses the first GPU that CUDA shows to this process; `gpu` has to be that one, and its
+    primary context current.
+
+    Parameters
+    ----------
+    settings : EngineSettings
+        Weights, input size, quantised model.
+    precision : str
+        "fp16", "fp32" or "int8".
+    max_batch : int
+        Most pictures of one execution.
+    gpu : Gpu
+        Where it will run.
+    say : callable
+        Takes lines for the user: what is wrong with a cached engine, and how a build goes on.
+    trt : module, optional
+        What builds and executes; tensorrt where not given.
+    cache : EngineCache, optional
+        Where engines are kept; the user's cache folder where not given.
+
+    Raises
+    ------
+    UserError
+        If an engine can neither be loaded nor built: see `build_engine`.
+    """
+    if trt is None:
+        trt = import_module("tensorrt")
+    if cache is None:
+        cache = EngineCache(cache_folder(), say)
+    options = BuildOptions(max_batch=max_batch)
+    model = engine_graph(settings, precision)
+    key = EngineKey(
+        model=settings.weights.profile.name,
+        graph=hashlib.sha256(model.SerializeToString(deterministic=True)).hexdigest(),
+        precision=precision,
+        input=f"{settings.width}x{settings.height}",
+        max_batch=options.max_batch,
+        optimum_batch=options.optimum_batch,
+        workspace_mib=options.workspace_mib,
+        tensorrt=trt.__version__,
+        gpu=gpu.name,
+        compute_capability=".".join(str(part) for part in gpu.compute_capability),
+    )
+    plan = cache.load(key)
+    if plan is not None:
+        try:
+            return TensorRTExecutor(trt, plan, precision)
+        except GpuMemoryError:
+            raise
+        except UserError as error:
+            say(f"{key.name}: {error}; built anew")
+    built = build_engine(trt, model, options, say, cache.load_timings(key))
+    cache.store(key, built.plan)
+    cache.store_timings(key, built.timings)
+    return TensorRTExecutor(trt, built.plan, precision)

@@ -1,0 +1,138 @@
+"""Command-line options that several verbs take, and their values."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+
+def input_size(text: str) -> tuple[int, int]:
+    """Read "WIDTHxHEIGHT", the size of the network's input in pixels.
+
+    Raises
+    ------
+    ArgumentTypeError
+        If it is not two numbers of at least 1.
+    """
+    width, _, height = text.partition("x")
+    if not (width.isdecimal() and height.isdecimal() and int(width) and int(height)):
+        raise argparse.ArgumentTypeError(f"expected WIDTHxHEIGHT, got {text!r}")
+    return int(width), int(height)
+
+
+def names(text: str) -> list[str]:
+    """Read "car,pedestrian"."""
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def aliases(text: str) -> dict[str, str]:
+    """Read "person=pedestrian,truck=dontcare": names in a data set and what they stand for.
+
+    Raises
+    ------
+    ArgumentTypeError
+        If a part is not of this form.
+    """
+    pairs = [pair.partition("=") for pair in names(text)]
+    if not all(theirs.strip() and ours.strip() for theirs, _, ours in pairs):
+        raise argparse.ArgumentTypeError(f"expected NAME=CLASS,NAME=CLASS, got {text!r}")
+    return {theirs.strip(): ours.strip() for theirs, _, ours in pairs}
+
+
+def fraction(text: str) -> float:
+    """Read a number 0 to 1.
+
+    Raises
+    ------
+    ArgumentTypeError
+        If it is none.
+    """
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"expected a number 0 to 1, got {text!r}")
+    return value
+
+
+def count(text: str) -> int:
+    """Read a whole number of at least 1.
+
+    Raises
+    ------
+    ArgumentTypeError
+        If it is none.
+    """
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a number of at least 1, got {text!r}")
+    return int(text)
+
+
+def add_network_options(options: argparse._ActionsContainer) -> None:
+    """Add --weights and --size: which network."""
+    options.add_argument(
+        "--weights", type=Path, metavar="FILE.npz", help="default: the project's own"
+    )
+    options.add_argument(
+        "--size", type=input_size, metavar="WxH", help="input in pixels; default: as trained"
+    )
+
+
+class _Said(argparse.Action):
+    """Stores a value and notes in `said` that it is not the default."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Any,
+        option_string: str | None = None,
+    ) -> None:
+        setattr(namespace, self.dest, values)
+        namespace.said = {*getattr(namespace, "said", ()), self.dest}
+
+
+def add_fit_options(options: argparse._ActionsContainer) -> None:
+    """Add --fit and --band-centre: how pictures come into the input; see `use_trained_fit`."""
+    options.add_argument(
+        "--fit", choices=("band", "letterbox", "stretch"), default="band", action=_Said,
+        help="how pictures of another aspect are put into the input (default: as trained if the"
+        " weights' profile tells, else band)",
+    )  # fmt: skip
+    options.add_argument(
+        "--band-centre", type=fraction, default=0.5, metavar="Y", action=_Said,
+        help="middle of the band, as a fraction of the height from the top (default: as trained if"
+        " the weights' profile tells, else 0.5)",
+    )  # fmt: skip
+
+
+def use_trained_fit(arguments: argparse.Namespace) -> None:
+    """Put pictures into the input as in training, where the profile tells and the user does not.
+
+    Raises
+    ------
+    WeightsError
+        If the weights' profile cannot be read.
+    """
+    from squeezedrive.engines.model.weights import DEFAULT, load_profile
+
+    profile = load_profile((arguments.weights or DEFAULT).with_suffix(".json"))
+    trained = {"fit": profile.fit, "band_centre": profile.band_centre}
+    for name, value in trained.items():
+        if value is not None and name not in getattr(arguments, "said", ()):
+            setattr(arguments, name, value)
+
+
+def add_class_options(options: argparse._ActionsContainer) -> None:
+    """Add --classes and --names: what is looked at in a data set."""
+    options.add_argument(
+        "--classes", type=names, metavar="A,B",
+        help="only these (default: all that the weights know)",
+    )  # fmt: skip
+    options.add_argument(
+        "--names", type=aliases, default={}, metavar="A=B",
+        help="names in the data set and the classes they stand for, or dontcare, for example"
+        " person=pedestrian,van=dontcare",
+    )  # fmt: skip

@@ -1,0 +1,98 @@
+"""`python -m engines export`: its options, and what it writes."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from squeezedrive.engines.cli.arguments import input_size
+from squeezedrive.engines.errors import UserError
+
+if TYPE_CHECKING:
+    from squeezedrive.engines.model.weights import Weights
+
+EXAMPLES = """\
+OUT.onnx is the network with its weights; the profile is in its metadata. OUT.npz are the weights,
+with their profile in OUT.json, as all verbs and the pipeline take them.
+
+examples:
+  python -m engines export squeezedet.onnx --weights runs/first/first.npz
+  python -m engines export squeezedet-fp16.onnx --precision fp16 --size 1248x704
+  python -m engines export now.npz --run runs/first
+"""
+
+
+def add_export_parser(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the verb and its options to those of `python -m engines`."""
+    parser = verbs.add_parser(
+        "export",
+        help="write weights as an ONNX model, or those of a training with their profile",
+        description="Write weights as an ONNX model, or as a file of their own with a profile.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("output", type=Path, metavar="OUT", help="OUT.onnx or OUT.npz")
+    source = parser.add_mutually_exclusive_group()
+    source.add_argument(
+        "--weights", type=Path, metavar="FILE.npz", help="default: the project's own"
+    )
+    source.add_argument(
+        "--run", type=Path, metavar="FOLDER",
+        help="a training, finished or not: the weights it has come to, not the best it had",
+    )  # fmt: skip
+    add("--precision", choices=("fp32", "fp16"), default="fp32", help="of OUT.onnx (default: fp32)")
+    add("--size", type=input_size, metavar="WxH", help="of OUT.onnx's input; default: as trained")
+    add("-y", "--overwrite", action="store_true", help="replace existing files")
+
+
+def run_export(arguments: argparse.Namespace) -> None:
+    """Write the weights.
+
+    Raises
+    ------
+    UserError
+        If the weights or the training cannot be used, or the output cannot be written.
+    """
+    from squeezedrive.engines.files import write_whole
+    from squeezedrive.engines.model.onnx_graph import build_onnx
+    from squeezedrive.engines.model.weights import DEFAULT, Weights, load_weights, save_weights
+
+    output = arguments.output
+    _check_output(arguments)
+    weights = (
+        _of_run(arguments.run) if arguments.run else load_weights(arguments.weights or DEFAULT)
+    )
+    if output.suffix == ".npz":
+        profile = weights.profile.model_copy(update={"name": output.stem})
+        save_weights(Weights(profile, weights.arrays), output)
+        print(f"wrote {output} and {output.with_suffix('.json')}")
+        return
+    width, height = arguments.size or (None, None)
+    model = build_onnx(weights, width, height, arguments.precision)
+    write_whole(output, model.SerializeToString())
+    print(f"wrote {output}: {arguments.precision}, {output.stat().st_size / 2**20:.2f} MiB")
+
+
+def _check_output(arguments: argparse.Namespace) -> None:
+    output = arguments.output
+    if output.suffix not in (".onnx", ".npz"):
+        raise UserError(f"{output}: expected a name that ends in .onnx or .npz")
+    paths = [output]
+    if output.suffix == ".npz":
+        if arguments.size or arguments.precision != "fp32":
+            raise UserError(f"{output}: --size and --precision are of OUT.onnx, not of weights")
+        paths.append(output.with_suffix(".json"))
+    for path in paths:
+        if path.exists() and not arguments.overwrite:
+            raise UserError(f"{path}: exists already; --overwrite replaces it")
+
+
+def _of_run(folder: Path) -> Weights:
+    if importlib.util.find_spec("torch") is None:
+        raise UserError("reading a training needs PyTorch: pip install -e '.[train]'")
+    from squeezedrive.engines.training.export import load_run
+
+    return load_run(folder)

@@ -1,0 +1,82 @@
+"""`python -m engines train`: arguments, and where they lead."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+from pathlib import Path
+from typing import Any
+
+from squeezedrive.engines.errors import UserError
+
+EXAMPLES = """\
+examples:
+  python -m engines train --data kitti --init squeezenet.npz --out runs/first
+  python -m engines train --data kitti --data dashcam --config configs/training/paper.yaml \\
+      --out runs/paper
+  python -m engines train --resume --out runs/first
+  torchrun --nproc-per-node 4 -m engines train --data kitti --out runs/four
+"""
+
+
+def add_train_parser(subparsers: Any) -> argparse.ArgumentParser:
+    """Add the verb `train` to the subparsers of `python -m engines`."""
+    parser: argparse.ArgumentParser = subparsers.add_parser(
+        "train",
+        help="train weights on labelled pictures",
+        description="Train weights on labelled pictures in KITTI, COCO or YOLO layout.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "--data", action="append", default=[], metavar="ROOT",
+        help="a data set; may be given several times",
+    )  # fmt: skip
+    parser.add_argument(
+        "--config", type=Path, metavar="FILE.yaml",
+        help="recipe; changes configs/training/default.yaml",
+    )  # fmt: skip
+    parser.add_argument(
+        "--out", type=Path, required=True, metavar="FOLDER", help="where everything is written"
+    )
+    parser.add_argument(
+        "--init", type=Path, metavar="FILE.npz", help="weights to start from: a network, a backbone"
+    )
+    parser.add_argument("--resume", action="store_true", help="go on with the training in --out")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", dest="settings",
+        help="change any key of the configuration",
+    )  # fmt: skip
+    return parser
+
+
+def run_train(arguments: argparse.Namespace) -> int:
+    """Run the verb; return the exit code.
+
+    Raises
+    ------
+    UserError
+        If something given cannot be used.
+    """
+    if importlib.util.find_spec("torch") is None:
+        raise UserError("training needs PyTorch: pip install -e '.[train]'")
+    from squeezedrive.engines.settings import parse_setting
+    from squeezedrive.engines.training.config import load_config
+    from squeezedrive.engines.training.loop import train
+    from squeezedrive.engines.training.report import stored_config
+
+    settings = [parse_setting(text) for text in arguments.settings]
+    path = arguments.config
+    if arguments.resume:
+        if path or arguments.data or arguments.init:
+            raise UserError(
+                "--resume takes configuration, data and start from the folder; only --set can"
+                " change something"
+            )
+        path = stored_config(arguments.out)
+    if arguments.data:
+        sets = [{"root": str(Path(root).resolve())} for root in arguments.data]
+        settings.insert(0, ("data.sets", sets))
+    if arguments.init:
+        settings.insert(0, ("network.init", str(arguments.init.resolve())))
+    return train(load_config(path, settings), arguments.out, arguments.resume)

@@ -1,0 +1,1 @@
+"""The network as data: layers, profile, weights and the ONNX graph made of them."""

@@ -1,0 +1,170 @@
+"""The network as an ONNX model, the one interchange format of all back ends."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import onnx
+from google.protobuf.message import DecodeError
+from onnx import TensorProto, helper, numpy_helper
+
+from squeezedrive.engines.errors import WeightsError
+from squeezedrive.engines.model.weights import Weights
+
+Precision = Literal["fp32", "fp16"]
+DIGEST = "weights_sha256"  # metadata key of quantised models: the weights they were made from
+_OPSET = 17
+
+
+def build_onnx(
+    weights: Weights,
+    width: int | None = None,
+    height: int | None = None,
+    precision: Precision = "fp32",
+    batch: int | str = 1,
+) -> onnx.ModelProto:
+    """Write the network as ONNX.
+
+    Normalisation is part of the graph, so that pixels are all a back end has to provide and none
+    can normalise otherwise than the weights were trained.
+
+    Parameters
+    ----------
+    weights : Weights
+        Parameters and profile.
+    width, height : int, optional
+        Input size in pixels; the profile's where not given.
+    precision : str
+        "fp32", or "fp16": every weight and every value in between is a half; input and output
+        stay float32.
+    batch : int or str
+        Images at a time; a string names a free dimension.
+
+    Returns
+    -------
+    ModelProto
+        Input "image", float32 (batch, 3, height, width), pixels 0 to 255 in the profile's channel
+        order. Output "output", float32 (batch, head channels, rows, columns).
+
+    Raises
+    ------
+    NetworkError
+        If the network cannot read an input of this size.
+    """
+    profile = weights.profile
+    width = width or profile.input.width
+    height = height or profile.input.height
+    half = precision == "fp16"
+    dtype = np.float16 if half else np.float32
+
+    nodes: list[onnx.NodeProto] = []
+    constants: list[onnx.TensorProto] = []
+
+    def constant(name: str, values: object) -> str:
+        constants.append(numpy_helper.from_array(np.asarray(values, dtype), name))
+        return name
+
+    pixels = "image"
+    if half:
+        nodes.append(helper.make_node("Cast", ["image"], ["pixels"], to=TensorProto.FLOAT16))
+        pixels = "pixels"
+    mean = constant("mean", np.reshape(profile.input.mean, (1, 3, 1, 1)))
+    nodes.append(helper.make_node("Sub", [pixels, mean], ["centred"]))
+    values = {"image": "centred"}
+    if profile.input.scale != 1.0:
+        scale = constant("scale", profile.input.scale)
+        nodes.append(helper.make_node("Mul", ["centred", scale], ["scaled"]))
+        values["image"] = "scaled"
+
+    steps = weights.operations(width, height)
+    for step in steps:
+        inputs = [values[name] for name in step.inputs]
+        values[step.name] = step.name
+        if step.kind == "concat":
+            nodes.append(helper.make_node("Concat", inputs, [step.name], name=step.name, axis=1))
+            continue
+        (left, right), (top, bottom) = step.pads
+        window = partial(
+            helper.make_node,
+            name=step.name,
+            kernel_shape=[step.kernel] * 2,
+            strides=[step.stride] * 2,
+            pads=[top, left, bottom, right],
+        )
+        if step.kind == "pool":
+            nodes.append(window("MaxPool", inputs, [step.name]))
+            continue
+        inputs += [constant(n, weights.arrays[n]) for n in (f"{step.name}_w", f"{step.name}_b")]
+        output = f"{step.name}_linear" if step.relu else step.name
+        nodes.append(window("Conv", inputs, [output]))
+        if step.relu:
+            nodes.append(helper.make_node("Relu", [output], [step.name]))
+
+    last = steps[-1]
+    if half:
+        nodes.append(helper.make_node("Cast", [last.name], ["output"], to=TensorProto.FLOAT))
+    else:
+        nodes[-1].output[0] = "output"
+    grid = [last.out_size[1], last.out_size[0]]
+    float_value = helper.make_tensor_value_info
+    graph = helper.make_graph(
+        nodes,
+        profile.name,
+        [float_value("image", TensorProto.FLOAT, [batch, 3, height, width])],
+        [float_value("output", TensorProto.FLOAT, [batch, profile.head_channels, *grid])],
+        constants,
+    )
+    model = helper.make_model(
+        graph,
+        opset_imports=[helper.make_opsetid("", _OPSET)],
+        producer_name="squeezedrive",
+        ir_version=8,
+    )
+    helper.set_model_props(model, {"profile": profile.model_dump_json()})
+    onnx.checker.check_model(model, full_check=True)
+    return model
+
+
+def load_onnx(path: Path, weights: Weights, width: int, height: int) -> onnx.ModelProto:
+    """Read a quantised model of these weights for an input of this size in pixels.
+
+    No size is part of the graph but those of its input and output: the same file does for all.
+
+    Raises
+    ------
+    WeightsError
+        If it cannot be read, is not quantised, or belongs to other weights.
+    """
+    try:
+        model = onnx.load(path)
+        onnx.checker.check_model(model)
+    except OSError as error:
+        raise WeightsError(f"{path}: cannot be read: {error.strerror}") from None
+    except (DecodeError, onnx.checker.ValidationError):
+        raise WeightsError(f"{path}: is not a valid ONNX model") from None
+    profile = weights.profile
+    stored = {prop.key: prop.value for prop in model.metadata_props}
+    digest = weights.digest()
+    # Models of earlier versions of this program hold none.
+    for what, same in (
+        ("its profile is not that of", stored.get("profile") == profile.model_dump_json()),
+        ("it was made from others than", stored.get(DIGEST, digest) == digest),
+    ):
+        if not same:
+            raise WeightsError(
+                f"{path}: {what} the weights {profile.name}; python -m engines quantize makes one"
+                " that belongs to them"
+            )
+    if not any(node.op_type == "QuantizeLinear" for node in model.graph.node):
+        raise WeightsError(f"{path}: expected a quantised model, got one in float")
+    last = weights.operations(width, height)[-1]
+    for value, shape in (
+        (model.graph.input[0], (1, 3, height, width)),
+        (model.graph.output[0], (1, profile.head_channels, last.out_size[1], last.out_size[0])),
+    ):
+        for dimension, size in zip(value.type.tensor_type.shape.dim, shape, strict=True):
+            dimension.dim_value = size
+    return model

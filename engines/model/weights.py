@@ -1,0 +1,154 @@
+"""Weights on disk: `NAME.npz` with arrays in OIHW order, and `NAME.json`, their profile."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import ValidationError
+
+from squeezedrive.engines.errors import UserError, WeightsError, describe_validation
+from squeezedrive.engines.model.network import Operation
+from squeezedrive.engines.model.profile import Profile
+
+FOLDER = Path(__file__).resolve().parent.parent / "shipped"
+DEFAULT = FOLDER / "squeezedrive-v2.npz"
+
+
+@dataclass(frozen=True)
+class Weights:
+    """A network's parameters, checked against its description and profile.
+
+    Attributes
+    ----------
+    profile : Profile
+        What belongs to these weights.
+    arrays : dict of str to float32 array
+        `<operation>_w` (out, in, k, k) and `<operation>_b` (out,) of every convolution.
+    """
+
+    profile: Profile
+    arrays: dict[str, NDArray[np.float32]]
+
+    def operations(self, width: int, height: int) -> list[Operation]:
+        """List the network's operations for an input of this size; see `Profile.operations`."""
+        return self.profile.operations(width, height)
+
+    def digest(self) -> str:
+        """Return the SHA-256 of the arrays in hexadecimal, whatever their order."""
+        total = hashlib.sha256()
+        for name in sorted(self.arrays):
+            array = self.arrays[name]
+            total.update(f"{name} {array.shape}".encode())
+            total.update(np.ascontiguousarray(array, "<f4").tobytes())
+        return total.hexdigest()
+
+
+def int8_model(path: Path) -> Path | None:
+    """Return the quantised model that belongs to a weights file, NAME.int8.onnx, if it is there."""
+    model = path.with_suffix(".int8.onnx")
+    return model if model.is_file() else None
+
+
+def load_profile(path: Path) -> Profile:
+    """Read and validate a profile.
+
+    Raises
+    ------
+    WeightsError
+        If there is none, or if a key or value in it is wrong.
+    """
+    try:
+        return Profile.model_validate_json(path.read_bytes())
+    except FileNotFoundError:
+        raise WeightsError(
+            f"{path}: no such profile; weights are only usable with the profile they were trained"
+            " with, put it beside them"
+        ) from None
+    except OSError as error:
+        raise WeightsError(f"{path}: cannot be read: {error.strerror}") from None
+    except ValidationError as error:
+        raise WeightsError(f"{path}: {describe_validation(error)}") from None
+
+
+def load_weights(path: Path) -> Weights:
+    """Read weights and the profile beside them, and check both against the network.
+
+    Raises
+    ------
+    WeightsError
+        If a file is missing or unreadable, an array is missing, superfluous or of a wrong shape,
+        a value is not finite, or the parameter count is not the profile's.
+    """
+    if not path.is_file():
+        raise WeightsError(f"{path}: no such weights file")
+    profile = load_profile(path.with_suffix(".json"))
+    try:
+        with np.load(path) as archive:
+            arrays = {name: archive[name].astype(np.float32) for name in archive.files}
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, AttributeError, TypeError) as error:
+        raise WeightsError(f"{path}: expected a NumPy .npz archive: {error}") from None
+    weights = Weights(profile, arrays)
+    _check(path, weights)
+    return weights
+
+
+def save_weights(weights: Weights, path: Path) -> None:
+    """Write weights and the profile beside them once `load_weights` has accepted both.
+
+    Each file is replaced at once; the profile, which the weights are refused without, is last.
+
+    Raises
+    ------
+    UserError
+        If a file cannot be written.
+    WeightsError
+        If they could not be loaded again.
+    """
+    temporary = path.with_name(f"{path.stem}.tmp.npz")
+    profile = temporary.with_suffix(".json")
+    try:
+        np.savez(temporary, **weights.arrays)  # type: ignore[arg-type]
+        profile.write_text(weights.profile.model_dump_json(indent=2) + "\n", encoding="utf-8")
+        load_weights(temporary)
+        os.replace(temporary, path)
+        os.replace(profile, path.with_suffix(".json"))
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written: {error.strerror}") from None
+    finally:
+        for leftover in (temporary, profile):
+            with contextlib.suppress(OSError):
+                leftover.unlink(missing_ok=True)
+
+
+def _check(path: Path, weights: Weights) -> None:
+    profile, arrays = weights.profile, weights.arrays
+    expected = {
+        f"{operation.name}_{suffix}": shape
+        for operation in weights.operations(profile.input.width, profile.input.height)
+        if operation.kind == "conv"
+        for suffix, shape in (
+            ("w", (operation.out_channels, operation.in_channels) + (operation.kernel,) * 2),
+            ("b", (operation.out_channels,)),
+        )
+    }
+    count = sum(array.size for array in arrays.values())
+    if count != profile.parameters:
+        raise WeightsError(f"{path}: expected {profile.parameters:,} parameters, got {count:,}")
+    for name in dict.fromkeys([*expected, *arrays]):
+        if name not in arrays:
+            raise WeightsError(f"{path}: array {name} of {profile.network} is missing")
+        if name not in expected:
+            raise WeightsError(f"{path}: array {name} is not part of {profile.network}")
+        if arrays[name].shape != expected[name]:
+            raise WeightsError(
+                f"{path}: {name}: expected shape {expected[name]}, got {arrays[name].shape}"
+            )
+        if not np.isfinite(arrays[name]).all():
+            raise WeightsError(f"{path}: {name} holds values that are not finite")

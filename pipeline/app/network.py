@@ -1,0 +1,104 @@
+"""From a configuration to the network: weights, what is kept of its boxes, and a back end."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+from squeezedrive.engines.backends.base import Backend, EngineSettings, open_backend
+from squeezedrive.engines.errors import ConfigError, NetworkError, WeightsError
+from squeezedrive.engines.model.weights import Weights, int8_model, load_weights
+from squeezedrive.kernels.reference import DetectParams
+from squeezedrive.pipeline.config import Config, NetworkConfig
+
+log = logging.getLogger("squeezedrive")
+
+
+def load_network(network_file: Path, network: NetworkConfig) -> Weights:
+    """Load the weights of a network, which have to be as its configuration says.
+
+    Raises
+    ------
+    WeightsError
+        If they are not, or cannot be used.
+    ConfigError
+        If the network cannot read an input of the configured size.
+    """
+    path = Path(network.weights)
+    weights = load_weights(path)
+    profile = weights.profile
+    for key, configured, trained in (
+        ("architecture", network.architecture, profile.network),
+        ("classes", network.classes, list(profile.output.classes)),
+    ):
+        if configured != trained:
+            raise WeightsError(
+                f"{network_file}: {key}: {configured} contradicts the profile"
+                f" {path.with_suffix('.json')}, which has {trained}"
+            )
+    try:
+        weights.operations(network.input.width, network.input.height)
+    except NetworkError as error:
+        raise ConfigError(f"{network_file}: input: {error}") from None
+    return weights
+
+
+def detect_params(config: Config, names: tuple[str, ...]) -> DetectParams:
+    """Return which boxes are kept; `names` are the network's classes.
+
+    Raises
+    ------
+    ConfigError
+        If a class is asked for that the network does not know.
+    """
+    detect = config.detect
+    for name in detect.classes:
+        if name not in names:
+            raise ConfigError(
+                f"detect.classes: unknown class {name!r}, the network knows {', '.join(names)}"
+            )
+    return DetectParams(
+        threshold=detect.threshold,
+        top_n=detect.top_n,
+        nms_iou=detect.nms_iou,
+        greedy=detect.nms == "greedy",
+        classes=tuple(names.index(name) for name in detect.classes) or None,
+    )
+
+
+def open_network(
+    config: Config, network: NetworkConfig, weights: Weights, detect: DetectParams
+) -> Backend:
+    """Load the network into the back end that is configured; one line says which.
+
+    Raises
+    ------
+    UserError
+        As `engines.backends.base.open_backend`.
+    """
+    trained = weights.profile.fit
+    if trained not in (None, config.fit.mode):
+        log.warning(
+            "%s was trained with pictures that were put into its input by %s, not %s: --fit %s",
+            weights.profile.name, trained, config.fit.mode, trained,
+        )  # fmt: skip
+    settings = EngineSettings(
+        weights=weights,
+        width=network.input.width,
+        height=network.input.height,
+        detect=detect,
+        fit=config.fit.mode,
+        band_centre=config.fit.band_centre,
+        cpu_precision=config.cpu.precision,
+        threads=config.cpu.threads,
+        streams=config.cpu.streams,
+        int8=int8_model(Path(network.weights)),
+        cuda_precision=config.cuda.precision,
+    )
+    backend = open_backend(config.backend, settings)
+    info = backend.info
+    log.info(
+        "backend %s: %s, %s, on %s (%s)",
+        info.name, info.runtime, info.precision, info.device, info.reason,
+    )  # fmt: skip
+    return backend

@@ -1,0 +1,178 @@
+"""One run from start to end, with progress, signals and summary."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import resource
+import signal
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from squeezedrive.engines.errors import UserError
+from squeezedrive.pipeline.app.outputs import STDOUT, Outputs
+from squeezedrive.pipeline.app.progress import open_progress
+from squeezedrive.pipeline.app.session import Session
+from squeezedrive.pipeline.app.summary import render, summarise
+from squeezedrive.pipeline.config import Config
+from squeezedrive.pipeline.core.errors import ProfileError, SinkError, SourceError
+from squeezedrive.pipeline.profiling.figures import render as render_profile
+from squeezedrive.pipeline.profiling.profiler import Profiler, profile_folder
+from squeezedrive.pipeline.stages.pipeline import Pipeline
+
+log = logging.getLogger("squeezedrive")
+
+
+@dataclass(frozen=True)
+class Finished:
+    """How a run ended.
+
+    Attributes
+    ----------
+    summary : dict
+        From `pipeline.app.summary.summarise`.
+    profile : dict or None
+        From `pipeline.profiling.figures.collect`, if there was something to measure.
+    failure : UserError or None
+        What failed first.
+    signals : tuple of int
+        The signals that came, which ended it.
+    """
+
+    summary: dict[str, Any]
+    profile: dict[str, Any] | None
+    failure: UserError | None
+    signals: tuple[int, ...]
+
+
+def execute(sources: Sequence[str], config: Config, outputs: Outputs, progress: bool = True) -> int:
+    """Process sources, report on standard error, print the summary; return the exit code.
+
+    With `outputs.profile`, the run is watched, and its profile is printed in place of the summary.
+
+    Parameters
+    ----------
+    sources : sequence of str
+        As for `Session`.
+    config : Config
+        Validated configuration.
+    outputs : Outputs
+        Where results go.
+    progress : bool
+        Whether to show how far the run is.
+
+    Raises
+    ------
+    UserError
+        If something the user gave cannot be used, or fails on the way; outputs are finished.
+    """
+    with ExitStack() as stack:
+        if outputs.profile is not None:
+            stack.enter_context(profile_folder(outputs.profile, outputs.overwrite))
+        session = stack.enter_context(Session(sources, config, outputs))
+        finished = process(session, outputs.profile, progress)
+        failure, pipeline = finished.failure, session.pipeline
+        text = render(finished.summary)
+        if finished.profile is not None and outputs.profile is not None:
+            text = render_profile(finished.profile)
+            if failure is None:
+                text += f"\nwrote       {outputs.profile / 'report.html'}"
+        if pipeline.processed or (pipeline.read and failure is None):
+            stdout_taken = STDOUT in (outputs.jsonl, outputs.mot)
+            # Who has closed our output does not want to read it.
+            with suppress(OSError):
+                print(text, file=sys.stderr if stdout_taken else sys.stdout, flush=True)
+        if outputs.summary is not None:
+            try:
+                text = json.dumps(finished.summary, indent=2) + "\n"
+                outputs.summary.write_text(text, encoding="utf-8")
+            except OSError as error:
+                reason = f"{outputs.summary}: cannot write the summary: {error.strerror}"
+                failure = failure or SinkError(reason)
+        if failure is not None:
+            raise failure
+        # A camera is always ended by a signal: that is no failure.
+        return 128 + finished.signals[0] if finished.signals and not session.live else 0
+
+
+def process(session: Session, profile: Path | None, progress: bool) -> Finished:
+    """Run a session to its end, or to a signal, and profile it into a folder if there is one.
+
+    Raises
+    ------
+    ProfileError
+        If the run would be too short for a profile.
+    """
+    pipeline = session.pipeline
+    profiler = None if profile is None else Profiler(session)
+    for feed in session.feeds:
+        log.info("source %s: %s", feed.source.info.name, feed.source.info.describe())
+    ended = "complete"
+    failure: UserError | None = None
+    figures = None
+    cpu_before = _cpu_seconds()
+    with _signals() as received:
+        with open_progress(session.expected_frames, progress) as show:
+
+            def tick(running: Pipeline) -> None:
+                if len(received) > 1:
+                    running.give_up()
+                elif received or (session.window is not None and session.window.closed):
+                    running.stop()
+                show(running)
+                if profiler is not None:
+                    profiler.tick()
+
+            try:
+                pipeline.run(tick)
+            except UserError as error:
+                failure, ended = error, str(error)
+        cpu = _cpu_seconds() - cpu_before
+        if received:
+            ended = signal.Signals(received[0]).name
+        if pipeline.read == 0 and failure is None and not received:
+            failure = SourceError(f"{session.name}: has no frames that can be shown")
+        for line in session.warnings:
+            log.warning("%s", line)
+        summary = summarise(session, cpu, len(os.sched_getaffinity(0)), ended)
+        if len(received) > 1 and profile is not None:
+            log.warning("no profile: the run was given up")
+        elif profiler is not None and profile is not None:
+            try:
+                figures = profiler.finish(summary, lambda: len(received) > 1, failure is None)
+                profiler.write(profile, figures)
+            except ProfileError as error:
+                if failure or received:  # it was meant to be longer
+                    log.warning("no profile: %s", error)
+                else:
+                    failure = error
+            except SinkError as error:
+                failure = failure or error
+        return Finished(summary, figures, failure, tuple(received))
+
+
+@contextmanager
+def _signals() -> Iterator[list[int]]:
+    """Collect SIGINT and SIGTERM: the first is to end the run in order, the second at once."""
+    received: list[int] = []
+
+    def handle(number: int, _: FrameType | None) -> None:
+        received.append(number)
+
+    previous = {n: signal.signal(n, handle) for n in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield received
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+def _cpu_seconds() -> float:
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    return usage.ru_utime + usage.ru_stime

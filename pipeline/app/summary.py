@@ -1,0 +1,181 @@
+"""What a run did and how fast, as data and as text."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+from squeezedrive.pipeline.app.session import Session
+from squeezedrive.pipeline.core.timing import percentiles
+from squeezedrive.pipeline.stages.feed import Feed
+from squeezedrive.pipeline.stages.pipeline import Pipeline
+
+BUSY = 0.9  # from this share of its time on, a processor or a stage counts as the limit
+
+
+def summarise(session: Session, cpu_seconds: float, cores: int, ended: str) -> dict[str, Any]:
+    """Collect the figures of a finished run.
+
+    Parameters
+    ----------
+    session : Session
+        After its pipeline has run.
+    cpu_seconds : float
+        Processor time of the whole process during the run, all threads.
+    cores : int
+        Processor cores the process may use.
+    ended : str
+        Why the run ended: "complete", or what stopped it.
+
+    Returns
+    -------
+    dict
+        Ready for JSON. Times in seconds or, where the name says so, milliseconds.
+    """
+    pipeline = session.pipeline
+    seconds = max(pipeline.seconds, 1e-9)
+    skipped = sum((feed.source.report.skipped for feed in session.feeds), Counter())
+    stages = {
+        stage.name: {
+            "frames": stage.timing.busy.count,
+            "busy_s": stage.timing.busy.total,
+            "workers": stage.workers,
+            "busy_share": stage.timing.busy.total / seconds / stage.workers,
+            "wait_in_s": stage.timing.wait_in,
+            "wait_out_s": stage.timing.wait_out,
+            "thread_cpu_s": stage.timing.cpu,
+            "busy_ms": percentiles(stage.timing.busy),
+        }
+        for stage in pipeline.stages
+    }
+    info = session.backend.info
+    return {
+        "schema": 1,
+        "source": session.name,
+        "sources": [_source(feed, session) for feed in session.feeds],
+        "model": session.weights.profile.name,
+        "backend": {
+            "name": info.name,
+            "runtime": info.runtime,
+            "device": info.device,
+            "precision": info.precision,
+            "reason": info.reason,
+        },
+        "ended": ended,
+        "seconds": pipeline.seconds,
+        "frames": {
+            "read": pipeline.read,
+            "processed": pipeline.processed,
+            "detected": pipeline.detected,
+            "dropped": dict(pipeline.dropped),
+            "skipped": dict(skipped),
+        },
+        "detections": _by_name(pipeline.found, session),
+        "fps": {
+            "pipeline": pipeline.processed / seconds,
+            "inference_stage": _inference(pipeline),
+        },
+        "latency_ms": percentiles(pipeline.latency),
+        "stages": stages,
+        "queues": {
+            name: {"depth": queue.depth, "mean": queue.mean_depth, "deepest": queue.deepest}
+            for name, queue in pipeline.queues.items()
+        },
+        "cpu": {"cores": cores, "seconds": cpu_seconds, "share": cpu_seconds / seconds / cores},
+        "limit": _limit(session, cpu_seconds / seconds / cores, cores),
+        "outputs": session.files,
+        "warnings": session.warnings,
+    }
+
+
+def render(summary: dict[str, Any]) -> str:
+    """Lay a summary out as text for a terminal."""
+    fps = summary["fps"]
+    found = [f"{count:,} {name}" for name, count in summary["detections"].items()]
+    backend, latency = summary["backend"], summary["latency_ms"]
+    lines = [
+        f"frames      {frame_counts(summary['frames'])}",
+        f"detections  {', '.join(found)}",
+        f"speed       {fps['pipeline']:.1f} fps end to end in {summary['seconds']:.1f} s"
+        f" (the inference stage {fps['inference_stage']:.1f} fps, sharing the cores)",
+        f"latency     p50 {latency['p50']:.0f}, p95 {latency['p95']:.0f},"
+        f" p99 {latency['p99']:.0f} ms from picture to outputs",
+        f"model       {summary['model']}, {backend['name']} {backend['precision']},"
+        f" {backend['runtime']}",
+        "",
+        "stage        busy   ms/frame    p50    p95    p99   queue before it (mean of depth)",
+    ]
+    for name, stage in summary["stages"].items():
+        per_frame = stage["busy_s"] / stage["frames"] * 1e3 if stage["frames"] else 0.0
+        ms = stage["busy_ms"]
+        # Several sources have a queue each before the same stage.
+        queues = [queue for key, queue in summary["queues"].items() if key.split()[0] == name]
+        means = ", ".join(f"{queue['mean']:.1f}" for queue in queues)
+        waiting = f"{means} of {queues[0]['depth']}" if queues else "-"
+        lines.append(
+            f"{name:<11} {stage['busy_share']:5.0%}  {per_frame:9.1f}"
+            f" {ms['p50']:6.1f} {ms['p95']:6.1f} {ms['p99']:6.1f}   {waiting}"
+        )
+    if len(summary["sources"]) > 1:
+        lines += ["", "source                          read  processed   lost   p50    p99 ms"]
+        lines += [_source_line(source) for source in summary["sources"]]
+    lines += ["", f"limit       {summary['limit']}"]
+    lines += [f"wrote       {name}" for name in summary["outputs"]]
+    return "\n".join(lines)
+
+
+def frame_counts(frames: dict[str, Any]) -> str:
+    """Say what became of the frames of a summary."""
+    counts = [f"{frames['read']:,} read", f"{frames['processed']:,} processed"]
+    if frames["detected"] < frames["processed"]:
+        counts[-1] += f" ({frames['detected']:,} by the network, between them by tracking)"
+    lost = {**frames["dropped"], **frames["skipped"]}
+    counts += [f"{count:,} {reason}" for reason, count in lost.items()]
+    return ", ".join(counts)
+
+
+def _by_name(found: Counter[int], session: Session) -> dict[str, int]:
+    return {name: found[index] for index, name in enumerate(session.class_names)}
+
+
+def _source(feed: Feed, session: Session) -> dict[str, Any]:
+    return {
+        "name": feed.source.info.name,
+        "frames": {
+            "read": feed.read,
+            "processed": feed.processed,
+            "detected": feed.detected,
+            "dropped": dict(feed.dropped),
+            "skipped": dict(feed.source.report.skipped),
+        },
+        "detections": _by_name(feed.found, session),
+        "latency_ms": percentiles(feed.latency),
+    }
+
+
+def _source_line(source: dict[str, Any]) -> str:
+    frames, latency = source["frames"], source["latency_ms"]
+    lost = sum(frames["dropped"].values()) + sum(frames["skipped"].values())
+    return (
+        f"{source['name'][-28:]:<28} {frames['read']:7,} {frames['processed']:10,} {lost:6,}"
+        f" {latency['p50']:5.0f} {latency['p99']:6.0f}"
+    )
+
+
+def _inference(pipeline: Pipeline) -> float:
+    stage = next(stage for stage in pipeline.stages if stage.name == "inference")
+    busy = stage.timing.busy
+    return busy.count / busy.total * stage.workers if busy.total else 0.0
+
+
+def _limit(session: Session, cpu_share: float, cores: int) -> str:
+    """Say what kept the run from being faster."""
+    seconds = max(session.pipeline.seconds, 1e-9)
+    shares = {s.name: s.timing.busy.total / seconds / s.workers for s in session.pipeline.stages}
+    busiest = max(shares, key=lambda name: shares[name])
+    share = shares[busiest]
+    if cpu_share >= BUSY:
+        return f"the processor: all {cores} cores are busy, most of all for {busiest}"
+    if session.live and share < BUSY:
+        return f"the source: the busiest stage, {busiest}, works {share:.0%} of the time"
+    return f"{busiest}: busy {share:.0%} of the time, cores {cpu_share:.0%}"

@@ -1,0 +1,1 @@
+"""What the whole pipeline is built on: frames, queues, workers, contracts of sources and sinks."""

@@ -1,0 +1,55 @@
+"""The record that travels through all stages with a picture."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from squeezedrive.engines.backends.video_decoder import DevicePicture
+
+Image = NDArray[np.uint8]  # (height, width, 3), BGR
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One picture of a source and where it belongs in time.
+
+    Attributes
+    ----------
+    source_id : int
+        Which source of the run it came from, counted from 0.
+    frame_id : int
+        Position in the source, counted from 0 at the first frame the source would show; frames
+        that could not be decoded keep their number.
+    pts : int
+        Presentation timestamp in units of `time_base`, as the source gave it.
+    time_base : Fraction
+        Seconds per unit of `pts`.
+    captured_at : float
+        `time.monotonic()` when the picture was there, in seconds.
+    picture : uint8 array (height, width, 3), or DevicePicture
+        BGR, upright, C-contiguous. The frame owns its pixels: no source writes to them again, and
+        the render stage draws into them. Or the picture on the back end's device, if its decoder
+        made it there.
+    """
+
+    source_id: int
+    frame_id: int
+    pts: int
+    time_base: Fraction
+    captured_at: float
+    picture: Image | DevicePicture
+
+    @cached_property
+    def image(self) -> Image:
+        """The picture on the host: what is drawn into. Fetched from the device when asked for."""
+        return self.picture if isinstance(self.picture, np.ndarray) else self.picture.to_host()
+
+    @property
+    def seconds(self) -> float:
+        """Presentation time in seconds on the source's own clock."""
+        return float(self.pts * self.time_base)

@@ -1,0 +1,54 @@
+"""What every sink of results looks like to the pipeline."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from squeezedrive.kernels.detections import Detections
+from squeezedrive.pipeline.core.frame import Frame
+
+
+@dataclass(frozen=True)
+class Result:
+    """A frame, its pixels drawn on where a sink wants a picture, and what was found in it.
+
+    Boxes are in pixels of `frame.image`.
+
+    Attributes
+    ----------
+    frame : Frame
+        The picture.
+    detections : Detections
+        What is in it, n objects.
+    ids : int32 array (n,) or None
+        Number of the object that each detection is taken to be; None if nothing is followed.
+    detected : bool
+        Whether the network has seen this frame. If not, objects are on the way between two that it
+        has.
+    """
+
+    frame: Frame
+    detections: Detections
+    ids: NDArray[np.int32] | None = None
+    detected: bool = True
+
+
+class Sink(Protocol):
+    """A place results go to, written by one thread.
+
+    Nothing is created before the first `write`, so that a run that never gets a frame leaves
+    everything as it was. What was written stays readable if the process dies. `write` and `close`
+    raise `SinkError` naming the output; `close` may be called more than once.
+    """
+
+    name: str
+
+    def write(self, result: Result) -> None:
+        """Add one result."""
+
+    def close(self) -> None:
+        """Finish the output."""

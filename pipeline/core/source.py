@@ -1,0 +1,147 @@
+"""What every source of frames looks like to the pipeline."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from fractions import Fraction
+from pathlib import Path
+from typing import Literal, Protocol
+
+from squeezedrive.pipeline.core.frame import Frame
+
+DEFAULT_FPS = Fraction(25)  # where neither source nor user give a rate
+
+Kind = Literal["file", "images", "camera", "stream", "scene"]
+
+
+@dataclass(frozen=True)
+class SourceInfo:
+    """What is known about a source before its first frame.
+
+    Attributes
+    ----------
+    name : str
+        How the user named it, without passwords; safe to log.
+    kind : str
+        What sort of source it is.
+    width, height : int
+        Size of the upright picture in pixels; 0 where it is not known before the first frame.
+    fps : Fraction or None
+        Nominal frame rate; None where the source does not say.
+    frames : int or None
+        How many frames to expect, for progress only; None where it is not known.
+    time_base : Fraction
+        Seconds per unit of pts.
+    origin : int
+        The pts, in `time_base` units, that is 0:00 in an output made from this source: where the
+        container starts, or where `--start` asked to start.
+    path : Path or None
+        The media file behind the source, for its audio tracks; None where there is none.
+    inputs : tuple of Path
+        The files that are read, which no output may replace.
+    stem : Path
+        Where an output lies if the user does not say, without its suffix.
+    sample_aspect : Fraction
+        Width of a pixel over its height, when the upright picture is shown.
+    primaries, transfer : int
+        Colour primaries and transfer characteristics of the pixels, code points of
+        ISO/IEC 23091-2; 1 is BT.709 for both.
+    """
+
+    name: str
+    kind: Kind
+    width: int
+    height: int
+    fps: Fraction | None
+    frames: int | None
+    time_base: Fraction
+    origin: int = 0
+    path: Path | None = None
+    inputs: tuple[Path, ...] = ()
+    stem: Path = Path("output")
+    sample_aspect: Fraction = Fraction(1)
+    primaries: int = 1
+    transfer: int = 1
+
+    @property
+    def live(self) -> bool:
+        """Whether frames come at their own pace and are lost if nobody takes them."""
+        return self.kind in ("camera", "stream")
+
+    def describe(self) -> str:
+        """Say in a few words what the source is: size, frame rate, length."""
+        parts: list[str] = [self.kind]
+        if self.width and self.height:
+            parts.append(f"{self.width}x{self.height}")
+        if self.fps is not None:
+            parts.append(f"{float(self.fps):.4g} fps")
+        if self.frames is not None:
+            parts.append(f"{self.frames} frames")
+        return ", ".join(parts)
+
+
+@dataclass
+class SourceReport:
+    """What went on in a source, filled in while it is read.
+
+    Attributes
+    ----------
+    skipped : Counter
+        Frames that were in the source but could not be passed on, by reason ("corrupt").
+    warnings : list of str
+        One line each, for the user, in the order they came up; every line only once.
+    """
+
+    skipped: Counter[str] = field(default_factory=Counter)
+    warnings: list[str] = field(default_factory=list)
+
+    def warn(self, line: str) -> None:
+        """Add a line unless it is there already."""
+        if line not in self.warnings:
+            self.warnings.append(line)
+
+
+class Source(Protocol):
+    """A sequence of frames that is read once, by one thread.
+
+    `read` returns the next frame, or None at the end, and never blocks for longer than the read
+    time-out given when the source was opened, unless it has an `interrupt` that ends every wait at
+    once; see `ReconnectingSource`. It raises `SourceError` when the source fails for
+    good and `SourceTimeout` when it stops answering. `close` may be called more than once.
+    """
+
+    info: SourceInfo
+
+    @property
+    def report(self) -> SourceReport:
+        """What went on so far."""
+
+    def read(self) -> Frame | None:
+        """Return the next frame, or None at the end."""
+
+    def close(self) -> None:
+        """Release files, devices and connections."""
+
+
+@dataclass(frozen=True)
+class SourceOptions:
+    """How to open a source.
+
+    Attributes
+    ----------
+    source_id : int
+        Written into every frame.
+    fps : Fraction or None
+        Frame rate of images and of files without timestamps; None for 25.
+    start : float
+        Seconds to skip at the beginning.
+    open_timeout, read_timeout : float
+        Seconds after which a device or connection that does not answer is given up.
+    """
+
+    source_id: int = 0
+    fps: Fraction | None = None
+    start: float = 0.0
+    open_timeout: float = 10.0
+    read_timeout: float = 5.0

@@ -1,0 +1,205 @@
+"""One step of the pipeline in threads of its own."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, Generic, NamedTuple, TypeVar
+
+from squeezedrive.pipeline.core.frame import Frame
+from squeezedrive.pipeline.core.queues import LOOK_AGAIN, Cancelled
+from squeezedrive.pipeline.core.timing import StageTiming, name_thread
+
+In = TypeVar("In")
+Out = TypeVar("Out")
+
+
+@dataclass(frozen=True)
+class Steps(Generic[In, Out]):
+    """What a stage does over and over.
+
+    Attributes
+    ----------
+    take : callable
+        Wait for the next item; None ends the stage.
+    work : callable
+        Make the stage's result of it; None ends the stage.
+    give : callable
+        Pass the result on, waiting for room.
+    finish : callable
+        Called once when the stage ends, however it ends: close what the stage writes to.
+    """
+
+    take: Callable[[], In | None]
+    work: Callable[[In], Out | None]
+    give: Callable[[Out], None]
+    finish: Callable[[], None]
+
+
+class Lap(NamedTuple):
+    """The way of frames through one stage; moments in seconds of `time.perf_counter`.
+
+    Attributes
+    ----------
+    stage : str
+        Name of the stage.
+    frames : tuple of Frame
+        What was passed on together. Who keeps a frame keeps its pixels.
+    worked_on : int
+        How many of them the stage worked on; the others went through as they came.
+    thread : int
+        Native id of the thread that did the work.
+    start, taken, done, given : float
+        The thread began to wait for the frames, had them, had worked on them, had passed them on.
+    cpu : float
+        Processor time of the thread since it was born, in seconds.
+    """
+
+    stage: str
+    frames: tuple[Frame, ...]
+    worked_on: int
+    thread: int
+    start: float
+    taken: float
+    done: float
+    given: float
+    cpu: float
+
+
+class Stage(Generic[In, Out]):
+    """Threads that take, work and give until their input ends or the run is given up.
+
+    Parameters
+    ----------
+    name : str
+        Shown in errors and in the summary.
+    steps : Steps
+        What to do.
+    on_error : callable
+        Called with the stage's name and the exception if a step raises one.
+    workers : int
+        How many items are worked on at the same time. They are taken and given one after the
+        other, in the order in which they came.
+    waits : bool
+        Whether its work is to wait for somebody outside, a camera say: then only the processor
+        time of its thread counts as work, and the rest as waiting for input.
+
+    Attributes
+    ----------
+    observe : callable or None
+        Called with every `Lap`, one at a time, before the next frame is passed on. Results have
+        to be a `Frame` or have `frames` and `worked_on`, as in `pipeline.core.batch`.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        steps: Steps[In, Out],
+        on_error: Callable[[str, BaseException], None],
+        workers: int = 1,
+        waits: bool = False,
+    ) -> None:
+        self.name = name
+        self.timing = StageTiming()
+        self.workers = workers
+        self.observe: Callable[[Lap], None] | None = None
+        self._steps = steps
+        self._waits = waits
+        self._on_error = on_error
+        self._taking = threading.Lock()
+        self._turn = threading.Condition()
+        self._taken = 0
+        self._given = 0
+        self._running = workers
+        self._broken = False
+        # Daemons, so that a device driver that never returns cannot keep the process alive.
+        self._threads = [
+            threading.Thread(target=self._run, name=name, daemon=True) for _ in range(workers)
+        ]
+
+    def wrap(self, around: Callable[[Callable[[In], Out | None]], Any]) -> None:
+        """Put something around the stage's work, before it begins."""
+        self._steps = replace(self._steps, work=around(self._steps.work))
+
+    def start(self) -> None:
+        """Begin to work."""
+        for thread in self._threads:
+            thread.start()
+
+    def is_alive(self) -> bool:
+        """Say whether any thread of the stage is still running."""
+        return any(thread.is_alive() for thread in self._threads)
+
+    def join(self, timeout: float) -> None:
+        """Wait for the stage to end, at most `timeout` seconds for each of its workers."""
+        for thread in self._threads:
+            thread.join(timeout)
+
+    def _run(self) -> None:
+        name_thread(self.name)  # threads that libraries start from here are called likewise
+        self._guard(self._loop)
+        with self._turn:
+            self.timing.cpu += time.thread_time()
+            self._running -= 1
+            last = self._running == 0
+        if last:
+            self._guard(self._steps.finish)
+
+    def _guard(self, step: Callable[[], None]) -> None:
+        """Do a step; if it does not come to its end, the other workers must not wait for it."""
+        try:
+            step()
+            return
+        except Cancelled:
+            pass
+        except BaseException as error:  # handed to the thread that runs the pipeline
+            self._on_error(self.name, error)
+        with self._turn:
+            self._broken = True
+            self._turn.notify_all()
+
+    def _loop(self) -> None:
+        clock, timing, steps = time.perf_counter, self.timing, self._steps
+        while True:
+            start = clock()
+            with self._taking:
+                item = steps.take()
+                if item is None:
+                    return
+                ticket = self._taken
+                self._taken += 1
+            taken, cpu_before = clock(), time.thread_time()
+            result = steps.work(item)
+            del item  # or its pixels would be kept while this thread waits
+            if result is None:
+                return
+            done = clock()
+            if self._waits:
+                taken = max(taken, done - (time.thread_time() - cpu_before))
+            with self._turn:
+                while self._given != ticket:
+                    if self._broken:
+                        raise Cancelled
+                    self._turn.wait(LOOK_AGAIN)
+                steps.give(result)
+                given = clock()
+                self._given += 1
+                frames, worked_on = _content(result)
+                if worked_on:
+                    timing.busy.add((done - taken) / worked_on, worked_on)
+                timing.wait_in += taken - start
+                timing.wait_out += given - done
+                if self.observe is not None:
+                    moments = start, taken, done, given
+                    thread, cpu = threading.get_native_id(), time.thread_time()
+                    self.observe(Lap(self.name, frames, worked_on, thread, *moments, cpu))
+                del result, frames
+                self._turn.notify_all()
+
+
+def _content(result: Any) -> tuple[tuple[Frame, ...], int]:
+    if isinstance(result, Frame):
+        return (result,), 1
+    return result.frames, result.worked_on

@@ -1,0 +1,105 @@
+"""Writes detections as JSON lines."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from squeezedrive.pipeline.core.sink import Result
+from squeezedrive.pipeline.sinks.disk import MakeRoom
+from squeezedrive.pipeline.sinks.files.lines import LineFile
+
+
+class JsonlSink:
+    """One line of JSON per frame, after a header line, in a file as `LineFile` keeps it.
+
+    The header is the mapping that `header` returns, with ``"type": "header"`` before it. Lines of
+    frames have no type and exactly these keys: ``frame`` (int), ``pts`` (presentation time in
+    seconds, not rounded), ``width``, ``height`` (pixels) and ``detections``, best score first, each
+    with ``class`` (name), ``score`` (4 decimals) and ``box`` ([x1, y1, x2, y2] in pixels of the
+    source, 2 decimals). If objects are followed, a detection also has ``id`` (int, the same for one
+    object in all frames), and a frame ``detected``: false where the network has not seen it and
+    objects are on the way between two frames that it has.
+
+    Parameters
+    ----------
+    path : str or Path
+        File to write, replaced if it exists; "-" for standard output.
+    header : callable
+        Returns what the file is about, a mapping of anything `json` can write; asked when the
+        first frame is there, for what is known of a camera only then.
+    class_names : sequence of str
+        Names in the order of the class indices.
+    make_room : callable, optional
+        Asked for room when the disk is full, see `making_room`.
+
+    Attributes
+    ----------
+    name : str
+        The path, or "standard output".
+    frames : int
+        Lines of frames in the file.
+
+    Raises
+    ------
+    SinkError
+        From `write` and `close`, if the file cannot be created or written.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        header: Callable[[], Mapping[str, Any]],
+        class_names: Sequence[str],
+        make_room: MakeRoom | None = None,
+    ) -> None:
+        self._lines = LineFile(path, make_room)
+        self.name = self._lines.name
+        self._header = header
+        self._class_names = list(class_names)
+        self.frames = 0
+
+    def write(self, result: Result) -> None:
+        """Add the line of one frame."""
+        if not self._lines.is_open:
+            self._lines.append(_line({"type": "header", **self._header()}))
+        frame, found = result.frame, result.detections
+        height, width = frame.picture.shape[:2]
+        # In float64, where rounded numbers print as short as they are.
+        boxes = np.round(found.boxes.astype(np.float64), 2).tolist()
+        scores = np.round(found.scores.astype(np.float64), 4).tolist()
+        names = [self._class_names[k] for k in found.classes.tolist()]
+        detections: list[dict[str, Any]] = [
+            {"class": name, "score": score, "box": box}
+            for name, score, box in zip(names, scores, boxes, strict=True)
+        ]
+        if result.ids is not None:
+            ids = result.ids.tolist()
+            detections = [{"id": i, **d} for i, d in zip(ids, detections, strict=True)]
+        line = {
+            "frame": frame.frame_id,
+            "pts": frame.seconds,
+            "width": width,
+            "height": height,
+        }
+        if result.ids is not None:
+            line["detected"] = result.detected
+        self._lines.append(_line({**line, "detections": detections}))
+        self.frames += 1
+
+    @property
+    def safe(self) -> int:
+        """How many of the frames are in the file for certain: every one."""
+        return self.frames
+
+    def close(self) -> None:
+        """Close the file; standard output stays open."""
+        self._lines.close()
+
+
+def _line(content: dict[str, Any]) -> str:
+    return json.dumps(content, separators=(",", ":"), allow_nan=False) + "\n"

@@ -1,0 +1,97 @@
+"""Writes detections as KITTI result files."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from squeezedrive.pipeline.core.errors import SinkError
+from squeezedrive.pipeline.core.sink import Result
+
+
+def has_results(folder: str | Path) -> bool:
+    """Return whether a folder exists and holds result files (``*.txt``) already."""
+    return any(Path(folder).glob("*.txt"))
+
+
+class KittiSink:
+    """One result file per frame, in the format of the KITTI object benchmark.
+
+    Each detection is a line of 16 columns: type (``Car``), truncation, occlusion, alpha, the box
+    x1 y1 x2 y2 in pixels of the source, height, width, length, x, y, z, rotation and score. What a
+    detector in the image plane does not know has the value the benchmark's development kit names
+    for it: -1, -10 for angles, -1000 for places. A frame without detections gets an empty file,
+    which the kit expects.
+
+    Parameters
+    ----------
+    folder : str or Path
+        Where the files go. It is made at the first frame if its parent exists; files of the same
+        name are replaced.
+    class_names : sequence of str
+        Names in the order of the class indices; written with a capital and without spaces.
+    stem : callable or None
+        File name, without ``.txt``, for a frame number; None for six digits, ``000042``.
+
+    Attributes
+    ----------
+    name : str
+        The folder.
+
+    Raises
+    ------
+    SinkError
+        From `write`, if the folder or a file cannot be written. A file is there whole or not at
+        all.
+    """
+
+    def __init__(
+        self,
+        folder: str | Path,
+        class_names: Sequence[str],
+        stem: Callable[[int], str] | None = None,
+    ) -> None:
+        self.name = str(folder)
+        self._folder = Path(folder)
+        self._types = ["_".join((name[:1].upper() + name[1:]).split()) for name in class_names]
+        self._stem = stem or "{:06d}".format
+        self._made = False
+
+    def write(self, result: Result) -> None:
+        """Write the file of one frame."""
+        if not self._made:
+            self._make_folder()
+            self._made = True
+        found = result.detections
+        lines = [
+            f"{self._types[k]} -1 -1 -10 {x1:.2f} {y1:.2f} {x2:.2f} {y2:.2f}"
+            f" -1 -1 -1 -1000 -1000 -1000 -10 {score:.4f}\n"
+            for k, (x1, y1, x2, y2), score in zip(
+                found.classes.tolist(), found.boxes.tolist(), found.scores.tolist(), strict=True
+            )
+        ]
+        path = self._folder / f"{self._stem(result.frame.frame_id)}.txt"
+        unfinished = path.with_suffix(".tmp")
+        try:
+            unfinished.write_text("".join(lines), encoding="utf-8")
+            os.replace(unfinished, path)
+        except OSError as err:
+            with contextlib.suppress(OSError):
+                unfinished.unlink()
+            raise SinkError(f"{path}: cannot write: {err.strerror}") from err
+
+    def close(self) -> None:
+        """Do nothing: every file is finished when it is written."""
+
+    def _make_folder(self) -> None:
+        try:
+            self._folder.mkdir(exist_ok=True)
+        except FileExistsError as err:
+            raise SinkError(f"{self.name}: is a file, expected a folder for KITTI results") from err
+        except FileNotFoundError as err:
+            parent = self._folder.parent
+            raise SinkError(f"{self.name}: the folder {parent} does not exist") from err
+        except OSError as err:
+            raise SinkError(f"{self.name}: cannot write: {err.strerror}") from err

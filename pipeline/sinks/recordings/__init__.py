@@ -1,0 +1,1 @@
+"""Sinks that write video: whole files, segments and clips of events."""

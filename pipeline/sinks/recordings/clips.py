@@ -1,0 +1,183 @@
+"""Clips of events, which begin some seconds before them, and the list of these clips."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import time
+from collections import deque
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+from squeezedrive.pipeline.sinks.disk import write_all
+from squeezedrive.pipeline.sinks.recordings.archive import Archive, Label, utc
+from squeezedrive.pipeline.sinks.recordings.encoder import EncodedPicture
+from squeezedrive.pipeline.sinks.recordings.events import MOMENT_SECONDS, Event
+from squeezedrive.pipeline.sinks.recordings.mp4 import Mp4File
+from squeezedrive.pipeline.sinks.recordings.series import Series
+
+log = logging.getLogger("squeezedrive")
+
+MAX_BYTES = 64 * 2**20  # of pictures before an event, about a minute of a dashcam's
+
+
+class Preroll:
+    """The encoded pictures of the last seconds, from a key frame on.
+
+    They take `MAX_BYTES` at most: what is too large for that begins later.
+
+    Parameters
+    ----------
+    seconds : float
+        How far back a clip may want to begin.
+    time_base : Fraction
+        Seconds per unit of pts.
+
+    Attributes
+    ----------
+    bytes : int
+        What the pictures take.
+    """
+
+    def __init__(self, seconds: float, time_base: Fraction) -> None:
+        self.bytes = 0
+        self._span = round(Fraction(seconds) / time_base)
+        self._groups: deque[list[EncodedPicture]] = deque()  # each begins with a key frame
+
+    def add(self, picture: EncodedPicture) -> None:
+        """Add a picture, and drop what is too old for any clip."""
+        if picture.is_key:
+            self._groups.append([])
+        if self._groups:  # otherwise its key frame has been dropped
+            self._groups[-1].append(picture)
+            self.bytes += len(picture.data)
+        groups = self._groups
+        while groups and (
+            self.bytes > MAX_BYTES
+            or (len(groups) > 1 and groups[1][0].pts <= picture.pts - self._span)
+        ):
+            self.bytes -= sum(len(old.data) for old in groups.popleft())
+
+    def since(self, pts: int) -> list[EncodedPicture]:
+        """Return the pictures from the last key frame up to `pts` on, or else all there are."""
+        begun = [k for k, group in enumerate(self._groups) if group[0].pts <= pts]
+        first = begun[-1] if begun else 0
+        return [picture for group in list(self._groups)[first:] for picture in group]
+
+
+class Clips:
+    """Writes a clip for every event, from pictures that are encoded anyway.
+
+    Parameters
+    ----------
+    archive : Archive
+        Names the clips and their list.
+    open_file : callable
+        Opens a file that begins with a picture.
+    time_base : Fraction
+        Seconds per unit of pts.
+    before : float
+        Seconds that a clip begins before its event.
+    """
+
+    def __init__(
+        self,
+        archive: Archive,
+        open_file: Callable[[Path, EncodedPicture], Mp4File],
+        time_base: Fraction,
+        before: float,
+    ) -> None:
+        self._start: int | None = None  # pts of the clip's first picture
+
+        def open_clip(path: Path, picture: EncodedPicture) -> Mp4File:
+            self._start = picture.pts if self._start is None else self._start
+            return open_file(path, picture)
+
+        self.series: Series[EncodedPicture] = Series(
+            "event clips", archive, open_clip, archive.next_clip
+        )
+        self._archive = archive
+        self._time_base = time_base
+        self._preroll = Preroll(before + float(MOMENT_SECONDS), time_base)
+        self._event: Event | None = None
+        self._index_failed = False
+
+    @property
+    def warnings(self) -> list[str]:
+        """One line for everything missing."""
+        failed = [f"{self._archive.index}: some events could not be added"]
+        return self.series.warnings + failed * self._index_failed
+
+    def write(self, picture: EncodedPicture, event: Event | None) -> None:
+        """Take the next picture, and the event whose clip shows it."""
+        self._preroll.add(picture)
+        if event is self._event:
+            if event is not None:
+                self.series.write(picture, picture.is_key)
+            return
+        self.close()
+        self._event = event
+        if event is not None:
+            label = Label(self._archive.next_clip().number, utc(event.time))
+            what = event.what
+            self.series.begin(label, lambda label: self._archive.clip(label, what))
+            self._start = None
+            for earlier in self._preroll.since(event.begin):
+                self.series.write(earlier, earlier.is_key)
+
+    def close(self) -> None:
+        """Finish the clip and add its event to the list."""
+        event, self._event = self._event, None
+        if event is None:
+            return
+        self.series.close()
+        path, start = self.series.path, self._start
+        if path is None or start is None:
+            path = start = None
+        self._add_to_index(
+            {
+                "clip": None if path is None else path.name,
+                "events": event.conditions,
+                "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(event.time)),
+                "clip_start": None if start is None else float(start * self._time_base),
+                "first": float(event.first * self._time_base),
+                "last": float(event.last * self._time_base),
+                "best_score": None if event.best_score is None else round(event.best_score, 4),
+            }
+        )
+
+    def _add_to_index(self, line: dict[str, Any]) -> None:
+        index, deleted = self._archive.index, self._archive.take_deleted()
+        try:
+            if deleted:
+                _drop_lines(index, deleted)
+            flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
+            descriptor = os.open(index, flags, 0o666)
+            size = os.fstat(descriptor).st_size
+            try:
+                write_all(descriptor, json.dumps(line).encode() + b"\n", self._archive.room)
+            except OSError:
+                os.ftruncate(descriptor, size)  # half a line is none
+                raise
+            finally:
+                os.close(descriptor)
+        except OSError as error:
+            if not self._index_failed:
+                log.warning("%s: an event cannot be added: %s", index, error.strerror)
+            self._index_failed = True
+
+
+def _drop_lines(index: Path, clips: set[str]) -> None:
+    """Take clips that are gone off the list, which would grow without end."""
+    try:
+        lines = index.read_text(encoding="utf-8").splitlines(keepends=True)
+    except FileNotFoundError:
+        return
+    names = [json.dumps(clip) for clip in clips]
+    kept = [line for line in lines if not any(name in line for name in names)]
+    temporary = index.with_name(f"{index.name}.tmp")
+    temporary.write_text("".join(kept), encoding="utf-8")
+    os.replace(temporary, index)

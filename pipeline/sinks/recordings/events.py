@@ -1,0 +1,198 @@
+"""Events: what in the detections is worth a clip of its own."""
+
+from __future__ import annotations
+
+import operator
+import re
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+
+import numpy as np
+from numpy.typing import NDArray
+
+from squeezedrive.engines.errors import ConfigError
+from squeezedrive.pipeline.core.sink import Result
+
+# A box that flickers up is no event: a condition has to hold in so many frames within a moment,
+# or in all where there are fewer.
+HOLDING_FRAMES = 3
+MOMENT_SECONDS = Fraction(1, 2)
+LONGEST_SECONDS = 600  # of an event; what goes on becomes another
+
+OPERATORS: dict[str, Callable[[int, int], bool]] = {
+    ">=": operator.ge,
+    "<=": operator.le,
+    "==": operator.eq,
+    ">": operator.gt,
+    "<": operator.lt,
+}
+TERM = re.compile(r"\s*(?P<name>\S.*?)\s*(?P<op>>=|<=|==|>|<)\s*(?P<count>\d+)\s*")
+
+
+@dataclass(frozen=True)
+class Condition:
+    """Counts of classes that have to be met at the same time.
+
+    Attributes
+    ----------
+    text : str
+        As the user wrote it.
+    terms : tuple of (int, callable, int)
+        Index of a class, comparison, and what the count is compared with.
+    """
+
+    text: str
+    terms: tuple[tuple[int, Callable[[int, int], bool], int], ...]
+
+    def holds(self, counts: NDArray[np.intp]) -> bool:
+        """Say whether `counts`, one per class, meet it."""
+        return all(compare(int(counts[index]), count) for index, compare, count in self.terms)
+
+    @property
+    def classes(self) -> list[int]:
+        """Indices of the classes it names."""
+        return list(dict.fromkeys(index for index, _, _ in self.terms))
+
+
+def parse_condition(text: str, class_names: Sequence[str]) -> Condition:
+    """Read a condition like "pedestrian>=1 and car>3".
+
+    Raises
+    ------
+    ConfigError
+        If it is not one, names an unknown class, or says nothing.
+    """
+    terms = []
+    for part in re.split(r"\s+and\s+", text):
+        match = TERM.fullmatch(part)
+        if match is None:
+            raise ConfigError(
+                f"event {text!r}: expected CLASS OPERATOR NUMBER, for example pedestrian>=1,"
+                f" joined by 'and'; operators are {' '.join(OPERATORS)}"
+            )
+        name, symbol, count = match["name"], match["op"], int(match["count"])
+        if name not in class_names:
+            known = ", ".join(class_names)
+            raise ConfigError(f"event {text!r}: unknown class {name!r}, the network knows {known}")
+        if count == 0 and symbol in (">=", "<"):
+            never = "always" if symbol == ">=" else "never"
+            raise ConfigError(f"event {text!r}: {part.strip()} is {never} so, a count is 0 or more")
+        terms.append((class_names.index(name), OPERATORS[symbol], count))
+    return Condition(text, tuple(terms))
+
+
+@dataclass
+class Event:
+    """Something that was seen, from the first to the last frame in which it was.
+
+    Attributes
+    ----------
+    conditions : list of str
+        What held, in the order in which it began to.
+    what : str
+        The classes it began with, for names of files.
+    begin : int
+        The pts its clip should begin with, `before` seconds earlier.
+    first, last : int
+        The pts of the first and the last frame in which a condition held.
+    time : float
+        When the first was taken, in seconds since 1970.
+    best_score : float or None
+        Best score of a detection of these classes; None if there was none.
+    """
+
+    conditions: list[str]
+    what: str
+    begin: int
+    first: int
+    last: int
+    time: float
+    best_score: float | None = None
+
+
+class EventDetector:
+    """Tells for every frame whether it belongs to a clip, and to which event.
+
+    An event begins when a condition has held for a moment, and goes on until no condition of it
+    has held for `after` seconds; what begins before that belongs to the same event.
+
+    Parameters
+    ----------
+    conditions : sequence of str
+        What is worth a clip, see `parse_condition`.
+    class_names : sequence of str
+        Names in the order of the class indices.
+    before, after : float
+        Seconds that a clip shows before and after its event.
+
+    Raises
+    ------
+    ConfigError
+        If a condition cannot be read.
+    """
+
+    def __init__(
+        self,
+        conditions: Sequence[str],
+        class_names: Sequence[str],
+        before: float,
+        after: float,
+    ) -> None:
+        self.before = before
+        self._after = after
+        self._class_names = class_names
+        self._conditions = [parse_condition(text, class_names) for text in conditions]
+        self._recent: deque[tuple[int, list[Condition]]] = deque()
+        self._young = True
+        self._event: Event | None = None
+
+    def at(self, result: Result) -> Event | None:
+        """Return the event whose clip shows a frame. Frames are given in their order."""
+        frame, found = result.frame, result.detections
+        counts = np.bincount(found.classes, minlength=len(self._class_names))
+        holding = [condition for condition in self._conditions if condition.holds(counts)]
+        if result.detected:  # a frame that was not looked at proves nothing
+            self._remember(frame.pts, holding, frame.time_base)
+        begun = [condition for condition in holding if self._has_held(condition)]
+
+        event = self._event
+        if event is not None and (frame.pts - event.last) * frame.time_base > self._after:
+            event = None
+        going_on = [c for c in holding if c in begun or (event and c.text in event.conditions)]
+        if event is not None and going_on:
+            if (frame.pts - event.first) * frame.time_base >= LONGEST_SECONDS:
+                now = frame.pts
+                event = Event([], event.what, now, now, now, time.time())
+        elif event is None and begun:
+            event = self._begin(begun[0], frame.pts, frame.time_base)
+        if event is not None and going_on:
+            event.last = frame.pts
+            for condition in going_on:
+                if condition.text not in event.conditions:
+                    event.conditions.append(condition.text)
+            classes = [index for condition in going_on for index in condition.classes]
+            scores = found.scores[np.isin(found.classes, classes)]
+            if len(scores):
+                event.best_score = max(event.best_score or 0.0, float(scores.max()))
+        self._event = event
+        return event
+
+    def _remember(self, pts: int, holding: list[Condition], time_base: Fraction) -> None:
+        self._recent.append((pts, holding))
+        while (pts - self._recent[0][0]) * time_base > MOMENT_SECONDS:
+            self._recent.popleft()
+            self._young = False
+
+    def _has_held(self, condition: Condition) -> bool:
+        frames = sum(condition in holding for _, holding in self._recent)
+        enough = HOLDING_FRAMES if self._young else min(HOLDING_FRAMES, len(self._recent))
+        return frames >= enough
+
+    def _begin(self, condition: Condition, pts: int, time_base: Fraction) -> Event:
+        first = next(p for p, holding in self._recent if condition in holding)
+        begin = first - round(Fraction(self.before) / time_base)
+        what = "-".join(self._class_names[index] for index in condition.classes)
+        return Event([], what, begin, first, pts, time.time() - float((pts - first) * time_base))

@@ -1,0 +1,167 @@
+"""MP4 files made of encoded pictures, readable even if their end is missing."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from pathlib import Path
+
+import av
+from av.error import FFmpegError
+from av.video.stream import VideoStream
+
+from squeezedrive.pipeline.core.errors import SinkError
+from squeezedrive.pipeline.core.source import SourceInfo
+from squeezedrive.pipeline.sinks.disk import MakeRoom, SyncedFile
+from squeezedrive.pipeline.sinks.recordings.audio import AudioTracks
+from squeezedrive.pipeline.sinks.recordings.encoder import EncodedPicture
+
+FRAGMENT_SECONDS = Fraction(1, 2)
+# While it is written, the file is a row of fragments that each can be played; closing makes it a
+# plain MP4. `delay_moov` and `use_editlist` keep the time at which each track begins.
+MUXER = {
+    "movflags": "hybrid_fragmented+delay_moov",
+    "frag_duration": str(round(FRAGMENT_SECONDS * av.time_base)),
+    "use_editlist": "1",
+    "avoid_negative_ts": "disabled",
+    # Sound that pauses may not keep the picture in memory.
+    "max_interleave_delta": str(av.time_base),
+}
+
+
+class Mp4File:
+    """An MP4 file that browsers play, with the audio of the source file.
+
+    If the process is killed, or power is lost, the file can be played up to a second or so before
+    that moment; likewise if it cannot be written to its end.
+
+    Parameters
+    ----------
+    path : Path
+        The file; it is replaced if it exists.
+    template : VideoStream
+        The encoder's stream. Packets are copied, so that several files can take the same.
+    info : SourceInfo
+        Of the source: its clock, and the file with its audio tracks, see `AudioTracks`.
+    zero : int
+        The time of the source, in units of its time base, that is 0:00 in the file.
+    make_room : callable, optional
+        Asked for room when the disk is full, see `making_room`.
+
+    Attributes
+    ----------
+    frames : int
+        Pictures taken.
+    safe : int
+        How many of them are in the file for certain if its end cannot be written.
+    warnings : list of str
+        One line for everything that could not be carried over.
+
+    Raises
+    ------
+    SinkError
+        From everything, if the file cannot be created or written. The file is closed then, and
+        what was written before can be played.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        template: VideoStream,
+        info: SourceInfo,
+        zero: int,
+        make_room: MakeRoom | None = None,
+    ) -> None:
+        self.path = path
+        self.frames = 0
+        self.safe = 0
+        self.closed = False
+        self._own_warnings: list[str] = []
+        self._zero = zero
+        self._time_base = info.time_base
+        self._end = Fraction(0)
+        # Up to the end of the last whole fragment; None once the file is a plain MP4.
+        self._whole_bytes: int | None = 0
+        self._audio: AudioTracks | None = None
+        try:
+            self._file = SyncedFile(path, make_room)
+        except OSError as error:
+            self.closed = True
+            raise _unwritable(path, error) from error
+        # Where a track begins is stored in the movie's time scale: make it that of the pictures.
+        options = {**MUXER, "movie_timescale": str(_track_timescale(info.time_base))}
+        self._output = av.open(self._file, "w", format="mp4", container_options=options)
+        self._stream = self._output.add_stream_from_template(template)
+        if info.path is not None:
+            try:
+                self._audio = AudioTracks(info.path, self._output, zero * info.time_base)
+            except FFmpegError as error:
+                self._own_warnings.append(f"{info.path}: audio cannot be read: {error.strerror}")
+
+    @property
+    def warnings(self) -> list[str]:
+        """One line for everything that could not be carried over."""
+        return self._own_warnings + (self._audio.warnings if self._audio is not None else [])
+
+    def write(self, picture: EncodedPicture) -> None:
+        """Add a picture."""
+        packet = av.Packet(picture.data)
+        packet.stream = self._stream
+        packet.pts = packet.dts = picture.pts - self._zero
+        packet.duration = picture.duration
+        packet.time_base = self._time_base
+        packet.is_keyframe = picture.is_key
+        self._end = (packet.pts + picture.duration) * self._time_base
+        writes = self._file.writes
+        try:
+            if self._audio is not None:
+                self._audio.write_until(self._end)
+            self._output.mux(packet)
+        except (OSError, FFmpegError) as error:
+            raise self.abandon(error) from error
+        if self._file.writes != writes and self.frames:  # not the header alone
+            # A fragment ends before the picture that begins the next, and is written at once.
+            self.safe = self.frames
+            self._whole_bytes = self._file.tell()
+        self.frames += 1
+
+    def close(self) -> None:
+        """Finish the file; does nothing if it is closed."""
+        if self.closed:
+            return
+        try:
+            if self._audio is not None:
+                self._audio.finish(self._end)
+            self._output.close()
+            self._whole_bytes = None
+            self._file.sync()
+            self._file.close()
+        except (OSError, FFmpegError) as error:
+            raise self.abandon(error) from error
+        self.closed = True
+        self.safe = self.frames
+
+    def abandon(self, error: Exception) -> SinkError:
+        """Leave the file as it is on disk, and return what says why."""
+        self.closed = True
+        if self._whole_bytes:  # half of the first fragment is better than nothing
+            self._file.cut(self._whole_bytes)  # players stumble over half of a later one
+        # PyAV writes no trailer to a file that is closed already. A trailer that fails half way
+        # would take what can be played with it.
+        self._file.close()
+        self._output.close()
+        if self._audio is not None:
+            self._audio.close()
+        return _unwritable(self.path, error)
+
+
+def _unwritable(path: Path, error: Exception) -> SinkError:
+    reason = getattr(error, "strerror", None) or str(error)
+    return SinkError(f"{path}: cannot be written: {reason}")
+
+
+def _track_timescale(time_base: Fraction) -> int:
+    """Return the time scale FFmpeg's MP4 muxer gives a track: a multiple, at least 10,000."""
+    scale = time_base.denominator
+    while scale < 10_000:
+        scale *= 2
+    return scale

@@ -1,0 +1,174 @@
+"""Files one after another, of which one that cannot be written does not end the run."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Generic, Protocol, TypeVar
+
+from squeezedrive.pipeline.core.errors import SinkError
+from squeezedrive.pipeline.sinks.recordings.archive import Archive, Label, utc
+
+log = logging.getLogger("squeezedrive")
+
+RETRY_SECONDS = 5.0
+
+Item = TypeVar("Item", contravariant=True)
+
+
+class SeriesFile(Protocol[Item]):
+    """One of the files.
+
+    Attributes
+    ----------
+    frames, safe : int
+        Frames taken, and how many of them can be read even if the file ends here.
+    """
+
+    frames: int
+
+    @property
+    def safe(self) -> int:
+        """How many frames can be read even if the file ends here."""
+
+    def write(self, item: Item) -> None:
+        """Add a frame."""
+
+    def close(self) -> None:
+        """Finish the file; does nothing if it has failed."""
+
+
+class Series(Generic[Item]):
+    """Writes frames to a file until told to begin another.
+
+    A file that cannot be written stays as it is, and a new one is tried every few seconds; frames
+    that come meanwhile are counted.
+
+    Parameters
+    ----------
+    what : str
+        What the files are, for messages.
+    archive : Archive
+        Names the files and deletes old ones.
+    open_file : callable
+        Opens a file that begins with the frame given; both this and the file raise `SinkError`.
+    next_label : callable
+        Returns the label of a file that goes on where another has failed.
+
+    Attributes
+    ----------
+    lost : int
+        Frames that are in no file.
+    path : Path or None
+        The first file written since `begin`.
+    warnings : list of str
+        What was not as it should be in the files; every line only once.
+    """
+
+    def __init__(
+        self,
+        what: str,
+        archive: Archive,
+        open_file: Callable[[Path, Item], SeriesFile[Item]],
+        next_label: Callable[[], Label],
+    ) -> None:
+        self.lost = 0
+        self.path: Path | None = None
+        self._problem = "they came before a key frame"
+        self._failing = False
+        self._what = what
+        self._archive = archive
+        self._open_file = open_file
+        self._next_label = next_label
+        self._name: Callable[[Label], Path] | None = None
+        self._label: Label
+        self._file: SeriesFile[Item] | None = None
+        self._current: Path | None = None
+        self._retry_at = 0.0
+        self._warnings: list[str] = []
+
+    @property
+    def warnings(self) -> list[str]:
+        """What was not as it should be in the files; every line only once."""
+        if not self.lost:
+            return self._warnings
+        return [*self._warnings, f"{self._what}: {self.lost} frames are not in it: {self._problem}"]
+
+    def begin(self, label: Label, name: Callable[[Label], Path]) -> None:
+        """End the file; the next frame begins one of this label, of the path `name` makes of it."""
+        self.close()
+        self._label = label
+        self._name = name
+        self._retry_at = 0.0
+        self.path = None
+
+    def write(self, item: Item, is_start: bool = True) -> None:
+        """Add a frame; `is_start` says whether a file can begin with it."""
+        if self._file is None and (not is_start or time.monotonic() < self._retry_at):
+            self.lost += 1
+            return
+        try:
+            if self._file is None:
+                self._file = self._open(item)
+            self._file.write(item)
+        except SinkError as error:
+            self.lost += 1
+            self._fail(error)
+
+    def close(self) -> None:
+        """Finish the file."""
+        if self._file is None:
+            return
+        try:
+            self._file.close()
+        except SinkError as error:
+            self._fail(error)
+        else:
+            if self._failing:
+                log.info("%s: can be written again", self._current)
+            self._failing = False
+            self._forget_file()
+            self._archive.tidy()
+
+    def _open(self, item: Item) -> SeriesFile[Item]:
+        assert self._name is not None
+        if self._current is not None:  # until now the newest file, whatever the limit
+            self._archive.release(self._current)
+        self._archive.tidy()
+        if self._retry_at:  # it begins later than planned
+            self._label = Label(self._label.number, utc(time.time()))
+        path = self._name(self._label)
+        self._archive.protect(path)
+        self._current = path
+        file = self._open_file(path, item)
+        self.path = self.path or path
+        return file
+
+    def _fail(self, error: SinkError) -> None:
+        if not self._failing:  # a disk that stays full is worth one line
+            log.warning("%s; tried again every %.0f s", error, RETRY_SECONDS)
+        self._failing = True
+        self._problem = str(error)
+        self._retry_at = time.monotonic() + RETRY_SECONDS
+        file = self._file
+        if file is not None:
+            self.lost += file.frames - file.safe
+            with suppress(SinkError):
+                file.close()
+        if self._current is not None and (file is None or file.safe == 0):
+            with suppress(OSError):  # nothing can be read in it
+                self._current.unlink()
+            if self.path == self._current:
+                self.path = None
+        else:
+            self._label = self._next_label()
+        self._forget_file()
+
+    def _forget_file(self) -> None:
+        for line in getattr(self._file, "warnings", []):
+            if line not in self._warnings:
+                self._warnings.append(line)
+        self._file = None

@@ -1,0 +1,162 @@
+"""One source on its way through the pipeline."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import Counter
+from collections.abc import Sequence
+
+from squeezedrive.pipeline.core.frame import Frame
+from squeezedrive.pipeline.core.queues import StageQueue
+from squeezedrive.pipeline.core.sink import Result, Sink
+from squeezedrive.pipeline.core.source import Source
+from squeezedrive.pipeline.core.timing import Durations, Rate
+from squeezedrive.pipeline.drawing import Painter
+from squeezedrive.pipeline.tracking.tracker import FORGET, Tracker
+
+
+class Feed:
+    """A source, the outputs of its frames, and what was counted of them.
+
+    Parameters
+    ----------
+    source : Source
+        Where frames come from. Their `source_id` is the feed's place among the feeds of the run.
+    sinks : sequence of Sink
+        Where its results go.
+    painter : Painter or None
+        Draws into its frames; None leaves the pixels alone.
+    limit : int or None
+        Frames to read at most.
+    tracker : Tracker or None
+        Follows its objects.
+    every : int
+        With a tracker: the network sees one frame in so many, see `due`.
+
+    Attributes
+    ----------
+    queue : StageQueue
+        Where its frames wait for the network.
+    read, processed, detected : int
+        Frames taken from the source, frames that reached every sink, and those of them that the
+        network has seen.
+    stale : int
+        Frames that were too old to be shown when they had been through the network.
+    found, now : Counter
+        Detections by class index: of all frames, and of the last one.
+    latency : Durations
+        From the moment a picture was there to the moment all sinks had it.
+    newest : float or None
+        `captured_at` of the last frame that reached every sink.
+    read_at : float
+        `time.monotonic()` when the last frame was read.
+    rate : Rate
+        Of the frames that reach every sink.
+    broken : bool
+        Whether one of its outputs has failed: nothing more is read or written.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        sinks: Sequence[Sink],
+        painter: Painter | None = None,
+        limit: int | None = None,
+        tracker: Tracker | None = None,
+        every: int = 1,
+    ) -> None:
+        self.source = source
+        self.sinks = list(sinks)
+        self.painter = painter
+        self.tracker = tracker
+        self.every = 1 if tracker is None else every
+        self.queue: StageQueue[Frame]
+        self.read = self.processed = self.detected = self.stale = 0
+        self.found: Counter[int] = Counter()
+        self.now: Counter[int] = Counter()
+        self.latency = Durations()
+        self.newest: float | None = None
+        self.read_at = time.monotonic()
+        self.rate = Rate()
+        self.broken = False
+        self._limit = limit
+        self._skipped = self.every  # frames since the network saw one,
+        self._seen = -math.inf  # and when in the source that was
+
+    @property
+    def wanted(self) -> bool:
+        """Whether another frame is to be read."""
+        return not self.broken and (self._limit is None or self.read < self._limit)
+
+    @property
+    def dropped(self) -> Counter[str]:
+        """Frames that were read but not shown, by reason."""
+        counts = Counter(self.queue.dropped)
+        if self.stale:
+            counts["too old when done"] = self.stale
+        return counts
+
+    def take(self) -> Frame | None:
+        """Read the next frame of the source, or None at its end."""
+        frame = self.source.read()
+        if frame is not None:
+            self.read += 1
+            self.read_at = frame.captured_at
+        return frame
+
+    @property
+    def is_next_due(self) -> bool:
+        """Whether the network sees the next frame, whenever that is from."""
+        return self._skipped + 1 >= self.every
+
+    def due(self, frame: Frame) -> bool:
+        """Say whether the network sees a frame; asked once for each, in their order.
+
+        One in `every`, but also those after a time that no object is remembered for.
+        """
+        self._skipped += 1
+        if self._skipped < self.every and 0 <= frame.seconds - self._seen <= FORGET:
+            return False
+        self._skipped, self._seen = 0, frame.seconds
+        return True
+
+    def interrupt(self) -> None:
+        """Do not wait for the source any longer, if it can be told."""
+        interrupt = getattr(self.source, "interrupt", None)
+        if interrupt is not None:
+            interrupt()
+
+    def write(self, result: Result) -> None:
+        """Give a result to every sink.
+
+        Raises
+        ------
+        SinkError
+            If one of them cannot take it.
+        """
+        for sink in self.sinks:
+            sink.write(result)
+        self.now = Counter(result.detections.classes.tolist())
+        self.found.update(self.now)
+        self.newest, now = result.frame.captured_at, time.monotonic()
+        self.latency.add(now - self.newest)
+        self.rate.tick(now)
+        self.processed += 1
+        self.detected += result.detected
+
+    def close(self) -> None:
+        """Finish all outputs, as `close_all`."""
+        close_all(self.sinks)
+
+
+def close_all(things: Sequence[Sink | Feed]) -> None:
+    """Close every one of them; what the first raised comes when the others are closed."""
+    failure: Exception | None = None
+    for thing in things:
+        try:
+            thing.close()
+        except Exception as error:  # the others have to be finished all the same
+            failure = failure or error
+    if failure is not None:
+        raise failure

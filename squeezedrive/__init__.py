@@ -1,0 +1,1 @@
+"""SqueezeDrive: find cars, cyclists and pedestrians in road video."""
