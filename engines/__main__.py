@@ -94,10 +94,10 @@ def main(argv: list[str] | None = None) -> int:
 def _describe(arguments: argparse.Namespace) -> None:
     from squeezedrive.engines.model.describe import describe
     from squeezedrive.engines.model.weights import DEFAULT, load_weights
-    from squeezedrive.engines.training.config import load_config
+    from squeezedrive.engines.training.config import load_train_config
 
     if arguments.config is not None:
-        profile = load_config(arguments.config).profile("none", 0)
+        profile = load_train_config(arguments.config).profile("none", 0)
     else:
         profile = load_weights(arguments.weights or DEFAULT).profile
     size = arguments.size or (profile.input.width, profile.input.height)

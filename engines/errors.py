@@ -20,6 +20,10 @@ class WeightsError(UserError, ValueError):
     """A weights file or its profile is missing, damaged or contradicts what is asked for."""
 
 
+class DatasetError(UserError, ValueError):
+    """A data set is incomplete, damaged, or cannot be made."""
+
+
 class NetworkError(UserError, ValueError):
     """A network cannot read an input of this size."""
 

@@ -15,7 +15,7 @@ from squeezedrive.kernels import formulas
 from squeezedrive.kernels.compile import jit
 from squeezedrive.kernels.detections import Detections
 from squeezedrive.kernels.head import Head
-from squeezedrive.kernels.reference import DetectParams
+from squeezedrive.kernels.params import DetectParams
 
 # Compiled when, and only when, `_detect` below is: its machine code contains theirs.
 _inner = numba.njit(error_model="numpy")
@@ -45,7 +45,7 @@ def detect(output: NDArray[np.floating], head: Head, params: DetectParams) -> De
         head.grid.width - 1,
         head.grid.height - 1,
         params.threshold,
-        formulas.hopeless_below(params.threshold),
+        formulas.logit_cutoff(params.threshold),
         params.nms_iou,
         params.greedy,
         boxes,
@@ -61,7 +61,7 @@ def _select(
     channels: NDArray[np.int64],
     wanted: NDArray[np.bool_],
     threshold: np.float32,
-    hopeless_below: np.float32,
+    logit_cutoff: np.float32,
     scores: NDArray[np.float32],
     classes: NDArray[np.int32],
     chosen: NDArray[np.int64],
@@ -78,7 +78,7 @@ def _select(
     for cell in range(cells):
         for k in range(per_cell):
             confidence = output[channels[k, n_classes] * cells + cell]
-            if confidence < hopeless_below:
+            if confidence < logit_cutoff:
                 continue
             start = channels[k, 0] * cells + cell
             best, probability = _best_class(output, start, cells, n_classes)
@@ -150,7 +150,7 @@ def _detect(
     x_max: np.float32,
     y_max: np.float32,
     threshold: np.float32,
-    hopeless_below: np.float32,
+    logit_cutoff: np.float32,
     nms_iou: np.float32,
     greedy: bool,
     boxes: NDArray[np.float32],
@@ -159,7 +159,7 @@ def _detect(
 ) -> int:
     """Fill in the boxes that are kept, best first, and return how many."""
     chosen = np.empty(scores.size, np.int64)
-    found = _select(output, channels, wanted, threshold, hopeless_below, scores, classes, chosen)
+    found = _select(output, channels, wanted, threshold, logit_cutoff, scores, classes, chosen)
 
     per_cell, values = channels.shape
     cells = output.size // channels.size

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-Kind = Literal["band", "letterbox", "stretch"]
+FitMode = Literal["band", "letterbox", "stretch"]
 
 
 @dataclass(frozen=True)
@@ -137,7 +137,7 @@ class Fit:
 
 
 def make_fit(
-    kind: Kind, source_size: tuple[int, int], input_size: tuple[int, int], centre: float
+    kind: FitMode, source_size: tuple[int, int], input_size: tuple[int, int], centre: float
 ) -> Fit:
     """Return the fit of this kind; `centre` matters for "band" only.
 

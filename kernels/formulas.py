@@ -31,7 +31,7 @@ def sigmoid(x: np.float32) -> np.float32:
     return (_ONE if x >= _ZERO else z) / (_ONE + z)
 
 
-def hopeless_below(threshold: float) -> float:
+def logit_cutoff(threshold: float) -> float:
     """Return a confidence logit below which no score reaches `threshold`; computed on the host.
 
     A score is at most its confidence, because a probability is at most 1. The limit is the logit

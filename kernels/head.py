@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-Layout = Literal["per_anchor", "by_kind"]
+HeadLayout = Literal["per_anchor", "by_kind"]
 Centres = Literal["half_stride", "even"]
 
 
@@ -125,7 +125,7 @@ class Head:
     classes: int
     anchors: NDArray[np.float32]
     anchors_per_cell: int
-    layout: Layout
+    layout: HeadLayout
     exp_threshold: float
     grid: Grid
 

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
 from squeezedrive.engines.backends.base import BackendName, CpuPrecision, CudaPrecision
 from squeezedrive.engines.errors import ConfigError
-from squeezedrive.kernels.fit import Kind as FitKind
+from squeezedrive.kernels.fit import FitMode as FitKind
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 BASE = CONFIGS / "file.yaml"

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from squeezedrive.engines.errors import BackendUnavailable
 from squeezedrive.engines.model.weights import Weights
 from squeezedrive.kernels.detections import Detections
-from squeezedrive.kernels.fit import Kind as FitKind
+from squeezedrive.kernels.fit import FitMode as FitKind
 from squeezedrive.kernels.head import Head
-from squeezedrive.kernels.reference import DetectParams
+from squeezedrive.kernels.params import DetectParams
 
 if TYPE_CHECKING:
     from squeezedrive.engines.backends.cuda.backend import ExecutorName

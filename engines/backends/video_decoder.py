@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Codec = Literal["h264", "hevc"]
-Matrix = Literal["bt601", "bt709"]
+ColourMatrix = Literal["bt601", "bt709"]
 Plane = NDArray[np.uint8]
 ToBgr = Callable[[Plane, Plane], NDArray[np.uint8]]
 
@@ -58,4 +58,4 @@ class VideoDecoder(Protocol):
 
 # Codec, colour matrix of the track, and how a copy of luma (rows, columns) and interleaved chroma
 # (rows / 2, columns) becomes BGR. Raises DecoderRefused if the device or a package is missing.
-OpenDecoder = Callable[[Codec, Matrix, ToBgr], VideoDecoder]
+OpenDecoder = Callable[[Codec, ColourMatrix, ToBgr], VideoDecoder]

@@ -88,10 +88,10 @@ def run_anchors(arguments: argparse.Namespace) -> None:
         f" {', '.join(map(str, arguments.data))};"
         f" sizes in an input of {size[0]}x{size[1]}, fit {arguments.fit}"
     )
-    print(as_text(objects, shapes, classes, profile))
+    print(format_anchors(objects, shapes, classes, profile))
 
 
-def as_text(
+def format_anchors(
     objects: Objects, shapes: NDArray[np.float64], classes: list[str], profile: Profile
 ) -> str:
     """Lay out shapes, mean best IoU beside that of a profile's anchors, and the configuration."""

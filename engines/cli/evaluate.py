@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from squeezedrive.engines.backends.base import BackendName, CpuPrecision, CudaPrecision
     from squeezedrive.engines.datasets.dataset import Dataset
     from squeezedrive.engines.evaluation.evaluate import Evaluation
-    from squeezedrive.engines.evaluation.results import Found
+    from squeezedrive.engines.evaluation.results import ImageDetections
 
 EXAMPLES = """\
 The network's boxes are taken from a score of 0.005 on and the best 128 a picture,
@@ -127,7 +127,7 @@ def run_evaluate(arguments: argparse.Namespace) -> None:
 
     from squeezedrive.engines.datasets.load import load_dataset
     from squeezedrive.engines.evaluation.evaluate import evaluate
-    from squeezedrive.engines.evaluation.report import as_comparison, as_data, as_text
+    from squeezedrive.engines.evaluation.report import as_comparison, format_report, report_data
     from squeezedrive.engines.model.weights import DEFAULT, load_profile
 
     weights = arguments.weights or DEFAULT
@@ -141,7 +141,7 @@ def run_evaluate(arguments: argparse.Namespace) -> None:
         from squeezedrive.engines.evaluation.results import read_results
 
         found = read_results(arguments.detections, dataset)
-        runs: list[tuple[list[Found], dict[str, Any]]] = [
+        runs: list[tuple[list[ImageDetections], dict[str, Any]]] = [
             (found, {"detections": str(arguments.detections)})
         ]
     else:
@@ -156,11 +156,11 @@ def run_evaluate(arguments: argparse.Namespace) -> None:
         print("; ".join([_title(source), pictures, *filter(None, [source.get("device")])]))
     print()
     if len(runs) == 1:
-        print(as_text(evaluations[0]))
+        print(format_report(evaluations[0]))
     else:
         print(as_comparison([source["precision"] for source in sources], evaluations))
     if arguments.json:
-        data = [{"source": s, **as_data(e)} for s, e in zip(sources, evaluations, strict=True)]
+        data = [{"source": s, **report_data(e)} for s, e in zip(sources, evaluations, strict=True)]
         text = json.dumps(data if len(runs) > 1 else data[0], indent=1, allow_nan=False)
         try:
             arguments.json.write_text(text + "\n", encoding="utf-8")
@@ -218,7 +218,7 @@ def _check_names(option: str, names: list[str] | tuple[str, ...], known: tuple[s
 
 def _run_network(
     arguments: argparse.Namespace, weights_path: Path, dataset: Dataset, precision: str
-) -> tuple[list[Found], dict[str, Any]]:
+) -> tuple[list[ImageDetections], dict[str, Any]]:
     """Return the boxes, and what found them."""
     from squeezedrive.engines.backends.base import EngineSettings, open_backend
     from squeezedrive.engines.evaluation.run import DETECT, ProgressLine, find_all

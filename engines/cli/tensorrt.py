@@ -74,7 +74,7 @@ def run_build(arguments: argparse.Namespace) -> None:
     from squeezedrive.engines.backends.tensorrt.driver import first_gpu
     from squeezedrive.engines.backends.tensorrt.executor import open_executor
     from squeezedrive.engines.model.weights import DEFAULT, int8_model, load_weights
-    from squeezedrive.kernels.reference import DetectParams
+    from squeezedrive.kernels.params import DetectParams
 
     path = arguments.weights or DEFAULT
     weights = load_weights(path)

@@ -61,7 +61,7 @@ def run_train(arguments: argparse.Namespace) -> int:
     if importlib.util.find_spec("torch") is None:
         raise UserError("training needs PyTorch: pip install -e '.[train]'")
     from squeezedrive.engines.settings import parse_setting
-    from squeezedrive.engines.training.config import load_config
+    from squeezedrive.engines.training.config import load_train_config
     from squeezedrive.engines.training.loop import train
     from squeezedrive.engines.training.report import stored_config
 
@@ -79,4 +79,4 @@ def run_train(arguments: argparse.Namespace) -> int:
         settings.insert(0, ("data.sets", sets))
     if arguments.init:
         settings.insert(0, ("network.init", str(arguments.init.resolve())))
-    return train(load_config(path, settings), arguments.out, arguments.resume)
+    return train(load_train_config(path, settings), arguments.out, arguments.resume)

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from squeezedrive.engines.datasets.dataset import Dataset, Item
+from squeezedrive.engines.datasets.dataset import Dataset, LabelledImage
 from squeezedrive.engines.datasets.images import image_size
 from squeezedrive.engines.errors import UserError
-from squeezedrive.kernels.fit import Kind, make_fit
+from squeezedrive.kernels.fit import FitMode, make_fit
 
 MIN_SIZE = 6.0
 """Objects narrower or lower, in input pixels, are left out, as `augment.min_size` does."""
@@ -43,7 +43,7 @@ class Objects:
 
 
 def measure(
-    datasets: Sequence[Dataset], fit: Kind, input_size: tuple[int, int], band_centre: float = 0.5
+    datasets: Sequence[Dataset], fit: FitMode, input_size: tuple[int, int], band_centre: float = 0.5
 ) -> Objects:
     """Return the sizes of all objects; neighbours and ignored regions are none.
 
@@ -82,7 +82,7 @@ def measure(
 
 
 def _seen(
-    item: Item, fit: Kind, input_size: tuple[int, int], band_centre: float
+    item: LabelledImage, fit: FitMode, input_size: tuple[int, int], band_centre: float
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     """Return the sizes (n, 2) of the visible parts in the input, and which are worth an anchor."""
     placed = make_fit(fit, item.size or image_size(item.image), input_size, band_centre)

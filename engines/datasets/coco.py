@@ -14,12 +14,12 @@ from typing import Any
 from squeezedrive.engines.datasets.dataset import (
     EVERY_CLASS,
     Dataset,
-    DatasetError,
-    ItemBuilder,
+    LabelledImageBuilder,
     check_overlap,
     class_key,
     label_indices,
 )
+from squeezedrive.engines.errors import DatasetError
 
 
 def load_coco(
@@ -92,7 +92,7 @@ def _read(
     check_overlap(path, classes, wanted, names.values())
     pictures = _pictures(root, split, path, content["images"])
     builders = {
-        image["id"]: ItemBuilder(pictures[image["id"]], (image["width"], image["height"]))
+        image["id"]: LabelledImageBuilder(pictures[image["id"]], (image["width"], image["height"]))
         for image in content["images"]
     }
     for annotation in content["annotations"]:

@@ -11,16 +11,12 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from squeezedrive.engines.errors import UserError
+from squeezedrive.engines.errors import DatasetError
 
-Layout = Literal["kitti", "coco", "yolo", "voc"]
+DatasetLayout = Literal["kitti", "coco", "yolo", "voc"]
 
-EVERY_CLASS = -1  # in `Item.ignore_classes`
+EVERY_CLASS = -1  # in `LabelledImage.ignore_classes`
 DONT_CARE = "dontcare"  # the name of regions in which nothing is right or wrong
-
-
-class DatasetError(UserError, ValueError):
-    """A data set is incomplete, or a file in it is not what its layout asks for."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +63,7 @@ class Labels:
 
 
 @dataclass(frozen=True)
-class Item:
+class LabelledImage:
     """One picture of a data set.
 
     Attributes
@@ -125,9 +121,9 @@ class Dataset:
 
     root: Path
     split: str
-    layout: Layout
+    layout: DatasetLayout
     classes: tuple[str, ...]
-    items: tuple[Item, ...]
+    items: tuple[LabelledImage, ...]
     names: tuple[str, ...] = ()
 
     def __len__(self) -> int:
@@ -149,7 +145,7 @@ class Dataset:
         return dict(Counter(name for item in self.items for name in item.left_out).most_common())
 
 
-class ItemBuilder:
+class LabelledImageBuilder:
     """Collects the labels of one picture line by line; boxes without area are left out."""
 
     def __init__(self, image: Path, size: tuple[int, int] | None = None) -> None:
@@ -182,7 +178,7 @@ class ItemBuilder:
         """Count an object of a class that is not asked for."""
         self._left_out.append(name)
 
-    def build(self) -> Item:
+    def build(self) -> LabelledImage:
         """Return the picture with what was added."""
         boxes = np.array([label[0] for label in self._labels], np.float64).reshape(-1, 4)
         labels = Labels(
@@ -193,7 +189,7 @@ class ItemBuilder:
             height=boxes[:, 3] - boxes[:, 1],
             neighbour=np.array([label[4] for label in self._labels], np.bool_),
         )
-        return Item(
+        return LabelledImage(
             image=self._image,
             size=self._size,
             labels=labels,

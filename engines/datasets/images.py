@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from squeezedrive.engines.datasets.dataset import DatasetError
+from squeezedrive.engines.errors import DatasetError
 
 SUFFIXES = frozenset((".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".ppm"))
 JPEG_START, JPEG_END = b"\xff\xd8", b"\xff\xd9"

@@ -10,15 +10,15 @@ from squeezedrive.engines.datasets.dataset import (
     DONT_CARE,
     EVERY_CLASS,
     Dataset,
-    DatasetError,
-    Item,
-    ItemBuilder,
+    LabelledImage,
+    LabelledImageBuilder,
     check_overlap,
     class_key,
     label_indices,
 )
 from squeezedrive.engines.datasets.images import pictures_of, without_suffix
 from squeezedrive.engines.datasets.text import read_text
+from squeezedrive.engines.errors import DatasetError
 
 NEIGHBOURS = {"van": "car", "person_sitting": "pedestrian"}  # as the development kit pairs them
 LABEL_COLUMNS = 15
@@ -80,8 +80,8 @@ def _classes_in(texts: Iterable[list[str]]) -> list[str]:
     return sorted({class_key(line.split()[0]) for text in texts for line in text})
 
 
-def _read_item(image: Path, path: Path, lines: list[str], indices: dict[str, int]) -> Item:
-    builder = ItemBuilder(image)
+def _read_item(image: Path, path: Path, lines: list[str], indices: dict[str, int]) -> LabelledImage:
+    builder = LabelledImageBuilder(image)
     for line in lines:
         name, values = parse_line(path, line, LABEL_COLUMNS)
         box = values[3:7]

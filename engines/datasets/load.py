@@ -7,11 +7,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from squeezedrive.engines.datasets.coco import coco_pictures, load_coco
-from squeezedrive.engines.datasets.dataset import Dataset, DatasetError, Layout, class_key
+from squeezedrive.engines.datasets.dataset import Dataset, DatasetLayout, class_key
 from squeezedrive.engines.datasets.images import is_image
 from squeezedrive.engines.datasets.kitti import kitti_pictures, load_kitti
 from squeezedrive.engines.datasets.voc import annotation_folder, load_voc, voc_pictures
 from squeezedrive.engines.datasets.yolo import load_yolo, yolo_pictures
+from squeezedrive.engines.errors import DatasetError
 
 log = logging.getLogger("squeezedrive")
 
@@ -148,7 +149,7 @@ def _report(dataset: Dataset) -> None:
         log.info("%s: objects not asked for are background: %s", where, counts)
 
 
-def _layout(root: Path) -> Layout | None:
+def _layout(root: Path) -> DatasetLayout | None:
     if not root.exists():
         raise DatasetError(f"{root}: no such data set")
     # Folders of these names alone do not tell: YOLO's pictures may lie in any folder.

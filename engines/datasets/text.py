@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from squeezedrive.engines.datasets.dataset import DatasetError
+from squeezedrive.engines.errors import DatasetError
 
 
 def read_text(path: Path, missing: str = "no such file") -> str:

@@ -15,15 +15,15 @@ from pathlib import Path
 from squeezedrive.engines.datasets.dataset import (
     EVERY_CLASS,
     Dataset,
-    DatasetError,
-    Item,
-    ItemBuilder,
+    LabelledImage,
+    LabelledImageBuilder,
     check_overlap,
     class_key,
     label_indices,
 )
 from squeezedrive.engines.datasets.images import pictures_of, without_suffix
 from squeezedrive.engines.datasets.text import read_text
+from squeezedrive.engines.errors import DatasetError
 
 FOLDERS = (("annotations", "images"), ("Annotations", "JPEGImages"))
 CORNERS = ("xmin", "ymin", "xmax", "ymax")
@@ -110,8 +110,10 @@ def _name(entry: ET.Element) -> str:
     return class_key(entry.findtext("name", ""))
 
 
-def _read_item(image: Path, path: Path, tree: ET.Element, indices: Mapping[str, int]) -> Item:
-    builder = ItemBuilder(image)
+def _read_item(
+    image: Path, path: Path, tree: ET.Element, indices: Mapping[str, int]
+) -> LabelledImage:
+    builder = LabelledImageBuilder(image)
     for entry in tree.iter("object"):
         index = indices.get(_name(entry))
         if index is None:

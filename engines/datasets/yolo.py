@@ -17,15 +17,15 @@ import yaml
 from squeezedrive.engines.datasets.dataset import (
     EVERY_CLASS,
     Dataset,
-    DatasetError,
-    Item,
-    ItemBuilder,
+    LabelledImage,
+    LabelledImageBuilder,
     check_overlap,
     class_key,
     label_indices,
 )
 from squeezedrive.engines.datasets.images import image_size, is_image
 from squeezedrive.engines.datasets.text import read_text
+from squeezedrive.engines.errors import DatasetError
 
 Corners = tuple[float, float, float, float]
 
@@ -149,9 +149,9 @@ def _read_item(
     names: Mapping[int, str],
     indices: Mapping[str, int],
     keypoints: bool,
-) -> Item:
+) -> LabelledImage:
     width, height = image_size(picture)
-    builder = ItemBuilder(picture, (width, height))
+    builder = LabelledImageBuilder(picture, (width, height))
     lines = read_text(path).splitlines() if path.exists() else []
     for line in filter(str.strip, lines):
         number, corners = _parse_line(path, line, keypoints)

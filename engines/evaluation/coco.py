@@ -13,9 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from squeezedrive.engines.datasets.dataset import EVERY_CLASS, Item
+from squeezedrive.engines.datasets.dataset import EVERY_CLASS, LabelledImage
 from squeezedrive.engines.evaluation.overlap import coverage, iou
-from squeezedrive.engines.evaluation.results import Found
+from squeezedrive.engines.evaluation.results import ImageDetections
 
 IOUS = np.linspace(0.5, 0.95, 10)
 RECALLS = np.linspace(0, 1, 101)
@@ -47,7 +47,7 @@ class CocoCurve:
 
 
 def evaluate_coco(
-    items: Sequence[Item], found: Sequence[Found], classes: Sequence[str]
+    items: Sequence[LabelledImage], found: Sequence[ImageDetections], classes: Sequence[str]
 ) -> tuple[CocoCurve, ...]:
     """Compute the curves of every class.
 
@@ -63,7 +63,9 @@ def evaluate_coco(
     return tuple(_curve(items, found, index) for index in range(len(classes)))
 
 
-def _curve(items: Sequence[Item], found: Sequence[Found], index: int) -> CocoCurve:
+def _curve(
+    items: Sequence[LabelledImage], found: Sequence[ImageDetections], index: int
+) -> CocoCurve:
     scores: list[NDArray[np.float64]] = []
     right: list[NDArray[np.bool_]] = []
     ignored: list[NDArray[np.bool_]] = []
@@ -100,7 +102,7 @@ def _precision(
 
 
 def _match(
-    item: Item, boxes: NDArray[np.float64], index: int
+    item: LabelledImage, boxes: NDArray[np.float64], index: int
 ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
     """Give each box, best first, the object it overlaps most that no better box has taken.
 

@@ -15,7 +15,7 @@ from squeezedrive.engines.evaluation.kitti import (
     evaluate_kitti,
 )
 from squeezedrive.engines.evaluation.mistakes import Mistakes, find_mistakes
-from squeezedrive.engines.evaluation.results import Found
+from squeezedrive.engines.evaluation.results import ImageDetections
 
 SHOWN_SCORE = 0.4  # from here on the pipeline draws boxes
 
@@ -47,7 +47,7 @@ class Evaluation:
 
 def evaluate(
     dataset: Dataset,
-    found: Sequence[Found],
+    found: Sequence[ImageDetections],
     min_iou: Mapping[str, float] | None = None,
     kit: Kit = "paper",
     score: float = SHOWN_SCORE,

@@ -31,9 +31,9 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from squeezedrive.engines.datasets.dataset import EVERY_CLASS, Item, Labels, class_key
+from squeezedrive.engines.datasets.dataset import EVERY_CLASS, LabelledImage, Labels, class_key
 from squeezedrive.engines.evaluation.overlap import coverage, iou
-from squeezedrive.engines.evaluation.results import Found
+from squeezedrive.engines.evaluation.results import ImageDetections
 
 Kit = Literal["paper", "current"]
 
@@ -136,8 +136,8 @@ class KittiResult:
 
 
 def evaluate_kitti(
-    items: Sequence[Item],
-    found: Sequence[Found],
+    items: Sequence[LabelledImage],
+    found: Sequence[ImageDetections],
     classes: Sequence[str],
     min_iou: Mapping[str, float] | None = None,
     kit: Kit = "paper",
@@ -196,8 +196,8 @@ class _Matching:
 
 
 def _matching(
-    item: Item,
-    found: Found,
+    item: LabelledImage,
+    found: ImageDetections,
     overlaps: NDArray[np.float64],
     index: int,
     difficulty: Difficulty,

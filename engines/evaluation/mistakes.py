@@ -19,10 +19,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from squeezedrive.engines.datasets.dataset import EVERY_CLASS, Item
+from squeezedrive.engines.datasets.dataset import EVERY_CLASS, LabelledImage
 from squeezedrive.engines.evaluation.kitti import Difficulty
 from squeezedrive.engines.evaluation.overlap import coverage, iou
-from squeezedrive.engines.evaluation.results import OTHER_CLASS, Found
+from squeezedrive.engines.evaluation.results import OTHER_CLASS, ImageDetections
 
 NEAR = 0.1  # IoU from which a box is about an object at all
 
@@ -57,8 +57,8 @@ class Mistakes:
 
 
 def find_mistakes(
-    items: Sequence[Item],
-    found: Sequence[Found],
+    items: Sequence[LabelledImage],
+    found: Sequence[ImageDetections],
     min_iou: Sequence[float],
     score: float,
     limits: Difficulty | None = None,
@@ -103,7 +103,7 @@ def find_mistakes(
 
 
 def _judge(
-    item: Item,
+    item: LabelledImage,
     boxes: NDArray[np.float64],
     classes: NDArray[np.intp],
     required: NDArray[np.float64],

@@ -19,7 +19,7 @@ KITS = {
 }
 
 
-def as_text(evaluation: Evaluation) -> str:
+def format_report(evaluation: Evaluation) -> str:
     """Lay out the figures as tables; AP in percent, "-" where there was nothing to find."""
     parts = []
     if evaluation.kitti:
@@ -132,7 +132,7 @@ def _table(rows: Sequence[Sequence[str]]) -> str:
     )
 
 
-def as_data(evaluation: Evaluation) -> dict[str, Any]:
+def report_data(evaluation: Evaluation) -> dict[str, Any]:
     """Return the figures as JSON knows data; AP 0 to 1, None where there was nothing to find."""
     dataset, mistakes = evaluation.dataset, evaluation.mistakes
     data: dict[str, Any] = {

@@ -9,17 +9,18 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from squeezedrive.engines.datasets.dataset import Dataset, DatasetError, class_indices
+from squeezedrive.engines.datasets.dataset import Dataset, class_indices
 from squeezedrive.engines.datasets.kitti import parse_line
 from squeezedrive.engines.datasets.text import read_text
+from squeezedrive.engines.errors import DatasetError
 from squeezedrive.kernels.detections import Detections
 
 RESULT_COLUMNS = 16
-OTHER_CLASS = -1  # in `Found.classes`: none of the data set's
+OTHER_CLASS = -1  # in `ImageDetections.classes`: none of the data set's
 
 
 @dataclass(frozen=True)
-class Found:
+class ImageDetections:
     """Boxes found in one picture, in double precision as the development kit reads them.
 
     Attributes
@@ -42,7 +43,7 @@ class Found:
     @classmethod
     def from_detections(
         cls, detections: Detections, class_names: Sequence[str], dataset: Dataset
-    ) -> Found:
+    ) -> ImageDetections:
         """Take over a back end's boxes, whose classes are indices into `class_names`."""
         indices = class_map(class_names, dataset.classes)
         return cls(
@@ -58,7 +59,7 @@ def class_map(names: Sequence[str], others: Sequence[str]) -> NDArray[np.intp]:
     return np.array([wanted.get(key, OTHER_CLASS) for key in class_indices(names)], np.intp)
 
 
-def read_results(folder: Path, dataset: Dataset) -> list[Found]:
+def read_results(folder: Path, dataset: Dataset) -> list[ImageDetections]:
     """Read a KITTI result file for each picture of a data set.
 
     Parameters
@@ -98,9 +99,9 @@ def read_results(folder: Path, dataset: Dataset) -> list[Found]:
     return [_read_file(path, indices) for path in paths]
 
 
-def _read_file(path: Path, indices: dict[str, int]) -> Found:
+def _read_file(path: Path, indices: dict[str, int]) -> ImageDetections:
     lines = read_text(path).splitlines()
     rows = [parse_line(path, line, RESULT_COLUMNS) for line in lines if line.strip()]
     values = np.array([numbers[:15] for _, numbers in rows], np.float64).reshape(-1, 15)
     classes = np.array([indices.get(name, OTHER_CLASS) for name, _ in rows], np.intp)
-    return Found(values[:, 3:7], values[:, 14], classes)
+    return ImageDetections(values[:, 3:7], values[:, 14], classes)

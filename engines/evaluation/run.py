@@ -9,8 +9,8 @@ from collections.abc import Callable
 from squeezedrive.engines.backends.base import Backend
 from squeezedrive.engines.datasets.dataset import Dataset
 from squeezedrive.engines.datasets.images import read_image
-from squeezedrive.engines.evaluation.results import Found
-from squeezedrive.kernels.reference import DetectParams
+from squeezedrive.engines.evaluation.results import ImageDetections
+from squeezedrive.kernels.params import DetectParams
 
 # The paper's threshold. Never that of drawing: AP needs the uncertain boxes, too.
 DETECT = DetectParams(threshold=0.005)
@@ -21,7 +21,7 @@ def find_all(
     class_names: tuple[str, ...],
     dataset: Dataset,
     progress: Callable[[int], None] = lambda done: None,
-) -> list[Found]:
+) -> list[ImageDetections]:
     """Return what a back end finds in each picture of a data set, in pixels of the picture.
 
     Parameters
@@ -47,7 +47,7 @@ def find_all(
             slot.preprocess([read_image(item.image, item.size)])
             slot.infer()
             (detections,) = slot.detect()
-            found.append(Found.from_detections(detections, class_names, dataset))
+            found.append(ImageDetections.from_detections(detections, class_names, dataset))
             progress(len(found))
     finally:
         slot.close()

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from squeezedrive.engines.errors import WeightsError
-from squeezedrive.engines.importing.tensors import Tensors, collect, own_name
+from squeezedrive.engines.importing.tensors import Tensors, collect_tensors, own_name
 
 _TRAINING = ("global_step", "iou")  # variables of the authors' code besides the network's
 _SLOT = "Momentum"  # its optimizer keeps one for each variable
@@ -38,7 +38,9 @@ def read_authors(path: Path) -> Tensors:
     named = [
         (name, own_name(name), array) for name, array in content.items() if name not in left_out
     ]
-    return collect(path, named, left_out, "names like conv1/kernels and fire2/squeeze1x1/biases")
+    return collect_tensors(
+        path, named, left_out, "names like conv1/kernels and fire2/squeeze1x1/biases"
+    )
 
 
 def _of_training(name: str) -> bool:

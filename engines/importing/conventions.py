@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from squeezedrive.engines.model.network import SQUEEZEDET, SQUEEZEDET_PLUS, Padding
-from squeezedrive.kernels.head import Centres, Layout
+from squeezedrive.kernels.head import Centres, HeadLayout
 
 Shapes = tuple[tuple[float, float], ...]
 Triple = tuple[float, float, float]
@@ -57,7 +57,7 @@ class Convention:
     shift: float
     anchors: Shapes
     centres: Centres
-    head: Layout
+    head: HeadLayout
     exponential: float | None
     classes: tuple[str, ...]
     notes: tuple[str, ...] = ()

@@ -16,7 +16,7 @@ from squeezedrive.engines.importing.tensors import Tensors, arrange
 from squeezedrive.engines.model.network import Network, Padding
 from squeezedrive.engines.model.profile import Profile
 from squeezedrive.engines.model.weights import Weights
-from squeezedrive.kernels.head import Centres, Layout
+from squeezedrive.kernels.head import Centres, HeadLayout
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Overrides:
     padding: Padding | None = None
     anchors: Shapes | None = None
     centres: Centres | None = None
-    head: Layout | None = None
+    head: HeadLayout | None = None
     exponential: float | None = None
     classes: tuple[str, ...] | None = None
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from squeezedrive.engines.errors import UserError, WeightsError
-from squeezedrive.engines.importing.tensors import Tensors, collect, own_name
+from squeezedrive.engines.importing.tensors import Tensors, collect_tensors, own_name
 
 _UNNAMED = re.compile(r"conv2d(_\d+)?")  # its first convolution has no name of its own
 _OPTIMIZER = "optimizer_weights"
@@ -45,7 +45,9 @@ def read_keras(path: Path) -> Tensors:
     named = [
         (name, _own_name(name), array) for name, array in content.items() if name not in left_out
     ]
-    return collect(path, named, left_out, "layers named conv2d_1, fire2/squeeze1x1 to conv12")
+    return collect_tensors(
+        path, named, left_out, "layers named conv2d_1, fire2/squeeze1x1 to conv12"
+    )
 
 
 def _own_name(path: str) -> str | None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from squeezedrive.engines.errors import UserError, WeightsError
-from squeezedrive.engines.importing.tensors import Tensors, collect, own_name
+from squeezedrive.engines.importing.tensors import Tensors, collect_tensors, own_name
 from squeezedrive.engines.model.network import SQUEEZEDET, Conv, Network
 
 
@@ -45,7 +45,9 @@ def read_pytorch(path: Path) -> Tensors:
         (str(name), _own_name(str(name), layers), tensor.detach().float().numpy())
         for name, tensor in content.items()
     ]
-    return collect(path, named, (), "names like base.features.0.weight and base.convdet.bias")
+    return collect_tensors(
+        path, named, (), "names like base.features.0.weight and base.convdet.bias"
+    )
 
 
 def _positions(network: Network) -> dict[str, str]:

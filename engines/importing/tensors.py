@@ -58,7 +58,7 @@ def own_name(name: str) -> str | None:
     return f"{operation}_{_KINDS[kind]}"
 
 
-def collect(
+def collect_tensors(
     path: Path,
     named: Iterable[tuple[str, str | None, ArrayLike]],
     left_out: Iterable[str],

@@ -21,8 +21,8 @@ from pydantic import (
 )
 
 from squeezedrive.engines.model.network import NETWORKS, Operation, Padding, operations, output_grid
-from squeezedrive.kernels.fit import Kind as FitKind
-from squeezedrive.kernels.head import Centres, Head, Layout, anchor_grid
+from squeezedrive.kernels.fit import FitMode as FitKind
+from squeezedrive.kernels.head import Centres, Head, HeadLayout, anchor_grid
 
 Positive = Annotated[float, Field(gt=0)]
 
@@ -69,7 +69,7 @@ class OutputProfile(_Strict):
     where the safe exponential of width and height turns linear; None for a plain exponential.
     """
 
-    layout: Layout
+    layout: HeadLayout
     classes: Annotated[tuple[str, ...], Field(min_length=1)]
     exponential_threshold: Positive | None
 

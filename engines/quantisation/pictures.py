@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from squeezedrive.engines.datasets.images import read_image
 from squeezedrive.engines.model.profile import Profile
-from squeezedrive.kernels.fit import Kind as FitKind
+from squeezedrive.kernels.fit import FitMode as FitKind
 from squeezedrive.kernels.fit import make_fit
 
 

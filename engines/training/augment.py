@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from squeezedrive.engines.datasets.dataset import Item, Labels
+from squeezedrive.engines.datasets.dataset import LabelledImage, Labels
 from squeezedrive.engines.training.config import AugmentConfig
 from squeezedrive.kernels.fit import Fit
 
@@ -48,7 +48,7 @@ class _View:
 
 def draw_window(
     image: NDArray[np.uint8],
-    item: Item,
+    item: LabelledImage,
     fit: Fit,
     window: tuple[int, int],
     config: AugmentConfig,

@@ -33,7 +33,7 @@ class Prediction:
     boxes: torch.Tensor
 
 
-class Decoder:
+class BoxDecoder:
     """Reads boxes out of a network's output, as `kernels.reference.decode` does, with gradients.
 
     Attributes
@@ -64,7 +64,7 @@ class Decoder:
     def _corners(self, deltas: torch.Tensor) -> torch.Tensor:
         sizes = self.anchors[:, 2:]
         centre = self.anchors[:, :2] + deltas[..., :2] * sizes
-        half = sizes * safe_exp(deltas[..., 2:], self._threshold) / 2
+        half = sizes * torch_safe_exp(deltas[..., 2:], self._threshold) / 2
         return torch.cat([centre - half, centre + half], dim=-1)
 
     def clip(self, boxes: torch.Tensor) -> torch.Tensor:
@@ -83,7 +83,7 @@ class Decoder:
         return torch.cat([shift, (size / self.anchors[:, 2:]).log()], dim=-1)
 
 
-def safe_exp(x: torch.Tensor, threshold: float) -> torch.Tensor:
+def torch_safe_exp(x: torch.Tensor, threshold: float) -> torch.Tensor:
     """Return e^x, above `threshold` its tangent there; see `kernels.formulas.safe_exp`."""
     if math.isinf(threshold):
         return x.exp()

@@ -22,7 +22,7 @@ from squeezedrive.engines.model.profile import (
     Profile,
 )
 from squeezedrive.engines.settings import leaves, merge, read_file, resolve_paths
-from squeezedrive.kernels.fit import Kind as FitKind
+from squeezedrive.kernels.fit import FitMode as FitKind
 
 CONFIGS = Path(__file__).resolve().parent.parent.parent / "configs" / "training"
 BASE = CONFIGS / "default.yaml"
@@ -44,7 +44,7 @@ class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
-class NetworkConfig(_Strict):
+class TrainNetworkConfig(_Strict):
     """The network, what belongs to its weights, and what they start from."""
 
     architecture: NetworkName
@@ -175,7 +175,7 @@ class TrainConfig(_Strict):
     ema: Annotated[float, Field(ge=0, lt=1)]
     checkpoint_seconds: Positive
     licence: str
-    network: NetworkConfig
+    network: TrainNetworkConfig
     data: DataConfig
     augment: AugmentConfig
     assign: AssignConfig
@@ -203,7 +203,7 @@ class TrainConfig(_Strict):
         return self.augment.window or (self.network.input.width, self.network.input.height)
 
     def to_yaml(self) -> str:
-        """Return the whole configuration as YAML that `load_config` reads."""
+        """Return the whole configuration as YAML that `load_train_config` reads."""
         values = self.model_dump(mode="json", by_alias=True)
         return yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=100)
 
@@ -230,7 +230,7 @@ class TrainConfig(_Strict):
         return {key: reduce(getitem, key.split("."), values) for key in STRUCTURE}
 
 
-def load_config(path: Path | None, settings: Sequence[tuple[str, Any]] = ()) -> TrainConfig:
+def load_train_config(path: Path | None, settings: Sequence[tuple[str, Any]] = ()) -> TrainConfig:
     """Merge configs/training/default.yaml, the user's file and settings of the command line.
 
     Parameters

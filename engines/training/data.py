@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
 from squeezedrive.engines.datasets.dataset import Dataset as LabelledSet
-from squeezedrive.engines.datasets.dataset import DatasetError, Item, class_indices, class_key
+from squeezedrive.engines.datasets.dataset import LabelledImage, class_indices, class_key
 from squeezedrive.engines.datasets.images import read_image
 from squeezedrive.engines.datasets.load import load_dataset
+from squeezedrive.engines.errors import DatasetError
 from squeezedrive.engines.training.augment import Sample, change_light, draw_window, join
 from squeezedrive.engines.training.config import SetConfig, TrainConfig
 from squeezedrive.engines.training.paste import paste
@@ -55,7 +56,7 @@ class TrainingSet(Dataset[Any]):
     def __init__(self, config: TrainConfig) -> None:
         self.config = config
         self.parts = [_load(entry, config) for entry in config.data.sets]
-        self._items: list[tuple[_Part, Item]] = [
+        self._items: list[tuple[_Part, LabelledImage]] = [
             (part, item) for part in self.parts for item in part.dataset.items
         ]
         by_class = {

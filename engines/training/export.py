@@ -8,7 +8,7 @@ import torch
 
 from squeezedrive.engines.model.weights import Weights
 from squeezedrive.engines.training.checkpoint import load_checkpoint
-from squeezedrive.engines.training.config import load_config
+from squeezedrive.engines.training.config import load_train_config
 from squeezedrive.engines.training.device import Compute
 from squeezedrive.engines.training.learner import Learner
 from squeezedrive.engines.training.report import RunFolder, stored_config
@@ -29,7 +29,7 @@ def load_run(path: Path) -> Weights:
     UserError
         If there is no training, or its configuration or checkpoint is damaged.
     """
-    config = load_config(stored_config(path))
+    config = load_train_config(stored_config(path))
     compute = Compute(torch.device("cpu"), "fp32", rank=0, world=1)
     folder = RunFolder(path)
     state = load_checkpoint(folder.checkpoint, compute.device)

@@ -8,14 +8,14 @@ from typing import Any
 import torch
 from torch.nn.parallel import DistributedDataParallel
 
-from squeezedrive.engines.training.boxes import Decoder
+from squeezedrive.engines.training.boxes import BoxDecoder
 from squeezedrive.engines.training.checkpoint import CheckpointError
 from squeezedrive.engines.training.config import TrainConfig
 from squeezedrive.engines.training.data import TrainingSet
 from squeezedrive.engines.training.device import Compute
 from squeezedrive.engines.training.loader import Batch, collate
 from squeezedrive.engines.training.loss import LossParts, compute_loss
-from squeezedrive.engines.training.model import Detector
+from squeezedrive.engines.training.model import TrainableNetwork
 from squeezedrive.engines.training.optimize import Average, clip_gradients, make_optimizer, set_rate
 from squeezedrive.engines.training.start import start_from
 from squeezedrive.engines.training.targets import assign
@@ -46,7 +46,7 @@ class Learner:
     def __init__(self, config: TrainConfig, compute: Compute, data: TrainingSet | None) -> None:
         self._config, self._compute = config, compute
         network = config.network
-        self.model = Detector(
+        self.model = TrainableNetwork(
             config.profile("new", 0), network.dropout, network.confidence_prior
         )  # fmt: skip
         self.fresh = list(self.model.units)
@@ -62,7 +62,7 @@ class Learner:
             if data is not None:
                 pixels = collate([data[key] for key in data.order(0)[:MEASURED]]).pixels
             self.model.insert_batch_norm(pixels.to(compute.device), self.fresh)
-        self._decoder = Decoder(self.model.profile.head(*config.window), compute.device)
+        self._decoder = BoxDecoder(self.model.profile.head(*config.window), compute.device)
         self._optimizer = make_optimizer(self.model, config.optimizer, slow_through)
         self._scaler = torch.amp.GradScaler("cuda", enabled=compute.precision == "fp16")
         self._average = Average(self.model, config.ema) if config.ema else None
@@ -73,7 +73,7 @@ class Learner:
             self._network = DistributedDataParallel(self.model, devices, forward_sync_buffers=False)
 
     @property
-    def evaluated(self) -> Detector:
+    def evaluated(self) -> TrainableNetwork:
         """The network that is evaluated and kept: the average if there is one."""
         return self.model if self._average is None else self._average.model
 

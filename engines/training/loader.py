@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset
 
-from squeezedrive.engines.datasets.dataset import DatasetError
+from squeezedrive.engines.errors import DatasetError
 from squeezedrive.engines.training.augment import Sample
 from squeezedrive.engines.training.data import Key, TrainingSet
 from squeezedrive.engines.training.targets import NO_REGION, NOTHING, Truth

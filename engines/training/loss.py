@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 import torch
 from torch.nn import functional as F
 
-from squeezedrive.engines.training.boxes import Decoder, Prediction, ciou, giou, iou
+from squeezedrive.engines.training.boxes import BoxDecoder, Prediction, ciou, giou, iou
 from squeezedrive.engines.training.config import LossConfig
 from squeezedrive.engines.training.targets import NOTHING, Truth, background
 
@@ -40,7 +40,7 @@ def compute_loss(
     prediction: Prediction,
     truth: Truth,
     assigned: torch.Tensor,
-    decoder: Decoder,
+    decoder: BoxDecoder,
     config: LossConfig,
 ) -> LossParts:
     """Return the loss that the configuration names.
@@ -68,7 +68,7 @@ def published_loss(
     truth: Truth,
     assigned: torch.Tensor,
     negative: torch.Tensor,
-    decoder: Decoder,
+    decoder: BoxDecoder,
     config: LossConfig,
 ) -> LossParts:
     """Return the loss of the paper (arXiv 1612.01051, equation 2), the mean over the pictures.
@@ -102,7 +102,7 @@ def iou_loss(
     truth: Truth,
     assigned: torch.Tensor,
     negative: torch.Tensor,
-    decoder: Decoder,
+    decoder: BoxDecoder,
     config: LossConfig,
 ) -> LossParts:
     """Return a loss in terms of overlap, each part a sum over the number of assigned anchors.

@@ -55,7 +55,7 @@ class ConvUnit(nn.Module):
         return weight.numpy().astype(np.float32), bias.numpy().astype(np.float32)
 
 
-class Detector(nn.Module):
+class TrainableNetwork(nn.Module):
     """A network of `engines.model.network` for training.
 
     It starts with random weights: He initialisation, and a head close to zero whose confidence
@@ -236,7 +236,7 @@ class Detector(nn.Module):
         self._run(pixels, measure)
         self.train(training)
 
-    def clone(self) -> Detector:
+    def clone(self) -> TrainableNetwork:
         """Return a copy without gradients, in inference mode."""
         copied = copy.deepcopy(self)
         copied.requires_grad_(False)

@@ -10,11 +10,11 @@ import torch
 from torch import nn
 
 from squeezedrive.engines.training.config import OptimizerConfig, ScheduleConfig
-from squeezedrive.engines.training.model import Detector
+from squeezedrive.engines.training.model import TrainableNetwork
 
 
 def make_optimizer(
-    model: Detector, config: OptimizerConfig, slow_through: str | None
+    model: TrainableNetwork, config: OptimizerConfig, slow_through: str | None
 ) -> torch.optim.Optimizer:
     """Return the optimiser of all weights that are not frozen; only kernels decay.
 
@@ -80,13 +80,13 @@ class Average:
     min(decay, (1 + n) / (10 + n)) at step n.
     """
 
-    def __init__(self, model: Detector, decay: float) -> None:
+    def __init__(self, model: TrainableNetwork, decay: float) -> None:
         self.model = model.clone()
         self.steps = 0
         self._decay = decay
 
     @torch.no_grad()
-    def update(self, model: Detector) -> None:
+    def update(self, model: TrainableNetwork) -> None:
         """Take in a model's weights after a step."""
         decay = min(self._decay, (1 + self.steps) / (10 + self.steps))
         self.steps += 1

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from squeezedrive.engines.datasets.dataset import Item
+from squeezedrive.engines.datasets.dataset import LabelledImage
 from squeezedrive.kernels.detections import Detections
 
 THRESHOLD = 0.3  # lowest score of a box that is drawn
@@ -20,7 +20,7 @@ COLOURS = ((60, 160, 255), (255, 120, 60), (60, 60, 255), (255, 80, 255), (255, 
 
 
 def draw_comparison(
-    image: NDArray[np.uint8], item: Item, found: Detections, classes: Sequence[str]
+    image: NDArray[np.uint8], item: LabelledImage, found: Detections, classes: Sequence[str]
 ) -> NDArray[np.uint8]:
     """Draw labels in green (neighbours and regions to ignore grey) and boxes found over them.
 

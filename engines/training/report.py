@@ -20,7 +20,7 @@ from squeezedrive.engines.errors import UserError
 from squeezedrive.engines.model.weights import Weights, save_weights
 from squeezedrive.engines.training.checkpoint import CheckpointError
 from squeezedrive.engines.training.config import TrainConfig
-from squeezedrive.engines.training.model import Detector
+from squeezedrive.engines.training.model import TrainableNetwork
 from squeezedrive.engines.training.pictures import draw_comparison, plot_curves
 from squeezedrive.engines.training.validate import Validator
 
@@ -150,7 +150,9 @@ class RunFolder:
                     self._board.add_scalar(key, value, line["epoch"])
 
     @_written
-    def pictures(self, model: Detector, validator: Validator, count: int, epoch: int) -> None:
+    def pictures(
+        self, model: TrainableNetwork, validator: Validator, count: int, epoch: int
+    ) -> None:
         """Note the same pictures with boxes in TensorBoard."""
         if self._board is None:
             return
@@ -166,7 +168,7 @@ class RunFolder:
             self._board.add_image(name, drawn[..., ::-1].copy(), epoch, dataformats="HWC")
 
     @_written
-    def histograms(self, kept: Detector, learning: Detector, epoch: int) -> None:
+    def histograms(self, kept: TrainableNetwork, learning: TrainableNetwork, epoch: int) -> None:
         """Note how the weights are spread, and the gradients of the last step, in TensorBoard."""
         if self._board is None:
             return
@@ -187,7 +189,11 @@ class RunFolder:
             plot_curves(self._epochs, self.path / "curves.png")
 
     def save_weights(
-        self, model: Detector, config: TrainConfig, training: dict[str, Any], scores: dict[str, Any]
+        self,
+        model: TrainableNetwork,
+        config: TrainConfig,
+        training: dict[str, Any],
+        scores: dict[str, Any],
     ) -> None:
         """Write weights and profile in place of those before."""
         arrays = model.to_arrays()

@@ -9,10 +9,10 @@ import numpy as np
 
 from squeezedrive.engines.errors import WeightsError
 from squeezedrive.engines.model.weights import load_weights
-from squeezedrive.engines.training.model import Detector
+from squeezedrive.engines.training.model import TrainableNetwork
 
 
-def start_from(model: Detector, path: Path) -> list[str]:
+def start_from(model: TrainableNetwork, path: Path) -> list[str]:
     """Load weights into a new model as far as they fit.
 
     Weights without a profile are a backbone: what the channels of a head mean is not known, so

@@ -7,7 +7,14 @@ from dataclasses import dataclass, fields
 import torch
 
 from squeezedrive.engines.datasets.dataset import EVERY_CLASS
-from squeezedrive.engines.training.boxes import Decoder, Prediction, area, corners, iou, shared_area
+from squeezedrive.engines.training.boxes import (
+    BoxDecoder,
+    Prediction,
+    area,
+    corners,
+    iou,
+    shared_area,
+)
 from squeezedrive.engines.training.config import AssignConfig
 
 NOTHING = -1
@@ -159,7 +166,7 @@ def assign_dynamic(
 
 @torch.no_grad()
 def background(
-    assigned: torch.Tensor, truth: Truth, prediction: Prediction, decoder: Decoder
+    assigned: torch.Tensor, truth: Truth, prediction: Prediction, decoder: BoxDecoder
 ) -> torch.Tensor:
     """Return which anchors must have low confidence, as bool tensor (B, A).
 

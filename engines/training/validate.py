@@ -11,18 +11,19 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from squeezedrive.engines.datasets.dataset import Dataset, DatasetError
+from squeezedrive.engines.datasets.dataset import Dataset
 from squeezedrive.engines.datasets.images import read_image
+from squeezedrive.engines.errors import DatasetError
 from squeezedrive.engines.evaluation.coco import evaluate_coco
 from squeezedrive.engines.evaluation.kitti import DIFFICULTIES, evaluate_kitti
-from squeezedrive.engines.evaluation.results import Found
+from squeezedrive.engines.evaluation.results import ImageDetections
 from squeezedrive.engines.evaluation.run import DETECT
 from squeezedrive.engines.training.config import SetConfig, TrainConfig
 from squeezedrive.engines.training.data import load_labelled
-from squeezedrive.engines.training.model import Detector
+from squeezedrive.engines.training.model import TrainableNetwork
 from squeezedrive.kernels.cpu import detect
 from squeezedrive.kernels.detections import Detections
-from squeezedrive.kernels.fit import Kind as FitKind
+from squeezedrive.kernels.fit import FitMode as FitKind
 from squeezedrive.kernels.fit import make_fit
 
 
@@ -86,7 +87,7 @@ class Validator:
         mean = pixels.mean if pixels.channels == "BGR" else pixels.mean[::-1]
         self._fill = (round(mean[0]), round(mean[1]), round(mean[2]))
 
-    def evaluate(self, model: Detector, stopped: Callable[[], bool]) -> Scores | None:
+    def evaluate(self, model: TrainableNetwork, stopped: Callable[[], bool]) -> Scores | None:
         """Find the boxes in all pictures, in float32, and compare them with the labels.
 
         Returns None as soon as `stopped` does not return False any more.
@@ -99,7 +100,7 @@ class Validator:
             for _, boxes in self.detect(model, chosen):
                 if stopped():
                     return None
-                found.append(Found.from_detections(boxes, dataset.classes, dataset))
+                found.append(ImageDetections.from_detections(boxes, dataset.classes, dataset))
             values, lines = _score(dataset, found)
             prefix = f"{name}:" if number else ""
             metrics |= {f"{prefix}{key}": value for key, value in values.items()}
@@ -108,7 +109,7 @@ class Validator:
 
     @torch.no_grad()
     def detect(
-        self, model: Detector, chosen: ValidationSet
+        self, model: TrainableNetwork, chosen: ValidationSet
     ) -> Iterator[tuple[NDArray[np.uint8], Detections]]:
         """Yield each picture of a data set with the boxes found in it, in its own pixels."""
         model.eval()
@@ -159,7 +160,9 @@ def _names(places: list[Path]) -> list[str]:
     return [name(place) for place in places]
 
 
-def _score(dataset: Dataset, found: list[Found]) -> tuple[dict[str, float], dict[str, Any]]:
+def _score(
+    dataset: Dataset, found: list[ImageDetections]
+) -> tuple[dict[str, float], dict[str, Any]]:
     """Return a data set's figures, as KITTI defines them for its layout, else as COCO does."""
     metrics: dict[str, float] = {}
     summary: dict[str, Any] = {}

@@ -12,12 +12,12 @@ from squeezedrive.kernels import formulas
 from squeezedrive.kernels.cuda import select
 from squeezedrive.kernels.detections import Detections
 from squeezedrive.kernels.head import Head
-from squeezedrive.kernels.reference import DetectParams
+from squeezedrive.kernels.params import DetectParams
 
 RESULT = np.dtype(np.float32)
 
 
-class Detector:
+class DetectKernels:
     """Finds the objects in the network's output as `kernels.reference.detect` does.
 
     Its tables and its workspace lie in the memory of the current context. Work enqueued by one
@@ -95,7 +95,7 @@ class Detector:
             raise ValueError(f"expected a top N of {self._top_n} as before, got {params.top_n}")
         settings = np.empty(select.CLASSES + self.head.classes, np.float32)
         settings[select.THRESHOLD] = params.threshold
-        settings[select.HOPELESS_BELOW] = formulas.hopeless_below(params.threshold)
+        settings[select.LOGIT_CUTOFF] = formulas.logit_cutoff(params.threshold)
         settings[select.NMS_IOU] = params.nms_iou
         settings[select.GREEDY] = params.greedy
         settings[select.CLASSES :] = params.class_mask(self.head.classes)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from squeezedrive.kernels.fit import Fit
 
-Source = Literal["bgr", "nv12"]
+PictureFormat = Literal["bgr", "nv12"]
 Matrix = Literal["bt601", "bt709"]
 
 BLOCK = (32, 8)  # threads: a warp writes 32 neighbouring pixels of a row
@@ -59,7 +59,7 @@ class Preprocessor:
     def __init__(
         self,
         fit: Fit,
-        source: Source,
+        source: PictureFormat,
         mean: tuple[float, float, float],
         scale: float,
         channels: Literal["BGR", "RGB"],

@@ -22,7 +22,7 @@ MAX_TOP_N = 256  # the pairwise overlaps of so many boxes fit into shared memory
 RECORD = 6  # values of a box in the result: x1, y1, x2, y2, score, class
 
 # What `settings` holds: these four, then 1 for each class that is wanted and 0 for the others.
-THRESHOLD, HOPELESS_BELOW, NMS_IOU, GREEDY, CLASSES = range(5)
+THRESHOLD, LOGIT_CUTOFF, NMS_IOU, GREEDY, CLASSES = range(5)
 
 _WORDS = MAX_TOP_N // 32
 _ALL = np.uint32(0xFFFFFFFF)
@@ -44,7 +44,7 @@ def _key(output, first, channels, cells, anchor, cell, settings):
     """
     n_classes = channels.shape[1] - 5
     confidence = np.float32(output[first + channels[anchor, n_classes] * cells + cell])
-    if confidence < settings[HOPELESS_BELOW]:
+    if confidence < settings[LOGIT_CUTOFF]:
         return _NO_KEY
     start = first + channels[anchor, 0] * cells + cell
     best, probability = _best_class(output, start, cells, n_classes)

@@ -8,7 +8,7 @@ from pathlib import Path
 from squeezedrive.engines.backends.base import Backend, EngineSettings, open_backend
 from squeezedrive.engines.errors import ConfigError, NetworkError, WeightsError
 from squeezedrive.engines.model.weights import Weights, int8_model, load_weights
-from squeezedrive.kernels.reference import DetectParams
+from squeezedrive.kernels.params import DetectParams
 from squeezedrive.pipeline.config import Config, NetworkConfig
 
 log = logging.getLogger("squeezedrive")

@@ -19,10 +19,10 @@ from squeezedrive.engines.errors import UserError
 from squeezedrive.pipeline.app.outputs import STDOUT, Outputs
 from squeezedrive.pipeline.app.progress import open_progress
 from squeezedrive.pipeline.app.session import Session
-from squeezedrive.pipeline.app.summary import render, summarise
+from squeezedrive.pipeline.app.summary import format_summary, summarise
 from squeezedrive.pipeline.config import Config
 from squeezedrive.pipeline.core.errors import ProfileError, SinkError, SourceError
-from squeezedrive.pipeline.profiling.figures import render as render_profile
+from squeezedrive.pipeline.profiling.figures import format_profile
 from squeezedrive.pipeline.profiling.profiler import Profiler, profile_folder
 from squeezedrive.pipeline.stages.pipeline import Pipeline
 
@@ -30,7 +30,7 @@ log = logging.getLogger("squeezedrive")
 
 
 @dataclass(frozen=True)
-class Finished:
+class RunOutcome:
     """How a run ended.
 
     Attributes
@@ -38,7 +38,7 @@ class Finished:
     summary : dict
         From `pipeline.app.summary.summarise`.
     profile : dict or None
-        From `pipeline.profiling.figures.collect`, if there was something to measure.
+        From `pipeline.profiling.figures.collect_figures`, if there was something to measure.
     failure : UserError or None
         What failed first.
     signals : tuple of int
@@ -78,9 +78,9 @@ def execute(sources: Sequence[str], config: Config, outputs: Outputs, progress: 
         session = stack.enter_context(Session(sources, config, outputs))
         finished = process(session, outputs.profile, progress)
         failure, pipeline = finished.failure, session.pipeline
-        text = render(finished.summary)
+        text = format_summary(finished.summary)
         if finished.profile is not None and outputs.profile is not None:
-            text = render_profile(finished.profile)
+            text = format_profile(finished.profile)
             if failure is None:
                 text += f"\nwrote       {outputs.profile / 'report.html'}"
         if pipeline.processed or (pipeline.read and failure is None):
@@ -101,7 +101,7 @@ def execute(sources: Sequence[str], config: Config, outputs: Outputs, progress: 
         return 128 + finished.signals[0] if finished.signals and not session.live else 0
 
 
-def process(session: Session, profile: Path | None, progress: bool) -> Finished:
+def process(session: Session, profile: Path | None, progress: bool) -> RunOutcome:
     """Run a session to its end, or to a signal, and profile it into a folder if there is one.
 
     Raises
@@ -154,7 +154,7 @@ def process(session: Session, profile: Path | None, progress: bool) -> Finished:
                     failure = error
             except SinkError as error:
                 failure = failure or error
-        return Finished(summary, figures, failure, tuple(received))
+        return RunOutcome(summary, figures, failure, tuple(received))
 
 
 @contextmanager

@@ -88,7 +88,7 @@ def summarise(session: Session, cpu_seconds: float, cores: int, ended: str) -> d
     }
 
 
-def render(summary: dict[str, Any]) -> str:
+def format_summary(summary: dict[str, Any]) -> str:
     """Lay a summary out as text for a terminal."""
     fps = summary["fps"]
     found = [f"{count:,} {name}" for name, count in summary["detections"].items()]

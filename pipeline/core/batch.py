@@ -10,7 +10,7 @@ from squeezedrive.pipeline.core.sink import Result
 
 
 @dataclass(frozen=True)
-class Taken:
+class Batch:
     """Frames that the network takes at once, each with those before it that it does not see.
 
     Attributes
@@ -39,7 +39,7 @@ class Taken:
 
 
 @dataclass(frozen=True)
-class Found:
+class Results:
     """Frames with what was found in them.
 
     Attributes

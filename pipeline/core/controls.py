@@ -63,7 +63,7 @@ class Controls:
             if classes is not None:
                 self._wanted = np.array([name in classes for name in self.class_names])
 
-    def keep(self, found: Detections) -> Detections:
+    def filter(self, found: Detections) -> Detections:
         """Return the detections that are wanted now."""
         with self._lock:
             threshold, wanted = self._threshold, self._wanted

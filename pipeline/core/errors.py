@@ -21,9 +21,5 @@ class ProfileError(UserError, ValueError):
     """A run cannot be profiled, or a profile cannot be read."""
 
 
-class DatasetError(UserError, OSError):
-    """A data set cannot be made."""
-
-
 class PreviewError(UserError, OSError):
     """The live page cannot be served."""

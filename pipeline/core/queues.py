@@ -14,7 +14,7 @@ Policy = Literal["lossless", "latest", "bounded_age"]
 
 # Seconds. Waiting threads are woken by whoever changes what they wait for; they look again this
 # often in any case.
-LOOK_AGAIN = 0.5
+POLL_SECONDS = 0.5
 
 
 class Cancelled(Exception):
@@ -91,7 +91,7 @@ class StageQueue(Generic[T]):
         with self._changed:
             if self.policy == "lossless":
                 while len(self._items) >= self.depth and not self._cancelled:
-                    self._changed.wait(LOOK_AGAIN)
+                    self._changed.wait(POLL_SECONDS)
             elif len(self._items) >= self.depth:
                 self._items.popleft()
                 self.dropped["overtaken"] += 1
@@ -121,7 +121,7 @@ class StageQueue(Generic[T]):
                 item = self.poll()
                 if item is not None or self.ended:
                     return item
-                self._changed.wait(LOOK_AGAIN)
+                self._changed.wait(POLL_SECONDS)
 
     def poll(self) -> T | None:
         """Take the next item if there is one, without waiting.
@@ -216,4 +216,4 @@ class Merge(Generic[T]):
                     return items
                 if all(queue.ended for queue in self._queues):
                     return None
-                self._changed.wait(LOOK_AGAIN)
+                self._changed.wait(POLL_SECONDS)

@@ -12,7 +12,7 @@ from squeezedrive.pipeline.core.frame import Frame
 
 DEFAULT_FPS = Fraction(25)  # where neither source nor user give a rate
 
-Kind = Literal["file", "images", "camera", "stream", "scene"]
+SourceKind = Literal["file", "images", "camera", "stream", "scene"]
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class SourceInfo:
     """
 
     name: str
-    kind: Kind
+    kind: SourceKind
     width: int
     height: int
     fps: Fraction | None

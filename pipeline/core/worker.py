@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from squeezedrive.pipeline.core.frame import Frame
-from squeezedrive.pipeline.core.queues import LOOK_AGAIN, Cancelled
+from squeezedrive.pipeline.core.queues import POLL_SECONDS, Cancelled
 from squeezedrive.pipeline.core.timing import StageTiming, name_thread
 
 In = TypeVar("In")
@@ -38,7 +38,7 @@ class Steps(Generic[In, Out]):
     finish: Callable[[], None]
 
 
-class Lap(NamedTuple):
+class StageEvent(NamedTuple):
     """The way of frames through one stage; moments in seconds of `time.perf_counter`.
 
     Attributes
@@ -68,7 +68,7 @@ class Lap(NamedTuple):
     cpu: float
 
 
-class Stage(Generic[In, Out]):
+class Worker(Generic[In, Out]):
     """Threads that take, work and give until their input ends or the run is given up.
 
     Parameters
@@ -89,8 +89,8 @@ class Stage(Generic[In, Out]):
     Attributes
     ----------
     observe : callable or None
-        Called with every `Lap`, one at a time, before the next frame is passed on. Results have
-        to be a `Frame` or have `frames` and `worked_on`, as in `pipeline.core.batch`.
+        Called with every `StageEvent`, one at a time, before the next frame is passed on.
+        Results have to be a `Frame` or have `frames` and `worked_on`, as in `pipeline.core.batch`.
     """
 
     def __init__(
@@ -104,7 +104,7 @@ class Stage(Generic[In, Out]):
         self.name = name
         self.timing = StageTiming()
         self.workers = workers
-        self.observe: Callable[[Lap], None] | None = None
+        self.observe: Callable[[StageEvent], None] | None = None
         self._steps = steps
         self._waits = waits
         self._on_error = on_error
@@ -182,7 +182,7 @@ class Stage(Generic[In, Out]):
                 while self._given != ticket:
                     if self._broken:
                         raise Cancelled
-                    self._turn.wait(LOOK_AGAIN)
+                    self._turn.wait(POLL_SECONDS)
                 steps.give(result)
                 given = clock()
                 self._given += 1
@@ -194,7 +194,7 @@ class Stage(Generic[In, Out]):
                 if self.observe is not None:
                     moments = start, taken, done, given
                     thread, cpu = threading.get_native_id(), time.thread_time()
-                    self.observe(Lap(self.name, frames, worked_on, thread, *moments, cpu))
+                    self.observe(StageEvent(self.name, frames, worked_on, thread, *moments, cpu))
                 del result, frames
                 self._turn.notify_all()
 

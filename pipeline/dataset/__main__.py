@@ -11,11 +11,10 @@ from pathlib import Path
 
 import cv2
 
-from squeezedrive.engines.errors import UserError
-from squeezedrive.pipeline.core.errors import DatasetError
+from squeezedrive.engines.errors import DatasetError, UserError
 from squeezedrive.pipeline.core.frame import Image
 from squeezedrive.pipeline.core.source import SourceOptions
-from squeezedrive.pipeline.dataset.labels import Label, labels_of_scene, labels_of_teacher
+from squeezedrive.pipeline.dataset.labels import KittiLabel, labels_of_scene, labels_of_teacher
 from squeezedrive.pipeline.scene.spec import PREFIX, parse_scene
 from squeezedrive.pipeline.scene.street import Street
 from squeezedrive.pipeline.sources import open_source
@@ -29,8 +28,8 @@ examples:
 
 QUALITY = 92  # of the JPEG files
 
-Labeller = Callable[[Image], list[Label]]
-Picture = tuple[int, Image, list[Label]]
+Labeller = Callable[[Image], list[KittiLabel]]
+Picture = tuple[int, Image, list[KittiLabel]]
 """Number of the frame, its pixels and what is in it."""
 
 

@@ -21,7 +21,7 @@ Box = tuple[float, float, float, float]
 
 
 @dataclass(frozen=True)
-class Label:
+class KittiLabel:
     """An object, or a region to ignore.
 
     Attributes
@@ -51,7 +51,7 @@ class Label:
         )
 
 
-def labels_of_teacher(found: Found) -> list[Label]:
+def labels_of_teacher(found: Found) -> list[KittiLabel]:
     """Turn COCO classes into KITTI's.
 
     What the teacher is not sure of becomes a region to ignore, and so do persons on motorcycles,
@@ -78,7 +78,7 @@ def labels_of_teacher(found: Found) -> list[Label]:
             box = (*low_corner[:2].tolist(), *high_corner[2:].tolist())
             sure = name == "Pedestrian" and scores[vehicle] >= POSSIBLE
             name = "Cyclist" if sure and classes[vehicle] == BICYCLE else DONT_CARE
-        labels.append(Label(name, box))  # type: ignore[arg-type]
+        labels.append(KittiLabel(name, box))  # type: ignore[arg-type]
     return labels
 
 
@@ -101,12 +101,12 @@ def _riders(found: Found) -> dict[int, int]:
     return riders
 
 
-def labels_of_scene(truth: Sequence[TruthBox]) -> list[Label]:
+def labels_of_scene(truth: Sequence[TruthBox]) -> list[KittiLabel]:
     """Turn a scene's truth into labels; what is hidden almost completely is to be ignored."""
     labels = []
     for there in truth:
         hidden = there.occluded > 0.7 or there.box[3] - there.box[1] < SMALLEST
         occluded = 0 if there.occluded < 0.1 else 1 if there.occluded < 0.4 else 2
         name = DONT_CARE if hidden else there.name.capitalize()
-        labels.append(Label(name, there.box, there.truncated, occluded))
+        labels.append(KittiLabel(name, there.box, there.truncated, occluded))
     return labels

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from squeezedrive.pipeline.core.errors import DatasetError
+from squeezedrive.engines.errors import DatasetError
 from squeezedrive.pipeline.core.frame import Image
 
 Boxes = NDArray[np.float32]

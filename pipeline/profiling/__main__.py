@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from squeezedrive.engines.errors import UserError
-from squeezedrive.pipeline.profiling.compare import load_profile, render
+from squeezedrive.pipeline.profiling.compare import format_comparison, read_profile
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -24,7 +24,7 @@ def main(argv: list[str] | None = None) -> int:
     compare.add_argument("after", type=Path, metavar="B", help="another one")
     arguments = parser.parse_args(argv)
     try:
-        print(render(load_profile(arguments.before), load_profile(arguments.after)))
+        print(format_comparison(read_profile(arguments.before), read_profile(arguments.after)))
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -52,7 +52,7 @@ class Change:
         return "better" if (difference > 0) == self.more_is_better else "worse"
 
 
-def load_profile(path: Path) -> dict[str, Any]:
+def read_profile(path: Path) -> dict[str, Any]:
     """Read a summary.json, or that of a folder.
 
     Raises
@@ -94,7 +94,7 @@ def changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Change]
     return found
 
 
-def render(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
+def format_comparison(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
     """Lay the comparison of two profiles out as text for a terminal.
 
     Raises

@@ -27,7 +27,7 @@ _RING = ("preprocess", "inference", "postprocess")
 _COPIED = ("source", "model", "backend", "ended", "frames", "outputs", "warnings")
 
 
-def collect(
+def collect_figures(
     session: Session, recorder: Recorder, alone: Mapping[str, float], run: Mapping[str, Any]
 ) -> dict[str, Any]:
     """Put the figures of a finished run together.
@@ -126,7 +126,7 @@ def collect(
     }
 
 
-def render(figures: Mapping[str, Any]) -> str:
+def format_profile(figures: Mapping[str, Any]) -> str:
     """Lay the figures out as text for a terminal."""
     measured, warmup, cpu = figures["measured"], figures["warmup"], figures["cpu"]
     latency, backend, drained = figures["latency_ms"], figures["backend"], figures["drained"]

@@ -16,7 +16,7 @@ from squeezedrive.pipeline.app.outputs import PROFILE_FILES
 from squeezedrive.pipeline.app.session import Session
 from squeezedrive.pipeline.core.errors import ProfileError, SinkError
 from squeezedrive.pipeline.profiling.alone import measure_alone
-from squeezedrive.pipeline.profiling.figures import collect
+from squeezedrive.pipeline.profiling.figures import collect_figures
 from squeezedrive.pipeline.profiling.recorder import Recorder
 from squeezedrive.pipeline.profiling.report import build_report
 from squeezedrive.pipeline.profiling.trace import build_trace
@@ -144,7 +144,7 @@ class Profiler:
                 max(self._session.config.queue.batch, 1),
                 hurry=hurry,
             )
-        return collect(self._session, recorder, rates, run)
+        return collect_figures(self._session, recorder, rates, run)
 
     def write(self, folder: Path, figures: Mapping[str, Any]) -> None:
         """Write report.html, summary.json and trace.json, those that can be.

@@ -10,8 +10,8 @@ from typing import NamedTuple
 
 from squeezedrive.pipeline.core.frame import Frame
 from squeezedrive.pipeline.core.timing import Durations, StageTiming
-from squeezedrive.pipeline.core.worker import Lap
-from squeezedrive.pipeline.profiling.series import Gauge, Timeline
+from squeezedrive.pipeline.core.worker import StageEvent
+from squeezedrive.pipeline.profiling.series import Gauge, LoadCurves
 from squeezedrive.pipeline.profiling.threads import (
     ThreadTable,
     ThreadTime,
@@ -29,7 +29,7 @@ _LOOK_SHARE = 0.05
 
 
 class Step(NamedTuple):
-    """A `Lap` without its pixels; moments in seconds since the measurement began."""
+    """A `StageEvent` without its pixels; moments in seconds since the measurement began."""
 
     stage: str
     frames: tuple[int, ...]  # their numbers
@@ -57,7 +57,7 @@ class StageRecord:
     """
 
     timing: StageTiming = field(default_factory=StageTiming)
-    work: Timeline = field(default_factory=Timeline)
+    work: LoadCurves = field(default_factory=LoadCurves)
 
 
 @dataclass(frozen=True)
@@ -137,9 +137,9 @@ class Recorder:
         self.warmup_seconds = self.seconds = self.cpu = 0.0
         self.stages = {stage.name: StageRecord() for stage in pipeline.stages}
         self.queues = {name: Gauge() for name in pipeline.queues}
-        self.finished = Timeline()
+        self.finished = LoadCurves()
         self.latency = Durations()
-        self.late = Timeline()
+        self.late = LoadCurves()
         self.device: dict[str, Durations] = {}
         self.steps: list[Step] = []
         self.depths: list[Depth] = []
@@ -168,7 +168,7 @@ class Recorder:
             queue.observe = partial(self.depth, name)
         pipeline.work.observe_device = self.on_device
 
-    def lap(self, lap: Lap) -> None:
+    def lap(self, lap: StageEvent) -> None:
         """Take note of what a stage did; called by its threads, one at a time."""
         cpu = lap.cpu - self._thread_cpu.get(lap.thread, 0.0)
         self._thread_cpu[lap.thread] = lap.cpu
@@ -217,7 +217,7 @@ class Recorder:
         for gauge in self.queues.values():
             gauge.set(self.seconds, gauge.level)
 
-    def _count(self, lap: Lap, zero: float, cpu: float) -> None:
+    def _count(self, lap: StageEvent, zero: float, cpu: float) -> None:
         record = self.stages[lap.stage]
         if lap.worked_on:
             share = (lap.done - lap.taken) / lap.worked_on
@@ -227,7 +227,7 @@ class Recorder:
         record.timing.wait_out += lap.given - lap.done
         record.timing.cpu += cpu
 
-    def _finish(self, lap: Lap) -> None:
+    def _finish(self, lap: StageEvent) -> None:
         if self._zero is None:
             self.warmup_frames += len(lap.frames)
             self._first = lap.done if self._first is None else self._first
@@ -255,7 +255,7 @@ class Recorder:
             self.latency.add(latency)
             self.late.add(at, latency)
 
-    def _trace(self, lap: Lap, zero: float, cpu: float) -> None:
+    def _trace(self, lap: StageEvent, zero: float, cpu: float) -> None:
         numbers = tuple(frame.frame_id for frame in lap.frames)
         if lap.stage == self._last_stage and numbers[-1] >= self._window.stop:
             self._tracing = False

@@ -18,7 +18,7 @@ _CPU = (("the stage's own threads", "busy"), ("threads of its libraries", "libra
 
 
 def build_report(figures: Mapping[str, Any]) -> str:
-    """Return the page for a profile as `pipeline.profiling.figures.collect` makes it."""
+    """Return the page for a profile as `pipeline.profiling.figures.collect_figures` makes it."""
     sections = [
         _head(figures),
         _section("Throughput over time", line(

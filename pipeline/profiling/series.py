@@ -28,7 +28,7 @@ class Estimate:
     error: float | None
 
 
-class Timeline:
+class LoadCurves:
     """Events over time: how many, and the sum of a value of each, by bucket.
 
     Attributes
@@ -86,7 +86,7 @@ class Timeline:
         return [(i, i + size) for i in range(0, used - size + 1, size)]
 
 
-class Gauge(Timeline):
+class Gauge(LoadCurves):
     """A level that stays what it is until it changes, averaged over time.
 
     `sums` holds the integral of the level over each bucket.

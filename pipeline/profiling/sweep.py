@@ -18,7 +18,7 @@ import yaml
 
 from squeezedrive.engines.errors import ConfigError, UserError
 from squeezedrive.pipeline.app.outputs import PROFILE_FILES, Outputs
-from squeezedrive.pipeline.app.run import Finished, process
+from squeezedrive.pipeline.app.run import RunOutcome, process
 from squeezedrive.pipeline.app.session import Session
 from squeezedrive.pipeline.config import Config, load_config
 from squeezedrive.pipeline.core.errors import SinkError, SourceError
@@ -108,7 +108,7 @@ def sweep(
             terminated = isinstance(signalled, _Terminated)
             signal_number = signal.SIGTERM if terminated else signal.SIGINT
     if any(cell.runs for cell in cells):
-        print(render(cells), flush=True)
+        print(format_sweep(cells), flush=True)
     elif not signal_number:
         raise cells[0].failure or ConfigError("--sweep: nothing ran")
     if signal_number:
@@ -137,7 +137,7 @@ def _run_all(source: str, cells: Sequence[Cell], result: Path) -> int:
             cell.runs.append(_figures(finished.profile))
             fps = cell.runs[-1]["fps"]
             log.info("round %d of %d, %s: %.1f fps", number, ROUNDS, cell.label, fps)
-            _write(result, as_data(finished.profile["source"], cells))
+            _write(result, sweep_data(finished.profile["source"], cells))
     return 0
 
 
@@ -167,7 +167,7 @@ def _write(path: Path, data: dict[str, Any]) -> None:
         raise SinkError(f"{path}: cannot write the sweep: {error.strerror}") from None
 
 
-def _run(source: str, cell: Cell) -> Finished:
+def _run(source: str, cell: Cell) -> RunOutcome:
     outputs = Outputs(profile=cell.folder, overwrite=True)
     with (
         profile_folder(cell.folder, overwrite=True),
@@ -225,7 +225,7 @@ def _axis(key: str, text: str) -> list[Setting]:
     return [(f"--sweep {key}={n}", key, value) for n, value in zip(names, values, strict=True)]
 
 
-def render(cells: Sequence[Cell]) -> str:
+def format_sweep(cells: Sequence[Cell]) -> str:
     """Lay the results out as a table; the spread is that of the runs, lowest to highest."""
     width = max(len("setting"), *(len(cell.label) for cell in cells))
     lines = [
@@ -257,7 +257,7 @@ def render(cells: Sequence[Cell]) -> str:
     return "\n".join(lines)
 
 
-def as_data(source: str, cells: Sequence[Cell]) -> dict[str, Any]:
+def sweep_data(source: str, cells: Sequence[Cell]) -> dict[str, Any]:
     """Return the results ready for JSON; docs/profiling.md describes them."""
     return {
         "schema": SCHEMA,

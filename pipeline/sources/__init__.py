@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from squeezedrive.pipeline.core.errors import SourceError
-from squeezedrive.pipeline.core.source import Kind, Source, SourceOptions
+from squeezedrive.pipeline.core.source import Source, SourceKind, SourceOptions
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})
 STREAM = re.compile(r"(rtsps?|https?|udp|tcp|rtmps?)://", re.IGNORECASE)
@@ -75,7 +75,7 @@ def _open_path(spec: str, options: SourceOptions) -> Source:
     return ImageSource(spec, options)
 
 
-def live_kind(spec: str) -> Kind | None:
+def live_kind(spec: str) -> SourceKind | None:
     """Say by its name which kind of live source the user named; None for all others.
 
     A file on a web server looks like a stream until it is opened.

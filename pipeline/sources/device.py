@@ -10,9 +10,9 @@ from av.bitstream import BitStreamFilterContext
 
 from squeezedrive.engines.backends.video_decoder import (
     Codec,
+    ColourMatrix,
     DecoderRefused,
     DevicePicture,
-    Matrix,
     OpenDecoder,
     Plane,
 )
@@ -26,7 +26,11 @@ from squeezedrive.pipeline.sources.picture import (
 )
 
 CODECS: dict[str, Codec] = {"h264": "h264", "hevc": "hevc"}
-MATRICES: dict[int, Matrix] = {BT709: "bt709", 5: "bt601", 6: "bt601"}  # code points of ISO 23091-2
+MATRICES: dict[int, ColourMatrix] = {
+    BT709: "bt709",
+    5: "bt601",
+    6: "bt601",
+}  # code points of ISO 23091-2
 UPRIGHT = (1, 0, 0, 1)
 NO_PTS = -(1 << 63)  # AV_NOPTS_VALUE
 

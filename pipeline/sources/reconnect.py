@@ -20,7 +20,7 @@ from squeezedrive.pipeline.sources.state import SourceState, StateKeeper
 from squeezedrive.pipeline.sources.timestamps import Timeline
 
 CLOSE_TIMEOUT = 0.5  # seconds a connection may take to end after `interrupt`
-LOOK_AGAIN = 1.0  # seconds
+POLL_SECONDS = 1.0  # seconds
 STEADY = 2.0  # seconds of pictures that make a connection a good one
 STALL_SECONDS = 1.0
 STALL_FRAMES = 5  # durations of a frame after which one is missed, if that is longer
@@ -175,14 +175,14 @@ class ReconnectingSource:
     def _watch(self, began: float) -> float:
         """Note a stall of the reading that began then; return when to look again, in seconds."""
         if self.state.condition != "connected":
-            return LOOK_AGAIN
+            return POLL_SECONDS
         frames = STALL_FRAMES / (self.info.fps or DEFAULT_FPS)
         left = max(self._keeper.quiet_since, began) + max(STALL_SECONDS, float(frames))
         left -= time.monotonic()
         if left > 0:
-            return min(left, LOOK_AGAIN)
+            return min(left, POLL_SECONDS)
         self._keeper.stalled()
-        return LOOK_AGAIN
+        return POLL_SECONDS
 
     # What follows runs in the thread.
 
@@ -254,7 +254,7 @@ class ReconnectingSource:
             self._keeper.picture()
             waits = self._wanted or not self.info.live
             while waits and self._frame is not None and self._interrupted_at is None:
-                self._changed.wait(LOOK_AGAIN)
+                self._changed.wait(POLL_SECONDS)
             if self._frame is not None:
                 self._past.skipped["overrun"] += 1
             self._frame = frame

@@ -9,7 +9,7 @@ from typing import Literal
 
 log = logging.getLogger("squeezedrive")
 
-Condition = Literal["connecting", "connected", "stalled", "reconnecting", "given up"]
+ConnectionState = Literal["connecting", "connected", "stalled", "reconnecting", "given up"]
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class SourceState:
         What the last attempt or connection failed with, without passwords.
     """
 
-    condition: Condition
+    condition: ConnectionState
     since: float
     last_picture: float | None = None
     reconnects: int = 0
@@ -92,7 +92,7 @@ class StateKeeper:
 
     def failed(self, reason: str, for_good: bool) -> None:
         """Take notice that a connection, or an attempt to make one, has failed."""
-        condition: Condition = "given up" if for_good else "reconnecting"
+        condition: ConnectionState = "given up" if for_good else "reconnecting"
         if self.state.condition != condition:
             if not for_good:
                 log.warning("%s; trying again", reason)

@@ -15,8 +15,8 @@ from squeezedrive.pipeline.core.errors import SourceError
 from squeezedrive.pipeline.core.frame import Frame
 from squeezedrive.pipeline.core.source import (
     DEFAULT_FPS,
-    Kind,
     SourceInfo,
+    SourceKind,
     SourceOptions,
     SourceReport,
 )
@@ -236,7 +236,7 @@ class VideoSource:
                 f"{self._name}: expected a start before its end at {float(self._end):g} s,"
                 f" got {start:g} s"
             )
-        kind: Kind = "file"
+        kind: SourceKind = "file"
         path = None if self._decoder.is_url else Path(location)
         origin = self._zero + self._skip
         if self._live:

@@ -13,12 +13,12 @@ from typing import Any, Literal
 
 from squeezedrive.engines.backends.base import Backend, Slot
 from squeezedrive.engines.errors import UserError
-from squeezedrive.pipeline.core.batch import Found, Taken
+from squeezedrive.pipeline.core.batch import Batch, Results
 from squeezedrive.pipeline.core.controls import Controls
 from squeezedrive.pipeline.core.errors import SourceError
 from squeezedrive.pipeline.core.queues import Cancelled, Merge, Policy, StageQueue
 from squeezedrive.pipeline.core.timing import Durations, thread_named
-from squeezedrive.pipeline.core.worker import Stage, Steps
+from squeezedrive.pipeline.core.worker import Steps, Worker
 from squeezedrive.pipeline.stages.feed import Feed, close_all
 from squeezedrive.pipeline.stages.work import Work
 
@@ -131,10 +131,10 @@ class Pipeline:
                 changed,
             )
         captured = Merge([feed.queue for feed in self.feeds], changed)
-        prepared: StageQueue[Taken] = StageQueue(depth)
-        inferred: StageQueue[Taken] = StageQueue(depth)
-        found: StageQueue[Found] = StageQueue(depth)
-        drawn: StageQueue[Found] = StageQueue(depth)
+        prepared: StageQueue[Batch] = StageQueue(depth)
+        inferred: StageQueue[Batch] = StageQueue(depth)
+        found: StageQueue[Results] = StageQueue(depth)
+        drawn: StageQueue[Results] = StageQueue(depth)
         self._free: StageQueue[Slot] = StageQueue(options.slots)
         self.queues: dict[str, StageQueue[Any]] = {
             **{f"preprocess{self._number(i)}": f.queue for i, f in enumerate(self.feeds)},
@@ -152,7 +152,7 @@ class Pipeline:
             partial(self._lose, "sinks"),
         )
         self._captures = [self._capture_stage(i, feed) for i, feed in enumerate(self.feeds)]
-        self._others: list[Stage[Any, Any]] = [
+        self._others: list[Worker[Any, Any]] = [
             self._stage("preprocess", work.take, work.preprocess, prepared.put, prepared.close),
             self._stage(
                 "inference",
@@ -296,7 +296,7 @@ class Pipeline:
     def _number(self, index: int) -> str:
         return f" {index}" if len(self.feeds) > 1 else ""
 
-    def _capture_stage(self, index: int, feed: Feed) -> Stage[Any, Any]:
+    def _capture_stage(self, index: int, feed: Feed) -> Worker[Any, Any]:
         def wanted() -> bool | None:
             return True if feed.wanted and not self._stop.is_set() else None
 
@@ -319,8 +319,8 @@ class Pipeline:
         finish: Any,
         workers: int = 1,
         waits: bool = False,
-    ) -> Stage[Any, Any]:
-        return Stage(name, Steps(take, work, give, finish), self._on_error, workers, waits)
+    ) -> Worker[Any, Any]:
+        return Worker(name, Steps(take, work, give, finish), self._on_error, workers, waits)
 
     def _on_error(self, stage: str, error: BaseException) -> None:
         # A source that fails ends like one that is over: what it gave is finished.

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from squeezedrive.engines.backends.base import Slot
 from squeezedrive.kernels.detections import Detections
-from squeezedrive.pipeline.core.batch import Found, Taken
+from squeezedrive.pipeline.core.batch import Batch, Results
 from squeezedrive.pipeline.core.controls import Controls
 from squeezedrive.pipeline.core.errors import SinkError
 from squeezedrive.pipeline.core.frame import Frame
@@ -64,7 +64,7 @@ class Work:
         self._between: list[list[Frame]] = [[] for _ in feeds]  # not due, before the next that is
         self._spent = 0.0  # seconds it takes to find objects, of late
 
-    def take(self) -> Taken | None:
+    def take(self) -> Batch | None:
         """Wait for frames, and for a slot if one is due; None when the sources have ended."""
         # The slot first: with a live source the frame should be the latest when work begins.
         slot = self._free.get() if any(feed.is_next_due for feed in self._feeds) else None
@@ -73,15 +73,15 @@ class Work:
             if any(due):
                 if slot is None:
                     slot = self._free.get()
-                return Taken(tuple(group), tuple(due), slot)
+                return Batch(tuple(group), tuple(due), slot)
             if group:
                 self._put_back(slot)
-                return Taken(tuple(group), tuple(due), None)
+                return Batch(tuple(group), tuple(due), None)
         self._put_back(slot)
         rest = [frame for between in self._between for frame in between]
         for between in self._between:
             between.clear()
-        return Taken(tuple(rest), (False,) * len(rest), None) if rest else None
+        return Batch(tuple(rest), (False,) * len(rest), None) if rest else None
 
     def _grouped(self, frames: list[Frame]) -> tuple[list[Frame], list[bool]]:
         """Return the frames that go on now, and which of them are due.
@@ -109,7 +109,7 @@ class Work:
         if slot is not None:
             self._free.put(slot)
 
-    def preprocess(self, item: Taken) -> Taken:
+    def preprocess(self, item: Batch) -> Batch:
         """Put the pictures that are due into the network's input."""
         if item.slot is None:
             return item
@@ -119,7 +119,7 @@ class Work:
         item.slot.preprocess(pictures)  # type: ignore[arg-type]
         return replace(item, spent=time.perf_counter() - start)
 
-    def infer(self, item: Taken) -> Taken:
+    def infer(self, item: Batch) -> Batch:
         """Run the network."""
         if item.slot is None:
             return item
@@ -127,7 +127,7 @@ class Work:
         item.slot.infer()
         return replace(item, spent=item.spent + time.perf_counter() - start)
 
-    def detect(self, item: Taken) -> Found:
+    def detect(self, item: Batch) -> Results:
         """Find the boxes, free the slot and follow objects."""
         start = time.perf_counter()
         found: Iterator[Detections] = iter(())
@@ -146,12 +146,12 @@ class Work:
             else:
                 between.append(frame)
         results += map(self._guess, between)
-        return Found(tuple(results), item.spent + time.perf_counter() - start)
+        return Results(tuple(results), item.spent + time.perf_counter() - start)
 
     def _result(self, frame: Frame, found: Detections) -> Result:
         tracker = self._feeds[frame.source_id].tracker
         if tracker is None:
-            return Result(frame, found if self._controls is None else self._controls.keep(found))
+            return Result(frame, found if self._controls is None else self._controls.filter(found))
         shown = tracker.update(found, frame.seconds)
         return Result(frame, *shown.within(*_size(frame)))
 
@@ -161,7 +161,7 @@ class Work:
         shown = tracker.at(frame.seconds).within(*_size(frame))
         return Result(frame, *shown, detected=False)
 
-    def draw(self, item: Found) -> Found:
+    def draw(self, item: Results) -> Results:
         """Draw into the pictures of feeds that have a painter."""
         if any(result.detected for result in item.results):
             self._spent += 0.1 * (item.spent - self._spent) if self._spent else item.spent
@@ -176,7 +176,7 @@ class Work:
                 feed.painter.draw(result.frame.image, result.detections, status, result.ids)
         return item
 
-    def write(self, item: Found) -> Found:
+    def write(self, item: Results) -> Results:
         """Give the results to the sinks of their feed; one that fails ends its feed."""
         for result in item.results:
             feed = self._feeds[result.frame.source_id]

@@ -15,19 +15,21 @@ from pathlib import Path
 import numpy as np
 
 from squeezedrive.engines.backends.base import EngineSettings, open_backend
-from squeezedrive.engines.datasets.dataset import EVERY_CLASS, Dataset, Item
+from squeezedrive.engines.datasets.dataset import EVERY_CLASS, Dataset, LabelledImage
 from squeezedrive.engines.datasets.load import load_dataset
 from squeezedrive.engines.evaluation.overlap import coverage, iou
-from squeezedrive.engines.evaluation.results import Found
+from squeezedrive.engines.evaluation.results import ImageDetections
 from squeezedrive.engines.evaluation.run import find_all
 from squeezedrive.engines.model.weights import DEFAULT, int8_model, load_weights
-from squeezedrive.kernels.reference import DetectParams
+from squeezedrive.kernels.params import DetectParams
 
 HEIGHT = 40  # pixels of the picture
 OVERLAP = 0.5
 
 
-def count(item: Item, found: Found, class_index: int) -> tuple[int, int, int, int]:
+def count(
+    item: LabelledImage, found: ImageDetections, class_index: int
+) -> tuple[int, int, int, int]:
     """Return objects, those found, boxes that count, and those that are right, of one picture."""
     labels = item.labels[item.labels.classes == class_index]
     mine = found.classes == class_index
@@ -51,7 +53,7 @@ def count(item: Item, found: Found, class_index: int) -> tuple[int, int, int, in
     return int(large.sum()), int(right.sum()), int(counted.sum()), int(right.sum())
 
 
-def row(dataset: Dataset, results: list[Found]) -> list[str]:
+def row(dataset: Dataset, results: list[ImageDetections]) -> list[str]:
     """Return recall and precision of each class, and false alarms a picture."""
     cells, alarms = [], 0
     for index in range(len(dataset.classes)):

@@ -34,15 +34,15 @@ from squeezedrive.engines.backends.cuda.backend import (
     obstacles,
     open_executor,
 )
-from squeezedrive.engines.backends.cuda.chain import Chain
-from squeezedrive.engines.backends.cuda.context import Gpu, open_gpu
+from squeezedrive.engines.backends.cuda.batch_runner import BatchRunner
+from squeezedrive.engines.backends.cuda.context import GpuContext, open_gpu
 from squeezedrive.engines.backends.cuda.executor import Executor
 from squeezedrive.engines.backends.cuda.graph import Graph
-from squeezedrive.engines.backends.cuda.recipe import Recipe
+from squeezedrive.engines.backends.cuda.image_kernels import ImageKernels
 from squeezedrive.engines.cli.arguments import input_size
 from squeezedrive.engines.errors import UserError
 from squeezedrive.engines.model.weights import DEFAULT, load_weights
-from squeezedrive.kernels.reference import DetectParams
+from squeezedrive.kernels.params import DetectParams
 from squeezedrive.pipeline.core.frame import Frame
 from squeezedrive.pipeline.core.source import SourceInfo, SourceOptions, SourceReport
 from squeezedrive.pipeline.sources import open_source
@@ -82,7 +82,7 @@ class Report:
         return "\n".join(lines + [f"| {' | '.join(row)} |" for row in self.rows])
 
 
-def elapsed(gpu: Gpu, stream: Any, work: Callable[[], object]) -> float:
+def elapsed(gpu: GpuContext, stream: Any, work: Callable[[], object]) -> float:
     """Return seconds on the GPU from before to after the work; median of several rounds."""
     times = []
     start, end = gpu.driver.Event(), gpu.driver.Event()
@@ -95,7 +95,9 @@ def elapsed(gpu: Gpu, stream: Any, work: Callable[[], object]) -> float:
     return statistics.median(times)
 
 
-def step_time(gpu: Gpu, graphs: Any, chain: Chain, step: Callable[[], None]) -> tuple[float, str]:
+def step_time(
+    gpu: GpuContext, graphs: Any, chain: BatchRunner, step: Callable[[], None]
+) -> tuple[float, str]:
     """Return seconds on the GPU of one step, and how that was measured if not as a graph."""
 
     def steps() -> None:
@@ -113,7 +115,7 @@ def step_time(gpu: Gpu, graphs: Any, chain: Chain, step: Callable[[], None]) -> 
     return seconds, ""
 
 
-def measure_machine(gpu: Gpu) -> Machine:
+def measure_machine(gpu: GpuContext) -> Machine:
     """Measure a copy on the GPU, one over the bus, and a matrix product."""
     driver = gpu.driver
     stream = driver.Stream(1)
@@ -134,7 +136,7 @@ def measure_machine(gpu: Gpu) -> Machine:
     return Machine(bandwidth, bus, None if obstacles("torch") else _matrix_rate(gpu))
 
 
-def _matrix_rate(gpu: Gpu) -> float:
+def _matrix_rate(gpu: GpuContext) -> float:
     import torch
 
     side = 8192
@@ -183,7 +185,11 @@ def floors(
 
 
 def throughput(
-    gpu: Gpu, chains: Sequence[Chain], pictures: list[np.ndarray], seconds: float, replay: bool
+    gpu: GpuContext,
+    chains: Sequence[BatchRunner],
+    pictures: list[np.ndarray],
+    seconds: float,
+    replay: bool,
 ) -> float:
     """Return pictures a second from host memory to boxes, with as many batches in flight."""
     done = 0
@@ -203,16 +209,16 @@ def throughput(
     return done * len(pictures) / (time.perf_counter() - start)
 
 
-def enqueue(chain: Chain) -> None:
+def enqueue(chain: BatchRunner) -> None:
     for step in (chain.upload, chain.preprocess, chain.infer, chain.detect, chain.download):
         step()
 
 
 def measure_executor(
-    gpu: Gpu,
+    gpu: GpuContext,
     graphs: Any,
     executor: Executor,
-    recipe: Recipe,
+    recipe: ImageKernels,
     settings: EngineSettings,
     machine: Machine,
     picture: np.ndarray,
@@ -225,7 +231,7 @@ def measure_executor(
     for batch in (1, MAX_BATCH):
         where = f"{name} {executor.precision}, batch {batch}"
         pictures = [picture] * batch
-        chains = [Chain(gpu, executor, recipe, batch) for _ in SLOTS]
+        chains = [BatchRunner(gpu, executor, recipe, batch) for _ in SLOTS]
         try:
             for chain in chains:
                 chain.load(pictures)

@@ -15,7 +15,7 @@ from squeezedrive.engines.datasets.anchors import cluster, mean_best_iou, measur
 from squeezedrive.engines.datasets.load import load_dataset
 from squeezedrive.engines.errors import UserError
 from squeezedrive.engines.model.weights import DEFAULT, load_profile
-from squeezedrive.engines.training.config import load_config
+from squeezedrive.engines.training.config import load_train_config
 from tests.support.foreign import SHAPES as PUBLISHED
 from tests.support.labelled import box, kitti_line, write_kitti, write_picture
 
@@ -153,7 +153,7 @@ def test_the_verb(root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
         assert part in text
     recipe = tmp_path / "mine.yaml"
     recipe.write_text(text[text.index("network:\n") :])
-    assert load_config(recipe).network.anchors.shapes == ((20, 32), (80, 21))
+    assert load_train_config(recipe).network.anchors.shapes == ((20, 32), (80, 21))
     assert main([*options, "--fit", "stretch"]) == 0
     assert capsys.readouterr().out == text
 

@@ -21,7 +21,7 @@ from squeezedrive.engines.model.onnx_graph import build_onnx
 from squeezedrive.engines.model.weights import DEFAULT, load_weights
 from squeezedrive.kernels import reference
 from squeezedrive.kernels.fit import letterbox
-from squeezedrive.kernels.reference import DetectParams
+from squeezedrive.kernels.params import DetectParams
 
 PARAMS = DetectParams(threshold=0.0, top_n=64, nms_iou=0.4, greedy=True, classes=None)
 

@@ -6,8 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from squeezedrive.engines.backends.cuda import chain
-from squeezedrive.engines.backends.cuda.chain import Chain
+from squeezedrive.engines.backends.cuda.batch_runner import BatchRunner
 from squeezedrive.engines.backends.cuda.nvdec import NvPicture
 from squeezedrive.engines.backends.cuda.slot import CudaSlot
 from squeezedrive.engines.errors import GpuMemoryError
@@ -85,14 +84,14 @@ def test_a_batch_that_is_refused_leaves_nothing_to_go_on_with() -> None:
 
 
 def test_sizes_that_come_again_need_no_new_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(chain, "_WAYS", 3)
+    monkeypatch.setattr(batch_runner, "_WAYS", 3)
     rig = Rig(max_batch=2)
     made: list[Any] = []
     recipe = replace(
         rig.recipe,
         preprocessor=lambda *given: made.append(given) or rig.recipe.preprocessor(*given),
     )
-    slot = CudaSlot(rig.gpu, lambda: Chain(rig.gpu, rig.executor, recipe, 2))
+    slot = CudaSlot(rig.gpu, lambda: BatchRunner(rig.gpu, rig.executor, recipe, 2))
     a, b, c = (picture(seed, *size) for seed, size in enumerate(SIZES, 1))
     for images in ([a, b], [b], [b, a], [c, b], [a]):
         run_all(slot, images)
@@ -130,7 +129,7 @@ def test_the_calls_that_record_graphs_exist() -> None:
 def test_a_graph_does_what_its_steps_do(rig: Rig) -> None:
     graphs = FakeGraphs(rig.driver)
     with rig.gpu.current():
-        chain = Chain(rig.gpu, rig.executor, rig.recipe)
+        chain = BatchRunner(rig.gpu, rig.executor, rig.recipe)
         with pytest.raises(RuntimeError, match="before capture"):
             chain.replay()
         chain.load([picture(1)])
@@ -215,7 +214,7 @@ def test_a_graph_is_not_replayed_for_a_picture_elsewhere_on_the_gpu(rig: Rig) ->
     graphs = FakeGraphs(rig.driver)
     grey = picture(5)[..., :1].repeat(3, 2)
     with rig.gpu.current():
-        one = Chain(rig.gpu, rig.executor, rig.recipe)
+        one = BatchRunner(rig.gpu, rig.executor, rig.recipe)
         for _ in range(2):
             one.load([on_the_gpu(grey, [])])
             with pytest.raises(RuntimeError, match="before capture"):

@@ -20,13 +20,13 @@ import pytest
 
 from squeezedrive.engines.backends.base import EngineSettings, open_backend
 from squeezedrive.engines.backends.cuda.backend import CudaBackend, obstacles
-from squeezedrive.engines.backends.cuda.chain import Chain
+from squeezedrive.engines.backends.cuda.batch_runner import BatchRunner
 from squeezedrive.engines.backends.cuda.context import open_gpu
 from squeezedrive.engines.backends.cuda.machine import driver_problem
 from squeezedrive.engines.errors import GpuMemoryError
 from squeezedrive.engines.model.weights import DEFAULT, int8_model, load_weights
 from squeezedrive.kernels.detections import Detections
-from squeezedrive.kernels.reference import DetectParams
+from squeezedrive.kernels.params import DetectParams
 from squeezedrive.pipeline.core.source import SourceOptions
 from squeezedrive.pipeline.sources import open_source
 from squeezedrive.pipeline.stages.feed import Feed
@@ -184,16 +184,16 @@ def test_two_pipelines_in_one_process(name: Any) -> None:
 def test_an_exception_in_a_stage_ends_the_run_and_the_gpu_is_still_there(
     backend: CudaBackend, step: str, monkeypatch: pytest.MonkeyPatch, pictures: list[np.ndarray]
 ) -> None:
-    work, left = getattr(Chain, step), [20]
+    work, left = getattr(BatchRunner, step), [20]
 
-    def fail(self: Chain, *arguments: Any) -> Any:
+    def fail(self: BatchRunner, *arguments: Any) -> Any:
         left[0] -= 1
         if left[0] < 0:
             raise KeyError("told to")
         return work(self, *arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Chain, step, fail)
+        patch.setattr(BatchRunner, step, fail)
         sink = Sink()
         with pytest.raises(StageError, match="told to"):
             pipeline_of(backend, sink).run()
@@ -233,7 +233,7 @@ def test_a_captured_graph_finds_the_same(name: Any, pictures: list[np.ndarray]) 
     gpu = open_gpu()
     with gpu.current():
         executor = open_executor(name, SETTINGS, 1, gpu, print)
-        chain = Chain(gpu, executor, make_recipe(SETTINGS, executor))
+        chain = BatchRunner(gpu, executor, make_recipe(SETTINGS, executor))
         try:
             expected = []
             for image in pictures:

@@ -13,7 +13,7 @@ import pytest
 @pytest.mark.timeout(300)
 def test_the_kernels_find_what_the_processor_finds_in_the_simulator() -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "tests.support.simulated_chain"],
+        [sys.executable, "-m", "tests.support.simulated_runner"],
         cwd=Path(__file__).parents[2], env=os.environ | {"NUMBA_ENABLE_CUDASIM": "1"},
         capture_output=True, text=True, timeout=280, check=False,
     )  # fmt: skip

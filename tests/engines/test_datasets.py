@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from squeezedrive.engines.datasets.dataset import EVERY_CLASS, DatasetError, ItemBuilder
+from squeezedrive.engines.datasets.dataset import EVERY_CLASS, LabelledImageBuilder
 from squeezedrive.engines.datasets.load import load_dataset, load_datasets, load_pictures
-from squeezedrive.engines.errors import UserError
+from squeezedrive.engines.errors import DatasetError, UserError
 from tests.support.labelled import kitti_line, write_kitti, write_picture
 
 NAMES = ("car", "pedestrian", "cyclist")
@@ -283,7 +283,7 @@ def test_pictures_without_labels(tmp_path: Path, layout: str) -> None:
 
 
 def test_labels_can_be_selected() -> None:
-    builder = ItemBuilder(Path("a.png"))
+    builder = LabelledImageBuilder(Path("a.png"))
     for x in range(3):
         builder.add((x, 0, x + 1, 2), x, truncation=x / 10, occlusion=x, neighbour=x == 1)
     labels = builder.build().labels[np.array([2, 1])]

@@ -3,8 +3,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from squeezedrive.engines.datasets.dataset import EVERY_CLASS, DatasetError, label_indices
+from squeezedrive.engines.datasets.dataset import EVERY_CLASS, label_indices
 from squeezedrive.engines.datasets.load import load_dataset
+from squeezedrive.engines.errors import DatasetError
 from tests.support.labelled import kitti_line, write_kitti, write_picture
 
 NAMES = ("car", "pedestrian", "cyclist")

@@ -3,8 +3,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from squeezedrive.engines.datasets.dataset import DatasetError
 from squeezedrive.engines.datasets.load import load_dataset
+from squeezedrive.engines.errors import DatasetError
 from tests.support.labelled import write_picture
 
 

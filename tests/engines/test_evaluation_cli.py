@@ -11,14 +11,13 @@ import pytest
 
 from squeezedrive.engines.backends.base import EngineSettings, open_backend
 from squeezedrive.engines.cli.evaluate import add_evaluate_parser, run_evaluate
-from squeezedrive.engines.datasets.dataset import DatasetError
 from squeezedrive.engines.datasets.images import read_image
 from squeezedrive.engines.datasets.load import load_dataset
-from squeezedrive.engines.errors import UserError
+from squeezedrive.engines.errors import DatasetError, UserError
 from squeezedrive.engines.evaluation import run
 from squeezedrive.engines.evaluation.evaluate import evaluate as compare
 from squeezedrive.engines.evaluation.report import as_comparison
-from squeezedrive.engines.evaluation.results import OTHER_CLASS, Found, read_results
+from squeezedrive.engines.evaluation.results import OTHER_CLASS, ImageDetections, read_results
 from squeezedrive.engines.model.weights import DEFAULT, load_weights
 from squeezedrive.kernels.detections import Detections
 from tests.support.labelled import kitti_line, write_kitti, write_picture
@@ -158,8 +157,8 @@ def test_comparison_of_a_layout_without_difficulties(tmp_path: Path) -> None:
     (tmp_path / "data.yaml").write_text("names: [a, b]\nval: .\n")
     (tmp_path / "a.txt").write_text("1 0.5 0.5 0.5 0.5")
     dataset = load_dataset(tmp_path, "val")
-    nothing = Found(np.empty((0, 4)), np.empty(0), np.empty(0, np.intp))
-    right = Found(np.array([[40.0, 20, 120, 60]]), np.array([0.9]), np.array([1]))
+    nothing = ImageDetections(np.empty((0, 4)), np.empty(0), np.empty(0, np.intp))
+    right = ImageDetections(np.array([[40.0, 20, 120, 60]]), np.array([0.9]), np.array([1]))
     text = as_comparison(["x", "y"], [compare(dataset, [nothing]), compare(dataset, [right])])
     assert [line.split() for line in text.splitlines()[2:]] == [
         ["AP50", "a", "-", "-"],
@@ -202,7 +201,7 @@ def test_plots_of_a_layout_without_difficulties(tmp_path: Path) -> None:
     (tmp_path / "labels").mkdir()
     (tmp_path / "labels" / "a.txt").write_text("1 0.5 0.5 0.5 0.5")
     dataset = load_dataset(tmp_path, "val")
-    nothing = Found(np.empty((0, 4)), np.empty(0), np.empty(0, np.intp))
+    nothing = ImageDetections(np.empty((0, 4)), np.empty(0), np.empty(0, np.intp))
     paths = write_plots(compare(dataset, [nothing]), tmp_path)
     assert [path.name for path in paths] == ["precision-recall.png", "confusion.png"]
 
@@ -302,10 +301,10 @@ def test_classes_are_found_by_name(data: Path) -> None:
     dataset = load_dataset(data, "val", ["Cyclist", "CAR"])
     boxes = np.array([[1, 2, 3, 4]] * 3, np.float32)
     detections = Detections(boxes, np.array([0.9, 0.8, 0.7], np.float32), np.array([0, 1, 2], np.int32))  # fmt: skip  # noqa: E501
-    got = Found.from_detections(detections, ["car", "pedestrian", "cyclist"], dataset)
+    got = ImageDetections.from_detections(detections, ["car", "pedestrian", "cyclist"], dataset)
     assert got.classes.tolist() == [1, OTHER_CLASS, 0]
     assert got.boxes.dtype == got.scores.dtype == np.float64
-    nothing = Found.from_detections(Detections.empty(), ["car"], dataset)
+    nothing = ImageDetections.from_detections(Detections.empty(), ["car"], dataset)
     assert nothing.boxes.shape == (0, 4)
 
 

@@ -3,14 +3,14 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from squeezedrive.engines.datasets.dataset import EVERY_CLASS, Item
+from squeezedrive.engines.datasets.dataset import EVERY_CLASS, LabelledImage
 from squeezedrive.engines.evaluation.coco import IOUS, RECALLS, CocoCurve, evaluate_coco
 from squeezedrive.engines.evaluation.overlap import coverage, iou
-from squeezedrive.engines.evaluation.results import Found
+from squeezedrive.engines.evaluation.results import ImageDetections
 from tests.support.labelled import box, found, item, random_pictures
 
 
-def curve(labelled: Item, boxes: Found) -> CocoCurve:
+def curve(labelled: LabelledImage, boxes: ImageDetections) -> CocoCurve:
     return evaluate_coco([labelled], [boxes], ["car"])[0]
 
 
@@ -99,7 +99,7 @@ def test_agrees_with_the_rules_spelled_out() -> None:
 
 
 def plain_precision(
-    items: Sequence[Item], results: Sequence[Found], index: int, need: float
+    items: Sequence[LabelledImage], results: Sequence[ImageDetections], index: int, need: float
 ) -> list[float]:
     """Precision at 101 recall positions, one box at a time."""
     ranked: list[tuple[float, bool]] = []

@@ -4,7 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from squeezedrive.engines.datasets.dataset import EVERY_CLASS, Item
+from squeezedrive.engines.datasets.dataset import EVERY_CLASS, LabelledImage
 from squeezedrive.engines.datasets.load import load_dataset
 from squeezedrive.engines.evaluation.kitti import (
     DIFFICULTIES,
@@ -14,7 +14,7 @@ from squeezedrive.engines.evaluation.kitti import (
     evaluate_kitti,
     recall_thresholds,
 )
-from squeezedrive.engines.evaluation.results import Found, read_results
+from squeezedrive.engines.evaluation.results import ImageDetections, read_results
 from tests.support.labelled import box, found, item, random_pictures
 
 NAMES = ("car", "pedestrian", "cyclist")
@@ -22,13 +22,13 @@ EASY, MODERATE, HARD = range(3)
 
 
 def curve(
-    labelled: Item | Sequence[Item],
-    boxes: Found | Sequence[Found],
+    labelled: LabelledImage | Sequence[LabelledImage],
+    boxes: ImageDetections | Sequence[ImageDetections],
     difficulty: int = EASY,
     kit: Kit = "paper",
 ) -> KittiCurve:
-    items = [labelled] if isinstance(labelled, Item) else labelled
-    results = [boxes] if isinstance(boxes, Found) else boxes
+    items = [labelled] if isinstance(labelled, LabelledImage) else labelled
+    results = [boxes] if isinstance(boxes, ImageDetections) else boxes
     return evaluate_kitti(items, results, NAMES, kit=kit).curves[0][difficulty]
 
 
@@ -254,7 +254,11 @@ def test_agrees_with_the_rules_spelled_out(kit: Kit) -> None:
 
 
 def plain_precision(
-    items: Sequence[Item], results: Sequence[Found], index: int, level: int, kit: Kit
+    items: Sequence[LabelledImage],
+    results: Sequence[ImageDetections],
+    index: int,
+    level: int,
+    kit: Kit,
 ) -> list[float]:
     """Precision at 41 positions, one box and one threshold at a time."""
     limits = DIFFICULTIES[level]

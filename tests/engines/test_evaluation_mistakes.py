@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from squeezedrive.engines.datasets.dataset import EVERY_CLASS, Item
+from squeezedrive.engines.datasets.dataset import EVERY_CLASS, LabelledImage
 from squeezedrive.engines.evaluation.kitti import DIFFICULTIES
 from squeezedrive.engines.evaluation.mistakes import (
     BOX_KINDS,
@@ -9,7 +9,7 @@ from squeezedrive.engines.evaluation.mistakes import (
     Mistakes,
     find_mistakes,
 )
-from squeezedrive.engines.evaluation.results import OTHER_CLASS, Found
+from squeezedrive.engines.evaluation.results import OTHER_CLASS, ImageDetections
 from tests.support.labelled import box, found, item, random_pictures
 
 CAR, PEDESTRIAN, CYCLIST = range(3)
@@ -17,7 +17,9 @@ IOUS = (0.7, 0.5, 0.5)
 ALL_LABELLED = item(*({"box": box(9000 + 200 * k), "class_index": k} for k in range(3)))
 
 
-def judge(labelled: Item, boxes: Found, score: float = 0.4, limits: int | None = None) -> Mistakes:
+def judge(
+    labelled: LabelledImage, boxes: ImageDetections, score: float = 0.4, limits: int | None = None
+) -> Mistakes:
     """Judge one picture; another one sees to it that every class is labelled, and is all found."""
     rows = [(tuple(b), 0.9, k) for k, b in enumerate(ALL_LABELLED.labels.boxes)]
     level = None if limits is None else DIFFICULTIES[limits]
@@ -103,7 +105,7 @@ def test_being_confused_weighs_more_than_a_bad_box() -> None:
         item(ignore=[(box(0, 0, 300, 300), CAR)]),
     ],
 )
-def test_what_is_not_judged(labelled: Item) -> None:
+def test_what_is_not_judged(labelled: LabelledImage) -> None:
     got = judge(labelled, found((box(10), 0.9)), limits=2)
     assert kinds(got) == states(got) == {}
     assert not got.confusion.any()

@@ -5,8 +5,8 @@ from pathlib import Path
 import cv2
 import pytest
 
-from squeezedrive.engines.datasets.dataset import DatasetError
 from squeezedrive.engines.datasets.images import image_size, read_image
+from squeezedrive.engines.errors import DatasetError
 from tests.support.labelled import write_picture
 
 

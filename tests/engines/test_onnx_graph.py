@@ -16,7 +16,7 @@ from squeezedrive.engines.model.network import Padding
 from squeezedrive.engines.model.onnx_graph import DIGEST, build_onnx, load_onnx
 from squeezedrive.engines.model.weights import DEFAULT, Weights, load_weights
 from squeezedrive.kernels import reference
-from squeezedrive.kernels.reference import DetectParams
+from squeezedrive.kernels.params import DetectParams
 from tests.support.plus import plus_weights
 
 

@@ -33,7 +33,7 @@ from squeezedrive.engines.quantisation.graph import (
 )
 from squeezedrive.engines.quantisation.pictures import spread
 from squeezedrive.engines.quantisation.sensitivity import NoiseMeter, choose_float_layers, decibels
-from squeezedrive.kernels.reference import DetectParams
+from squeezedrive.kernels.params import DetectParams
 from tests.support.labelled import kitti_line, write_kitti
 
 SIZE = (96, 48)

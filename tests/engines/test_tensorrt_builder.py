@@ -24,12 +24,12 @@ from squeezedrive.engines.backends.tensorrt.builder import BuildOptions, build_e
 from squeezedrive.engines.backends.tensorrt.cache import EngineCache
 from squeezedrive.engines.backends.tensorrt.driver import FirstGpu
 from squeezedrive.engines.backends.tensorrt.executor import TensorRTExecutor, open_executor
-from squeezedrive.engines.backends.tensorrt.graph import Precision, engine_graph, io_type
+from squeezedrive.engines.backends.tensorrt.graph import EnginePrecision, engine_graph, io_type
 from squeezedrive.engines.errors import BackendUnavailable
 from squeezedrive.engines.model.onnx_graph import build_onnx
 from squeezedrive.engines.model.weights import DEFAULT, Weights, int8_model, load_weights
 from squeezedrive.engines.quantisation.graph import unsigned
-from squeezedrive.kernels.reference import DetectParams
+from squeezedrive.kernels.params import DetectParams
 
 WIDTH, HEIGHT = 320, 96
 NO_DRIVER = bool(obstacles()) and "no NVIDIA driver" in obstacles()[0]
@@ -100,7 +100,7 @@ def told() -> Iterator[list[str]]:
 def test_convolutions_and_ends_have_the_format_asked_for(
     settings: EngineSettings,
     told: list[str],
-    precision: Precision,
+    precision: EnginePrecision,
     capability: str,
     max_batch: int,
     kind: str,

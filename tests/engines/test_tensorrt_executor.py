@@ -19,7 +19,7 @@ from squeezedrive.engines.backends.tensorrt.executor import TensorRTExecutor, op
 from squeezedrive.engines.cli.tensorrt import describe_layers
 from squeezedrive.engines.errors import BackendUnavailable, ConfigError, GpuMemoryError
 from squeezedrive.engines.model.weights import DEFAULT, int8_model, load_weights
-from squeezedrive.kernels.reference import DetectParams
+from squeezedrive.kernels.params import DetectParams
 from tests.support.fake_tensorrt import FakeTensorRT
 
 H200 = FirstGpu("NVIDIA H200", (9, 0))

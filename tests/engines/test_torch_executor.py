@@ -17,7 +17,7 @@ from squeezedrive.engines.backends.cuda.torch_executor import TorchExecutor
 from squeezedrive.engines.errors import ConfigError
 from squeezedrive.engines.model.onnx_graph import build_onnx
 from squeezedrive.engines.model.weights import DEFAULT, Weights, load_weights
-from squeezedrive.kernels.reference import DetectParams
+from squeezedrive.kernels.params import DetectParams
 from tests.support.plus import plus_weights
 
 torch = pytest.importorskip("torch", reason="needs PyTorch: pip install -e '.[train]'")

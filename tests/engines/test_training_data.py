@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 
 pytest.importorskip("torch", reason="training needs PyTorch: pip install -e '.[train]'")
 
-from squeezedrive.engines.datasets.dataset import EVERY_CLASS, DatasetError
+from squeezedrive.engines.datasets.dataset import EVERY_CLASS
+from squeezedrive.engines.errors import DatasetError
 from squeezedrive.engines.training.augment import Sample, change_light
-from squeezedrive.engines.training.config import AugmentConfig, load_config
+from squeezedrive.engines.training.config import AugmentConfig, load_train_config
 from squeezedrive.engines.training.data import TrainingSet
 from squeezedrive.engines.training.loader import Batches, collate, make_loader, read_batches
 from squeezedrive.engines.training.targets import NO_REGION, NOTHING
@@ -22,7 +23,7 @@ from tests.support.rectangles import COLOURS, PLAIN, SIZE, small, write_kitti, w
 
 def training_set(*roots: Path, augment: dict[str, Any] | None = None, **keys: Any) -> TrainingSet:
     changed = {f"augment.{k}": v for k, v in {**PLAIN, **(augment or {})}.items()}
-    return TrainingSet(load_config(None, [*small(*roots, **keys), *changed.items()]))
+    return TrainingSet(load_train_config(None, [*small(*roots, **keys), *changed.items()]))
 
 
 def measured_box(image: NDArray[np.uint8], index: int) -> list[int]:

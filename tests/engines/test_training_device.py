@@ -18,7 +18,7 @@ import torch
 from squeezedrive.engines.errors import UserError
 from squeezedrive.engines.model.weights import DEFAULT, load_weights
 from squeezedrive.engines.training.checkpoint import load_checkpoint
-from squeezedrive.engines.training.config import load_config
+from squeezedrive.engines.training.config import load_train_config
 from squeezedrive.engines.training.device import open_compute
 from squeezedrive.engines.training.loop import train
 from tests.support.rectangles import PLAIN, small, write_kitti
@@ -49,7 +49,7 @@ def test_two_processes_learn_what_one_learns(tmp_path: Path, root: Path) -> None
         loss__kind="published", assign__method="published", optimizer__kind="sgd",
         optimizer__rate=0.01, optimizer__clip_by="variable", schedule__warmup=0, evaluate__every=2,
     )  # fmt: skip
-    assert train(load_config(None, chosen), tmp_path / "one") == 0
+    assert train(load_train_config(None, chosen), tmp_path / "one") == 0
     flags = [f"--set={key}={json.dumps(value)}" for key, value in [*chosen, ("batch", 2)]]
     command = [
         sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2",
@@ -79,7 +79,7 @@ def test_two_processes_learn_what_one_learns(tmp_path: Path, root: Path) -> None
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_number_formats_on_the_processor(tmp_path: Path, root: Path, precision: str) -> None:
-    chosen = load_config(None, settings(root, epochs=1, precision=precision))
+    chosen = load_train_config(None, settings(root, epochs=1, precision=precision))
     with open_compute(chosen) as compute:
         assert (compute.precision, compute.device.type) == (precision, "cpu")
         product = torch.ones(2, 2)
@@ -106,7 +106,7 @@ def test_the_fastest_number_format_is_chosen(
     monkeypatch.setattr(torch.backends.cudnn, "benchmark", False)
     device = "cuda" if gpu else "cpu"
     with open_compute(
-        load_config(None, settings(root, device=device, precision="auto"))
+        load_train_config(None, settings(root, device=device, precision="auto"))
     ) as compute:
         assert (compute.precision, compute.device.type) == (expected, device)
 
@@ -120,7 +120,7 @@ def test_the_fastest_number_format_is_chosen(
     ],
 )
 def test_what_needs_a_gpu_says_so(root: Path, keys: dict[str, Any], message: str) -> None:
-    chosen = load_config(None, settings(root, **keys))
+    chosen = load_train_config(None, settings(root, **keys))
     with pytest.raises(UserError, match=message), open_compute(chosen):
         pass
 
@@ -133,10 +133,12 @@ def test_number_formats_on_a_gpu_learn_and_go_on(
 ) -> None:
     keys = {"device": "cuda", "precision": precision, "batch": 4, "ema": 0.9}
     whole, parts = tmp_path / "whole", tmp_path / "parts"
-    assert train(load_config(None, settings(root, epochs=12, **keys)), whole) == 0
+    assert train(load_train_config(None, settings(root, epochs=12, **keys)), whole) == 0
     assert losses(whole)[-1] < 0.8 * losses(whole)[0]
-    assert train(load_config(None, settings(root, epochs=6, **keys)), parts) == 0
-    assert train(load_config(None, settings(root, epochs=12, **keys)), parts, resume=True) == 0
+    assert train(load_train_config(None, settings(root, epochs=6, **keys)), parts) == 0
+    assert (
+        train(load_train_config(None, settings(root, epochs=12, **keys)), parts, resume=True) == 0
+    )
     assert len(losses(parts)) == 12
     assert losses(parts)[-1] < 0.9 * losses(parts)[0]
     assert json.loads((whole / "versions.json").read_text())["cuda"] == torch.version.cuda

@@ -14,7 +14,7 @@ pytest.importorskip("torch", reason="training needs PyTorch: pip install -e '.[t
 
 from squeezedrive.engines.__main__ import main
 from squeezedrive.engines.model.weights import load_weights
-from squeezedrive.engines.training.config import load_config
+from squeezedrive.engines.training.config import load_train_config
 from squeezedrive.engines.training.data import TrainingSet
 from squeezedrive.engines.training.loop import train
 from tests.support.rectangles import PLAIN, SIZE, small
@@ -78,7 +78,7 @@ def test_own_classes_from_labels_to_figures(
     own = small(
         root, network__output__classes=NAMES, epochs=1, evaluate__every=1, data__fit="letterbox"
     )
-    config = load_config(None, [*plain, *own])
+    config = load_train_config(None, [*plain, *own])
     sample, labelled = TrainingSet(config)[0, 0, 1]
     np.testing.assert_allclose(sample.boxes, BOXES, atol=1e-3)
     assert sample.classes.tolist() == [0, 1]

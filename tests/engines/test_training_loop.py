@@ -20,12 +20,12 @@ from squeezedrive.engines.cli.train import add_train_parser, run_train
 from squeezedrive.engines.errors import ConfigError, UserError, WeightsError
 from squeezedrive.engines.model.weights import DEFAULT, load_weights
 from squeezedrive.engines.settings import parse_setting
-from squeezedrive.engines.training.config import CONFIGS, load_config
+from squeezedrive.engines.training.config import CONFIGS, load_train_config
 from squeezedrive.engines.training.data import TrainingSet
 from squeezedrive.engines.training.device import open_compute
 from squeezedrive.engines.training.learner import Learner
 from squeezedrive.engines.training.loop import train
-from squeezedrive.engines.training.model import Detector
+from squeezedrive.engines.training.model import TrainableNetwork
 from squeezedrive.engines.training.optimize import (
     Average,
     clip_gradients,
@@ -44,7 +44,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def config(root: Path, **keys: Any) -> Any:
     plain = [(f"augment.{key}", value) for key, value in PLAIN.items()]
-    return load_config(None, [*plain, *small(root, **keys)])
+    return load_train_config(None, [*plain, *small(root, **keys)])
 
 
 def test_losses_fall_and_objects_are_found(tmp_path: Path, root: Path) -> None:
@@ -67,7 +67,7 @@ def test_losses_fall_and_objects_are_found(tmp_path: Path, root: Path) -> None:
     assert weights.profile.evaluation["set/val, 4 pictures"]["mAP"] == round(lines[-1]["mAP"], 4)
     versions = json.loads((out / "versions.json").read_text())
     assert versions["packages"]["torch"] == torch.__version__
-    assert load_config(out / "config.yaml") == settings
+    assert load_train_config(out / "config.yaml") == settings
     assert (out / "curves.png").stat().st_size > 1000
     with pytest.raises(UserError, match="holds a training already"):
         train(settings, out)
@@ -133,7 +133,7 @@ def test_recipes_take_a_step(tmp_path: Path, root: Path, recipe: str) -> None:
         settings.append(("network.init", str(DEFAULT)))
     if recipe == "paper.yaml":
         settings.append(("network.padding", "symmetric"))
-    chosen = load_config(CONFIGS / recipe, settings)
+    chosen = load_train_config(CONFIGS / recipe, settings)
     assert train(chosen, tmp_path / "step") == 0
     weights = load_weights(tmp_path / "step/step.npz")
     assert weights.profile.network == chosen.network.architecture
@@ -141,7 +141,7 @@ def test_recipes_take_a_step(tmp_path: Path, root: Path, recipe: str) -> None:
 
 
 def test_plus_is_the_published_network() -> None:
-    plus = load_config(CONFIGS / "plus.yaml")
+    plus = load_train_config(CONFIGS / "plus.yaml")
     head = plus.profile("plus", 0).head(*plus.window)
     assert head.output_shape == (72, 22, 76)
     assert head.channels[1].tolist() == [3, 4, 5, 28, 40, 41, 42, 43]
@@ -161,7 +161,7 @@ def test_valid_padding_trains_in_windows(tmp_path: Path, root: Path) -> None:
 
 
 def test_paper_is_the_published_recipe() -> None:
-    paper = load_config(CONFIGS / "paper.yaml")
+    paper = load_train_config(CONFIGS / "paper.yaml")
     assert (paper.batch, paper.network.dropout, paper.network.freeze) == (20, 0.5, "conv1")
     assert not paper.network.batch_norm
     o, s, l = paper.optimizer, paper.schedule, paper.loss  # noqa: E741
@@ -175,7 +175,7 @@ def test_paper_is_the_published_recipe() -> None:
 
 
 def test_cosine_schedule() -> None:
-    schedule = load_config(None, [("schedule.warmup", 1), ("schedule.final", 0.1)]).schedule
+    schedule = load_train_config(None, [("schedule.warmup", 1), ("schedule.final", 0.1)]).schedule
     rates = [learning_rate(n, 10, 11, 1.0, schedule) for n in range(110)]
     np.testing.assert_allclose(rates[:10], np.arange(1, 11) / 11)
     assert rates[10] == 1
@@ -186,7 +186,9 @@ def test_cosine_schedule() -> None:
 
 def test_gradients_are_clipped_by_variable_or_together() -> None:
     for by, expected in (("variable", (1.0, 0.5)), ("global", (3 / 3.0414, 0.5 / 3.0414))):
-        optimizer = load_config(None, [("optimizer.clip", 1), ("optimizer.clip_by", by)]).optimizer
+        optimizer = load_train_config(
+            None, [("optimizer.clip", 1), ("optimizer.clip_by", by)]
+        ).optimizer
         a, b = (torch.nn.Parameter(torch.zeros(1)) for _ in range(2))
         a.grad, b.grad = torch.tensor([3.0]), torch.tensor([0.5])
         clip_gradients([a, b], optimizer)
@@ -194,7 +196,7 @@ def test_gradients_are_clipped_by_variable_or_together() -> None:
 
 
 def test_average_follows_the_weights() -> None:
-    model = Detector(load_weights(DEFAULT).profile)
+    model = TrainableNetwork(load_weights(DEFAULT).profile)
     with torch.no_grad():
         model.unit("conv1").conv.bias.zero_()
         average = Average(model, decay=0.5)
@@ -229,19 +231,19 @@ def test_loss_that_is_not_finite_ends_the_training(tmp_path: Path, root: Path) -
 )
 def test_wrong_settings_are_explained(setting: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        load_config(None, [parse_setting(setting)])
+        load_train_config(None, [parse_setting(setting)])
 
 
 def test_settings_that_need_each_other() -> None:
     valid = ("network.padding", "valid")
-    assert load_config(None, [valid, ("augment.window", [99, 31])]).window == (99, 31)
+    assert load_train_config(None, [valid, ("augment.window", [99, 31])]).window == (99, 31)
     with pytest.raises(ConfigError, match=r"at least 31x31 pixels .* got 99x30"):
-        load_config(None, [valid, ("augment.window", [99, 30])])
+        load_train_config(None, [valid, ("augment.window", [99, 30])])
     # Centres that depend on the size would lie elsewhere in a window than in the whole input.
     even = ("network.anchors.centres", "even")
-    assert load_config(None, [even, ("augment.window", [1248, 384])])
+    assert load_train_config(None, [even, ("augment.window", [1248, 384])])
     with pytest.raises(ConfigError, match=r"augment\.window: expected null with .* even"):
-        load_config(None, [even, ("augment.window", [640, 352])])
+        load_train_config(None, [even, ("augment.window", [640, 352])])
 
 
 def parse(*arguments: str) -> argparse.Namespace:
@@ -321,8 +323,8 @@ def test_paths_relative_to_a_recipe_hold_when_it_is_resumed(
     (tmp_path / "start.npz").write_bytes(DEFAULT.read_bytes())
     (tmp_path / "start.json").write_bytes(DEFAULT.with_suffix(".json").read_bytes())
     settings = [pair for pair in small(epochs=1) if pair[0] != "data.sets"]
-    assert train(load_config(recipe, settings), Path("runs/mine")) == 0
-    again = load_config(Path("runs/mine/config.yaml"), [("epochs", 2)])
+    assert train(load_train_config(recipe, settings), Path("runs/mine")) == 0
+    again = load_train_config(Path("runs/mine/config.yaml"), [("epochs", 2)])
     assert train(again, Path("runs/mine"), resume=True) == 0
 
 
@@ -335,7 +337,7 @@ def test_damaged_checkpoint_is_refused(tmp_path: Path, root: Path) -> None:
 
 def test_early_layers_may_learn_slower(root: Path) -> None:
     settings = config(root, optimizer__slow_share=0.25)
-    model = Detector(settings.profile("slow", 0))
+    model = TrainableNetwork(settings.profile("slow", 0))
     model.freeze("pool3")
     optimizer = make_optimizer(model, settings.optimizer, "fire9")
     set_rate(optimizer, 0.01)

@@ -12,8 +12,8 @@ pytest.importorskip("torch", reason="training needs PyTorch: pip install -e '.[t
 import torch
 
 from squeezedrive.engines.datasets.dataset import EVERY_CLASS
-from squeezedrive.engines.training.boxes import Decoder, Prediction, ciou, giou, iou
-from squeezedrive.engines.training.config import LossConfig, load_config
+from squeezedrive.engines.training.boxes import BoxDecoder, Prediction, ciou, giou, iou
+from squeezedrive.engines.training.config import LossConfig, load_train_config
 from squeezedrive.engines.training.loss import LossParts, compute_loss
 from squeezedrive.engines.training.targets import NOTHING, Truth
 from squeezedrive.kernels.reference import decode
@@ -23,8 +23,8 @@ torch.set_num_threads(1)
 
 # Two anchors of 20x10 in an input of 32x16, centred at (8, 8) and (24, 8).
 HEAD = small_head(32, 16, 2, ((20, 10),))
-DECODER = Decoder(HEAD, torch.device("cpu"))
-PAPER: LossConfig = load_config(None, [
+DECODER = BoxDecoder(HEAD, torch.device("cpu"))
+PAPER: LossConfig = load_train_config(None, [
     ("loss.kind", "published"), ("loss.class", 1), ("loss.confidence_positive", 75),
     ("loss.confidence_negative", 100), ("loss.box", 5),
 ]).loss  # fmt: skip
@@ -120,7 +120,7 @@ def test_target_of_the_confidence_has_no_gradient() -> None:
 
 
 def test_iou_loss_by_hand() -> None:
-    config = load_config(None, [
+    config = load_train_config(None, [
         ("loss.kind", "iou"), ("loss.focal", 2), ("loss.label_smoothing", 0.1),
         ("loss.box_iou", "giou"), ("loss.class", 1), ("loss.confidence_positive", 1),
         ("loss.confidence_negative", 1), ("loss.box", 2),
@@ -167,7 +167,7 @@ def test_boxes_are_decoded_as_in_the_kernels() -> None:
     for layout, threshold in (("per_anchor", 1.0), ("by_kind", np.inf)):
         head = small_head(64, 48, 3, ((36, 37), (20, 10)), layout, threshold)  # type: ignore[arg-type]
         values = rng.normal(0, 1, head.output_shape).astype(np.float32)
-        decoder = Decoder(head, torch.device("cpu"))
+        decoder = BoxDecoder(head, torch.device("cpu"))
         prediction = decoder(torch.from_numpy(values)[None])
         boxes, scores, classes = decode(values, head)
         np.testing.assert_allclose(

@@ -15,7 +15,7 @@ from squeezedrive.engines.backends.cpu.openvino import core
 from squeezedrive.engines.errors import WeightsError
 from squeezedrive.engines.model.onnx_graph import build_onnx
 from squeezedrive.engines.model.weights import DEFAULT, Weights, load_weights, save_weights
-from squeezedrive.engines.training.model import Detector, _drop
+from squeezedrive.engines.training.model import TrainableNetwork, _drop
 from squeezedrive.engines.training.start import start_from
 from tests.support.plus import plus_weights
 
@@ -49,7 +49,7 @@ def pixels(count: int = 1) -> torch.Tensor:
 @pytest.mark.parametrize("padding", ["symmetric", "same_upper"])
 def test_same_output_as_onnx(padding: str) -> None:
     weights = with_padding(padding)
-    model = Detector(weights.profile).eval()
+    model = TrainableNetwork(weights.profile).eval()
     assert model.load_arrays(weights.arrays) == []
     with torch.no_grad():
         ours = model(pixels()).numpy()
@@ -61,7 +61,7 @@ def test_same_output_as_onnx(padding: str) -> None:
 @pytest.mark.parametrize("size", [(101, 67), (64, 51), (35, 35)])
 def test_valid_padding_gives_the_same_output_as_onnx(size: tuple[int, int]) -> None:
     weights = with_valid_padding(size)
-    model = Detector(weights.profile).eval()
+    model = TrainableNetwork(weights.profile).eval()
     assert model.load_arrays(weights.arrays) == []
     rng = np.random.default_rng(2)
     batch = rng.integers(0, 256, (1, 3, size[1], size[0])).astype(np.float32)
@@ -79,8 +79,8 @@ def test_a_network_for_one_size_runs_others_as_a_network_for_them() -> None:
         shape = profile.input.model_copy(update={"width": size[0], "height": size[1]})
         changes = {"padding": padding, "input": shape}
         torch.manual_seed(0)
-        whole = Detector(profile.model_copy(update={"padding": padding})).eval()
-        window = Detector(profile.model_copy(update=changes)).eval()
+        whole = TrainableNetwork(profile.model_copy(update={"padding": padding})).eval()
+        window = TrainableNetwork(profile.model_copy(update=changes)).eval()
         window.load_state_dict(whole.state_dict())
         rng = np.random.default_rng(3)
         batch = torch.from_numpy(rng.integers(0, 256, (1, 3, size[1], size[0]), np.uint8))
@@ -92,7 +92,7 @@ def test_paddings_differ() -> None:
     outputs = []
     for padding in ("symmetric", "same_upper"):
         weights = with_padding(padding)
-        model = Detector(weights.profile).eval()
+        model = TrainableNetwork(weights.profile).eval()
         model.load_arrays(weights.arrays)
         with torch.no_grad():
             outputs.append(model(pixels()))
@@ -101,7 +101,7 @@ def test_paddings_differ() -> None:
 
 def test_weights_come_back_bit_for_bit() -> None:
     weights = load_weights(DEFAULT)
-    model = Detector(weights.profile)
+    model = TrainableNetwork(weights.profile)
     model.load_arrays(weights.arrays)
     arrays = model.to_arrays()
     assert arrays.keys() == weights.arrays.keys()
@@ -109,10 +109,10 @@ def test_weights_come_back_bit_for_bit() -> None:
         np.testing.assert_array_equal(array, weights.arrays[name])
 
 
-def normalised_model() -> tuple[Detector, torch.Tensor]:
+def normalised_model() -> tuple[TrainableNetwork, torch.Tensor]:
     """Return v0 with frozen conv1 and batch normalisation elsewhere, and its output before."""
     weights = load_weights(DEFAULT)
-    model = Detector(weights.profile).eval()
+    model = TrainableNetwork(weights.profile).eval()
     model.load_arrays(weights.arrays)
     with torch.no_grad():
         before = model(pixels(4))
@@ -143,7 +143,7 @@ def test_folded_equals_unfolded_after_training() -> None:
     model.eval()
     with torch.no_grad():
         unfolded = model(pixels(4))
-        plain = Detector(model.profile).eval()
+        plain = TrainableNetwork(model.profile).eval()
         assert plain.load_arrays(model.to_arrays()) == []
         folded = plain(pixels(4))
     assert (unfolded - before).abs().max() > 1e-3 * before.abs().max()
@@ -152,7 +152,7 @@ def test_folded_equals_unfolded_after_training() -> None:
 
 def test_fresh_layers_are_normalised() -> None:
     weights = load_weights(DEFAULT)
-    model = Detector(weights.profile)
+    model = TrainableNetwork(weights.profile)
     model.load_arrays(weights.arrays)
     model.insert_batch_norm(pixels(4), ["fire11_squeeze1x1"])
     seen = []
@@ -166,7 +166,7 @@ def test_fresh_layers_are_normalised() -> None:
 
 
 def test_frozen_layers_keep_their_weights() -> None:
-    model = Detector(load_weights(DEFAULT).profile)
+    model = TrainableNetwork(load_weights(DEFAULT).profile)
     model.freeze("fire3")
     frozen = {name for name in model.units if not model.unit(name).conv.weight.requires_grad}
     assert frozen == {
@@ -181,7 +181,9 @@ def test_untrained_head_has_the_prior_confidence() -> None:
     profile = load_weights(DEFAULT).profile
     for layout, first in (("per_anchor", [3, 11]), ("by_kind", [27, 28])):
         output = profile.output.model_copy(update={"layout": layout})
-        model = Detector(profile.model_copy(update={"output": output}), confidence_prior=0.01)
+        model = TrainableNetwork(
+            profile.model_copy(update={"output": output}), confidence_prior=0.01
+        )
         bias = model.unit("conv12").conv.bias.detach()
         assert (bias != 0).sum() == 9
         np.testing.assert_allclose(torch.sigmoid(bias[first]).numpy(), 0.01, rtol=1e-5)
@@ -193,7 +195,7 @@ def test_start_from_a_backbone_leaves_the_rest_random(tmp_path: Path) -> None:
     backbone = {k: v for k, v in weights.arrays.items() if not k.startswith(head)}
     path = tmp_path / "backbone.npz"
     np.savez(path, **backbone)
-    model = Detector(weights.profile)
+    model = TrainableNetwork(weights.profile)
     fresh = start_from(model, path)
     assert {name.split("_")[0] for name in fresh} == {"fire10", "fire11", "conv12"}
     np.testing.assert_array_equal(
@@ -204,12 +206,12 @@ def test_start_from_a_backbone_leaves_the_rest_random(tmp_path: Path) -> None:
 
 def test_start_from_a_network_checks_its_profile(tmp_path: Path) -> None:
     weights = load_weights(DEFAULT)
-    model = Detector(weights.profile)
+    model = TrainableNetwork(weights.profile)
     assert start_from(model, DEFAULT) == []
     other = weights.profile.output.model_copy(update={"classes": ("a", "b", "c")})
-    renamed = Detector(weights.profile.model_copy(update={"output": other}))
+    renamed = TrainableNetwork(weights.profile.model_copy(update={"output": other}))
     assert start_from(renamed, DEFAULT) == ["conv12"]
-    shifted = Detector(weights.profile.model_copy(update={"padding": "same_upper"}))
+    shifted = TrainableNetwork(weights.profile.model_copy(update={"padding": "same_upper"}))
     with pytest.raises(WeightsError, match=r"network\.padding=symmetric"):
         start_from(shifted, DEFAULT)
     with pytest.raises(WeightsError, match="no such weights file"):

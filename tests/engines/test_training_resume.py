@@ -23,13 +23,13 @@ from squeezedrive.engines.training.checkpoint import (
     load_checkpoint,
     save_checkpoint,
 )
-from squeezedrive.engines.training.config import TrainConfig, load_config
+from squeezedrive.engines.training.config import TrainConfig, load_train_config
 from squeezedrive.engines.training.data import TrainingSet
 from squeezedrive.engines.training.device import open_compute
 from squeezedrive.engines.training.learner import Learner
 from squeezedrive.engines.training.loader import collate
 from squeezedrive.engines.training.loop import train
-from squeezedrive.engines.training.model import Detector
+from squeezedrive.engines.training.model import TrainableNetwork
 from squeezedrive.engines.training.report import RunFolder
 from squeezedrive.engines.training.validate import Validator
 from tests.support.rectangles import PLAIN, small, write_kitti
@@ -44,7 +44,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def config(root: Path, **keys: Any) -> TrainConfig:
     plain = [(f"augment.{key}", value) for key, value in PLAIN.items()]
-    return load_config(None, [*plain, *small(root, **keys)])
+    return load_train_config(None, [*plain, *small(root, **keys)])
 
 
 @pytest.fixture
@@ -162,7 +162,7 @@ def test_gradients_that_are_not_finite_are_left_out_of_histograms(
     tmp_path: Path, root: Path
 ) -> None:
     pytest.importorskip("tensorboard", reason="needs TensorBoard: pip install -e '.[train]'")
-    model = Detector(config(root).profile("new", 0))
+    model = TrainableNetwork(config(root).profile("new", 0))
     for number, parameter in enumerate(model.parameters()):
         parameter.grad = torch.full_like(parameter, torch.inf)
         if number:

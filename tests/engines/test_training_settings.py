@@ -9,7 +9,7 @@ import pytest
 
 from squeezedrive.engines.errors import ConfigError
 from squeezedrive.engines.settings import parse_setting
-from squeezedrive.engines.training.config import BASE, load_config
+from squeezedrive.engines.training.config import BASE, load_train_config
 
 
 def test_relative_paths_in_settings_are_relative_to_the_working_directory(
@@ -17,12 +17,12 @@ def test_relative_paths_in_settings_are_relative_to_the_working_directory(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     texts = ("data.sets=[{root: a}]", "evaluate.roots=[b]", "network.init=c.npz")
-    config = load_config(None, [parse_setting(text) for text in texts])
+    config = load_train_config(None, [parse_setting(text) for text in texts])
     stored = tmp_path / "run/config.yaml"
     stored.parent.mkdir()
     stored.write_text(config.to_yaml())
     monkeypatch.chdir(stored.parent)
-    again = load_config(stored)
+    again = load_train_config(stored)
     assert again == config
     assert again.data.sets[0].root == str(tmp_path / "a")
     assert again.evaluate.roots == (str(tmp_path / "b"),)
@@ -55,5 +55,5 @@ def test_the_blame_is_on_what_is_wrong(
         path = tmp_path / "mine.yaml"
         path.write_text(file)
     with pytest.raises(ConfigError) as caught:
-        load_config(path, [parse_setting(text) for text in settings])
+        load_train_config(path, [parse_setting(text) for text in settings])
     assert str(caught.value).startswith(message.format(file=path or BASE))

@@ -6,7 +6,7 @@ pytest.importorskip("torch", reason="training needs PyTorch: pip install -e '.[t
 
 import torch
 
-from squeezedrive.engines.training.boxes import Decoder, corners
+from squeezedrive.engines.training.boxes import BoxDecoder, corners
 from squeezedrive.engines.training.targets import (
     NOTHING,
     Truth,
@@ -75,7 +75,7 @@ def predict(deltas: torch.Tensor, confidence: float = 0.0):  # type: ignore[no-u
     values[..., 2] = confidence
     values[..., 3:] = deltas
     raw = values.reshape(1, 1, 4, 14).permute(0, 3, 1, 2)
-    return Decoder(HEAD, torch.device("cpu"))(raw)
+    return BoxDecoder(HEAD, torch.device("cpu"))(raw)
 
 
 def test_dynamic_follows_the_predicted_boxes() -> None:

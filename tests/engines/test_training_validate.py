@@ -12,17 +12,17 @@ pytest.importorskip("torch", reason="training needs PyTorch: pip install -e '.[t
 
 import torch
 
-from squeezedrive.engines.datasets.dataset import DatasetError
+from squeezedrive.engines.errors import DatasetError
 from squeezedrive.engines.training import validate
-from squeezedrive.engines.training.config import load_config
-from squeezedrive.engines.training.model import Detector
+from squeezedrive.engines.training.config import load_train_config
+from squeezedrive.engines.training.model import TrainableNetwork
 from squeezedrive.engines.training.report import RunFolder
 from squeezedrive.engines.training.validate import Validator
 from tests.support.rectangles import small, write_kitti, write_yolo
 
 
 def validator(*roots: Path, **keys: Any) -> Validator:
-    return Validator(load_config(None, small(*roots, **keys)), torch.device("cpu"))
+    return Validator(load_train_config(None, small(*roots, **keys)), torch.device("cpu"))
 
 
 def test_a_set_is_evaluated_with_the_names_and_the_fit_it_is_trained_with(
@@ -34,7 +34,7 @@ def test_a_set_is_evaluated_with_the_names_and_the_fit_it_is_trained_with(
         {"root": str(root), "names": {"lorry": "car"}, "fit": "stretch"},
         {"root": str(root), "names": {"bike": "car"}},
     ]
-    settings = load_config(
+    settings = load_train_config(
         None,
         small(
             data__sets=sets, data__fit="letterbox", network__output__classes=["car"],
@@ -52,7 +52,7 @@ def test_a_set_is_evaluated_with_the_names_and_the_fit_it_is_trained_with(
         return original(kind, *arguments)
 
     monkeypatch.setattr(validate, "make_fit", make_fit)
-    assert chosen.evaluate(Detector(settings.profile("new", 0)), lambda: False) is not None
+    assert chosen.evaluate(TrainableNetwork(settings.profile("new", 0)), lambda: False) is not None
     assert used == ["stretch", "letterbox"]
 
 
@@ -61,8 +61,8 @@ def test_sets_whose_folders_have_the_same_name_are_told_apart(tmp_path: Path) ->
     roots += [write_kitti(tmp_path / "fog", 1)]
     chosen = validator(*roots, evaluate__roots=[str(root) for root in roots])
     assert [c.name for c in chosen.sets] == ["day/set", "night/set", "fog"]
-    profile = load_config(None, small(*roots)).profile("new", 0)
-    scores = chosen.evaluate(Detector(profile), lambda: False)
+    profile = load_train_config(None, small(*roots)).profile("new", 0)
+    scores = chosen.evaluate(TrainableNetwork(profile), lambda: False)
     assert scores is not None
     assert {"mAP", "night/set:mAP", "fog:mAP"} <= scores.metrics.keys()
     assert len(scores.summary) == 3
@@ -94,7 +94,7 @@ def test_pictures_of_the_same_name_are_all_shown(tmp_path: Path) -> None:
     keys = {"network__output__classes": ["lorry", "bike"]}
     folder = RunFolder(tmp_path / "run")
     assert folder.open_board(1, 1)
-    model = Detector(load_config(None, small(root, **keys)).profile("new", 0))
+    model = TrainableNetwork(load_train_config(None, small(root, **keys)).profile("new", 0))
     folder.pictures(model, validator(root, **keys), 3, 1)
     folder.close()
     events = EventAccumulator(str(tmp_path / "run/tensorboard"))

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from squeezedrive.kernels import cpu, formulas, reference
 from squeezedrive.kernels.detections import Detections
 from squeezedrive.kernels.head import Head
-from squeezedrive.kernels.reference import DetectParams
+from squeezedrive.kernels.params import DetectParams
 from tests.support.heads import PALETTES, assert_same, kitti_head, pack, silent, small_head
 
 deterministic = settings(
@@ -179,7 +179,7 @@ def test_any_score_as_threshold_keeps_exactly_what_reaches_it(scale: int) -> Non
 
 @pytest.mark.parametrize("threshold", [1.0, 1 - 1e-7, 0.9, 0.4, 5e-3, 1e-7, 2e-30, 1e-30, 1e-44, 0])
 def test_the_shortcut_skips_only_what_cannot_reach_the_threshold(threshold: float) -> None:
-    limit = np.float32(formulas.hopeless_below(threshold))
+    limit = np.float32(formulas.logit_cutoff(threshold))
     if np.isfinite(limit):
         skipped = np.nextafter(limit, np.float32(-math.inf))
         assert formulas.sigmoid(skipped) < np.float32(threshold)

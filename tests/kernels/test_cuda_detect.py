@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 
 from squeezedrive.kernels import reference
 from squeezedrive.kernels.cuda import select
-from squeezedrive.kernels.cuda.detect import RESULT, Detector
+from squeezedrive.kernels.cuda.detect import RESULT, DetectKernels
 from squeezedrive.kernels.detections import Detections
 from squeezedrive.kernels.head import Head
-from squeezedrive.kernels.reference import DetectParams
+from squeezedrive.kernels.params import DetectParams
 from tests.support.gpu import SIMULATED, needs_target, simulate_lightly
 from tests.support.heads import PALETTES, assert_same, kitti_head, pack, silent, small_head
 
@@ -39,7 +39,7 @@ def _small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
         simulate_lightly(monkeypatch, select)
 
 
-def run(detector: Detector, outputs: NDArray[Any]) -> list[Detections]:
+def run(detector: DetectKernels, outputs: NDArray[Any]) -> list[Detections]:
     result = cuda.device_array(detector.result_shape(len(outputs)), RESULT)
     detector.enqueue(cuda.to_device(outputs), result, 0)
     return detector.unpack(result.copy_to_host())
@@ -47,7 +47,7 @@ def run(detector: Detector, outputs: NDArray[Any]) -> list[Detections]:
 
 def check(head: Head, params: DetectParams, *outputs: NDArray[np.float32], dtype: Dtype) -> None:
     batch = np.stack(outputs).astype(dtype)
-    detector = Detector(head, params, np.dtype(dtype), len(batch))
+    detector = DetectKernels(head, params, np.dtype(dtype), len(batch))
     for actual, output in zip(run(detector, batch), batch, strict=True):
         assert_same(actual, reference.detect(output, head, params), score_error=2e-6)
 
@@ -142,7 +142,7 @@ def test_nan_is_never_a_detection(dtype: Dtype) -> None:
     values[3, 0] = math.inf  # inf - inf in the softmax
     broken = np.full(head.output_shape, math.nan, np.float32)
     outputs = np.stack([pack(head, values), broken]).astype(dtype)
-    found, none = run(Detector(head, everything, np.dtype(dtype), 2), outputs)
+    found, none = run(DetectKernels(head, everything, np.dtype(dtype), 2), outputs)
     assert len(found) == len(values) - 4
     assert len(none) == 0
 
@@ -153,7 +153,7 @@ def test_boxes_without_area_suppress_nothing() -> None:
     values[:, 3] = 0
     values[:, 4] = 1000  # all on the right edge
     check(head, replace(everything, nms_iou=0), pack(head, values), dtype=np.float32)
-    detector = Detector(head, replace(everything, nms_iou=0), np.dtype(np.float32), 1)
+    detector = DetectKernels(head, replace(everything, nms_iou=0), np.dtype(np.float32), 1)
     assert len(run(detector, pack(head, values)[None])[0]) == len(values)
 
 
@@ -162,7 +162,7 @@ def test_broken_deltas_harm_no_other_box() -> None:
     values = silent(head)
     values[:, 3] = np.linspace(3, 1, len(values))
     values[1, 4:] = math.nan
-    detector = Detector(head, replace(everything, nms_iou=0.4), np.dtype(np.float32), 1)
+    detector = DetectKernels(head, replace(everything, nms_iou=0.4), np.dtype(np.float32), 1)
     (found,) = run(detector, pack(head, values)[None])
     good = np.isfinite(found.boxes).all(axis=1)
     values[1, 3] = -1000
@@ -178,7 +178,7 @@ def test_greedy_and_original_suppression_differ(greedy: bool, kept: list[int]) -
     values[:3, 3] = [2, 1, 0]
     values[:3, 4] = [0.5, 0.25, 0]  # the anchors are 16 apart
     params = DetectParams(threshold=0.01, nms_iou=0.5, greedy=greedy)
-    (actual,) = run(Detector(head, params, np.dtype(np.float32), 1), pack(head, values)[None])
+    (actual,) = run(DetectKernels(head, params, np.dtype(np.float32), 1), pack(head, values)[None])
     assert actual.boxes[:, 2].tolist() == [40 + 8 * i for i in kept]
 
 
@@ -187,7 +187,7 @@ def test_a_score_equal_to_the_threshold_is_kept() -> None:
     values = silent(head)
     values[5, :4] = [1000, 0, 0, 0]
     output = pack(head, values)[None]
-    detector = Detector(head, DetectParams(threshold=0.5), np.dtype(np.float32), 1)
+    detector = DetectKernels(head, DetectParams(threshold=0.5), np.dtype(np.float32), 1)
     assert len(run(detector, output)[0]) == 1
     above = float(np.nextafter(np.float32(0.5), np.float32(1)))
     detector.params = replace(detector.params, threshold=above)
@@ -202,7 +202,7 @@ def test_one_detector_for_many_batches() -> None:
     full = random_output(rng, head, 400, params)
     empty = pack(head, silent(head))
     some = random_output(rng, head, 5, params)
-    detector = Detector(head, params, np.dtype(np.float32), 3)
+    detector = DetectKernels(head, params, np.dtype(np.float32), 3)
     for params_now, outputs in (
         (params, [full, replace_with_zero_scores(head), some]),
         (replace(params, threshold=0.5), [empty]),
@@ -221,7 +221,7 @@ def replace_with_zero_scores(head: Head) -> NDArray[np.float32]:
 
 def test_the_result_is_small_and_unpacked_into_memory_of_its_own() -> None:
     head = kitti_head()
-    detector = Detector(head, DetectParams(), np.dtype(np.float16), 2)
+    detector = DetectKernels(head, DetectParams(), np.dtype(np.float16), 2)
     rows, values = detector.result_shape(2)
     assert rows == 2
     assert values * RESULT.itemsize <= 4096
@@ -238,14 +238,14 @@ def test_refusals() -> None:
     head = small_head()
     half = np.dtype(np.float16)
     with pytest.raises(ValueError, match="top N of at most 256 on the GPU, got 257"):
-        Detector(head, DetectParams(top_n=257), half, 1)
+        DetectKernels(head, DetectParams(top_n=257), half, 1)
     with pytest.raises(ValueError, match="float16 or float32, got float64"):
-        Detector(head, DetectParams(), np.dtype(np.float64), 1)
+        DetectKernels(head, DetectParams(), np.dtype(np.float64), 1)
     with pytest.raises(ValueError, match="batch of at least 1, got 0"):
-        Detector(head, DetectParams(), half, 0)
+        DetectKernels(head, DetectParams(), half, 0)
     with pytest.raises(ValueError, match="expected classes 0 to 2"):
-        Detector(head, DetectParams(classes=(3,)), half, 1)
-    detector = Detector(head, DetectParams(), half, 2)
+        DetectKernels(head, DetectParams(classes=(3,)), half, 1)
+    detector = DetectKernels(head, DetectParams(), half, 2)
     result = cuda.device_array(detector.result_shape(1), RESULT)
     for shape, dtype, message in (
         ((3, 16, 2, 4), half, "1 to 2 pictures, got 3"),

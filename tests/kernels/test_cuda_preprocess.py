@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from squeezedrive.kernels.cuda import preprocess
 from squeezedrive.kernels.cuda.preprocess import Preprocessor
-from squeezedrive.kernels.fit import Fit, Kind, make_fit
+from squeezedrive.kernels.fit import Fit, FitMode, make_fit
 from tests.support.gpu import SIMULATED, needs_target, simulate_lightly
 
 pytestmark = [pytest.mark.gpu, needs_target]
@@ -59,7 +59,7 @@ def run(preprocessor: Preprocessor, source: Any, batch: int) -> NDArray[Any]:
 
 @pytest.mark.parametrize("kind", ["band", "letterbox", "stretch"])
 @pytest.mark.parametrize("size", SIZES)
-def test_bgr_of_any_size(kind: Kind, size: tuple[int, int]) -> None:
+def test_bgr_of_any_size(kind: FitMode, size: tuple[int, int]) -> None:
     rng = np.random.default_rng(size[0])
     fit = make_fit(kind, size, INPUT, 0.6)
     image = rng.integers(0, 256, (size[1], size[0], 3), np.uint8)
@@ -104,7 +104,7 @@ def nv12_to_bgr(
     ("kind", "size"),
     [("band", (64, 48)), ("letterbox", (64, 48)), ("stretch", (47, 31)), ("band", (12, 6))],
 )
-def test_nv12(kind: Kind, size: tuple[int, int], matrix: Any) -> None:
+def test_nv12(kind: FitMode, size: tuple[int, int], matrix: Any) -> None:
     rng = np.random.default_rng(2)
     width, height = size
     fit = make_fit(kind, size, INPUT, 0.4)

@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 
 from squeezedrive.kernels.cuda import preprocess
-from squeezedrive.kernels.fit import Kind, make_fit
+from squeezedrive.kernels.fit import FitMode, make_fit
 
 WIDTH, HEIGHT = 1248, 384
 
 
 @pytest.mark.parametrize("kind", ["band", "letterbox", "stretch"])
 @pytest.mark.parametrize("size", [(1920, 1080), (1392, 512), (960, 540), (3840, 2160), (1248, 384)])
-def test_every_pixel_is_that_of_the_processor(kind: Kind, size: tuple[int, int]) -> None:
+def test_every_pixel_is_that_of_the_processor(kind: FitMode, size: tuple[int, int]) -> None:
     rng = np.random.default_rng(0)
     image = rng.integers(0, 256, (size[1], size[0], 3), np.uint8)
     fit = make_fit(kind, size, (WIDTH, HEIGHT), 0.6)

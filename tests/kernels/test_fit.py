@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from squeezedrive.kernels.fit import Fit, Kind, band, letterbox, make_fit, stretch
+from squeezedrive.kernels.fit import Fit, FitMode, band, letterbox, make_fit, stretch
 
 deterministic = settings(deadline=None, derandomize=True, max_examples=150)
 NETWORK = (1248, 384)
-KINDS: tuple[Kind, ...] = ("band", "letterbox", "stretch")
+KINDS: tuple[FitMode, ...] = ("band", "letterbox", "stretch")
 FILL = (104, 117, 124)
 
 sizes = st.tuples(st.integers(1, 3000), st.integers(1, 3000))
@@ -64,7 +64,7 @@ def test_boxes_of_a_band_by_hand() -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("size", [(1920, 1080), (640, 360), (3840, 2160), (1242, 375), (720, 1280)])
-def test_a_box_that_fills_the_input_fills_the_crop(kind: Kind, size: tuple[int, int]) -> None:
+def test_a_box_that_fills_the_input_fills_the_crop(kind: FitMode, size: tuple[int, int]) -> None:
     fit = make_fit(kind, size, NETWORK, 0.6)
     x0, y0, x1, y1 = fit.crop
     box = np.array([[0, 0, 1247, 383]], np.float32)
@@ -129,7 +129,7 @@ def test_boxes_end_up_inside_the_source(fit: Fit, seed: int) -> None:
 )
 @deterministic
 def test_preprocess_fills_the_target_and_the_borders(
-    kind: Kind, source_size: tuple[int, int], input_size: tuple[int, int], centre: float
+    kind: FitMode, source_size: tuple[int, int], input_size: tuple[int, int], centre: float
 ) -> None:
     fit = make_fit(kind, source_size, input_size, centre)
     image = np.full((source_size[1], source_size[0], 3), (10, 20, 30), np.uint8)
@@ -152,7 +152,7 @@ def test_preprocess_takes_the_crop() -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_rectangle_in_the_picture_is_where_its_box_is(kind: Kind) -> None:
+def test_a_rectangle_in_the_picture_is_where_its_box_is(kind: FitMode) -> None:
     fit = make_fit(kind, (1920, 1080), NETWORK, 0.5)
     image = np.zeros((1080, 1920, 3), np.uint8)
     image[400:600, 1000:1300] = 255

@@ -7,7 +7,8 @@ import math
 import numpy as np
 import pytest
 
-from squeezedrive.kernels.reference import DetectParams, decode, detect, iou, nms, top_n
+from squeezedrive.kernels.params import DetectParams
+from squeezedrive.kernels.reference import decode, detect, iou, nms, top_n
 from tests.support.heads import kitti_head, pack, silent, small_head
 
 EVERYTHING = {"threshold": 0.0, "top_n": 10**6, "nms_iou": 1.0}

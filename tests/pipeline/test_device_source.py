@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from squeezedrive.engines.backends.base import EngineSettings
 from squeezedrive.engines.backends.cpu.backend import CpuBackend, CpuSlot
-from squeezedrive.engines.backends.video_decoder import Codec, DecoderRefused, Matrix, ToBgr
+from squeezedrive.engines.backends.video_decoder import Codec, ColourMatrix, DecoderRefused, ToBgr
 from squeezedrive.pipeline.core.errors import SourceError
 from squeezedrive.pipeline.core.frame import Frame
 from squeezedrive.pipeline.core.source import SourceOptions
@@ -46,7 +46,7 @@ class HostDecoder:
     opened: list[HostDecoder] = []  # noqa: RUF012
     fail_at: int | None = None
 
-    def __init__(self, codec: Codec, matrix: Matrix, to_bgr: ToBgr) -> None:
+    def __init__(self, codec: Codec, matrix: ColourMatrix, to_bgr: ToBgr) -> None:
         self.arguments = (codec, matrix)
         self.closed = False
         self.packets = 0

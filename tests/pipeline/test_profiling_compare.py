@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from squeezedrive.pipeline.profiling.__main__ import main
-from squeezedrive.pipeline.profiling.compare import Change, changes, render
+from squeezedrive.pipeline.profiling.compare import Change, changes, format_comparison
 from squeezedrive.pipeline.profiling.figures import SCHEMA, VERSION
 
 PROFILE: dict[str, Any] = {
@@ -63,7 +63,7 @@ def test_a_stage_that_takes_next_to_no_time_is_not_judged_by_it() -> None:
 
 def test_a_figure_that_was_nothing_has_no_change_in_percent() -> None:
     before = changed(stages__sinks__busy_ms={"mean": 0.0, "error": 0.0})
-    text = render(before, changed(stages__sinks__busy_ms={"mean": 170.0, "error": 0.1}))
+    text = format_comparison(before, changed(stages__sinks__busy_ms={"mean": 170.0, "error": 0.1}))
     (line,) = [line for line in text.splitlines() if line.startswith("sinks")]
     assert line.split() == ["sinks", "0.00", "170.00", "?", "?", "worse", "ms", "busy"]
 
@@ -81,7 +81,7 @@ def test_the_comparison_names_settings_and_limits_that_differ() -> None:
         verdict={"limit": "others", "stage": "sinks"},
         stages__sinks__busy_ms={"mean": 9.0, "error": 0.1},
     )
-    text = render(PROFILE, after)
+    text = format_comparison(PROFILE, after)
     assert "source differs: drive.mp4, now other.mp4" in text
     assert "video.preset was veryfast, is ultrafast" in text
     assert "video.write" not in text

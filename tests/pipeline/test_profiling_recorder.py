@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from squeezedrive.pipeline.core.frame import Frame
-from squeezedrive.pipeline.core.worker import Lap
+from squeezedrive.pipeline.core.worker import StageEvent
 from squeezedrive.pipeline.profiling import recorder as module
 from squeezedrive.pipeline.profiling import threads
 from squeezedrive.pipeline.profiling.recorder import Clocks, Recorder
@@ -63,7 +63,7 @@ class Drive:
             self.now = start + WORK
             moments = start - 0.03, start, self.now, self.now
             cpu = self.thread_cpu[stage.name]
-            stage.observe(Lap(stage.name, (frame,), 1, 100 + i, *moments, cpu))
+            stage.observe(StageEvent(stage.name, (frame,), 1, 100 + i, *moments, cpu))
             if stage.name == "capture":
                 self.queue.observe(1)
                 self.queue.observe(0)
@@ -166,7 +166,7 @@ def test_laps_may_be_told_late() -> None:
     drive = Drive(warmup=0.0, capacity=1)
     for number in range(4):
         drive.frame(number)
-    late: list[Lap] = []
+    late: list[StageEvent] = []
     tell = drive.stages[0].observe
     drive.stages[0].observe = late.append
     drive.frame(4)
@@ -202,7 +202,7 @@ def test_frames_worked_on_together_and_frames_passed_by() -> None:
             drive.now = start + WORK
             drive.cpu += 0.015
             worked_on = 2 * (number % 2) if stage.name == "inference" else 3
-            stage.observe(Lap(stage.name, frames, worked_on, 100 + i, start - 0.03, start,
+            stage.observe(StageEvent(stage.name, frames, worked_on, 100 + i, start - 0.03, start,
                               drive.now, drive.now + 0.001, 0.01 * number))  # fmt: skip
     recorder = drive.recorder
     recorder.close()

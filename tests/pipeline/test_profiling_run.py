@@ -17,7 +17,7 @@ import pytest
 
 import run_pipeline
 from squeezedrive.pipeline.core.errors import SourceError
-from squeezedrive.pipeline.profiling.compare import load_profile
+from squeezedrive.pipeline.profiling.compare import read_profile
 from squeezedrive.pipeline.profiling.threads import STAGES as STAGE_NAMES
 from squeezedrive.pipeline.stages.feed import Feed
 
@@ -80,7 +80,7 @@ def _alone(backend: Any, picture: Any, batch: int, hurry: Any) -> dict[str, floa
 
 @pytest.fixture(scope="module")
 def figures(profile: Path) -> dict[str, Any]:
-    return load_profile(profile / "summary.json")
+    return read_profile(profile / "summary.json")
 
 
 def test_all_files_are_there(profile: Path) -> None:
@@ -236,7 +236,7 @@ def test_what_was_measured_before_a_source_failed_is_not_lost(
     code, out, err = run(LONG, *arguments, folder)
     assert (code, err.splitlines()[-1]) == (2, "error: camera: is gone")
     assert "fps: everything from the source to the outputs" in out
-    assert load_profile(folder)["ended"] == "camera: is gone"
+    assert read_profile(folder)["ended"] == "camera: is gone"
     at_frame({9: gone})
     code, out, err = run(LONG, *arguments, tmp_path / "q")
     assert code == 2
@@ -252,7 +252,7 @@ def test_a_signal_ends_a_profiled_run_with_its_profile(
     at_frame({90: interrupt})
     code, out, _ = run(*arguments, tmp_path / "p")
     assert code == 130
-    assert set(load_profile(tmp_path / "p")["fps"]) == {"inference", "detection", "pipeline"}
+    assert set(read_profile(tmp_path / "p")["fps"]) == {"inference", "detection", "pipeline"}
     assert out.rstrip().endswith("report.html")
     at_frame({5: interrupt})
     code, out, err = run(*arguments, tmp_path / "q")
@@ -277,7 +277,7 @@ def test_figures_that_cannot_be_written_are_printed_and_the_others_written(
     assert "report.html: cannot write the profile: Is a directory" in err.splitlines()[-1]
     assert "fps: everything from the source to the outputs" in out
     assert "wrote" not in out
-    assert load_profile(folder)["measured"]["frames"] > 0
+    assert read_profile(folder)["measured"]["frames"] > 0
 
 
 def test_what_cannot_be_is_told_in_one_line(refused: Any, tmp_path: Path) -> None:

@@ -1,10 +1,10 @@
 import pytest
 
-from squeezedrive.pipeline.profiling.series import BUCKETS, WIDTH, Gauge, Timeline
+from squeezedrive.pipeline.profiling.series import BUCKETS, WIDTH, Gauge, LoadCurves
 
 
 def test_a_rate_and_its_error() -> None:
-    line = Timeline()
+    line = LoadCurves()
     for i in range(1000):
         line.add((i + 0.5) * 0.01, 2.0)
     rate = line.rate(10.0)
@@ -14,7 +14,7 @@ def test_a_rate_and_its_error() -> None:
 
 
 def test_the_error_is_that_of_the_scatter_between_parts() -> None:
-    line = Timeline()
+    line = LoadCurves()
     for part in range(10):  # ten seconds with 10 or 14 events in turn
         for i in range(10 if part % 2 else 14):
             line.add(part + (i + 0.5) / 20, float(part % 2))
@@ -26,14 +26,14 @@ def test_the_error_is_that_of_the_scatter_between_parts() -> None:
 
 
 def test_a_run_too_short_has_no_error() -> None:
-    line = Timeline()
+    line = LoadCurves()
     line.add(0.01)
     assert line.rate(WIDTH * 3).error is None
-    assert Timeline().rate(0.0).mean == 0.0
+    assert LoadCurves().rate(0.0).mean == 0.0
 
 
 def test_memory_does_not_grow_and_nothing_is_lost() -> None:
-    line = Timeline()
+    line = LoadCurves()
     for i in range(36_000):
         line.add(i * 0.1, 1.0)  # an hour
     assert len(line.counts) == len(line.sums) == BUCKETS

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from squeezedrive.engines.errors import BackendUnavailable, UserError
-from squeezedrive.pipeline.app.run import Finished
+from squeezedrive.pipeline.app.run import RunOutcome
 from squeezedrive.pipeline.profiling import sweep as sweep_module
 
 SCENE = "scene:size=320x192,fps=25,frames=40,seed=3"
@@ -36,17 +36,17 @@ class Runs:
             raise BackendUnavailable("no such thing here")
         yield key
 
-    def process(self, key: str, folder: Path, progress: bool) -> Finished:
+    def process(self, key: str, folder: Path, progress: bool) -> RunOutcome:
         fps = self._rates[key][self.order.count(key) - 1]
         if isinstance(fps, UserError):
-            return Finished({}, None, fps, ())
+            return RunOutcome({}, None, fps, ())
         if fps == "interrupt":
             raise KeyboardInterrupt
         if fps == "terminate":
             os.kill(os.getpid(), signal.SIGTERM)
             time.sleep(10)  # its handler interrupts that
         if isinstance(fps, signal.Signals):
-            return Finished({}, None, None, (fps,))
+            return RunOutcome({}, None, None, (fps,))
         (folder / "summary.json").write_text("{}")
         profile = {
             "source": "rtsp://***@camera/",
@@ -58,7 +58,7 @@ class Runs:
             },
             "latency_ms": {"p50": 1.0, "p99": 2.0},
         }
-        return Finished({}, profile, None, ())
+        return RunOutcome({}, profile, None, ())
 
 
 def test_a_sweep_goes_round_and_takes_medians(

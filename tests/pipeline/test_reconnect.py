@@ -18,7 +18,7 @@ from squeezedrive.kernels.detections import Detections
 from squeezedrive.pipeline.core.errors import SourceError, SourceTimeout
 from squeezedrive.pipeline.core.frame import Frame
 from squeezedrive.pipeline.core.sink import Result
-from squeezedrive.pipeline.core.source import Kind, SourceInfo, SourceOptions, SourceReport
+from squeezedrive.pipeline.core.source import SourceInfo, SourceKind, SourceOptions, SourceReport
 from squeezedrive.pipeline.sinks.recordings.video import VideoSink
 from squeezedrive.pipeline.sources.camera import CameraSource
 from squeezedrive.pipeline.sources.reconnect import Backoff, ReconnectingSource
@@ -49,7 +49,7 @@ class Inner:
     """Gives `script` one by one: a pts in ms, an exception to raise, or something to call first."""
 
     def __init__(
-        self, *script: Any, kind: Kind = "stream", size: tuple[int, int] = (32, 24)
+        self, *script: Any, kind: SourceKind = "stream", size: tuple[int, int] = (32, 24)
     ) -> None:
         origin = script[0] if script and isinstance(script[0], int) else 0
         self.info = SourceInfo(NAME, kind, *size, Fraction(25), None, TICK, origin)

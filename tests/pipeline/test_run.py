@@ -12,7 +12,7 @@ import pytest
 from squeezedrive.engines.errors import UserError
 from squeezedrive.pipeline.core.errors import SinkError, SourceError
 from squeezedrive.pipeline.core.sink import Result
-from squeezedrive.pipeline.core.worker import Lap
+from squeezedrive.pipeline.core.worker import StageEvent
 from squeezedrive.pipeline.stages.feed import Feed
 from squeezedrive.pipeline.stages.pipeline import Pipeline, QueueOptions, StageError, Stuck
 from tests.support.fakes import FakeBackend, FakeSink, FakeSlot, FakeSource, fail
@@ -309,7 +309,7 @@ def test_an_output_that_never_returns_cannot_keep_a_run_that_is_given_up(
 
 
 def test_an_observer_sees_every_lap_and_what_the_accelerator_tells() -> None:
-    laps: list[Lap] = []
+    laps: list[StageEvent] = []
     told: list[dict[str, float]] = []
     backend = FakeBackend()
     pipeline = make(FakeSource(30), backend, FakeSink())

@@ -12,7 +12,7 @@ import pytest
 from squeezedrive.kernels.detections import Detections
 from squeezedrive.pipeline.core.controls import Controls
 from squeezedrive.pipeline.core.frame import Frame
-from squeezedrive.pipeline.core.worker import Lap
+from squeezedrive.pipeline.core.worker import StageEvent
 from squeezedrive.pipeline.stages.feed import Feed
 from squeezedrive.pipeline.stages.pipeline import Pipeline, QueueOptions
 from squeezedrive.pipeline.tracking.tracker import Tracker
@@ -72,7 +72,7 @@ def test_the_network_sees_one_frame_in_so_many(every: int, parallel: int) -> Non
 
 def test_stages_count_the_frames_they_worked_on() -> None:
     pipeline = make(Road(), FakeSink(), 60, 3)
-    laps: list[Lap] = []
+    laps: list[StageEvent] = []
     for stage in pipeline.stages:
         stage.observe = laps.append
     pipeline.run()

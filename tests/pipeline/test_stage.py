@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from squeezedrive.pipeline.core.frame import Frame
-from squeezedrive.pipeline.core.worker import Lap, Stage, Steps
+from squeezedrive.pipeline.core.worker import StageEvent, Steps, Worker
 
 PICTURES = 4
 WAIT = 0.02  # seconds for a picture
@@ -16,7 +16,7 @@ WAIT = 0.02  # seconds for a picture
 @pytest.mark.parametrize("waits", [True, False])
 def test_waiting_for_a_camera_is_no_work(waits: bool) -> None:
     left = iter(range(PICTURES))
-    laps: list[Lap] = []
+    laps: list[StageEvent] = []
 
     def picture(number: int) -> Frame:
         time.sleep(WAIT)
@@ -26,7 +26,7 @@ def test_waiting_for_a_camera_is_no_work(waits: bool) -> None:
         raise AssertionError(name) from error
 
     steps = Steps(lambda: next(left, None), picture, lambda frame: None, lambda: None)
-    stage = Stage("capture", steps, fail, waits=waits)
+    stage = Worker("capture", steps, fail, waits=waits)
     stage.observe = laps.append
     stage.start()
     stage.join(10)

@@ -8,11 +8,11 @@ import numpy as np
 
 from squeezedrive.engines.backends.base import EngineSettings
 from squeezedrive.engines.backends.cuda.backend import CudaBackend
-from squeezedrive.engines.backends.cuda.chain import Chain
+from squeezedrive.engines.backends.cuda.batch_runner import BatchRunner
 from squeezedrive.engines.backends.cuda.slot import CudaSlot
 from squeezedrive.engines.model.weights import DEFAULT, load_weights
 from squeezedrive.kernels.detections import Detections
-from squeezedrive.kernels.reference import DetectParams
+from squeezedrive.kernels.params import DetectParams
 from tests.support.fake_cuda import (
     FakeExecutor,
     fake_gpu,
@@ -41,7 +41,7 @@ class Rig:
         self.settings = settings
 
     def slot(self, batch: int = 1) -> CudaSlot:
-        return CudaSlot(self.gpu, lambda: Chain(self.gpu, self.executor, self.recipe, batch))
+        return CudaSlot(self.gpu, lambda: BatchRunner(self.gpu, self.executor, self.recipe, batch))
 
     def backend(self) -> CudaBackend:
         return CudaBackend("torch", self.settings, self.gpu, self.executor, self.recipe, "test")

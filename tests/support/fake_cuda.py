@@ -14,8 +14,8 @@ import numpy as np
 from squeezedrive.engines.backends.base import EngineSettings
 from squeezedrive.engines.backends.cpu.backend import CpuBackend
 from squeezedrive.engines.backends.cpu.openvino import core
-from squeezedrive.engines.backends.cuda.context import Gpu
-from squeezedrive.engines.backends.cuda.recipe import Recipe
+from squeezedrive.engines.backends.cuda.context import GpuContext
+from squeezedrive.engines.backends.cuda.image_kernels import ImageKernels
 from squeezedrive.engines.model.onnx_graph import build_onnx
 from squeezedrive.engines.model.weights import DEFAULT, load_weights
 from squeezedrive.kernels.cpu import detect
@@ -140,14 +140,14 @@ class FakeDetector:
         return found
 
 
-def fake_gpu() -> tuple[FakeDriver, Gpu]:
+def fake_gpu() -> tuple[FakeDriver, GpuContext]:
     driver = FakeDriver()
-    return driver, Gpu(driver, FakeNumba(driver))
+    return driver, GpuContext(driver, FakeNumba(driver))
 
 
-def fake_recipe(driver: FakeDriver, settings: EngineSettings) -> Recipe:
+def fake_recipe(driver: FakeDriver, settings: EngineSettings) -> ImageKernels:
     size = (settings.width, settings.height)
-    return Recipe(
+    return ImageKernels(
         lambda source: make_fit(settings.fit, source, size, settings.band_centre),
         lambda fit, matrix: FakePreprocessor(driver, fit, settings, matrix),
         lambda batch: FakeDetector(driver, settings),

@@ -14,7 +14,7 @@ from squeezedrive.engines.backends.base import BackendInfo
 from squeezedrive.kernels.detections import Detections
 from squeezedrive.pipeline.core.frame import Frame, Image
 from squeezedrive.pipeline.core.sink import Result
-from squeezedrive.pipeline.core.source import Kind, SourceInfo, SourceReport
+from squeezedrive.pipeline.core.source import SourceInfo, SourceKind, SourceReport
 
 ONE_CAR = Detections(
     np.array([[1, 2, 3, 4]], np.float32), np.array([0.9], np.float32), np.array([0], np.int32)
@@ -29,7 +29,7 @@ class FakeSource:
         frames: int,
         script: dict[int, Callable[[], Any]] | None = None,
         size: tuple[int, int] = (8, 6),
-        kind: Kind = "file",
+        kind: SourceKind = "file",
     ) -> None:
         self.info = SourceInfo("fake", kind, *size, Fraction(25), frames, Fraction(1, 25))
         self._size = size

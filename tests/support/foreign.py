@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from squeezedrive.engines.backends.cpu.openvino import core
 from squeezedrive.engines.model.onnx_graph import build_onnx
 from squeezedrive.engines.model.weights import DEFAULT, Weights, load_weights
-from squeezedrive.kernels.head import Head, Layout
+from squeezedrive.kernels.head import Head, HeadLayout
 from squeezedrive.kernels.reference import decode
 
 SIZE = (128, 64)
@@ -35,7 +35,7 @@ def own_weights() -> Weights:
     return Weights(profile.model_copy(update={"anchors": anchors}), weights.arrays)
 
 
-def with_head(weights: Weights, layout: Layout, classes: Sequence[str]) -> Arrays:
+def with_head(weights: Weights, layout: HeadLayout, classes: Sequence[str]) -> Arrays:
     """Return the arrays with the head's channels in another order."""
     head = weights.profile.head(*SIZE)
     other = Head(head.classes, head.anchors, head.anchors_per_cell, layout, 1.0, head.grid)

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from squeezedrive.kernels.detections import Detections
-from squeezedrive.kernels.head import Grid, Head, Layout, anchor_grid
+from squeezedrive.kernels.head import Grid, Head, HeadLayout, anchor_grid
 
 KITTI_SHAPES = (
     *((36, 37), (366, 174), (115, 59)),
@@ -20,7 +20,7 @@ def padded_grid(width: int, height: int) -> Grid:
     return Grid(width, height, -(-width // 16), -(-height // 16), stride=16, first=8)
 
 
-def kitti_head(layout: Layout = "per_anchor", exp_threshold: float = 1.0) -> Head:
+def kitti_head(layout: HeadLayout = "per_anchor", exp_threshold: float = 1.0) -> Head:
     """Return the head of the published network: 1248x384, nine anchors, three classes."""
     grid = padded_grid(1248, 384)
     anchors = anchor_grid(grid, KITTI_SHAPES, "half_stride")
@@ -32,7 +32,7 @@ def small_head(
     height: int = 32,
     classes: int = 3,
     shapes: tuple[tuple[int, int], ...] = ((20, 10), (8, 16)),
-    layout: Layout = "per_anchor",
+    layout: HeadLayout = "per_anchor",
     exp_threshold: float = 1.0,
 ) -> Head:
     """Return a head small enough to think about: by default 4x2 cells, 16 anchors."""

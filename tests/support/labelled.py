@@ -8,8 +8,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from squeezedrive.engines.datasets.dataset import Item, ItemBuilder
-from squeezedrive.engines.evaluation.results import Found
+from squeezedrive.engines.datasets.dataset import LabelledImage, LabelledImageBuilder
+from squeezedrive.engines.evaluation.results import ImageDetections
 
 Box = tuple[float, float, float, float]
 
@@ -19,9 +19,9 @@ def box(x: float, y: float = 0, width: float = 100, height: float = 100) -> Box:
     return (x, y, x + width, y + height)
 
 
-def item(*labels: Mapping[str, object], ignore: Sequence[tuple[Box, int]] = ()) -> Item:
-    """Return a picture; labels are keywords of `ItemBuilder.add`, class 0 unless given."""
-    builder = ItemBuilder(Path("picture.png"))
+def item(*labels: Mapping[str, object], ignore: Sequence[tuple[Box, int]] = ()) -> LabelledImage:
+    """Return a picture; labels are keywords of `LabelledImageBuilder.add`, class 0 unless given."""
+    builder = LabelledImageBuilder(Path("picture.png"))
     for label in labels:
         builder.add(**{"class_index": 0, **label})  # type: ignore[arg-type]
     for region, class_index in ignore:
@@ -29,21 +29,23 @@ def item(*labels: Mapping[str, object], ignore: Sequence[tuple[Box, int]] = ()) 
     return builder.build()
 
 
-def found(*rows: tuple[Box, float] | tuple[Box, float, int]) -> Found:
+def found(*rows: tuple[Box, float] | tuple[Box, float, int]) -> ImageDetections:
     """Return boxes from (corners, score) or (corners, score, class)."""
-    return Found(
+    return ImageDetections(
         np.array([row[0] for row in rows], np.float64).reshape(-1, 4),
         np.array([row[1] for row in rows], np.float64),
         np.array([row[2] if len(row) == 3 else 0 for row in rows], np.intp),
     )
 
 
-def random_pictures(seed: int, pictures: int, classes: int) -> tuple[list[Item], list[Found]]:
+def random_pictures(
+    seed: int, pictures: int, classes: int
+) -> tuple[list[LabelledImage], list[ImageDetections]]:
     """Return crowded pictures: objects of all kinds, boxes near them with tied scores."""
     rng = np.random.default_rng(seed)
     items, results = [], []
     for _ in range(pictures):
-        builder = ItemBuilder(Path("picture.png"))
+        builder = LabelledImageBuilder(Path("picture.png"))
         rows = []
         for _ in range(rng.integers(0, 7)):
             corner, size = rng.integers(0, 250, 2), rng.integers(20, 110, 2)

@@ -9,14 +9,14 @@ from typing import Literal
 import numpy as np
 
 from squeezedrive.engines.backends.base import BackendInfo, EngineSettings, check_batch
-from squeezedrive.engines.backends.cuda.chain import Chain
-from squeezedrive.engines.backends.cuda.context import Gpu, open_gpu
+from squeezedrive.engines.backends.cuda.batch_runner import BatchRunner
+from squeezedrive.engines.backends.cuda.context import GpuContext, open_gpu
 from squeezedrive.engines.backends.cuda.executor import Executor
+from squeezedrive.engines.backends.cuda.image_kernels import ImageKernels
 from squeezedrive.engines.backends.cuda.machine import torch_obstacles
 from squeezedrive.engines.backends.cuda.nvdec import open_nvdec
-from squeezedrive.engines.backends.cuda.recipe import Recipe
 from squeezedrive.engines.backends.cuda.slot import CudaSlot
-from squeezedrive.engines.backends.video_decoder import Matrix
+from squeezedrive.engines.backends.video_decoder import ColourMatrix
 from squeezedrive.engines.errors import BackendUnavailable, ConfigError
 from squeezedrive.kernels.fit import Fit, make_fit
 
@@ -47,7 +47,7 @@ def open_cuda(name: ExecutorName, settings: EngineSettings, reason: str) -> Cuda
     ConfigError
         If the configuration asks for a precision that this executor does not have.
     GpuMemoryError, GpuLost
-        See `Gpu`.
+        See `GpuContext`.
     """
     found = obstacles(name)
     if found:
@@ -59,7 +59,7 @@ def open_cuda(name: ExecutorName, settings: EngineSettings, reason: str) -> Cuda
 
 
 def open_executor(
-    name: ExecutorName, settings: EngineSettings, max_batch: int, gpu: Gpu, say: Say
+    name: ExecutorName, settings: EngineSettings, max_batch: int, gpu: GpuContext, say: Say
 ) -> Executor:
     """Load the network for batches of 1 to `max_batch`; the GPU's context has to be current.
 
@@ -75,9 +75,9 @@ def open_executor(
     return pytorch.open_executor(settings, precision, max_batch, gpu)
 
 
-def make_recipe(settings: EngineSettings, executor: Executor) -> Recipe:
+def make_recipe(settings: EngineSettings, executor: Executor) -> ImageKernels:
     """Say what comes before and after the network: the kernels of `kernels.cuda`."""
-    from squeezedrive.kernels.cuda.detect import RESULT, Detector
+    from squeezedrive.kernels.cuda.detect import RESULT, DetectKernels
     from squeezedrive.kernels.cuda.preprocess import Preprocessor
 
     profile, head = settings.weights.profile, settings.head()
@@ -87,20 +87,20 @@ def make_recipe(settings: EngineSettings, executor: Executor) -> Recipe:
     def fit_of(source_size: tuple[int, int]) -> Fit:
         return make_fit(settings.fit, source_size, size, settings.band_centre)
 
-    def preprocessor(fit: Fit, matrix: Matrix | None) -> Preprocessor:
+    def preprocessor(fit: Fit, matrix: ColourMatrix | None) -> Preprocessor:
         colours = mean, profile.input.scale, profile.input.channels, fill, executor.input_type
         if matrix is None:
             return Preprocessor(fit, "bgr", *colours)
         return Preprocessor(fit, "nv12", *colours, matrix)
 
-    def detector(batch: int) -> Detector:
+    def detector(batch: int) -> DetectKernels:
         try:
-            return Detector(head, settings.detect, executor.output_type, batch)
+            return DetectKernels(head, settings.detect, executor.output_type, batch)
         except ValueError as error:
             raise ConfigError(f"detect: {error}") from None
 
     shapes = (3, size[1], size[0]), head.output_shape
-    return Recipe(fit_of, preprocessor, detector, *shapes, RESULT)
+    return ImageKernels(fit_of, preprocessor, detector, *shapes, RESULT)
 
 
 class CudaBackend:
@@ -132,9 +132,9 @@ class CudaBackend:
         self,
         name: ExecutorName,
         settings: EngineSettings,
-        gpu: Gpu,
+        gpu: GpuContext,
         executor: Executor,
-        recipe: Recipe,
+        recipe: ImageKernels,
         reason: str,
     ) -> None:
         self.info = BackendInfo(name, executor.runtime, gpu.name, executor.precision, reason)
@@ -161,7 +161,9 @@ class CudaBackend:
             If the network does not take so many.
         """
         check_batch(batch, self.max_batch)
-        slot = CudaSlot(self._gpu, lambda: Chain(self._gpu, self._executor, self._recipe, batch))
+        slot = CudaSlot(
+            self._gpu, lambda: BatchRunner(self._gpu, self._executor, self._recipe, batch)
+        )
         self._slots.append(slot)
         return slot
 

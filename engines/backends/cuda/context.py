@@ -26,13 +26,13 @@ from squeezedrive.engines.errors import BackendUnavailable, GpuLost, GpuMemoryEr
 # that others use, too, may keep it waiting.
 PATIENCE = 30.0
 # Seconds between looks at an event. See `Gpu.wait`.
-LOOK_AGAIN = 50e-6
+POLL_SECONDS = 50e-6
 NON_BLOCKING = 1  # CU_STREAM_NON_BLOCKING: does not wait for the default stream of other libraries
 # What the driver says when a kernel did what it may not: a fault of the program, not of the GPU.
 _FAULTS = ("illegal", "misaligned", "assert")
 
 
-class Gpu:
+class GpuContext:
     """An NVIDIA GPU through its primary context, which is kept for as long as the process lives.
 
     Parameters
@@ -113,7 +113,7 @@ class Gpu:
                     f"the GPU {self.name} has not finished a picture in {PATIENCE:.0f} s; ended"
                     " without it (look at nvidia-smi and at the kernel's log for Xid)"
                 )
-            time.sleep(LOOK_AGAIN)
+            time.sleep(POLL_SECONDS)
 
     def synchronize(self) -> None:
         """Wait for all work in the context, on whatever stream.
@@ -175,7 +175,7 @@ class Gpu:
 
 
 @functools.cache
-def open_gpu() -> Gpu:
+def open_gpu() -> GpuContext:
     """Return the first GPU that CUDA shows to this process, always the same object.
 
     Raises
@@ -192,6 +192,6 @@ def open_gpu() -> Gpu:
     except ImportError as error:
         raise BackendUnavailable(f"{error.name or 'a package'} cannot be loaded: {error}") from None
     driver.init()
-    gpu = Gpu(driver, cuda)
+    gpu = GpuContext(driver, cuda)
     atexit.register(gpu.release)
     return gpu

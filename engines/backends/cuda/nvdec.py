@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from squeezedrive.engines.backends.video_decoder import Codec, DecoderRefused, Matrix, ToBgr
+from squeezedrive.engines.backends.video_decoder import Codec, ColourMatrix, DecoderRefused, ToBgr
 
 
-def open_nvdec(codec: Codec, matrix: Matrix, to_bgr: ToBgr) -> NvDecoder:
+def open_nvdec(codec: Codec, matrix: ColourMatrix, to_bgr: ToBgr) -> NvDecoder:
     """Open a decoder on the GPU that this process computes on; an `OpenDecoder`.
 
     For a back end that runs on the GPU: without a driver, PyNvVideoCodec ends the process.
@@ -52,13 +52,13 @@ class NvPicture:
     def __init__(
         self,
         shape: tuple[int, int, int],
-        matrix: Matrix,
+        matrix: ColourMatrix,
         planes: tuple[Any, Any],
         to_bgr: ToBgr,
         give_back: Callable[[tuple[Any, Any]], None],
     ) -> None:
         self.shape = shape
-        self.matrix: Matrix = matrix
+        self.matrix: ColourMatrix = matrix
         self.luma, self.chroma = planes
         self._to_bgr = to_bgr
         self._give_back = give_back
@@ -83,11 +83,13 @@ class NvDecoder:
     To be used by one thread. `nvc` is the module PyNvVideoCodec, `cuda` that of Numba.
     """
 
-    def __init__(self, codec: Codec, matrix: Matrix, to_bgr: ToBgr, nvc: Any, cuda: Any) -> None:
+    def __init__(
+        self, codec: Codec, matrix: ColourMatrix, to_bgr: ToBgr, nvc: Any, cuda: Any
+    ) -> None:
         self._nvc = nvc
         self._errors = (nvc.PyNvVCException, nvc.PyNvVCExceptionUnsupported, RuntimeError)
         self._cuda = cuda
-        self._matrix: Matrix = matrix
+        self._matrix: ColourMatrix = matrix
         self._to_bgr = to_bgr
         self._spare: deque[tuple[Any, Any]] = deque()
         context = cuda.current_context()

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
-from squeezedrive.engines.backends.cuda.chain import Chain
-from squeezedrive.engines.backends.cuda.context import Gpu
-from squeezedrive.engines.backends.cuda.place import Picture
+from squeezedrive.engines.backends.cuda.batch_runner import BatchRunner
+from squeezedrive.engines.backends.cuda.context import GpuContext
+from squeezedrive.engines.backends.cuda.input_slot import Picture
 from squeezedrive.kernels.detections import Detections
 
 
@@ -27,12 +27,12 @@ class CudaSlot:
         Whether it was closed while a step had not returned, and could not release its memory.
     """
 
-    def __init__(self, gpu: Gpu, open_chain: Callable[[], Chain]) -> None:
+    def __init__(self, gpu: GpuContext, open_chain: Callable[[], BatchRunner]) -> None:
         self.abandoned = False
         self._gpu = gpu
         self._working = False
         with gpu.current():
-            self._chain: Chain | None = open_chain()
+            self._chain: BatchRunner | None = open_chain()
 
     def preprocess(self, images: Sequence[Picture]) -> None:
         """Enqueue what makes the network's input of BGR pictures (height, width, 3).
@@ -81,7 +81,7 @@ class CudaSlot:
             chain.close()
 
     @contextmanager
-    def _step(self) -> Iterator[Chain]:
+    def _step(self) -> Iterator[BatchRunner]:
         if self._chain is None:
             raise RuntimeError("the slot is closed")
         self._working = True

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from squeezedrive.engines.backends.base import EngineSettings
-from squeezedrive.engines.backends.cuda.context import Gpu
+from squeezedrive.engines.backends.cuda.context import GpuContext
 from squeezedrive.engines.errors import ConfigError
 from squeezedrive.engines.model.network import Operation
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def open_executor(
-    settings: EngineSettings, precision: str, max_batch: int, gpu: Gpu
+    settings: EngineSettings, precision: str, max_batch: int, gpu: GpuContext
 ) -> TorchExecutor:
     """Put the network's weights on the GPU; its context has to be current.
 

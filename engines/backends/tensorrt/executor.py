@@ -11,13 +11,18 @@ import numpy as np
 from squeezedrive.engines.backends.base import EngineSettings
 from squeezedrive.engines.backends.tensorrt.builder import BuildOptions, build_engine, failure
 from squeezedrive.engines.backends.tensorrt.cache import EngineCache, EngineKey, cache_folder
-from squeezedrive.engines.backends.tensorrt.graph import INPUT, OUTPUT, Precision, engine_graph
+from squeezedrive.engines.backends.tensorrt.graph import (
+    INPUT,
+    OUTPUT,
+    EnginePrecision,
+    engine_graph,
+)
 from squeezedrive.engines.backends.tensorrt.log import open_logger
 from squeezedrive.engines.backends.tensorrt.progress import Say
 from squeezedrive.engines.errors import GpuMemoryError, UserError
 
 
-class Gpu(Protocol):
+class GpuInfo(Protocol):
     """What an engine depends on: the name of the GPU and its compute capability."""
 
     @property
@@ -49,7 +54,7 @@ class TensorRTExecutor:
         If TensorRT refuses the engine, for example one of another version.
     """
 
-    def __init__(self, trt: Any, plan: bytes, precision: Precision) -> None:
+    def __init__(self, trt: Any, plan: bytes, precision: EnginePrecision) -> None:
         self.runtime = f"TensorRT {trt.__version__}"
         self.precision = precision
         self._trt = trt
@@ -152,9 +157,9 @@ class TensorRTContext:
 
 def open_executor(
     settings: EngineSettings,
-    precision: Precision,
+    precision: EnginePrecision,
     max_batch: int,
-    gpu: Gpu,
+    gpu: GpuInfo,
     say: Say,
     trt: Any = None,
     cache: EngineCache | None = None,

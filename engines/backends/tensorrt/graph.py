@@ -17,14 +17,14 @@ from squeezedrive.engines.backends.base import EngineSettings
 from squeezedrive.engines.errors import ConfigError
 from squeezedrive.engines.model.onnx_graph import build_onnx, load_onnx
 
-Precision = Literal["fp16", "fp32", "int8"]
+EnginePrecision = Literal["fp16", "fp32", "int8"]
 
 INPUT, OUTPUT = "image", "output"
 _OPSET_OF_HALF_QUANTISATION = 19  # the first whose QuantizeLinear reads halves
 _SMALLEST_HALF = np.finfo(np.float16).smallest_subnormal
 
 
-def io_type(precision: Precision) -> np.dtype:
+def io_type(precision: EnginePrecision) -> np.dtype:
     """Return the number format of the network's input and output.
 
     float32 for "fp32", float16 for "fp16". With "int8" all that is not a byte is a half, so that
@@ -33,7 +33,7 @@ def io_type(precision: Precision) -> np.dtype:
     return np.dtype(np.float32 if precision == "fp32" else np.float16)
 
 
-def engine_graph(settings: EngineSettings, precision: Precision) -> onnx.ModelProto:
+def engine_graph(settings: EngineSettings, precision: EnginePrecision) -> onnx.ModelProto:
     """Return the network for a TensorRT engine.
 
     Parameters

@@ -21,7 +21,7 @@ NUMBER_AND_TIME = r"\.(?P<number>\d{6,})\.(?P<time>\d{8}T\d{6}Z)"
 
 
 @dataclass(frozen=True)
-class Label:
+class SegmentLabel:
     """What tells the files of a recording apart.
 
     Attributes
@@ -91,19 +91,19 @@ class Archive:
         self._segment_numbers = itertools.count(segments[-1].number + 1 if segments else 1)
         self._clip_numbers = itertools.count(clips[-1].number + 1 if clips else 1)
 
-    def next_segment(self) -> Label:
+    def next_segment(self) -> SegmentLabel:
         """Return the label of a segment that begins now."""
-        return Label(next(self._segment_numbers), utc(time.time()))
+        return SegmentLabel(next(self._segment_numbers), utc(time.time()))
 
-    def next_clip(self) -> Label:
+    def next_clip(self) -> SegmentLabel:
         """Return the label of a clip whose event begins now."""
-        return Label(next(self._clip_numbers), utc(time.time()))
+        return SegmentLabel(next(self._clip_numbers), utc(time.time()))
 
-    def video(self, label: Label) -> Path:
+    def video(self, label: SegmentLabel) -> Path:
         """Name the video of a segment."""
         return _numbered(self._video, label)
 
-    def jsonl(self, label: Label) -> Path:
+    def jsonl(self, label: SegmentLabel) -> Path:
         """Name the detections of a segment."""
         return _numbered(self._jsonl, label)
 
@@ -117,7 +117,7 @@ class Archive:
         """A pattern for the shell that all files of detections match."""
         return str(self._jsonl.with_name(f"{self._jsonl.stem}.*{self._jsonl.suffix}"))
 
-    def clip(self, label: Label, what: str) -> Path:
+    def clip(self, label: SegmentLabel, what: str) -> Path:
         """Name a clip and what is in it."""
         base = self._video
         what = re.sub(r"[^\w-]+", "_", what)
@@ -216,5 +216,5 @@ class Archive:
         return [g for g in ordered if not g.is_clip], [g for g in ordered if g.is_clip]
 
 
-def _numbered(base: Path, label: Label) -> Path:
+def _numbered(base: Path, label: SegmentLabel) -> Path:
     return base.with_name(f"{base.stem}.{label.number:06}.{label.time}{base.suffix}")

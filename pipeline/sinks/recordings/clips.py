@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from squeezedrive.pipeline.sinks.disk import write_all
-from squeezedrive.pipeline.sinks.recordings.archive import Archive, Label, utc
+from squeezedrive.pipeline.sinks.recordings.archive import Archive, SegmentLabel, utc
 from squeezedrive.pipeline.sinks.recordings.encoder import EncodedPicture
 from squeezedrive.pipeline.sinks.recordings.events import MOMENT_SECONDS, Event
 from squeezedrive.pipeline.sinks.recordings.mp4 import Mp4File
@@ -121,7 +121,7 @@ class Clips:
         self.close()
         self._event = event
         if event is not None:
-            label = Label(self._archive.next_clip().number, utc(event.time))
+            label = SegmentLabel(self._archive.next_clip().number, utc(event.time))
             what = event.what
             self.series.begin(label, lambda label: self._archive.clip(label, what))
             self._start = None

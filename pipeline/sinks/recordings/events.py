@@ -33,7 +33,7 @@ TERM = re.compile(r"\s*(?P<name>\S.*?)\s*(?P<op>>=|<=|==|>|<)\s*(?P<count>\d+)\s
 
 
 @dataclass(frozen=True)
-class Condition:
+class EventCondition:
     """Counts of classes that have to be met at the same time.
 
     Attributes
@@ -57,7 +57,7 @@ class Condition:
         return list(dict.fromkeys(index for index, _, _ in self.terms))
 
 
-def parse_condition(text: str, class_names: Sequence[str]) -> Condition:
+def parse_condition(text: str, class_names: Sequence[str]) -> EventCondition:
     """Read a condition like "pedestrian>=1 and car>3".
 
     Raises
@@ -81,7 +81,7 @@ def parse_condition(text: str, class_names: Sequence[str]) -> Condition:
             never = "always" if symbol == ">=" else "never"
             raise ConfigError(f"event {text!r}: {part.strip()} is {never} so, a count is 0 or more")
         terms.append((class_names.index(name), OPERATORS[symbol], count))
-    return Condition(text, tuple(terms))
+    return EventCondition(text, tuple(terms))
 
 
 @dataclass
@@ -145,7 +145,7 @@ class EventDetector:
         self._after = after
         self._class_names = class_names
         self._conditions = [parse_condition(text, class_names) for text in conditions]
-        self._recent: deque[tuple[int, list[Condition]]] = deque()
+        self._recent: deque[tuple[int, list[EventCondition]]] = deque()
         self._young = True
         self._event: Event | None = None
 
@@ -180,18 +180,18 @@ class EventDetector:
         self._event = event
         return event
 
-    def _remember(self, pts: int, holding: list[Condition], time_base: Fraction) -> None:
+    def _remember(self, pts: int, holding: list[EventCondition], time_base: Fraction) -> None:
         self._recent.append((pts, holding))
         while (pts - self._recent[0][0]) * time_base > MOMENT_SECONDS:
             self._recent.popleft()
             self._young = False
 
-    def _has_held(self, condition: Condition) -> bool:
+    def _has_held(self, condition: EventCondition) -> bool:
         frames = sum(condition in holding for _, holding in self._recent)
         enough = HOLDING_FRAMES if self._young else min(HOLDING_FRAMES, len(self._recent))
         return frames >= enough
 
-    def _begin(self, condition: Condition, pts: int, time_base: Fraction) -> Event:
+    def _begin(self, condition: EventCondition, pts: int, time_base: Fraction) -> Event:
         first = next(p for p, holding in self._recent if condition in holding)
         begin = first - round(Fraction(self.before) / time_base)
         what = "-".join(self._class_names[index] for index in condition.classes)

@@ -11,7 +11,7 @@ from av.error import FFmpegError
 from squeezedrive.pipeline.core.errors import SinkError
 from squeezedrive.pipeline.core.sink import Result
 from squeezedrive.pipeline.core.source import Source
-from squeezedrive.pipeline.sinks.recordings.archive import Archive, Label
+from squeezedrive.pipeline.sinks.recordings.archive import Archive, SegmentLabel
 from squeezedrive.pipeline.sinks.recordings.clips import Clips
 from squeezedrive.pipeline.sinks.recordings.encoder import EncodedPicture, Encoder, EncoderOptions
 from squeezedrive.pipeline.sinks.recordings.events import Event, EventDetector
@@ -74,7 +74,9 @@ class RecordingSink:
         self._whole_path = whole
         self._when = segments
         self._events = events
-        self._tags: deque[tuple[Label | None, Event | None]] = deque()  # of frames in the encoder
+        self._tags: deque[tuple[SegmentLabel | None, Event | None]] = (
+            deque()
+        )  # of frames in the encoder
         self._encoder: Encoder | None = None
         self._whole: Mp4File | None = None
         self._segments: Series[EncodedPicture] = Series(
@@ -82,8 +84,8 @@ class RecordingSink:
         )
         self._clips: Clips | None = None
         self._writer: Writer | None = None
-        self._newest: Label | None = None  # segment of the last frame
-        self._segment: Label | None = None  # segment of the last picture written
+        self._newest: SegmentLabel | None = None  # segment of the last frame
+        self._segment: SegmentLabel | None = None  # segment of the last picture written
         self._tidied_at = time.monotonic()
         self._closed = False
         self._writer_closed = False

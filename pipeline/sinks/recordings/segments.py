@@ -9,7 +9,7 @@ from typing import Any
 from squeezedrive.pipeline.core.frame import Frame
 from squeezedrive.pipeline.core.sink import Result
 from squeezedrive.pipeline.sinks.files.jsonl import JsonlSink
-from squeezedrive.pipeline.sinks.recordings.archive import Archive, Label
+from squeezedrive.pipeline.sinks.recordings.archive import Archive, SegmentLabel
 from squeezedrive.pipeline.sinks.recordings.series import Series
 
 
@@ -27,10 +27,10 @@ class Segments:
     def __init__(self, archive: Archive, seconds: float) -> None:
         self._archive = archive
         self._seconds = seconds
-        self._label: Label | None = None
+        self._label: SegmentLabel | None = None
         self._start = 0
 
-    def at(self, frame: Frame) -> Label:
+    def at(self, frame: Frame) -> SegmentLabel:
         """Return the label of the segment a frame belongs to. Frames are given in their order."""
         elapsed = (frame.pts - self._start) * frame.time_base
         if self._label is None or elapsed >= self._seconds:
@@ -74,7 +74,7 @@ class SegmentedJsonlSink:
         self.name = archive.jsonl_pattern
         self._archive = archive
         self._segments = segments
-        self._label: Label | None = None
+        self._label: SegmentLabel | None = None
         self._series: Series[Result] = Series(self.name, archive, open_file, archive.next_segment)
 
     @property

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
 from squeezedrive.pipeline.core.errors import SinkError
-from squeezedrive.pipeline.sinks.recordings.archive import Archive, Label, utc
+from squeezedrive.pipeline.sinks.recordings.archive import Archive, SegmentLabel, utc
 
 log = logging.getLogger("squeezedrive")
 
@@ -73,7 +73,7 @@ class Series(Generic[Item]):
         what: str,
         archive: Archive,
         open_file: Callable[[Path, Item], SeriesFile[Item]],
-        next_label: Callable[[], Label],
+        next_label: Callable[[], SegmentLabel],
     ) -> None:
         self.lost = 0
         self.path: Path | None = None
@@ -83,8 +83,8 @@ class Series(Generic[Item]):
         self._archive = archive
         self._open_file = open_file
         self._next_label = next_label
-        self._name: Callable[[Label], Path] | None = None
-        self._label: Label
+        self._name: Callable[[SegmentLabel], Path] | None = None
+        self._label: SegmentLabel
         self._file: SeriesFile[Item] | None = None
         self._current: Path | None = None
         self._retry_at = 0.0
@@ -97,7 +97,7 @@ class Series(Generic[Item]):
             return self._warnings
         return [*self._warnings, f"{self._what}: {self.lost} frames are not in it: {self._problem}"]
 
-    def begin(self, label: Label, name: Callable[[Label], Path]) -> None:
+    def begin(self, label: SegmentLabel, name: Callable[[SegmentLabel], Path]) -> None:
         """End the file; the next frame begins one of this label, of the path `name` makes of it."""
         self.close()
         self._label = label
@@ -139,7 +139,7 @@ class Series(Generic[Item]):
             self._archive.release(self._current)
         self._archive.tidy()
         if self._retry_at:  # it begins later than planned
-            self._label = Label(self._label.number, utc(time.time()))
+            self._label = SegmentLabel(self._label.number, utc(time.time()))
         path = self._name(self._label)
         self._archive.protect(path)
         self._current = path

@@ -8,12 +8,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from squeezedrive.pipeline.core.timing import name_thread
-from squeezedrive.pipeline.sinks.recordings.archive import Label
+from squeezedrive.pipeline.sinks.recordings.archive import SegmentLabel
 from squeezedrive.pipeline.sinks.recordings.encoder import EncodedPicture
 from squeezedrive.pipeline.sinks.recordings.events import Event
 
 MAX_BYTES = 32 * 2**20  # of pictures waiting, which is half a minute of a dashcam's
-LOOK_AGAIN = 0.5  # seconds
+POLL_SECONDS = 0.5  # seconds
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class Recorded:
     """A picture, and the segment and the event it belongs to."""
 
     picture: EncodedPicture
-    segment: Label | None
+    segment: SegmentLabel | None
     event: Event | None
 
 
@@ -133,7 +133,7 @@ class Writer:
             while not self._waiting:
                 if self._closed:
                     return None
-                self._changed.wait(LOOK_AGAIN)
+                self._changed.wait(POLL_SECONDS)
             item = self._waiting.popleft()
             self._bytes -= len(item.picture.data)
             self._changed.notify_all()

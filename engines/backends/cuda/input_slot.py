@@ -9,17 +9,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from squeezedrive.engines.backends.cuda.context import Gpu
+from squeezedrive.engines.backends.cuda.context import GpuContext
+from squeezedrive.engines.backends.cuda.image_kernels import ImageKernels, Preprocess
 from squeezedrive.engines.backends.cuda.nvdec import NvPicture
-from squeezedrive.engines.backends.cuda.recipe import Preprocess, Recipe
-from squeezedrive.engines.backends.video_decoder import Matrix
+from squeezedrive.engines.backends.video_decoder import ColourMatrix
 from squeezedrive.kernels.fit import Fit
 
 Picture = NDArray[np.uint8] | NvPicture
 
 
 @dataclass(frozen=True, eq=False)
-class Way:
+class InputPath:
     """How pictures of one size and kind get into the network's input.
 
     Attributes
@@ -34,7 +34,7 @@ class Way:
     """
 
     fit: Fit
-    matrix: Matrix | None
+    matrix: ColourMatrix | None
     kernel: Preprocess
 
     @property
@@ -43,16 +43,16 @@ class Way:
         return slice(self.fit.crop[1], self.fit.crop[3])
 
 
-def make_way(recipe: Recipe, size: tuple[int, int], matrix: Matrix | None) -> Way:
-    """Prepare for pictures of a size (width, height); see `Way`."""
+def make_way(recipe: ImageKernels, size: tuple[int, int], matrix: ColourMatrix | None) -> InputPath:
+    """Prepare for pictures of a size (width, height); see `InputPath`."""
     fit = seen = recipe.make_fit(size)
     if matrix is None:
         x0, top, x1, bottom = fit.crop
         seen = replace(fit, source_size=(size[0], bottom - top), crop=(x0, 0, x1, bottom - top))
-    return Way(fit, matrix, recipe.preprocessor(seen, matrix))
+    return InputPath(fit, matrix, recipe.preprocessor(seen, matrix))
 
 
-class Place:
+class InputSlot:
     """A picture's row of the network's input, and the memory that it is filled from.
 
     Parameters
@@ -72,8 +72,8 @@ class Place:
         The pixels to be copied to `address`, pinned; None for a picture that the GPU has decoded.
     """
 
-    def __init__(self, gpu: Gpu, target: Any, settle: Callable[[], None]) -> None:
-        self.way: Way | None = None
+    def __init__(self, gpu: GpuContext, target: Any, settle: Callable[[], None]) -> None:
+        self.way: InputPath | None = None
         self.host: Any = None
         self._gpu = gpu
         self._target = target
@@ -84,7 +84,7 @@ class Place:
         self._source: Any = None
         self._decoded: NvPicture | None = None
 
-    def take(self, picture: Picture, way: Way) -> None:
+    def take(self, picture: Picture, way: InputPath) -> None:
         """Copy a picture into memory that the GPU reads by itself; the one before has been read.
 
         Of a picture of the host, the rows that the network sees are copied. One that the GPU has

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from squeezedrive.engines.backends.video_decoder import Matrix
+from squeezedrive.engines.backends.video_decoder import ColourMatrix
 from squeezedrive.kernels.detections import Detections
 from squeezedrive.kernels.fit import Fit
 
@@ -22,7 +22,7 @@ class Preprocess(Protocol):
 
 
 class Detect(Protocol):
-    """`kernels.cuda.detect.Detector`, with a workspace of its own."""
+    """`kernels.cuda.detect.DetectKernels`, with a workspace of its own."""
 
     def enqueue(self, output: Any, result: Any, stream: Any) -> None:
         """Decode, select and suppress into a result of fixed size."""
@@ -35,7 +35,7 @@ class Detect(Protocol):
 
 
 @dataclass(frozen=True)
-class Recipe:
+class ImageKernels:
     """What a chain does with pictures.
 
     Attributes
@@ -53,7 +53,7 @@ class Recipe:
     """
 
     make_fit: Callable[[tuple[int, int]], Fit]
-    preprocessor: Callable[[Fit, Matrix | None], Preprocess]
+    preprocessor: Callable[[Fit, ColourMatrix | None], Preprocess]
     detector: Callable[[int], Detect]
     input_shape: tuple[int, int, int]
     output_shape: tuple[int, int, int]

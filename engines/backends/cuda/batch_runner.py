@@ -9,23 +9,23 @@ from typing import Any
 
 import numpy as np
 
-from squeezedrive.engines.backends.cuda.context import NON_BLOCKING, Gpu
+from squeezedrive.engines.backends.cuda.context import NON_BLOCKING, GpuContext
 from squeezedrive.engines.backends.cuda.executor import Executor
 from squeezedrive.engines.backends.cuda.graph import Graph
+from squeezedrive.engines.backends.cuda.image_kernels import ImageKernels
+from squeezedrive.engines.backends.cuda.input_slot import InputPath, InputSlot, Picture, make_way
 from squeezedrive.engines.backends.cuda.nvdec import NvPicture
-from squeezedrive.engines.backends.cuda.place import Picture, Place, Way, make_way
-from squeezedrive.engines.backends.cuda.recipe import Recipe
 from squeezedrive.kernels.detections import Detections
 
 STEPS = ("preprocess", "infer", "detect")
 _WAYS = 16  # sizes of pictures that a chain is prepared for at a time
 
 
-class Chain:
+class BatchRunner:
     """Takes batches of pictures through the GPU, one batch after the other.
 
     Everything is enqueued on one stream; only `load` and `collect` wait. One step at a time may be
-    called, each from any thread, with the context current (`Gpu.current`).
+    called, each from any thread, with the context current (`GpuContext.current`).
 
     Parameters
     ----------
@@ -44,7 +44,9 @@ class Chain:
         On which everything is enqueued.
     """
 
-    def __init__(self, gpu: Gpu, executor: Executor, recipe: Recipe, batch: int = 1) -> None:
+    def __init__(
+        self, gpu: GpuContext, executor: Executor, recipe: ImageKernels, batch: int = 1
+    ) -> None:
         self._gpu = gpu
         self._recipe = recipe
         self.batch = batch
@@ -55,9 +57,9 @@ class Chain:
         self._ended: list[Any] = []
         self._streams = threading.local()
         self._cleanup = ExitStack()
-        self._ways: dict[object, Way] = {}
-        self._places: list[Place] = []
-        self._loaded: list[Place] = []  # those with a picture of the batch
+        self._ways: dict[object, InputPath] = {}
+        self._places: list[InputSlot] = []
+        self._loaded: list[InputSlot] = []  # those with a picture of the batch
         self._bound = 0  # pictures that the network will execute
         self._whole: Any = None  # its output, the result and that on the host, for `batch` pictures
         self._detector: Any = None
@@ -90,7 +92,7 @@ class Chain:
         output_address, output = array((batch, *recipe.output_shape), executor.output_type)
         self._addresses = input_address, output_address
         for i in range(batch):
-            self._places.append(Place(gpu, input_[i : i + 1], self._settle))
+            self._places.append(InputSlot(gpu, input_[i : i + 1], self._settle))
             self._cleanup.callback(self._places[i].free)
         self._detector = recipe.detector(batch)
         shape = self._detector.result_shape(batch)
@@ -147,7 +149,7 @@ class Chain:
                 f" {got or 'none'}"
             )
 
-    def _way(self, picture: Picture) -> Way:
+    def _way(self, picture: Picture) -> InputPath:
         height, width = picture.shape[:2]
         matrix = picture.matrix if isinstance(picture, NvPicture) else None
         key = width, height, matrix
