@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-import run_pipeline
+from squeezedrive.pipeline.app import command_line
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -72,7 +72,7 @@ def run(small_network: Path, capfd: pytest.CaptureFixture[str]) -> Any:
         if not any(a.startswith("network=") for a in argv):
             argv += ["--set", f"network={small_network}"]
         capfd.readouterr()
-        code = run_pipeline.main(argv)
+        code = command_line.main(argv)
         captured = capfd.readouterr()
         return code, captured.out, captured.err
 

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import pytest
 
-import run_pipeline
+from squeezedrive.pipeline.app import command_line
 from tests.support.media import damage, times, write_video
 from tests.test_cli import frames_of, lines_of
 
@@ -178,7 +178,7 @@ def test_every_class_is_found_in_a_real_city(
     jsonl = tmp_path / "out.jsonl"
     clip = shared / "data" / "videos" / "zx_kitti_20110926.avi"
     arguments = ["--no-video", "--start", "12", "--frames", "30", "--jsonl", str(jsonl)]
-    assert run_pipeline.main([str(clip), *arguments]) == 0, capfd.readouterr().err
+    assert command_line.main([str(clip), *arguments]) == 0, capfd.readouterr().err
     found = [d for line in lines_of(jsonl)[1:] for d in line["detections"]]
     assert {d["class"] for d in found} == {"car", "pedestrian", "cyclist"}
     cars = [d for d in found if d["class"] == "car"]
@@ -195,7 +195,7 @@ def test_kitti_labels_are_met(shared: Path, tmp_path: Path) -> None:
         (image,) = (kitti / "training" / "image_2").glob(f"{name}.*")
         (folder / image.name).symlink_to(image)
     jsonl = tmp_path / "out.jsonl"
-    assert run_pipeline.main([str(folder), "--no-video", "--jsonl", str(jsonl)]) == 0
+    assert command_line.main([str(folder), "--no-video", "--jsonl", str(jsonl)]) == 0
     met = total = 0
     for name, line in zip(sorted(names), lines_of(jsonl)[1:], strict=True):
         for row in (kitti / "training" / "label_2" / f"{name}.txt").read_text().splitlines():

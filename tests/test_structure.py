@@ -43,7 +43,7 @@ def test_imports_point_one_way(path: Path) -> None:
 
 
 def test_the_check_of_imports_sees_imports() -> None:
-    assert imported_layers(ROOT / "run_pipeline.py") == {"engines", "pipeline"}
+    assert imported_layers(ROOT / "run_pipeline.py") == {"pipeline"}
 
 
 def test_kernels_and_pipeline_know_nothing_of_each_others_trade() -> None:
@@ -120,8 +120,8 @@ for name in sys.argv[1:]:
 
 def test_help_loads_no_heavy_package() -> None:
     script = (
-        "import sys, run_pipeline\n"
-        "try: run_pipeline.main(['--help'])\n"
+        "import sys\nfrom squeezedrive.pipeline.app.command_line import main\n"
+        "try: main(['--help'])\n"
         "except SystemExit: pass\n"
         "print(sorted({m.split('.')[0] for m in sys.modules}), file=sys.stderr)\n"
     )

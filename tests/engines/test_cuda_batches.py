@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from squeezedrive.engines.backends.cuda import batch_runner
 from squeezedrive.engines.backends.cuda.batch_runner import BatchRunner
 from squeezedrive.engines.backends.cuda.nvdec import NvPicture
 from squeezedrive.engines.backends.cuda.slot import CudaSlot

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-import run_pipeline
+from squeezedrive.pipeline.app import command_line
 from squeezedrive.pipeline.core.errors import SourceError
 from squeezedrive.pipeline.profiling.compare import read_profile
 from squeezedrive.pipeline.profiling.threads import STAGES as STAGE_NAMES
@@ -62,11 +62,11 @@ def profile(small_network: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
         patch.setitem(sys.modules, "nvtx", SimpleNamespace(annotate=annotate))
         patch.setattr("squeezedrive.pipeline.profiling.profiler.measure_alone", _alone)
         # Nothing would put the log back before the next module's tests listen to it.
-        patch.setattr("run_pipeline._log_to_stderr", lambda level: None)
+        patch.setattr("squeezedrive.pipeline.app.command_line._log_to_stderr", lambda level: None)
         arguments = [SCENE, "--profile", str(folder), "--set", f"network={small_network}"]
         printed = io.StringIO()
         with redirect_stdout(printed):
-            assert run_pipeline.main(arguments) == 0
+            assert command_line.main(arguments) == 0
     (folder / "printed.txt").write_text(printed.getvalue())
     (folder / "marked.json").write_text(json.dumps(marked))
     return folder

@@ -1,0 +1,214 @@
+"""The command line: read it, load the configuration, run."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from pathlib import Path
+from typing import Any
+
+EXAMPLES = """\
+examples:
+  run_pipeline.py drive.mp4                            writes drive.detected.mp4 beside it
+  run_pipeline.py drive.mp4 -o out.mp4 --jsonl out.jsonl --threshold 0.5
+  run_pipeline.py drive.mp4 --start 60 --frames 300 --classes pedestrian,cyclist
+  run_pipeline.py images/ --fps 10 --kitti results/ --no-video
+  run_pipeline.py 0 --config configs/live.yaml --show  the first camera, in a window
+  run_pipeline.py rtsp://camera/stream -o ride.mp4 -c configs/live.yaml --segment 300 --keep 20 \\
+      --event 'pedestrian>=1' --preview 8080 --track   left running in a vehicle
+  run_pipeline.py 0 2 -c configs/live.yaml -o ride.mp4 two cameras: ride.0.mp4, ride.1.mp4
+  run_pipeline.py drive.mp4 --detect-every 3           faster: objects are followed between
+  run_pipeline.py scene:size=1920x1080,seconds=20      a street rendered on the fly
+  run_pipeline.py scene: --config configs/profile.yaml --profile out/profile
+                                                       what this machine can do, and what limits
+  run_pipeline.py drive.mp4 -n 300 --profile out/sweep --sweep video.preset=ultrafast,veryfast
+
+@FILE is replaced by what FILE holds, one argument a line: command lines, and the passwords in
+them, can be read by other users and are kept in the system's journal.
+
+exit status: 0 done, 1 a fault in the program, 2 wrong input, 130 or 143 interrupted
+(cameras and streams, which have no end of their own: 0)
+"""
+
+# Options that set one configuration key each, and the name of their value.
+SHORTCUTS = {
+    "backend": ("backend", "auto|tensorrt|torch|cpu", "what runs the network"),
+    "threshold": ("detect.threshold", "T", "lowest score of a box, 0 to 1"),
+    "detect-every": ("track.every", "N", "the network sees one frame in N, --track the others"),
+    "top-n": ("detect.top_n", "N", "boxes kept before suppression"),
+    "nms-iou": ("detect.nms_iou", "T", "overlap from which a box is suppressed, 0 to 1"),
+    "classes": ("detect.classes", "A,B", "only these: car,cyclist,pedestrian"),
+    "frames": ("source.frames", "N", "stop after N frames"),
+    "start": ("source.start", "SECONDS", "skip the beginning"),
+    "fps": ("source.fps", "F", "frame rate of images and of files without timestamps"),
+    "decode": ("source.decode", "auto|nvdec|cpu", "what decodes video files"),
+    "fit": ("fit.mode", "band|letterbox|stretch", "how 16:9 is put into the wide network input"),
+    "policy": ("queue.policy", "auto|lossless|latest|bounded_age", "when frames come too fast"),
+    "segment": ("record.segment", "SECONDS", "go on in a new file so often: ride.000001.TIME.mp4"),
+    "keep": ("record.keep", "GB", "delete the oldest segments and clips beyond this size"),
+    "preview": ("preview.address", "[HOST:]PORT", "live page with picture, figures and controls"),
+}
+
+
+def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
+    """Read the command line; exits with code 2 and a hint if it is wrong."""
+    parser = argparse.ArgumentParser(
+        prog="run_pipeline.py",
+        description="Finds cars, cyclists and pedestrians in road video and marks them.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+        fromfile_prefix_chars="@",
+    )
+    parser.add_argument(
+        "sources",
+        metavar="SOURCE",
+        nargs="+",
+        help="video file, folder or 'pattern*' of images, camera (0, /dev/video0),"
+        " rtsp:// or http:// stream, or scene: for a rendered street; several share one network,"
+        " and each has outputs of its own: ride.0.mp4, ride.1.mp4",
+    )
+
+    outputs = parser.add_argument_group("outputs")
+    outputs.add_argument(
+        "-o", "--output", type=Path, metavar="OUT.mp4",
+        help="annotated video (default: NAME.detected.mp4 beside the source)",
+    )  # fmt: skip
+    outputs.add_argument("--no-video", action="store_true", help="write no annotated video")
+    outputs.add_argument(
+        "--jsonl", type=Path, metavar="OUT.jsonl", help="detections, a line a frame; - for stdout"
+    )
+    outputs.add_argument(
+        "--kitti", type=Path, metavar="DIR", help="detections, a KITTI result file a frame"
+    )
+    outputs.add_argument(
+        "--mot",
+        type=Path,
+        metavar="OUT.txt",
+        help="followed objects, as MOT Challenge has them; - for stdout",
+    )
+    outputs.add_argument("--summary", type=Path, metavar="FILE.json", help="the figures of the run")
+    outputs.add_argument(
+        "--profile", type=Path, metavar="DIR",
+        help="where the time goes and what limits: report.html, summary.json, trace.json, and"
+        " video.mp4 if a video is written and has no other name",
+    )  # fmt: skip
+    outputs.add_argument(
+        "--sweep", action="append", default=[], metavar="KEY=A,B,C",
+        help="profile with each value of a configuration key, in turn, three times; repeatable",
+    )  # fmt: skip
+    outputs.add_argument("--show", action="store_true", help="show the video in a window")
+    outputs.add_argument("-y", "--overwrite", action="store_true", help="replace existing outputs")
+
+    settings = parser.add_argument_group("settings (defaults: configs/file.yaml)")
+    settings.add_argument(
+        "-c", "--config", type=Path, metavar="FILE.yaml", help="changes to configs/file.yaml"
+    )
+    settings.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE",
+        help="set any configuration key, for example --set video.crf=18; repeatable",
+    )  # fmt: skip
+    settings.add_argument(
+        "--event", action="append", default=[], metavar="CONDITION",
+        help="keep a clip of moments like 'pedestrian>=1', with the seconds before; repeatable",
+    )  # fmt: skip
+    settings.add_argument(
+        "--track", action="store_true", help="follow objects: numbers that last, steady boxes"
+    )
+    short = {"threshold": "-t", "frames": "-n"}
+    for name, (_, metavar, text) in SHORTCUTS.items():
+        flags = [short[name]] if name in short else []
+        settings.add_argument(*flags, f"--{name}", metavar=metavar, help=text)
+
+    messages = parser.add_argument_group("messages")
+    messages.add_argument(
+        "--progress", action=argparse.BooleanOptionalAction, default=True,
+        help="report progress while running",
+    )  # fmt: skip
+    messages.add_argument(
+        "--log-level", default="info", choices=["debug", "info", "warning", "error"],
+        help="least severity of messages shown (default: info)",
+    )  # fmt: skip
+    arguments = parser.parse_args(argv)
+    # Clips of events are called after the video, whether or not it is written.
+    if arguments.no_video and arguments.output is not None and not arguments.event:
+        parser.error("--output and --no-video contradict each other")
+    return arguments
+
+
+def settings_of(arguments: argparse.Namespace) -> list[tuple[str, str, Any]]:
+    """List what the command line sets as (how it was written, configuration key, value)."""
+    from squeezedrive.pipeline.config import parse_number, parse_setting
+
+    settings = [parse_setting(text) for text in arguments.set]
+    for name, (key, _, _) in SHORTCUTS.items():
+        text = getattr(arguments, name.replace("-", "_"))
+        if text is not None:
+            names = [part.strip() for part in text.split(",") if part.strip()]
+            value = names if name == "classes" else parse_number(text)
+            settings.append((f"--{name}", key, value))
+    if arguments.event:
+        settings.append(("--event", "record.events", arguments.event))
+    if arguments.track or arguments.mot is not None:
+        settings.append(("--track", "track.enabled", True))
+    if arguments.no_video:
+        settings.append(("--no-video", "video.write", False))
+    elif arguments.output is not None:
+        settings.append(("--output", "video.write", True))
+    return settings
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Run the pipeline and print what it did; return the exit code."""
+    from squeezedrive.engines.errors import ConfigError
+    from squeezedrive.pipeline.app.outputs import Outputs
+    from squeezedrive.pipeline.app.run import execute
+    from squeezedrive.pipeline.config import load_config
+
+    outputs = Outputs(
+        video=arguments.output,
+        jsonl=arguments.jsonl,
+        kitti=arguments.kitti,
+        mot=arguments.mot,
+        summary=arguments.summary,
+        profile=arguments.profile,
+        show=arguments.show,
+        overwrite=arguments.overwrite,
+    )
+    settings = settings_of(arguments)
+    if arguments.sweep:
+        from squeezedrive.pipeline.profiling.sweep import sweep
+
+        if len(arguments.sources) > 1:
+            raise ConfigError("--sweep: expected one source, got several")
+        return sweep(arguments.sources[0], arguments.config, settings, arguments.sweep, outputs)
+    config = load_config(arguments.config, settings)
+    return execute(arguments.sources, config, outputs, progress=arguments.progress)
+
+
+def _log_to_stderr(level: str) -> None:
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("{levelname}: {message}", style="{"))
+    for number, name in ((logging.INFO, "info"), (logging.WARNING, "warning")):
+        logging.addLevelName(number, name)
+    log = logging.getLogger("squeezedrive")
+    log.handlers = [handler]
+    log.propagate = False
+    log.setLevel(level.upper())
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the program; return its exit code."""
+    arguments = parse_arguments(argv)
+    _log_to_stderr(arguments.log_level)
+    from squeezedrive.engines.errors import UserError
+
+    try:
+        return run(arguments)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
