@@ -355,7 +355,7 @@ def test_nothing_is_shown_in_a_log(capsys: pytest.CaptureFixture[str]) -> None:
 def test_the_options_load_nothing_heavy() -> None:
     script = (
         "import argparse, sys\n"
-        "from engines.evaluation.cli import add_evaluate_parser\n"
+        "from squeezedrive.engines.cli.evaluate import add_evaluate_parser\n"
         "add_evaluate_parser(argparse.ArgumentParser().add_subparsers())\n"
         "print(*sorted({m.split('.')[0] for m in sys.modules}))\n"
     )
@@ -364,5 +364,5 @@ def test_the_options_load_nothing_heavy() -> None:
         cwd=ROOT, capture_output=True, text=True, timeout=60, check=True,
     )  # fmt: skip
     loaded = set(done.stdout.split())
-    assert "engines" in loaded
+    assert "squeezedrive" in loaded
     assert not loaded & {"numpy", "cv2", "yaml", "pydantic", "matplotlib", "openvino", "numba"}

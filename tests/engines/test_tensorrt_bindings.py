@@ -19,7 +19,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 SOURCES = [
     path
-    for path in sorted((ROOT / "engines" / "tensorrt").glob("*.py"))
+    for path in sorted((ROOT / "engines" / "backends" / "tensorrt").glob("*.py"))
     if "trt" in path.read_text()
 ]
 WHEELS = Path(sys.prefix) / "tensorrt-bindings"  # where `make test` puts them

@@ -177,7 +177,7 @@ def test_a_kill_in_the_middle_leaves_the_old_engine(cache: EngineCache, said: li
     script = (
         "import os, sys, signal\n"
         "from pathlib import Path\n"
-        "from engines.tensorrt.cache import EngineCache, EngineKey\n"
+        "from squeezedrive.engines.backends.tensorrt.cache import EngineCache, EngineKey\n"
         "import json\n"
         "folder = Path(sys.argv[1])\n"
         "key = EngineKey(**json.loads(next(folder.glob('*.json')).read_text()))\n"
@@ -204,7 +204,7 @@ def test_two_processes_at_once_never_see_half_an_engine(tmp_path: Path) -> None:
         "import sys\n"
         "from pathlib import Path\n"
         "sys.path.insert(0, '.')\n"
-        "from engines.tensorrt.cache import EngineCache\n"
+        "from squeezedrive.engines.backends.tensorrt.cache import EngineCache\n"
         "from tests.engines.test_tensorrt_cache import KEY\n"
         "def complain(line): raise SystemExit(line)\n"
         "cache = EngineCache(Path(sys.argv[1]), complain)\n"

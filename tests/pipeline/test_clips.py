@@ -10,8 +10,8 @@ import pytest
 from squeezedrive.kernels.detections import Detections
 from squeezedrive.pipeline.core.sink import Result
 from squeezedrive.pipeline.core.source import SourceOptions
-from squeezedrive.pipeline.sinks import clips as clips_module
-from squeezedrive.pipeline.sinks import series
+from squeezedrive.pipeline.sinks.recordings import clips as clips_module
+from squeezedrive.pipeline.sinks.recordings import series
 from squeezedrive.pipeline.sinks.recordings.archive import Archive
 from squeezedrive.pipeline.sinks.recordings.clips import Preroll
 from squeezedrive.pipeline.sinks.recordings.encoder import EncodedPicture, EncoderOptions

@@ -175,9 +175,9 @@ def test_a_process_ends_at_once_though_a_read_is_stuck(
     script = tmp_path / "reader.py"
     script.write_text(
         "import signal, sys\n"
-        "from pipeline.sources import open_source\n"
-        "from pipeline.sources.base import SourceOptions\n"
-        "from pipeline.sources.reconnect import ReconnectingSource\n"
+        "from squeezedrive.pipeline.sources import open_source\n"
+        "from squeezedrive.pipeline.core.source import SourceOptions\n"
+        "from squeezedrive.pipeline.sources.reconnect import ReconnectingSource\n"
         "url = sys.argv[1]\n"
         "options = SourceOptions(read_timeout=180.0)\n"
         "source = ReconnectingSource(url, lambda: open_source(url, options), None)\n"
