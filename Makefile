@@ -24,14 +24,14 @@ test: $(VENV)/installed-test
 	$(RUN) -m mypy
 	$(RUN) -m pytest
 
-$(VENV)/installed: pyproject.toml | $(VENV)/bin/python
+$(VENV)/installed: pyproject.toml constraints.txt | $(VENV)/bin/python
 	@echo "Installing SqueezeDrive's dependencies into $(VENV) ..."
-	@$(RUN) -m pip install --quiet --disable-pip-version-check --editable .
+	@$(RUN) -m pip install --quiet --disable-pip-version-check -c constraints.txt --editable .
 	@touch $@
 
-$(VENV)/installed-test: pyproject.toml | $(VENV)/bin/python
+$(VENV)/installed-test: pyproject.toml constraints.txt | $(VENV)/bin/python
 	@echo "Installing SqueezeDrive's dependencies and test tools into $(VENV) ..."
-	@$(RUN) -m pip install --quiet --disable-pip-version-check --editable '.[test]'
+	@$(RUN) -m pip install --quiet --disable-pip-version-check -c constraints.txt --editable '.[test]'
 	@for version in $(BINDINGS); do \
 		$(RUN) -m pip download --quiet --disable-pip-version-check --no-deps --only-binary :all: \
 			--dest $(VENV)/tensorrt-bindings tensorrt-cu13-bindings==$$version || \

@@ -1,0 +1,7 @@
+"""Find cars, cyclists and pedestrians in road video: `python -m squeezedrive`."""
+
+import sys
+
+from squeezedrive.pipeline.app.command_line import main
+
+sys.exit(main())
