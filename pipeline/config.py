@@ -12,10 +12,10 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
 from squeezedrive.engines.backends.base import BackendName, CpuPrecision, CudaPrecision
+from squeezedrive.engines.config_files import CONFIGS, find_config
 from squeezedrive.engines.errors import ConfigError
 from squeezedrive.kernels.fit import FitMode as FitKind
 
-CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 BASE = CONFIGS / "file.yaml"
 MOST_EVERY = 5  # so many frames wait for each other, in every place of the queues
 
@@ -184,7 +184,7 @@ def load_config(path: Path | None = None, settings: Sequence[tuple[str, str, Any
     Parameters
     ----------
     path : Path, optional
-        A file that changes some keys of configs/file.yaml.
+        A file that changes some keys of configs/file.yaml, as `find_config` finds it.
     settings : sequence of (origin, key, value)
         What the command line changes on top: how the user wrote it, the dotted key, the value.
 
@@ -196,9 +196,11 @@ def load_config(path: Path | None = None, settings: Sequence[tuple[str, str, Any
     """
     layers = [_read(BASE)]
     if path is not None:
-        layers.append(_read(path))
+        layers.append(_read(find_config(path)))
     for layer in layers:
-        _resolve(layer, "network")
+        network = layer.values.get("network")
+        if isinstance(network, str):
+            layer.values["network"] = str(find_config(Path(network), Path(layer.origin).parent))
     layers += [_Layer(origin, _nest(key, value)) for origin, key, value in settings]
     merged: dict[str, Any] = {}
     for layer in layers:
@@ -215,8 +217,10 @@ def load_network_config(path: Path) -> NetworkConfig:
     ConfigError
         As `load_config`.
     """
-    layer = _read(path)
-    _resolve(layer, "weights")
+    layer = _read(find_config(path))
+    weights = layer.values.get("weights")
+    if isinstance(weights, str):
+        layer.values["weights"] = str(Path(layer.origin).parent / weights)
     _check_keys(layer, layer.values, NetworkConfig, NetworkConfig)
     return _validate(NetworkConfig, layer.values, [layer])
 
@@ -261,13 +265,6 @@ def _read(path: Path) -> _Layer:
     if not isinstance(values, dict):
         raise ConfigError(f"{path}: expected keys with values, got {type(values).__name__}")
     return _Layer(str(path), values)
-
-
-def _resolve(layer: _Layer, key: str) -> None:
-    """Let the path at `key`, if there is one, start at the folder of the file it stands in."""
-    value = layer.values.get(key)
-    if isinstance(value, str):
-        layer.values[key] = str(Path(layer.origin).parent / value)
 
 
 def _nest(key: str, value: Any) -> dict[str, Any]:

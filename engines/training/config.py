@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from squeezedrive.engines.config_files import CONFIGS, find_config
 from squeezedrive.engines.errors import ConfigError, describe_validation
 from squeezedrive.engines.model.network import NETWORKS, Padding
 from squeezedrive.engines.model.profile import (
@@ -24,8 +25,7 @@ from squeezedrive.engines.model.profile import (
 from squeezedrive.engines.settings import leaves, merge, read_file, resolve_paths
 from squeezedrive.kernels.fit import FitMode as FitKind
 
-CONFIGS = Path(__file__).resolve().parent.parent.parent / "configs" / "training"
-BASE = CONFIGS / "default.yaml"
+BASE = CONFIGS / "training" / "default.yaml"
 
 STRUCTURE = (
     "network.architecture", "network.padding", "network.anchors.shapes", "network.anchors.centres",
@@ -236,7 +236,8 @@ def load_train_config(path: Path | None, settings: Sequence[tuple[str, Any]] = (
     Parameters
     ----------
     path : Path or None
-        A file that changes some keys. Relative paths in it are relative to it.
+        A file that changes some keys, as `find_config` finds it. Relative paths in it are relative
+        to it.
     settings : sequence of (key, value)
         Dotted keys; they win over files. Relative paths are relative to the working directory.
 
@@ -249,6 +250,7 @@ def load_train_config(path: Path | None, settings: Sequence[tuple[str, Any]] = (
     known = leaves(merged)
     origin = str(BASE)
     if path is not None:
+        path = find_config(path)
         values = read_file(path)
         resolve_paths(values, path.parent.resolve())
         merge(merged, values, str(path), known)

@@ -16,8 +16,9 @@ from fractions import Fraction
 import numpy as np
 
 from squeezedrive.engines.backends.base import BackendInfo
+from squeezedrive.engines.config_files import CONFIGS
 from squeezedrive.kernels.detections import Detections
-from squeezedrive.pipeline.config import CONFIGS, load_config
+from squeezedrive.pipeline.config import load_config
 from squeezedrive.pipeline.core.frame import Frame
 from squeezedrive.pipeline.core.queues import Policy
 from squeezedrive.pipeline.core.sink import Result

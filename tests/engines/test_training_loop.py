@@ -17,10 +17,11 @@ import torch
 
 from squeezedrive.engines.__main__ import main
 from squeezedrive.engines.cli.train import add_train_parser, run_train
+from squeezedrive.engines.config_files import CONFIGS
 from squeezedrive.engines.errors import ConfigError, UserError, WeightsError
 from squeezedrive.engines.model.weights import DEFAULT, load_weights
 from squeezedrive.engines.settings import parse_setting
-from squeezedrive.engines.training.config import CONFIGS, load_train_config
+from squeezedrive.engines.training.config import load_train_config
 from squeezedrive.engines.training.data import TrainingSet
 from squeezedrive.engines.training.device import open_compute
 from squeezedrive.engines.training.learner import Learner
@@ -133,7 +134,7 @@ def test_recipes_take_a_step(tmp_path: Path, root: Path, recipe: str) -> None:
         settings.append(("network.init", str(DEFAULT)))
     if recipe == "paper.yaml":
         settings.append(("network.padding", "symmetric"))
-    chosen = load_train_config(CONFIGS / recipe, settings)
+    chosen = load_train_config(CONFIGS / "training" / recipe, settings)
     assert train(chosen, tmp_path / "step") == 0
     weights = load_weights(tmp_path / "step/step.npz")
     assert weights.profile.network == chosen.network.architecture
@@ -141,7 +142,7 @@ def test_recipes_take_a_step(tmp_path: Path, root: Path, recipe: str) -> None:
 
 
 def test_plus_is_the_published_network() -> None:
-    plus = load_train_config(CONFIGS / "plus.yaml")
+    plus = load_train_config(CONFIGS / "training" / "plus.yaml")
     head = plus.profile("plus", 0).head(*plus.window)
     assert head.output_shape == (72, 22, 76)
     assert head.channels[1].tolist() == [3, 4, 5, 28, 40, 41, 42, 43]
@@ -161,7 +162,7 @@ def test_valid_padding_trains_in_windows(tmp_path: Path, root: Path) -> None:
 
 
 def test_paper_is_the_published_recipe() -> None:
-    paper = load_train_config(CONFIGS / "paper.yaml")
+    paper = load_train_config(CONFIGS / "training" / "paper.yaml")
     assert (paper.batch, paper.network.dropout, paper.network.freeze) == (20, 0.5, "conv1")
     assert not paper.network.batch_norm
     o, s, l = paper.optimizer, paper.schedule, paper.loss  # noqa: E741

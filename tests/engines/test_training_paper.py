@@ -17,8 +17,9 @@ pytest.importorskip("torch", reason="training needs PyTorch: pip install -e '.[t
 
 import torch
 
+from squeezedrive.engines.config_files import CONFIGS
 from squeezedrive.engines.model.weights import DEFAULT
-from squeezedrive.engines.training.config import CONFIGS, load_train_config
+from squeezedrive.engines.training.config import load_train_config
 from squeezedrive.engines.training.data import TrainingSet
 from squeezedrive.engines.training.device import Compute
 from squeezedrive.engines.training.learner import Learner
@@ -40,7 +41,7 @@ def learner_and_batch(tmp_path: Path) -> tuple[Learner, Batch]:
         lines = path.read_text().splitlines()
         path.write_text("\n".join(lines[1:] if number < 2 else []))  # no region to ignore
     config = load_train_config(
-        CONFIGS / "paper.yaml",
+        CONFIGS / "training" / "paper.yaml",
         [
             ("data.sets", [{"root": str(root)}]), ("network.init", str(DEFAULT)), ("batch", 3),
             ("network.input.width", SIZE[0]), ("network.input.height", SIZE[1]),

@@ -4,10 +4,10 @@ from typing import Any
 import pytest
 import yaml
 
+from squeezedrive.engines.config_files import CONFIGS
 from squeezedrive.engines.errors import ConfigError
 from squeezedrive.pipeline.config import (
     BASE,
-    CONFIGS,
     load_config,
     load_network_config,
     parse_setting,

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from squeezedrive.engines.backends.base import BackendInfo
-from squeezedrive.pipeline.config import CONFIGS, Config, load_config, parse_setting
+from squeezedrive.engines.config_files import CONFIGS
+from squeezedrive.pipeline.config import Config, load_config, parse_setting
 from squeezedrive.pipeline.profiling.advice import advise, explain
 from squeezedrive.pipeline.profiling.verdict import Load, StageLoad, judge
 

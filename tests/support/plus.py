@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import numpy as np
 
+from squeezedrive.engines.config_files import CONFIGS
 from squeezedrive.engines.model.profile import Profile
 from squeezedrive.engines.model.weights import Weights
-from squeezedrive.engines.training.config import CONFIGS, load_train_config
+from squeezedrive.engines.training.config import load_train_config
 
 PARAMETERS = 7_021_640
 
 
 def plus_profile() -> Profile:
     """Return the profile that a training with plus.yaml would write."""
-    return load_train_config(CONFIGS / "plus.yaml").profile("random", PARAMETERS)
+    return load_train_config(CONFIGS / "training" / "plus.yaml").profile("random", PARAMETERS)
 
 
 def plus_weights() -> Weights:
