@@ -107,7 +107,7 @@ def fits(value: Any, kind: str, bindings: ModuleType) -> bool:
         return isinstance(value, simple[kind])
     if kind == "typing.SupportsInt":
         return isinstance(value, int)
-    if kind in ("typing_extensions.Buffer", "buffer"):
+    if kind.rsplit(".", 1)[-1] in ("Buffer", "buffer"):  # of typing_extensions, collections.abc
         return isinstance(value, bytes)
     cls = class_of(kind, bindings)
     if cls is None:
