@@ -254,10 +254,14 @@ def _versions(seed: int, device: str) -> dict[str, Any]:
 
 
 def _git_revision() -> str | None:
-    """Return the checkout's revision, with "-dirty" if files were changed; None without git."""
+    """Return the checkout's revision, with "-dirty" if files were changed; None without one.
+
+    An installed package may lie in the checkout of something else, whose revision means nothing.
+    """
     try:
         done = subprocess.run(
-            ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],
+            ["git", "--git-dir=.git", "describe", "--always", "--dirty", "--abbrev=40",
+             "--exclude=*"],
             cwd=ROOT, capture_output=True, text=True, timeout=10, check=True,
         )  # fmt: skip
     except (OSError, subprocess.SubprocessError):
