@@ -1,0 +1,83 @@
+"""Use the installed package as people do: import all of it, run both commands on a short video."""
+
+import importlib
+import pkgutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import squeezedrive
+
+FOLDER = Path(squeezedrive.__path__[0])
+EXTRAS = {"torch"}  # of an extra, imported by modules that nothing else imports
+SCRIPTS = Path(sys.executable).parent
+
+
+def import_everything() -> int:
+    """Import every module that is there without an extra; return how many."""
+    count = 0
+    for module in pkgutil.walk_packages([str(FOLDER)], "squeezedrive."):
+        try:
+            importlib.import_module(module.name)
+            count += 1
+        except ModuleNotFoundError as error:
+            if error.name not in EXTRAS:
+                raise
+    return count
+
+
+def command(name: str, *arguments: str) -> str:
+    """Run a command of the package in a folder of its own; return its output."""
+    with tempfile.TemporaryDirectory() as folder:
+        done = subprocess.run(
+            [SCRIPTS / name, *arguments], cwd=folder, capture_output=True, text=True, timeout=300
+        )
+    if done.returncode != 0:
+        sys.exit(f"{name} {' '.join(arguments)}: exit status {done.returncode}\n{done.stderr}")
+    return done.stdout
+
+
+def video(folder: Path) -> str:
+    """Return the clip of the package, or one made here while it has none."""
+    if (FOLDER / "pipeline" / "sources" / "demo.mp4").exists():
+        return "demo:"
+    import av
+    import numpy as np
+
+    path = folder / "clip.mp4"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=30)
+        stream.width, stream.height, stream.pix_fmt = 640, 360, "yuv420p"
+        for shade in range(0, 200, 8):
+            picture = np.full((360, 640, 3), shade, np.uint8)
+            for packet in stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")):
+                container.mux(packet)
+        for packet in stream.encode(None):
+            container.mux(packet)
+    return str(path)
+
+
+def main() -> None:
+    checkout = Path(__file__).resolve().parent.parent
+    assert not FOLDER.is_relative_to(checkout), f"not the installed package: {FOLDER}"
+    print(f"  {import_everything()} modules imported")
+
+    assert "examples:" in command("squeezedrive", "--help")
+    assert "16,848 anchors" in command("squeezedrive-engines", "describe")
+    with tempfile.TemporaryDirectory() as folder:
+        source = video(Path(folder))
+        run = ["-n", "20", "-o", "out.mp4", "--jsonl", "-", "-c", "profile"]
+        lines = command("squeezedrive", source, *run).splitlines()
+        frames = sum(line.startswith('{"frame"') for line in lines)
+        assert frames == 20, lines
+        print(f"  both commands, {frames} frames")
+
+        if hasattr(squeezedrive, "detect"):
+            results = sum(1 for _ in squeezedrive.detect(source, track=True, frames=20))
+            assert results == 20, results
+            print(f"  the library, {results} frames")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,159 @@
+"""The wheel: what is in it, what it asks for, and that it runs where no checkout is."""
+
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+from email.parser import Parser
+from pathlib import Path
+from zipfile import ZipFile
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+ROOT = Path(__file__).resolve().parent.parent
+FOLDERS = ("pipeline", "engines", "kernels", "configs")
+LARGEST = 14 * 2**20  # weights, the int8 model and a clip are most of it
+BUILD = "import sys; from setuptools import build_meta as b; print(getattr(b, sys.argv[1])('.'))"
+
+
+def build(kind: str, source: Path) -> Path:
+    """Build a "wheel" or an "sdist" of a source tree, without the network."""
+    pytest.importorskip("setuptools", minversion="77")
+    done = subprocess.run(
+        [sys.executable, "-c", BUILD, f"build_{kind}"],
+        cwd=source, capture_output=True, text=True, timeout=100, check=True,
+    )  # fmt: skip
+    assert "absent from the `packages` configuration" not in done.stdout + done.stderr
+    return source / done.stdout.splitlines()[-1]
+
+
+def sources(folder: str) -> set[str]:
+    """Return the files of a folder of the checkout, but for what running it has left."""
+    found = (path for path in (ROOT / folder).rglob("*") if path.is_file())
+    return {str(path.relative_to(ROOT)) for path in found if path.suffix != ".pyc"}
+
+
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a copy of what a package is built from, as building leaves folders behind."""
+    copy = tmp_path_factory.mktemp("checkout")
+    for name in (*FOLDERS, "squeezedrive", "tests"):
+        shutil.copytree(
+            ROOT / name, copy / name, symlinks=True, ignore=shutil.ignore_patterns("__pycache__")
+        )
+    for name in ("pyproject.toml", "MANIFEST.in", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, copy)
+    (copy / "kernels" / "__pycache__").mkdir()
+    (copy / "kernels" / "__pycache__" / "old.py").touch()
+    return copy
+
+
+@pytest.fixture(scope="module")
+def wheel(checkout: Path) -> ZipFile:
+    return ZipFile(build("wheel", checkout))
+
+
+@pytest.fixture(scope="module")
+def installed(wheel: ZipFile, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("site-packages")
+    wheel.extractall(folder)
+    return folder
+
+
+def files(wheel: ZipFile) -> dict[str, int]:
+    """Return the checksums of a wheel's files, without the list of those."""
+    return {i.filename: i.CRC for i in wheel.infolist() if not i.filename.endswith("/RECORD")}
+
+
+def test_the_only_name_it_installs_is_its_own(wheel: ZipFile) -> None:
+    top = {name.split("/")[0] for name in wheel.namelist()}
+    assert top == {"squeezedrive", "squeezedrive-0.1.0.dist-info"}
+    (names,) = (name for name in wheel.namelist() if name.endswith("/top_level.txt"))
+    assert wheel.read(names).split() == [b"squeezedrive"]
+
+
+def test_everything_of_the_checkout_is_in_it_and_nothing_else(wheel: ZipFile) -> None:
+    expected = {file for folder in FOLDERS for file in sources(folder)}
+    expected |= {"__init__.py", "__main__.py", "py.typed"}
+    package = {name for name in wheel.namelist() if name.startswith("squeezedrive/")}
+    assert {name.removeprefix("squeezedrive/") for name in package} == expected
+
+
+def test_it_is_small(wheel: ZipFile) -> None:
+    assert sum(member.compress_size for member in wheel.infolist()) < LARGEST
+
+
+def test_a_wheel_from_the_source_distribution_is_the_same(
+    checkout: Path, wheel: ZipFile, tmp_path: Path
+) -> None:
+    with tarfile.open(build("sdist", checkout)) as archive:
+        archive.extractall(tmp_path)
+    (source,) = tmp_path.iterdir()
+    assert not (source / "tests").exists()
+    assert files(ZipFile(build("wheel", source))) == files(wheel)
+
+
+def requirements(installed: Path) -> list[Requirement]:
+    metadata = installed / "squeezedrive-0.1.0.dist-info" / "METADATA"
+    lines = Parser().parsestr(metadata.read_text(encoding="utf-8")).get_all("Requires-Dist")
+    return [Requirement(line) for line in lines or []]
+
+
+def test_what_it_needs_has_bounds_and_what_tests_use_is_within_them(installed: Path) -> None:
+    lines = (ROOT / "constraints.txt").read_text().splitlines()
+    pins = [Requirement(line.split("#")[0]) for line in lines if not line.startswith("#")]
+    pinned = {canonicalize_name(pin.name): pin.specifier for pin in pins}
+    needed = requirements(installed)
+    # One place: everything that is asked for is pinned, and nothing else.
+    assert {canonicalize_name(one.name) for one in needed} == set(pinned)
+    for one in needed:
+        if one.marker is None:  # not of an extra
+            assert {part.operator for part in one.specifier} == {">=", "<"}, one
+        (pin,) = pinned[canonicalize_name(one.name)]
+        assert pin.operator == "=="
+        assert one.specifier.contains(pin.version), one
+
+
+def run(installed: Path, cwd: Path, *arguments: str) -> str:
+    environment = os.environ | {
+        "PYTHONPATH": str(installed),
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "XDG_CACHE_HOME": os.devnull,  # as where nothing can be written
+    }
+    done = subprocess.run(
+        [sys.executable, *arguments],
+        cwd=cwd, env=environment, capture_output=True, text=True, timeout=100,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout
+
+
+def test_its_commands_run_from_any_folder(installed: Path, tmp_path: Path) -> None:
+    entries = (installed / "squeezedrive-0.1.0.dist-info" / "entry_points.txt").read_text()
+    assert entries.split("\n\n")[0].splitlines() == [
+        "[console_scripts]",
+        "squeezedrive = squeezedrive.pipeline.app.command_line:main",
+        "squeezedrive-engines = squeezedrive.engines.__main__:main",
+    ]
+    assert "examples:" in run(installed, tmp_path, "-m", "squeezedrive", "--help")
+    assert "16,848 anchors" in run(installed, tmp_path, "-m", "squeezedrive.engines", "describe")
+
+
+def test_it_finds_its_own_files_and_writes_none(installed: Path, tmp_path: Path) -> None:
+    """Where neither the package nor a cache can be written, code is compiled without a word."""
+    before = set(installed.rglob("*"))
+    script = """
+from pathlib import Path
+from squeezedrive.kernels import cpu
+from squeezedrive.pipeline.config import load_config, load_network_config
+config = load_config(Path("configs/live.yaml"))
+print(load_network_config(Path(config.network)).weights, config.queue.policy)
+"""
+    weights, policy = run(installed, tmp_path, "-c", script).split()
+    assert policy == "bounded_age"
+    assert Path(weights).resolve().is_relative_to(installed / "squeezedrive")
+    assert Path(weights).is_file()
+    assert set(installed.rglob("*")) == before
