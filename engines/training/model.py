@@ -14,8 +14,9 @@ from torch import nn
 from torch.nn import functional as F
 
 from squeezedrive.engines.errors import WeightsError
-from squeezedrive.engines.model.network import Operation, pads
+from squeezedrive.engines.model.network import Operation
 from squeezedrive.engines.model.profile import Profile
+from squeezedrive.engines.model.pytorch import convolve, run_network
 
 
 class ConvUnit(nn.Module):
@@ -33,8 +34,7 @@ class ConvUnit(nn.Module):
 
     def convolve(self, x: torch.Tensor) -> torch.Tensor:
         """Return the convolution alone."""
-        x, pad = _pad(x, self.step, 0.0)
-        return F.conv2d(x, self.conv.weight, self.conv.bias, self.step.stride, pad)
+        return convolve(self.step, x, self.conv.weight, self.conv.bias)
 
     def activate(self, x: torch.Tensor) -> torch.Tensor:
         """Normalise and rectify the convolution's output."""
@@ -111,20 +111,13 @@ class TrainableNetwork(nn.Module):
         self, pixels: torch.Tensor, run_unit: Callable[[ConvUnit, torch.Tensor], torch.Tensor]
     ) -> torch.Tensor:
         x = (pixels.float() - self.mean) * self.profile.input.scale
-        values = {"image": x}
-        for step in self.steps:
-            inputs = [values[name] for name in step.inputs]
-            if step.kind == "concat":
-                x = torch.cat(inputs, dim=1)
-            elif step.kind == "pool":
-                x, pad = _pad(inputs[0], step, -math.inf)
-                x = F.max_pool2d(x, step.kernel, step.stride, pad)
-            else:
-                if step.name == self.head and self.dropout:
-                    inputs = [_drop(inputs[0], self.dropout) if self.training else inputs[0]]
-                x = run_unit(self.unit(step.name), inputs[0])
-            values[step.name] = x
-        return x
+
+        def run_convolution(step: Operation, x: torch.Tensor) -> torch.Tensor:
+            if step.name == self.head and self.dropout and self.training:
+                x = _drop(x, self.dropout)
+            return run_unit(self.unit(step.name), x)
+
+        return run_network(self.steps, run_convolution, x)
 
     def reset(self, names: list[str], confidence_prior: float) -> None:
         """Give convolutions random weights: He initialisation, the head close to zero."""
@@ -255,16 +248,3 @@ def _drop(x: torch.Tensor, share: float) -> torch.Tensor:
     batch, channels, rows, columns = x.shape
     kept = octets.view(batch, rows, columns, channels).permute(0, 3, 1, 2) >= round(256 * share)
     return x * (kept.to(x.dtype) / (1 - share))
-
-
-def _pad(x: torch.Tensor, step: Operation, value: float) -> tuple[torch.Tensor, tuple[int, int]]:
-    """Pad a picture of any size as far as the operation itself cannot.
-
-    Returns the input and the equal padding (rows, columns) that is left to the operation.
-    """
-    (top, bottom), (left, right) = (
-        pads(size, step.kernel, step.stride, step.padding) for size in x.shape[2:]
-    )
-    if (top, left) == (bottom, right):
-        return x, (top, left)
-    return F.pad(x, (left, right, top, bottom), value=value), (0, 0)
