@@ -9,9 +9,12 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic_core import PydanticCustomError
 
-from squeezedrive.engines.backends.base import BackendName, CpuPrecision, CudaPrecision
+from squeezedrive.engines.backends.cpu.options import CpuOptions
+from squeezedrive.engines.backends.cuda.options import CudaOptions
+from squeezedrive.engines.backends.select import CHOICES
 from squeezedrive.engines.config_files import CONFIGS, find_config
 from squeezedrive.engines.errors import ConfigError
 from squeezedrive.kernels.fit import FitMode as FitKind
@@ -25,23 +28,19 @@ Count = Annotated[int, Field(ge=1)]
 Model = TypeVar("Model", bound=BaseModel)
 
 
+def _known_backend(name: str) -> str:
+    if name not in CHOICES:
+        *others, last = map(repr, CHOICES)
+        raise PydanticCustomError("backend", f"{', '.join(others)} or {last}")
+    return name
+
+
+BackendChoice = Annotated[str, AfterValidator(_known_backend)]
+
+
 class _Strict(BaseModel):
     # Strict: `true` is no threshold and "0.3" no number.
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, strict=True)
-
-
-class CpuConfig(_Strict):
-    """How the CPU back end computes."""
-
-    precision: CpuPrecision
-    threads: Annotated[int, Field(ge=0)]
-    streams: Count
-
-
-class CudaConfig(_Strict):
-    """How the back ends on an NVIDIA GPU compute."""
-
-    precision: CudaPrecision
 
 
 class FitConfig(_Strict):
@@ -139,9 +138,9 @@ class Config(_Strict):
     """Everything that can be configured; the meaning of each key stands in configs/file.yaml."""
 
     network: str
-    backend: BackendName
-    cpu: CpuConfig
-    cuda: CudaConfig
+    backend: BackendChoice
+    cpu: CpuOptions
+    cuda: CudaOptions
     fit: FitConfig
     detect: DetectConfig
     queue: QueueConfig

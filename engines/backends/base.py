@@ -1,29 +1,23 @@
-"""What executes the network: the protocol of all back ends, and how one is chosen."""
+"""What a back end is, and what all of them need to know."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict
 
-from squeezedrive.engines.errors import BackendUnavailable
+from squeezedrive.engines.backends.video_decoder import OpenDecoder
 from squeezedrive.engines.model.weights import Weights
 from squeezedrive.kernels.detections import Detections
-from squeezedrive.kernels.fit import FitMode as FitKind
+from squeezedrive.kernels.fit import FitMode
 from squeezedrive.kernels.head import Head
 from squeezedrive.kernels.params import DetectParams
-
-if TYPE_CHECKING:
-    from squeezedrive.engines.backends.cuda.backend import ExecutorName
-
-BackendName = Literal["auto", "tensorrt", "torch", "cpu"]
-CpuPrecision = Literal["auto", "int8", "bf16", "fp16", "fp32"]
-CudaPrecision = Literal["fp16", "int8", "fp32"]
 
 
 @dataclass(frozen=True)
@@ -33,7 +27,7 @@ class BackendInfo:
     Attributes
     ----------
     name : str
-        "tensorrt", "torch" or "cpu".
+        As in `engines.backends.select.BACKENDS`.
     runtime, device : str
         Library with version, and the processor it uses.
     precision : str
@@ -51,7 +45,7 @@ class BackendInfo:
 
 @dataclass(frozen=True)
 class EngineSettings:
-    """How to run the network.
+    """What to run, whichever back end runs it.
 
     Attributes
     ----------
@@ -65,38 +59,17 @@ class EngineSettings:
         How a picture of another aspect is put into the input: "band", "letterbox" or "stretch".
     band_centre : float
         Where the middle of the band lies, as a fraction of the picture's height from the top.
-    cpu_precision : str
-        Number format of the CPU back end: "int8", which needs a quantised model, "bf16", "fp16",
-        "fp32", or "auto": int8 if there is such a model, else fp32. Weights in fp16 are rounded to
-        halves even where the processor then computes in single precision.
-    threads : int
-        Threads of the CPU back end; 0 for one per core this process may use.
     int8 : Path or None
         The quantised model of these weights (`python -m engines quantize`), if there is one.
-    streams : int
-        Frames the CPU back end works on at the same time, sharing the threads: 1 gives the
-        shortest time per frame, more give more frames per second.
-    cuda_precision : str
-        Number format of the back ends on a GPU: "fp16", "int8", which needs TensorRT and a
-        quantised model, or "fp32".
     """
 
     weights: Weights
     width: int
     height: int
     detect: DetectParams
-    fit: FitKind = "band"
+    fit: FitMode = "band"
     band_centre: float = 0.5
-    cpu_precision: CpuPrecision = "auto"
-    threads: int = 0
-    streams: int = 1
     int8: Path | None = None
-    cuda_precision: CudaPrecision = "fp16"
-
-    @property
-    def cpu_threads(self) -> int:
-        """Threads of the CPU back end, counted out."""
-        return self.threads or len(os.sched_getaffinity(0))
 
     def fill(self) -> tuple[int, int, int]:
         """Return blue, green and red of what no picture covers: the mean, for the network zero."""
@@ -109,17 +82,32 @@ class EngineSettings:
         return self.weights.profile.head(self.width, self.height)
 
 
-class Slot(Protocol):
+class BackendOptions(BaseModel):
+    """Base of what only some back ends need to know: a group of keys of the configuration.
+
+    A back end that has any defines them in its own folder, each with a default. All groups are
+    handed to every back end, which takes its own with `find_options`.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, strict=True)
+
+
+Options = TypeVar("Options", bound=BackendOptions)
+
+
+def find_options(kind: type[Options], options: Iterable[BackendOptions]) -> Options:
+    """Return the options of a kind; its defaults if they are not among those given."""
+    return next((group for group in options if isinstance(group, kind)), kind())
+
+
+class Slot(ABC):
     """The working memory of a batch of pictures on their way through the back end.
 
     The three steps are called once each and in this order for a batch, each by its stage's thread.
     A back end may only enqueue work in the first two; `detect` returns when the boxes are there.
-
-    A slot may have an attribute `device_seconds`, a mapping of "preprocess", "infer" and "detect"
-    to the seconds the accelerator spent on each for the last batch, measured by its own events
-    and valid from `detect` until the next `preprocess`. The profiler reports it.
     """
 
+    @abstractmethod
     def preprocess(self, images: Sequence[NDArray[np.uint8]]) -> None:
         """Put BGR pictures (height, width, 3) into the network's input.
 
@@ -127,93 +115,66 @@ class Slot(Protocol):
         change from call to call.
         """
 
+    @abstractmethod
     def infer(self) -> None:
         """Run the network."""
 
+    @abstractmethod
     def detect(self) -> list[Detections]:
         """Return the boxes of each picture, in the order given, in pixels of that picture."""
 
+    @abstractmethod
     def close(self) -> None:
         """Release the memory."""
 
+    @property
+    def device_seconds(self) -> Mapping[str, float]:
+        """Seconds that an accelerator spent on each step of the last batch, by its own clock.
 
-class Backend(Protocol):
+        Keys are "preprocess", "infer" and "detect"; valid from `detect` until the next
+        `preprocess`. Empty where the steps run in the threads that call them.
+        """
+        return {}
+
+
+class Backend(ABC):
     """A network loaded and ready to run.
 
     Attributes
     ----------
     info : BackendInfo
         What it is.
-    parallel : int
-        How many slots are worth running `infer` at the same time, from as many threads.
     max_batch : int
         How many pictures one slot can take.
+    parallel : int
+        How many slots are worth running `infer` at the same time, from as many threads.
     batch_pays : bool
         Whether several pictures at once take less time than one after the other.
     """
 
     info: BackendInfo
-    parallel: int
     max_batch: int
-    batch_pays: bool
+    parallel: int = 1
+    batch_pays: bool = False
 
+    @abstractmethod
     def new_slot(self, batch: int = 1) -> Slot:
         """Allocate the memory for up to `batch` pictures in flight, 1 to `max_batch`."""
 
+    @abstractmethod
     def close(self) -> None:
         """Release the network. Slots have to be closed before."""
+
+    @property
+    def video_decoder(self) -> OpenDecoder | None:
+        """What decodes video on the back end's device; None if it takes host pictures only.
+
+        Slots of a back end that has one take a `DevicePicture` in `preprocess` as well.
+        """
+        return None
 
 
 def check_batch(batch: int, most: int) -> None:
     """Raise ValueError if a number of pictures is not one of 1 to `most`."""
     if not 1 <= batch <= most:
         raise ValueError(f"expected 1 to {most} pictures at a time, got {batch}")
-
-
-def open_backend(name: BackendName, settings: EngineSettings) -> Backend:
-    """Load the network into a back end; "auto" takes the fastest that can run here.
-
-    Raises
-    ------
-    BackendUnavailable
-        If the back end asked for cannot run on this machine; the message says what is missing.
-    UserError
-        If it can, but not with these settings.
-    """
-    from squeezedrive.engines.backends.cuda.backend import obstacles, open_cuda
-
-    reason = "asked for"
-    if name == "auto":
-        reasons: dict[str, str] = {}
-        candidates: tuple[ExecutorName, ...] = ("tensorrt", "torch")
-        for candidate in candidates:
-            found = obstacles(candidate)
-            if found:
-                reasons[candidate] = found[0]
-                continue
-            try:
-                return open_cuda(candidate, settings, _reason(reasons) or "the fastest")
-            except Exception as error:  # whatever it is, the next one may run
-                reasons[candidate] = str(error) or type(error).__name__
-        reason = _reason(reasons)
-    elif name != "cpu":
-        try:
-            return open_cuda(name, settings, reason)
-        except BackendUnavailable as error:
-            raise BackendUnavailable(
-                f"backend {name} cannot run here: {error}; --backend cpu runs anywhere"
-            ) from None
-    from squeezedrive.engines.backends.cpu.backend import (
-        CpuBackend,  # OpenVINO is only loaded where it runs
-    )
-
-    return CpuBackend(settings, reason)
-
-
-def _reason(obstacles: dict[str, str]) -> str:
-    """Say in a few words why other back ends do not run: the first obstacle, without its remedy."""
-    short = {name: text.splitlines()[0].split(" (")[0] for name, text in obstacles.items()}
-    by_text: dict[str, list[str]] = {}
-    for name, text in short.items():
-        by_text.setdefault(text, []).append(name)
-    return "; ".join(f"no {' and no '.join(names)}: {text}" for text, names in by_text.items())

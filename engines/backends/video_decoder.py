@@ -6,7 +6,7 @@ slots take a `DevicePicture` in `preprocess` as well as a picture of the host.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Literal, Protocol
 
 import numpy as np
@@ -40,7 +40,7 @@ class DevicePicture(Protocol):
 class VideoDecoder(Protocol):
     """Turns the packets of one video track into pictures on the device."""
 
-    def decode(self, data: bytes, pts: int) -> list[tuple[int, DevicePicture]]:
+    def decode(self, data: bytes, pts: int) -> Sequence[tuple[int, DevicePicture]]:
         """Take a packet in Annex B form; return the pictures that are ready, each with its pts.
 
         Raises
@@ -49,7 +49,7 @@ class VideoDecoder(Protocol):
             If the device cannot decode this video.
         """
 
-    def flush(self) -> list[tuple[int, DevicePicture]]:
+    def flush(self) -> Sequence[tuple[int, DevicePicture]]:
         """Return the pictures that are still held after the last packet."""
 
     def close(self) -> None:

@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+from squeezedrive.engines.backends.select import CHOICES
 from squeezedrive.engines.cli.arguments import (
     add_class_options,
     add_fit_options,
@@ -21,7 +22,9 @@ from squeezedrive.engines.cli.arguments import (
 from squeezedrive.engines.errors import ConfigError, UserError
 
 if TYPE_CHECKING:
-    from squeezedrive.engines.backends.base import BackendName, CpuPrecision, CudaPrecision
+    from squeezedrive.engines.backends.base import BackendOptions
+    from squeezedrive.engines.backends.cpu.options import CpuPrecision
+    from squeezedrive.engines.backends.cuda.options import CudaPrecision
     from squeezedrive.engines.datasets.dataset import Dataset
     from squeezedrive.engines.evaluation.evaluate import Evaluation
     from squeezedrive.engines.evaluation.results import ImageDetections
@@ -87,7 +90,7 @@ def add_evaluate_parser(verbs: argparse._SubParsersAction[argparse.ArgumentParse
 
     source = parser.add_argument_group("where the boxes come from")
     either = source.add_mutually_exclusive_group()
-    either.add_argument("--backend", choices=("auto", "tensorrt", "torch", "cpu"), default="auto")
+    either.add_argument("--backend", choices=CHOICES, default="auto")
     either.add_argument(
         "--detections", type=Path, metavar="DIR", help="KITTI result files instead of a network"
     )
@@ -220,7 +223,10 @@ def _run_network(
     arguments: argparse.Namespace, weights_path: Path, dataset: Dataset, precision: str
 ) -> tuple[list[ImageDetections], dict[str, Any]]:
     """Return the boxes, and what found them."""
-    from squeezedrive.engines.backends.base import EngineSettings, open_backend
+    from squeezedrive.engines.backends.base import EngineSettings
+    from squeezedrive.engines.backends.cpu.options import CpuOptions
+    from squeezedrive.engines.backends.cuda.options import CudaOptions
+    from squeezedrive.engines.backends.select import open_backend
     from squeezedrive.engines.evaluation.run import DETECT, ProgressLine, find_all
     from squeezedrive.engines.model.weights import int8_model, load_weights
 
@@ -228,11 +234,14 @@ def _run_network(
     profile = weights.profile
     width, height = arguments.size or (profile.input.width, profile.input.height)
     detect = replace(DETECT, top_n=arguments.top_n)
-    name: BackendName = arguments.backend
+    name: str = arguments.backend
+    options: list[BackendOptions] = [CpuOptions(precision=cast("CpuPrecision", precision))]
     if precision == "bf16":
         if name not in ("auto", "cpu"):
             raise ConfigError(f"--precision bf16: not for the back end {name}, only for cpu")
         name = "cpu"
+    elif precision != "auto":
+        options.append(CudaOptions(precision=cast("CudaPrecision", precision)))
     settings = EngineSettings(
         weights=weights,
         width=width,
@@ -240,11 +249,9 @@ def _run_network(
         detect=detect,
         fit=arguments.fit,
         band_centre=arguments.band_centre,
-        cpu_precision=cast("CpuPrecision", precision),
         int8=int8_model(weights_path),
-        cuda_precision=cast("CudaPrecision", "fp16" if precision == "auto" else precision),
     )
-    backend = open_backend(name, settings)
+    backend = open_backend(name, settings, options)
     progress = ProgressLine(len(dataset))
     try:
         found = find_all(backend, profile.output.classes, dataset, progress)

@@ -72,7 +72,7 @@ def run_build(arguments: argparse.Namespace) -> None:
     _check_machine()
     from squeezedrive.engines.backends.base import EngineSettings
     from squeezedrive.engines.backends.tensorrt.driver import first_gpu
-    from squeezedrive.engines.backends.tensorrt.executor import open_executor
+    from squeezedrive.engines.backends.tensorrt.executor import open_engine
     from squeezedrive.engines.model.weights import DEFAULT, int8_model, load_weights
     from squeezedrive.kernels.params import DetectParams
 
@@ -81,7 +81,7 @@ def run_build(arguments: argparse.Namespace) -> None:
     width, height = arguments.size or (weights.profile.input.width, weights.profile.input.height)
     settings = EngineSettings(weights, width, height, DetectParams(), int8=int8_model(path))
     gpu = first_gpu()
-    executor = open_executor(settings, arguments.precision, arguments.batch, gpu, _say)
+    executor = open_engine(settings, arguments.precision, arguments.batch, gpu, _say)
     executor.close()
     print(f"ready: {executor.precision} in {executor.runtime} on {gpu.name}")
 
@@ -111,9 +111,9 @@ def run_clear_cache(arguments: argparse.Namespace) -> None:
 
 
 def _check_machine() -> None:
-    from squeezedrive.engines.backends.tensorrt import obstacles
+    from squeezedrive.engines.backends.tensorrt.entry import tensorrt_obstacles
 
-    if found := obstacles():
+    if found := tensorrt_obstacles():
         raise BackendUnavailable("TensorRT cannot run here: " + "; ".join(found))
 
 

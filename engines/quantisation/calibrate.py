@@ -10,8 +10,8 @@ import openvino as ov
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
-from squeezedrive.engines.backends.cpu.openvino import core
-from squeezedrive.engines.quantisation.graph import LEVELS, quantised_values, unsigned
+from squeezedrive.engines.backends.cpu.openvino import core, unsigned
+from squeezedrive.engines.quantisation.graph import LEVELS, quantised_values
 from squeezedrive.kernels.head import Head
 
 METHOD = "least squared error"

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import replace
 from statistics import median
 
 import numpy as np
 from numpy.typing import NDArray
 
-from squeezedrive.engines.backends.base import Backend, EngineSettings, open_backend
+from squeezedrive.engines.backends.base import Backend, EngineSettings
+from squeezedrive.engines.backends.cpu.backend import CpuBackend
 from squeezedrive.engines.backends.cpu.openvino import core
+from squeezedrive.engines.backends.cpu.options import CpuOptions, CpuPrecision
 from squeezedrive.engines.datasets.dataset import Dataset
 from squeezedrive.engines.datasets.images import read_image
 from squeezedrive.engines.evaluation.evaluate import evaluate
@@ -66,13 +67,14 @@ def open_variants(settings: EngineSettings) -> dict[str, Backend]:
     Returns
     -------
     dict of str to Backend
-        "fp32", "bf16" if the processor computes in it, and "int8", which are the settings as given.
+        "fp32", "bf16" if the processor computes in it, and "int8".
     """
-    variants = {"fp32": replace(settings, cpu_precision="fp32")}
+    formats: list[CpuPrecision] = ["fp32", "int8"]
     if "BF16" in core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
-        variants["bf16"] = replace(settings, cpu_precision="bf16")
-    variants["int8"] = replace(settings, cpu_precision="int8")
-    return {name: open_backend("cpu", variant) for name, variant in variants.items()}
+        formats.insert(1, "bf16")
+    return {
+        name: CpuBackend(settings, CpuOptions(precision=name), "to be compared") for name in formats
+    }
 
 
 def average_precision(

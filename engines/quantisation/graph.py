@@ -141,34 +141,6 @@ def quantise(
     return result
 
 
-def unsigned(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Return a quantised graph with unsigned bytes wherever no value is negative.
-
-    OpenVINO 2026.4 computes signed ones wrongly on processors without VNNI instructions. The steps
-    are the same, and what would be clipped at 127 goes on to 255.
-
-    Parameters
-    ----------
-    model : ModelProto
-        From `quantise`; is not changed.
-    """
-    result = onnx.ModelProto()
-    result.CopyFrom(model)
-    constants = {constant.name: constant for constant in result.graph.initializer}
-    positive: set[str] = set()
-    for node in result.graph.node:
-        passes_on = node.op_type in ("MaxPool", "QuantizeLinear", "DequantizeLinear")
-        sources = node.input[:1] if passes_on else node.input
-        if node.op_type == "Relu" or (
-            (passes_on or node.op_type == "Concat") and positive.issuperset(sources)
-        ):
-            positive.update(node.output)
-            if node.op_type == "QuantizeLinear":
-                zero = numpy_helper.from_array(np.array(0, np.uint8), node.input[2])
-                constants[node.input[2]].CopyFrom(zero)
-    return result
-
-
 def _scale(largest: NDArray[np.float32] | np.float32, levels: int = LEVELS) -> NDArray[np.float32]:
     """Return the size of a step; any will do where there is nothing but zeros."""
     return np.asarray(np.where(largest > 0, largest / levels, 1), np.float32)

@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from squeezedrive.engines.backends.select import CHOICES
+
 EXAMPLES = """\
 examples:
   run_pipeline.py drive.mp4                            writes drive.detected.mp4 beside it
@@ -33,7 +35,7 @@ exit status: 0 done, 1 a fault in the program, 2 wrong input, 130 or 143 interru
 
 # Options that set one configuration key each, and the name of their value.
 SHORTCUTS = {
-    "backend": ("backend", "auto|tensorrt|torch|cpu", "what runs the network"),
+    "backend": ("backend", "|".join(CHOICES), "what runs the network"),
     "threshold": ("detect.threshold", "T", "lowest score of a box, 0 to 1"),
     "detect-every": ("track.every", "N", "the network sees one frame in N, --track the others"),
     "top-n": ("detect.top_n", "N", "boxes kept before suppression"),

@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
-from squeezedrive.engines.backends.base import Backend, EngineSettings, open_backend
+from squeezedrive.engines.backends.base import Backend, BackendOptions, EngineSettings
+from squeezedrive.engines.backends.select import open_backend
 from squeezedrive.engines.errors import ConfigError, NetworkError, WeightsError
 from squeezedrive.engines.model.weights import Weights, int8_model, load_weights
 from squeezedrive.kernels.params import DetectParams
@@ -74,7 +75,7 @@ def open_network(
     Raises
     ------
     UserError
-        As `engines.backends.base.open_backend`.
+        As `engines.backends.select.open_backend`.
     """
     trained = weights.profile.fit
     if trained not in (None, config.fit.mode):
@@ -89,13 +90,10 @@ def open_network(
         detect=detect,
         fit=config.fit.mode,
         band_centre=config.fit.band_centre,
-        cpu_precision=config.cpu.precision,
-        threads=config.cpu.threads,
-        streams=config.cpu.streams,
         int8=int8_model(Path(network.weights)),
-        cuda_precision=config.cuda.precision,
     )
-    backend = open_backend(config.backend, settings)
+    options = [group for _, group in config if isinstance(group, BackendOptions)]
+    backend = open_backend(config.backend, settings, options)
     info = backend.info
     log.info(
         "backend %s: %s, %s, on %s (%s)",

@@ -105,7 +105,7 @@ class DeviceTrack:
         DecoderRefused
             If the device fails.
         """
-        ready = []
+        ready: list[tuple[int, DevicePicture]] = []
         for part in self._filter.filter(packet):
             if part.pts is None and not self._timed:  # FFmpeg's decoders make up for that
                 raise DecoderRefused("its packets have no timestamps")

@@ -14,7 +14,9 @@ from pathlib import Path
 
 import numpy as np
 
-from squeezedrive.engines.backends.base import EngineSettings, open_backend
+from squeezedrive.engines.backends.base import EngineSettings
+from squeezedrive.engines.backends.cpu.backend import CpuBackend
+from squeezedrive.engines.backends.cpu.options import CpuOptions
 from squeezedrive.engines.datasets.dataset import EVERY_CLASS, Dataset, LabelledImage
 from squeezedrive.engines.datasets.load import load_dataset
 from squeezedrive.engines.evaluation.overlap import coverage, iou
@@ -86,7 +88,7 @@ def main() -> None:
             fit=arguments.fit,
             int8=int8_model(path),
         )
-        backend = open_backend("cpu", settings)
+        backend = CpuBackend(settings, CpuOptions(), "benchmark")
         print(f"{weights.profile.name}: recall / precision (objects); false alarms a picture")
         print("| set | " + " | ".join(classes) + " | false |")
         print("|---" * (len(classes) + 2) + "|")

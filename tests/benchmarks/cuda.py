@@ -25,20 +25,19 @@ from typing import Any
 
 import numpy as np
 
-from squeezedrive.engines.backends.base import EngineSettings, open_backend
+from squeezedrive.engines.backends.base import EngineSettings
+from squeezedrive.engines.backends.cpu.options import CpuOptions
 from squeezedrive.engines.backends.cuda.backend import (
     MAX_BATCH,
     CudaBackend,
-    ExecutorName,
     make_recipe,
-    obstacles,
-    open_executor,
 )
 from squeezedrive.engines.backends.cuda.batch_runner import BatchRunner
 from squeezedrive.engines.backends.cuda.context import GpuContext, open_gpu
 from squeezedrive.engines.backends.cuda.executor import Executor
 from squeezedrive.engines.backends.cuda.graph import Graph
 from squeezedrive.engines.backends.cuda.image_kernels import ImageKernels
+from squeezedrive.engines.backends.select import BACKENDS, open_backend
 from squeezedrive.engines.cli.arguments import input_size
 from squeezedrive.engines.errors import UserError
 from squeezedrive.engines.model.weights import DEFAULT, load_weights
@@ -49,6 +48,7 @@ from squeezedrive.pipeline.sources import open_source
 from squeezedrive.pipeline.stages.feed import Feed
 from squeezedrive.pipeline.stages.pipeline import Pipeline, QueueOptions
 from tests.benchmarks.obvious import NMS, obvious_way
+from tests.support.executors import open_executor
 
 REPEATS = 20
 ROUNDS = 5
@@ -133,7 +133,12 @@ def measure_machine(gpu: GpuContext) -> Machine:
     bandwidth = 2 * size / elapsed(gpu, stream, copy)
     bus = pinned.nbytes / elapsed(gpu, stream, upload)
     pinned.base.free(), source.free(), target.free()
-    return Machine(bandwidth, bus, None if obstacles("torch") else _matrix_rate(gpu))
+    return Machine(bandwidth, bus, None if _obstacles("torch") else _matrix_rate(gpu))
+
+
+def _obstacles(name: str) -> list[str]:
+    obstacles = BACKENDS[name].obstacles
+    return [] if obstacles is None else obstacles()
 
 
 def _matrix_rate(gpu: GpuContext) -> float:
@@ -329,7 +334,7 @@ def measure_obvious(
 
 def compare(backend: CudaBackend, settings: EngineSettings, picture: np.ndarray) -> str:
     """Say how far the boxes are from those of the processor in single precision."""
-    cpu = open_backend("cpu", settings)
+    cpu = open_backend("cpu", settings, [CpuOptions(precision="fp32")])
     found = []
     for one in (backend, cpu):
         slot = one.new_slot()
@@ -356,7 +361,7 @@ def _fit(settings: EngineSettings, picture: np.ndarray) -> Any:
     return make_fit(settings.fit, picture.shape[1::-1], size, settings.band_centre)
 
 
-def run(size: tuple[int, int], names: Sequence[ExecutorName], seconds: float) -> Report:
+def run(size: tuple[int, int], names: Sequence[str], seconds: float) -> Report:
     """Measure everything that this machine can."""
     report = Report()
     gpu = open_gpu()
@@ -364,9 +369,7 @@ def run(size: tuple[int, int], names: Sequence[ExecutorName], seconds: float) ->
 
     weights = load_weights(DEFAULT)
     profile = weights.profile
-    settings = EngineSettings(
-        weights, profile.input.width, profile.input.height, DetectParams(), cpu_precision="fp32"
-    )
+    settings = EngineSettings(weights, profile.input.width, profile.input.height, DetectParams())
     source = open_source(f"scene:size={size[0]}x{size[1]},seconds=1", SourceOptions())
     frame = source.read()
     source.close()
@@ -384,8 +387,7 @@ def run(size: tuple[int, int], names: Sequence[ExecutorName], seconds: float) ->
         report.add("fp16 matrix product", f"{machine.operations / 1e12:.0f} TFLOP/s")
     best = 0.0
     for name in names:
-        found = obstacles(name)
-        if found:
+        if found := _obstacles(name):
             report.missing.append(f"{name}: {'; '.join(found)}")
             continue
         with gpu.current():

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from squeezedrive.engines.backends.base import EngineSettings
-from squeezedrive.engines.backends.cuda.torch_executor import run_network
+from squeezedrive.engines.model.pytorch import plain_convolutions, run_network
 from squeezedrive.kernels.detections import Detections
 from squeezedrive.kernels.fit import make_fit
 
@@ -33,6 +33,7 @@ def obvious_way(settings: EngineSettings, device: str) -> Callable[[np.ndarray],
         tensor = torch.from_numpy(array).to(device, half)
         form = torch.channels_last if array.ndim == 4 else torch.contiguous_format
         parameters[name] = tensor.contiguous(memory_format=form)
+    convolutions = plain_convolutions(parameters)
     mean = torch.tensor(profile.input.mean, device=device).reshape(1, 3, 1, 1)
     anchors = torch.from_numpy(head.anchors).to(device)
     channels = torch.from_numpy(head.channels).to(device)
@@ -48,7 +49,8 @@ def obvious_way(settings: EngineSettings, device: str) -> Callable[[np.ndarray],
         if profile.input.channels == "RGB":
             x = x.flip(1)
         x = ((x - mean) * profile.input.scale).to(half)
-        output = run_network(steps, parameters, x.contiguous(memory_format=torch.channels_last))
+        x = x.contiguous(memory_format=torch.channels_last)
+        output = run_network(steps, convolutions, x)
         values = output[0].float()[channels]  # (anchor, value, y, x)
         values = values.permute(2, 3, 0, 1).reshape(len(anchors), -1)
         logits, confidence, deltas = values.split([head.classes, 1, 4], dim=1)

@@ -10,13 +10,16 @@ import numpy as np
 import pytest
 
 from squeezedrive.engines.__main__ import main
-from squeezedrive.engines.backends import tensorrt
-from squeezedrive.engines.backends.base import BackendInfo, EngineSettings, open_backend
+from squeezedrive.engines.backends.base import BackendInfo, EngineSettings, find_options
 from squeezedrive.engines.backends.cpu.backend import CpuBackend
 from squeezedrive.engines.backends.cpu.openvino import core
-from squeezedrive.engines.backends.cuda import backend as cuda
+from squeezedrive.engines.backends.cpu.options import CpuOptions
 from squeezedrive.engines.backends.cuda import machine
-from squeezedrive.engines.errors import BackendUnavailable, GpuMemoryError
+from squeezedrive.engines.backends.cuda.options import CudaOptions
+from squeezedrive.engines.backends.select import BACKENDS, Entry, open_backend
+from squeezedrive.engines.backends.tensorrt.entry import tensorrt_obstacles
+from squeezedrive.engines.backends.torch.entry import torch_obstacles
+from squeezedrive.engines.errors import BackendUnavailable, ConfigError, GpuMemoryError
 from squeezedrive.engines.model.onnx_graph import build_onnx
 from squeezedrive.engines.model.weights import DEFAULT, load_weights
 from squeezedrive.kernels import reference
@@ -75,7 +78,7 @@ def test_slots_do_not_share_memory() -> None:
 
 
 def test_pictures_in_a_batch_are_found_as_each_alone() -> None:
-    backend = CpuBackend(settings(fit="stretch"), "test")
+    backend = CpuBackend(settings(fit="stretch"), CpuOptions(), "test")
     alone, together = backend.new_slot(), backend.new_slot(3)
     generator = np.random.default_rng(4)
     pictures = [generator.integers(0, 256, (96 * k, 192 * k, 3), np.uint8) for k in (1, 2, 1, 2, 1)]
@@ -95,7 +98,7 @@ def test_pictures_in_a_batch_are_found_as_each_alone() -> None:
 
 
 def test_more_pictures_than_a_slot_takes() -> None:
-    backend = CpuBackend(settings(), "test")
+    backend = CpuBackend(settings(), CpuOptions(), "test")
     with pytest.raises(ValueError, match="expected 1 to 8 pictures at a time, got 9"):
         backend.new_slot(9)
     picture = np.zeros((96, 192, 3), np.uint8)
@@ -129,7 +132,7 @@ def test_rgb_weights_get_rgb() -> None:
     image = np.random.default_rng(3).integers(0, 256, (96, 192, 3), np.uint8)
     found = []
     for chosen in (weights, rgb):
-        slot = CpuBackend(settings(weights=chosen), "test").new_slot()
+        slot = CpuBackend(settings(weights=chosen), CpuOptions(), "test").new_slot()
         slot.preprocess([image])
         slot.infer()
         found += slot.detect()
@@ -140,7 +143,7 @@ def test_asking_for_tensorrt_says_what_is_missing_and_how_to_get_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(machine, "driver_problem", lambda: "no NVIDIA driver (install it)")
-    monkeypatch.setattr(tensorrt, "find_spec", lambda name: None)
+    monkeypatch.setattr(machine, "find_spec", lambda name: None)
     with pytest.raises(BackendUnavailable) as caught:
         open_backend("tensorrt", settings())
     for part in (
@@ -164,10 +167,9 @@ def test_asking_for_torch_says_what_is_missing_and_how_to_get_it(
 
 def test_a_driver_without_gpu_is_told_from_no_driver(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(machine, "find_spec", lambda name: object())
-    monkeypatch.setattr(tensorrt, "find_spec", lambda name: object())
     driver = SimpleNamespace(cuInit=lambda flags: 0, cuDeviceGetCount=lambda count: 0)
     monkeypatch.setattr(machine.ctypes, "CDLL", lambda name: driver)
-    for obstacles in (tensorrt.obstacles, machine.torch_obstacles):
+    for obstacles in (tensorrt_obstacles, torch_obstacles):
         driver.cuInit = lambda flags: 0
         assert "no NVIDIA GPU" in obstacles()[0]
         driver.cuInit = lambda flags: 999
@@ -175,7 +177,24 @@ def test_a_driver_without_gpu_is_told_from_no_driver(monkeypatch: pytest.MonkeyP
 
 
 GONE, TORN = ["no NVIDIA GPU (check nvidia-smi)", "no package"], ["no package (install it)"]
-MEMORY, BUG = GpuMemoryError("the memory is not enough"), KeyError("what")
+MEMORY = GpuMemoryError("the memory is not enough")
+
+
+class DriverTooOld(Exception):
+    """As PyCUDA, Numba and cuda.core have them: of a class of their own, derived from Exception."""
+
+
+def stub(monkeypatch: pytest.MonkeyPatch, **has: Any) -> None:
+    """Replace back ends: by one with these obstacles, or whose opening raises this."""
+    for name, what in has.items():
+
+        def open_stub(_: Any, __: Any, reason: str, name: str = name, what: Any = what) -> Any:
+            if isinstance(what, BaseException):
+                raise what
+            return SimpleNamespace(info=BackendInfo(name, "", "", "", reason))
+
+        found = what if isinstance(what, list) else []
+        monkeypatch.setitem(BACKENDS, name, Entry(open_stub, lambda found=found: found))
 
 
 @pytest.mark.parametrize(
@@ -184,52 +203,83 @@ MEMORY, BUG = GpuMemoryError("the memory is not enough"), KeyError("what")
         ([], [], "tensorrt", "the fastest"),
         (TORN, [], "torch", "no tensorrt: no package"),
         (MEMORY, [], "torch", "no tensorrt: the memory is not enough"),
-        (BUG, [], "torch", "no tensorrt: 'what'"),
         (GONE, GONE, "cpu", "no tensorrt and no torch: no NVIDIA GPU"),
         (TORN, GONE, "cpu", "no tensorrt: no package; no torch: no NVIDIA GPU"),
-        (MEMORY, BUG, "cpu", "no tensorrt: the memory is not enough; no torch: 'what'"),
-        (BUG, GONE, "cpu", "no tensorrt: 'what'; no torch: no NVIDIA GPU"),
+        (MEMORY, GONE, "cpu", "no tensorrt: the memory is not enough; no torch: no NVIDIA GPU"),
+        (ConfigError("precision"), [], "torch", "no tensorrt: precision"),
+        (ImportError("No module named 'pycuda._driver'"), OSError("libcudnn.so.9"), "cpu",
+         "no tensorrt: No module named 'pycuda._driver'; no torch: libcudnn.so.9"),
+        (DriverTooOld(), RuntimeError("CUDA error 35"), "cpu",
+         "no tensorrt: DriverTooOld; no torch: CUDA error 35"),
     ],
-)
+)  # fmt: skip
 def test_auto_takes_the_first_that_runs_and_says_why(
     monkeypatch: pytest.MonkeyPatch, tensorrt_has: Any, torch_has: Any, name: str, reason: str
 ) -> None:
-    has = {"tensorrt": tensorrt_has, "torch": torch_has}
-
-    def open_cuda(name: str, chosen: EngineSettings, reason: str) -> Any:
-        if isinstance(has[name], Exception):
-            raise has[name]
-        return SimpleNamespace(info=BackendInfo(name, "", "", "", reason))
-
-    obstacles = {key: [] if isinstance(v, Exception) else v for key, v in has.items()}
-    monkeypatch.setattr(cuda, "obstacles", obstacles.get)
-    monkeypatch.setattr(cuda, "open_cuda", open_cuda)
+    stub(monkeypatch, tensorrt=tensorrt_has, torch=torch_has)
     info = open_backend("auto", settings()).info
     assert (info.name, info.reason) == (name, reason)
 
 
+@pytest.mark.parametrize("name", ["auto", "tensorrt"])
+@pytest.mark.parametrize(
+    "fault",
+    [KeyError("what"), TypeError("two arguments"), AttributeError("no such"), ValueError("no"),
+     AssertionError(), ImportError("cannot import name", name="squeezedrive.engines.backends"),
+     KeyboardInterrupt()],
+    ids=lambda fault: type(fault).__name__,
+)  # fmt: skip
+def test_a_fault_of_the_program_is_not_a_missing_back_end(
+    monkeypatch: pytest.MonkeyPatch, name: str, fault: BaseException
+) -> None:
+    stub(monkeypatch, tensorrt=fault, torch=[])
+    with pytest.raises(type(fault)) as caught:
+        open_backend(name, settings())
+    assert caught.value is fault
+
+
+def test_what_auto_tried_is_logged(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    stub(monkeypatch, tensorrt=TORN, torch=RuntimeError("CUDA error 35"))
+    with caplog.at_level("DEBUG", logger="squeezedrive"):
+        open_backend("auto", settings())
+    assert [(r.levelname, r.getMessage()) for r in caplog.records] == [
+        ("DEBUG", "back end tensorrt cannot run: no package (install it)"),
+        ("DEBUG", "back end torch does not run: CUDA error 35"),
+    ]
+    assert "Traceback" in caplog.text
+
+
+def test_what_the_processor_refuses_is_the_users_to_know(monkeypatch: pytest.MonkeyPatch) -> None:
+    stub(monkeypatch, tensorrt=GONE, torch=GONE)
+    stub(monkeypatch, another=[])  # after it in the table
+    with pytest.raises(ConfigError, match="no quantised model"):
+        open_backend("auto", settings(), [CpuOptions(precision="int8")])
+
+
 @pytest.mark.parametrize("name", ["tensorrt", "torch"])
 def test_what_is_asked_for_by_name_fails_as_it_is(
-    monkeypatch: pytest.MonkeyPatch, name: Any
+    monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    def open_cuda(name: str, chosen: EngineSettings, reason: str) -> Any:
-        raise MEMORY
-
-    monkeypatch.setattr(cuda, "open_cuda", open_cuda)
+    stub(monkeypatch, **{name: MEMORY})
     with pytest.raises(GpuMemoryError):
         open_backend(name, settings())
 
 
-def test_an_interrupted_build_is_no_reason_to_go_on_with_another(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    def open_cuda(name: str, chosen: EngineSettings, reason: str) -> Any:
-        raise KeyboardInterrupt
+def test_a_back_end_gets_its_options_or_its_defaults() -> None:
+    given = [CudaOptions(precision="fp32"), CpuOptions(precision="fp16", threads=1)]
+    assert find_options(CpuOptions, given) is given[1]
+    assert find_options(CpuOptions, given[:1]) == CpuOptions()
+    info = open_backend("cpu", settings(), given).info
+    assert info.precision == "fp16"
+    assert ", 1 threads in 1 streams" in info.device
 
-    monkeypatch.setattr(cuda, "obstacles", lambda name: [])
-    monkeypatch.setattr(cuda, "open_cuda", open_cuda)
-    with pytest.raises(KeyboardInterrupt):
-        open_backend("auto", settings())
+
+def test_optional_members_have_defaults() -> None:
+    backend = CpuBackend(settings(), CpuOptions(), "test")
+    assert backend.video_decoder is None
+    assert backend.new_slot().device_seconds == {}
 
 
 def test_on_this_machine_auto_gives_a_back_end_and_a_reason() -> None:
@@ -280,8 +330,8 @@ class _SignalStack(ctypes.Structure):
 
 def test_back_ends_that_are_gone_leave_no_freed_signal_stack_behind() -> None:
     """A signal would write into whatever memory has come in its place."""
-    settings = EngineSettings(load_weights(DEFAULT), 96, 64, PARAMS, cpu_precision="fp32")
-    opened = [open_backend("cpu", settings) for _ in range(3)]
+    settings, options = EngineSettings(load_weights(DEFAULT), 96, 64, PARAMS), CpuOptions()
+    opened = [CpuBackend(settings, options, "test") for _ in range(3)]
     for backend in opened:
         backend.close()
     del opened, backend

@@ -34,7 +34,7 @@ def test_it_measures_every_step_and_rate(
     graphs = FakeGraphs(rig.driver)
     for name, value in (
         *(("MAX_BATCH", 2), ("REPEATS", 2), ("ROUNDS", 1), ("SLOTS", (1, 2))),
-        ("obstacles", lambda name: ["no PyTorch"] if name == "torch" else []),
+        ("_obstacles", lambda name: ["no PyTorch"] if name == "torch" else []),
         ("open_gpu", lambda: rig.gpu),
         ("open_executor", lambda *arguments: rig.executor),
         ("make_recipe", lambda *arguments: rig.recipe),

@@ -18,11 +18,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from squeezedrive.engines.backends.base import EngineSettings, open_backend
-from squeezedrive.engines.backends.cuda.backend import CudaBackend, obstacles
+from squeezedrive.engines.backends.base import EngineSettings
+from squeezedrive.engines.backends.cpu.options import CpuOptions
+from squeezedrive.engines.backends.cuda.backend import CudaBackend
 from squeezedrive.engines.backends.cuda.batch_runner import BatchRunner
 from squeezedrive.engines.backends.cuda.context import open_gpu
 from squeezedrive.engines.backends.cuda.machine import driver_problem
+from squeezedrive.engines.backends.cuda.options import CudaOptions
+from squeezedrive.engines.backends.select import BACKENDS, open_backend
 from squeezedrive.engines.errors import GpuMemoryError
 from squeezedrive.engines.model.weights import DEFAULT, int8_model, load_weights
 from squeezedrive.kernels.detections import Detections
@@ -32,6 +35,7 @@ from squeezedrive.pipeline.sources import open_source
 from squeezedrive.pipeline.stages.feed import Feed
 from squeezedrive.pipeline.stages.pipeline import Pipeline, QueueOptions, StageError
 from tests.pipeline.test_run_cuda import Sink
+from tests.support.executors import open_executor
 
 pytestmark = [
     pytest.mark.gpu,
@@ -41,15 +45,15 @@ pytestmark = [
     ),
 ]
 WEIGHTS = load_weights(DEFAULT)
-SETTINGS = EngineSettings(
-    WEIGHTS, 1248, 384, DetectParams(), cpu_precision="fp32", int8=int8_model(DEFAULT)
-)
+SETTINGS = EngineSettings(WEIGHTS, 1248, 384, DetectParams(), int8=int8_model(DEFAULT))
+OPTIONS = [CpuOptions(precision="fp32")]
 
 
 @pytest.fixture(scope="module", params=["tensorrt", "torch"])
 def name(request: pytest.FixtureRequest) -> Any:
-    found = obstacles(request.param)
-    if found:
+    obstacles = BACKENDS[request.param].obstacles
+    assert obstacles is not None
+    if found := obstacles():
         pytest.skip(f"{request.param}: {'; '.join(found)}")
     return request.param
 
@@ -94,7 +98,7 @@ def assert_close(found: Detections, expected: Detections, near: float) -> None:
 @pytest.mark.parametrize("fit", ["band", "letterbox", "stretch"])
 def test_it_finds_what_the_processor_finds(name: Any, pictures: list[np.ndarray], fit: Any) -> None:
     settings = replace(SETTINGS, fit=fit)
-    backends = [open_backend(which, settings) for which in (name, "cpu")]
+    backends = [open_backend(which, settings, OPTIONS) for which in (name, "cpu")]
     slots = [backend.new_slot() for backend in backends]
     boxes = 0
     for image in pictures:
@@ -123,8 +127,8 @@ def test_a_batch_of_any_sizes_finds_in_each_picture_what_it_finds_alone(
 
 
 def test_fp32_is_closer_than_half_precision(name: Any, pictures: list[np.ndarray]) -> None:
-    settings = replace(SETTINGS, cuda_precision="fp32")
-    backends = [open_backend(which, settings) for which in (name, "cpu")]
+    options = [*OPTIONS, CudaOptions(precision="fp32")]
+    backends = [open_backend(which, SETTINGS, options) for which in (name, "cpu")]
     slots = [backend.new_slot() for backend in backends]
     for image in pictures[:2]:
         found, expected = (run(slot, image) for slot in slots)
@@ -228,7 +232,7 @@ def test_a_gpu_without_room_says_so(backend: CudaBackend) -> None:
 def test_a_captured_graph_finds_the_same(name: Any, pictures: list[np.ndarray]) -> None:
     from cuda.bindings import driver
 
-    from squeezedrive.engines.backends.cuda.backend import make_recipe, open_executor
+    from squeezedrive.engines.backends.cuda.backend import make_recipe
 
     gpu = open_gpu()
     with gpu.current():

@@ -9,7 +9,8 @@ import cv2
 import numpy as np
 import pytest
 
-from squeezedrive.engines.backends.base import EngineSettings, open_backend
+from squeezedrive.engines.backends.base import EngineSettings
+from squeezedrive.engines.backends.select import open_backend
 from squeezedrive.engines.cli.evaluate import add_evaluate_parser, run_evaluate
 from squeezedrive.engines.datasets.images import read_image
 from squeezedrive.engines.datasets.load import load_dataset

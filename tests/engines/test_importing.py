@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from squeezedrive.engines.__main__ import main
-from squeezedrive.engines.backends.base import EngineSettings, open_backend
+from squeezedrive.engines.backends.base import EngineSettings
+from squeezedrive.engines.backends.select import open_backend
 from squeezedrive.engines.datasets.load import load_dataset
 from squeezedrive.engines.evaluation.evaluate import evaluate
 from squeezedrive.engines.evaluation.run import DETECT, find_all

@@ -11,6 +11,7 @@ from onnx import TensorProto, numpy_helper
 from squeezedrive.engines.backends.base import EngineSettings
 from squeezedrive.engines.backends.cpu.backend import CpuBackend
 from squeezedrive.engines.backends.cpu.openvino import core
+from squeezedrive.engines.backends.cpu.options import CpuOptions
 from squeezedrive.engines.errors import ConfigError, NetworkError, WeightsError
 from squeezedrive.engines.model.network import Padding
 from squeezedrive.engines.model.onnx_graph import DIGEST, build_onnx, load_onnx
@@ -179,7 +180,7 @@ def test_a_graph_of_valid_padding_has_the_grid_of_the_paper(plus: Weights) -> No
 def test_valid_padding_runs_in_the_backend(plus: Weights) -> None:
     """Boxes come out where reference decoding of the graph's output puts them."""
     settings = EngineSettings(plus, 100, 70, DetectParams(threshold=0.0))
-    backend = CpuBackend(settings, "test")
+    backend = CpuBackend(settings, CpuOptions(), "test")
     slot = backend.new_slot()
     image = np.random.default_rng(5).integers(0, 256, (70, 100, 3), np.uint8)
     slot.preprocess([image])
@@ -268,7 +269,8 @@ def test_an_int8_model_plugs_into_the_backend(weights: Weights, tmp_path: Path) 
     onnx.save(quantised(build_onnx(weights, 64, 32)), path)
     detect = DetectParams(threshold=0.0)
     for width, height in ((64, 32), (96, 48)):  # no size is built in
-        backend = CpuBackend(EngineSettings(weights, width, height, detect, int8=path), "test")
+        settings = EngineSettings(weights, width, height, detect, int8=path)
+        backend = CpuBackend(settings, CpuOptions(), "test")
         assert backend.info.precision == "int8"
         slot = backend.new_slot()
         slot.preprocess([np.random.default_rng(3).integers(0, 256, (height, width, 3), np.uint8)])
@@ -280,10 +282,8 @@ def test_an_int8_model_plugs_into_the_backend(weights: Weights, tmp_path: Path) 
 def test_the_int8_model_is_left_alone_if_another_precision_is_asked_for(
     weights: Weights, tmp_path: Path, asked: Any
 ) -> None:
-    settings = EngineSettings(
-        weights, 64, 32, DetectParams(), cpu_precision=asked, int8=tmp_path / "none.onnx"
-    )
-    info = CpuBackend(settings, "test").info
+    settings = EngineSettings(weights, 64, 32, DetectParams(), int8=tmp_path / "none.onnx")
+    info = CpuBackend(settings, CpuOptions(precision=asked), "test").info
     assert info.precision == asked
     computed = asked.upper() in core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     assert info.device.endswith(f", no {asked}: computes in fp32") != computed
@@ -291,9 +291,9 @@ def test_the_int8_model_is_left_alone_if_another_precision_is_asked_for(
 
 def test_int8_has_to_be_there_if_it_is_asked_for(weights: Weights) -> None:
     settings = EngineSettings(weights, 64, 32, DetectParams())
-    assert CpuBackend(settings, "test").info.precision == "fp32"
+    assert CpuBackend(settings, CpuOptions(), "test").info.precision == "fp32"
     with pytest.raises(ConfigError, match="no quantised model beside them; python -m engines quan"):
-        CpuBackend(replace(settings, cpu_precision="int8"), "test")
+        CpuBackend(settings, CpuOptions(precision="int8"), "test")
 
 
 def test_a_model_that_does_not_belong_to_the_weights_is_refused(

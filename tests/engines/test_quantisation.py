@@ -16,6 +16,8 @@ from onnx import numpy_helper
 from squeezedrive.engines.__main__ import main
 from squeezedrive.engines.backends.base import EngineSettings
 from squeezedrive.engines.backends.cpu.backend import CpuBackend
+from squeezedrive.engines.backends.cpu.openvino import unsigned
+from squeezedrive.engines.backends.cpu.options import CpuOptions
 from squeezedrive.engines.model.onnx_graph import build_onnx, load_onnx
 from squeezedrive.engines.model.weights import DEFAULT, Weights, int8_model, load_weights
 from squeezedrive.engines.quantisation.calibrate import (
@@ -29,7 +31,6 @@ from squeezedrive.engines.quantisation.graph import (
     quantise,
     quantise_weights,
     quantised_values,
-    unsigned,
 )
 from squeezedrive.engines.quantisation.pictures import spread
 from squeezedrive.engines.quantisation.sensitivity import NoiseMeter, choose_float_layers, decibels
@@ -234,7 +235,7 @@ def test_the_verb_writes_a_model_that_runs(
     how = json.loads(stored["quantisation"])
     assert (how["images"], how["data"]) == (3, ["kitti train"])
     settings = EngineSettings(weights, 128, 64, DetectParams(), int8=out)
-    assert CpuBackend(settings, "test").info.precision == "int8"
+    assert CpuBackend(settings, CpuOptions(), "test").info.precision == "int8"
 
     assert main(["quantize", str(out), *options]) == 2
     assert "exists already; --overwrite replaces it" in capsys.readouterr().err

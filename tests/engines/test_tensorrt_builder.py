@@ -18,21 +18,21 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from squeezedrive.engines.backends.base import EngineSettings
-from squeezedrive.engines.backends.cpu.openvino import core
-from squeezedrive.engines.backends.tensorrt import obstacles, progress
+from squeezedrive.engines.backends.cpu.openvino import core, unsigned
+from squeezedrive.engines.backends.tensorrt import progress
 from squeezedrive.engines.backends.tensorrt.builder import BuildOptions, build_engine
 from squeezedrive.engines.backends.tensorrt.cache import EngineCache
 from squeezedrive.engines.backends.tensorrt.driver import FirstGpu
-from squeezedrive.engines.backends.tensorrt.executor import TensorRTExecutor, open_executor
+from squeezedrive.engines.backends.tensorrt.entry import tensorrt_obstacles
+from squeezedrive.engines.backends.tensorrt.executor import TensorRTExecutor, open_engine
 from squeezedrive.engines.backends.tensorrt.graph import EnginePrecision, engine_graph, io_type
 from squeezedrive.engines.errors import BackendUnavailable
 from squeezedrive.engines.model.onnx_graph import build_onnx
 from squeezedrive.engines.model.weights import DEFAULT, Weights, int8_model, load_weights
-from squeezedrive.engines.quantisation.graph import unsigned
 from squeezedrive.kernels.params import DetectParams
 
 WIDTH, HEIGHT = 320, 96
-NO_DRIVER = bool(obstacles()) and "no NVIDIA driver" in obstacles()[0]
+NO_DRIVER = "no NVIDIA driver" in "".join(tensorrt_obstacles()[:1])
 
 # TensorRT-RTX keeps no timing cache and says so each time.
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
@@ -225,7 +225,7 @@ def test_progress_names_phases_and_ctrl_c_leaves_nothing(
     cache = EngineCache(tmp_path, say)
     gpu = FirstGpu("a GPU that is not there", (8, 9))
     with pytest.raises(KeyboardInterrupt):
-        open_executor(settings, "fp32", 8, gpu, say, ahead("SM89"), cache)
+        open_engine(settings, "fp32", 8, gpu, say, ahead("SM89"), cache)
     assert any(re.match(r"building for 0:0\d: Building engine \d/\d", line) for line in said)
     assert said[-1].startswith("interrupted: ")
     assert list(tmp_path.iterdir()) == []

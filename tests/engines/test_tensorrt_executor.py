@@ -10,12 +10,11 @@ import numpy as np
 import pytest
 
 from squeezedrive.engines.__main__ import main
-from squeezedrive.engines.backends import tensorrt
 from squeezedrive.engines.backends.base import EngineSettings
-from squeezedrive.engines.backends.tensorrt import progress
+from squeezedrive.engines.backends.tensorrt import entry, progress
 from squeezedrive.engines.backends.tensorrt.cache import EngineCache
 from squeezedrive.engines.backends.tensorrt.driver import FirstGpu, first_gpu
-from squeezedrive.engines.backends.tensorrt.executor import TensorRTExecutor, open_executor
+from squeezedrive.engines.backends.tensorrt.executor import TensorRTExecutor, open_engine
 from squeezedrive.engines.cli.tensorrt import describe_layers
 from squeezedrive.engines.errors import BackendUnavailable, ConfigError, GpuMemoryError
 from squeezedrive.engines.model.weights import DEFAULT, int8_model, load_weights
@@ -50,7 +49,7 @@ class Opener:
     def __call__(self, precision: Any = "fp16", gpu: FirstGpu = H200) -> TensorRTExecutor:
         self.said.clear()
         self.trt.calls.clear()
-        return open_executor(self.settings, precision, 8, gpu, self.say, self.trt, self.cache)
+        return open_engine(self.settings, precision, 8, gpu, self.say, self.trt, self.cache)
 
 
 @pytest.fixture
@@ -265,7 +264,9 @@ def test_the_driver_names_the_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_build_and_layers_say_what_is_missing(
     opened: Opener, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(tensorrt, "obstacles", lambda: ["no NVIDIA driver (install it)", "more"])
+    monkeypatch.setattr(
+        entry, "tensorrt_obstacles", lambda: ["no NVIDIA driver (install it)", "more"]
+    )
     assert main(["build"]) == 2
     assert capsys.readouterr().err == (
         "error: TensorRT cannot run here: no NVIDIA driver (install it); more\n"
@@ -286,7 +287,7 @@ def test_the_verbs_build_show_and_end_in_order(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.setattr(tensorrt, "obstacles", lambda: [])
+    monkeypatch.setattr(entry, "tensorrt_obstacles", lambda: [])
     monkeypatch.setattr("squeezedrive.engines.backends.tensorrt.driver.first_gpu", lambda: H200)
     monkeypatch.setitem(sys.modules, "tensorrt", trt)
     verb = ["build", "--size", "320x96", "--batch", "4"]

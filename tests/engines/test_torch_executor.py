@@ -12,8 +12,8 @@ import pytest
 
 from squeezedrive.engines.backends.base import EngineSettings
 from squeezedrive.engines.backends.cpu.openvino import core
-from squeezedrive.engines.backends.cuda import torch_executor
-from squeezedrive.engines.backends.cuda.torch_executor import TorchExecutor
+from squeezedrive.engines.backends.torch import executor as torch_executor
+from squeezedrive.engines.backends.torch.executor import TorchExecutor
 from squeezedrive.engines.errors import ConfigError
 from squeezedrive.engines.model.onnx_graph import build_onnx
 from squeezedrive.engines.model.weights import DEFAULT, Weights, load_weights

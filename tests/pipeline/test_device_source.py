@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from squeezedrive.engines.backends.base import EngineSettings
+from squeezedrive.engines.backends.base import EngineSettings, find_options
 from squeezedrive.engines.backends.cpu.backend import CpuBackend, CpuSlot
+from squeezedrive.engines.backends.cpu.options import CpuOptions
 from squeezedrive.engines.backends.video_decoder import Codec, ColourMatrix, DecoderRefused, ToBgr
 from squeezedrive.pipeline.core.errors import SourceError
 from squeezedrive.pipeline.core.frame import Frame
@@ -226,8 +227,8 @@ class DeviceBackend(CpuBackend):
 
 @pytest.fixture
 def device_backend(monkeypatch: pytest.MonkeyPatch) -> None:
-    def open_backend(_: str, settings: EngineSettings) -> CpuBackend:
-        return DeviceBackend(settings, "a test")
+    def open_backend(_: str, settings: EngineSettings, options: Any) -> CpuBackend:
+        return DeviceBackend(settings, find_options(CpuOptions, options), "a test")
 
     monkeypatch.setattr("squeezedrive.pipeline.app.network.open_backend", open_backend)
 

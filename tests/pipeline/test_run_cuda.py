@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from squeezedrive.engines.backends.cpu.backend import CpuBackend
+from squeezedrive.engines.backends.cpu.options import CpuOptions
 from squeezedrive.engines.errors import GpuLost, GpuMemoryError
 from squeezedrive.kernels.detections import Detections
 from squeezedrive.pipeline.core.frame import Frame
@@ -76,7 +77,7 @@ def run(backend: Any, source: Pictures | None = None, slots: int = 4) -> Sink:
 
 @pytest.mark.parametrize("slots", [1, 4])
 def test_the_boxes_are_those_of_the_processor(slots: int) -> None:
-    expected = run(CpuBackend(SETTINGS, "test"))
+    expected = run(CpuBackend(SETTINGS, CpuOptions(precision="fp32"), "test"))
     rig = Rig()
     sink = run(rig.backend(), slots=slots)
     assert sink.frames == expected.frames == list(range(FRAMES))

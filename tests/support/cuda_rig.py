@@ -19,9 +19,7 @@ from tests.support.fake_cuda import (
     fake_recipe,
 )
 
-SETTINGS = EngineSettings(
-    load_weights(DEFAULT), 96, 64, DetectParams(threshold=0.0, top_n=12), cpu_precision="fp32"
-)
+SETTINGS = EngineSettings(load_weights(DEFAULT), 96, 64, DetectParams(threshold=0.0, top_n=12))
 
 
 def picture(seed: int, width: int = 120, height: int = 100) -> np.ndarray:

@@ -14,6 +14,7 @@ import numpy as np
 from squeezedrive.engines.backends.base import EngineSettings
 from squeezedrive.engines.backends.cpu.backend import CpuBackend
 from squeezedrive.engines.backends.cpu.openvino import core
+from squeezedrive.engines.backends.cpu.options import CpuOptions
 from squeezedrive.engines.backends.cuda.context import GpuContext
 from squeezedrive.engines.backends.cuda.image_kernels import ImageKernels
 from squeezedrive.engines.model.onnx_graph import build_onnx
@@ -161,7 +162,7 @@ def on_the_processor(settings: EngineSettings, picture: np.ndarray) -> Detection
     """Return what the CPU back end finds, in single precision."""
     key = (settings.width, settings.height, settings.fit, settings.band_centre, settings.detect)
     if key not in _processors:
-        _processors[key] = CpuBackend(settings, "test").new_slot()
+        _processors[key] = CpuBackend(settings, CpuOptions(precision="fp32"), "test").new_slot()
     slot = _processors[key]
     slot.preprocess([picture])
     slot.infer()

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from squeezedrive.engines.backends.base import BackendInfo
+from squeezedrive.engines.backends.base import Backend, BackendInfo, Slot
 from squeezedrive.kernels.detections import Detections
 from squeezedrive.pipeline.core.frame import Frame, Image
 from squeezedrive.pipeline.core.sink import Result
@@ -54,7 +54,7 @@ class FakeSource:
         self.closed = True
 
 
-class FakeSlot:
+class FakeSlot(Slot):
     """Finds one car, of which the left edge says in which frame."""
 
     def __init__(self, backend: FakeBackend) -> None:
@@ -80,11 +80,10 @@ class FakeSlot:
         self.closed = True
 
 
-class FakeBackend:
+class FakeBackend(Backend):
     """Counts calls; `script` maps a step to what happens in it."""
 
     info = BackendInfo("fake", "none", "none", "fp32", "test")
-    parallel = 1
     max_batch = 8
     batch_pays = True
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 from collections.abc import Sequence
 
 import numpy as np
@@ -10,11 +11,17 @@ import openvino as ov
 from numpy.typing import NDArray
 from openvino.preprocess import ColorFormat, PrePostProcessor
 
-from squeezedrive.engines.backends.base import BackendInfo, EngineSettings, check_batch
-from squeezedrive.engines.backends.cpu.openvino import core
+from squeezedrive.engines.backends.base import (
+    Backend,
+    BackendInfo,
+    EngineSettings,
+    Slot,
+    check_batch,
+)
+from squeezedrive.engines.backends.cpu.openvino import core, unsigned
+from squeezedrive.engines.backends.cpu.options import CpuOptions
 from squeezedrive.engines.errors import ConfigError
 from squeezedrive.engines.model.onnx_graph import Precision, build_onnx, load_onnx
-from squeezedrive.engines.quantisation.graph import unsigned
 from squeezedrive.kernels.cpu import detect
 from squeezedrive.kernels.detections import Detections
 from squeezedrive.kernels.fit import Fit, make_fit
@@ -23,21 +30,34 @@ from squeezedrive.kernels.fit import Fit, make_fit
 _TYPES = {"fp32": "f32", "fp16": "f16", "bf16": "bf16", "int8": "f32"}
 
 
-class CpuBackend:
+class CpuBackend(Backend):
     """SqueezeDet in OpenVINO on the processor.
 
     Streams keep the cores busy nearly as well as batches do: on two cores, int8, the whole pipeline
     made 20.0, 21.2 and 21.0 frames a second with 1, 2 and 4 pictures at once, with overlapping
     runs, at 370, 570 and 1120 ms from picture to outputs.
+
+    Parameters
+    ----------
+    settings : EngineSettings
+        What to run.
+    options : CpuOptions
+        How.
+    reason : str
+        Why this back end.
+
+    Raises
+    ------
+    ConfigError, WeightsError
+        If there is no quantised model where one is needed, or it cannot be used.
     """
 
     max_batch = 8
-    batch_pays = False
 
-    def __init__(self, settings: EngineSettings, reason: str) -> None:
+    def __init__(self, settings: EngineSettings, options: CpuOptions, reason: str) -> None:
         self.settings = settings
         profile = settings.weights.profile
-        precision = _choose_precision(settings)
+        precision = _choose_precision(settings, options)
         if precision == "int8":
             assert settings.int8 is not None
             graph = load_onnx(settings.int8, settings.weights, settings.width, settings.height)
@@ -54,8 +74,8 @@ class CpuBackend:
         if profile.input.channels == "RGB":
             adapter.input().preprocess().convert_color(ColorFormat.RGB)
         adapter.input().model().set_layout(ov.Layout("NCHW"))
-        threads = settings.cpu_threads
-        self.parallel = min(settings.streams, threads)
+        threads = options.threads or len(os.sched_getaffinity(0))
+        self.parallel = min(options.streams, threads)
         self._model = adapter.build()
         self._options = {
             "NUM_STREAMS": self.parallel,
@@ -96,7 +116,7 @@ class CpuBackend:
         self._compiled.clear()
 
 
-class CpuSlot:
+class CpuSlot(Slot):
     """Input pixels, an inference request and its output, used again for every batch."""
 
     def __init__(self, backend: CpuBackend, request: ov.InferRequest, batch: int) -> None:
@@ -146,9 +166,9 @@ class CpuSlot:
         del self._request
 
 
-def _choose_precision(settings: EngineSettings) -> str:
+def _choose_precision(settings: EngineSettings, options: CpuOptions) -> str:
     """Return "int8", "bf16", "fp16" or "fp32"."""
-    wanted = settings.cpu_precision
+    wanted = options.precision
     if wanted == "int8" and settings.int8 is None:
         name = settings.weights.profile.name
         raise ConfigError(

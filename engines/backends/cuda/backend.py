@@ -2,77 +2,56 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
-from typing import Literal
 
 import numpy as np
 
-from squeezedrive.engines.backends.base import BackendInfo, EngineSettings, check_batch
+from squeezedrive.engines.backends.base import Backend, BackendInfo, EngineSettings, check_batch
 from squeezedrive.engines.backends.cuda.batch_runner import BatchRunner
 from squeezedrive.engines.backends.cuda.context import GpuContext, open_gpu
 from squeezedrive.engines.backends.cuda.executor import Executor
 from squeezedrive.engines.backends.cuda.image_kernels import ImageKernels
-from squeezedrive.engines.backends.cuda.machine import torch_obstacles
 from squeezedrive.engines.backends.cuda.nvdec import open_nvdec
 from squeezedrive.engines.backends.cuda.slot import CudaSlot
-from squeezedrive.engines.backends.video_decoder import ColourMatrix
-from squeezedrive.engines.errors import BackendUnavailable, ConfigError
+from squeezedrive.engines.backends.video_decoder import ColourMatrix, OpenDecoder
+from squeezedrive.engines.errors import ConfigError
 from squeezedrive.kernels.fit import Fit, make_fit
-
-log = logging.getLogger("squeezedrive")
-
-ExecutorName = Literal["tensorrt", "torch"]
-Say = Callable[[str], None]
 
 MAX_BATCH = 8  # pictures of one execution: those of as many cameras
 
 
-def obstacles(name: ExecutorName) -> list[str]:
-    """List what keeps a back end from running here, most basic first, each with its remedy."""
-    if name == "tensorrt":
-        from squeezedrive.engines.backends import tensorrt
-
-        return tensorrt.obstacles()
-    return torch_obstacles()
-
-
-def open_cuda(name: ExecutorName, settings: EngineSettings, reason: str) -> CudaBackend:
+def open_cuda(
+    name: str,
+    settings: EngineSettings,
+    open_executor: Callable[[GpuContext], Executor],
+    reason: str,
+) -> CudaBackend:
     """Load the network on the GPU and run it once.
+
+    Parameters
+    ----------
+    name : str
+        Of the back end.
+    settings : EngineSettings
+        What to run.
+    open_executor : callable
+        Loads the network on the GPU, whose context is current.
+    reason : str
+        Why this back end.
 
     Raises
     ------
     BackendUnavailable
         If that is not possible on this machine.
     ConfigError
-        If the configuration asks for a precision that this executor does not have.
+        If the configuration asks for what this back end does not have.
     GpuMemoryError, GpuLost
         See `GpuContext`.
     """
-    found = obstacles(name)
-    if found:
-        raise BackendUnavailable("; ".join(found))
     gpu = open_gpu()
     with gpu.current():
-        executor = open_executor(name, settings, MAX_BATCH, gpu, log.info)
+        executor = open_executor(gpu)
     return CudaBackend(name, settings, gpu, executor, make_recipe(settings, executor), reason)
-
-
-def open_executor(
-    name: ExecutorName, settings: EngineSettings, max_batch: int, gpu: GpuContext, say: Say
-) -> Executor:
-    """Load the network for batches of 1 to `max_batch`; the GPU's context has to be current.
-
-    `say` is given a line on what is going on where it takes long.
-    """
-    precision = settings.cuda_precision
-    if name == "tensorrt":
-        from squeezedrive.engines.backends.tensorrt import executor as tensorrt
-
-        return tensorrt.open_executor(settings, precision, max_batch, gpu, say)
-    from squeezedrive.engines.backends.cuda import torch_executor as pytorch
-
-    return pytorch.open_executor(settings, precision, max_batch, gpu)
 
 
 def make_recipe(settings: EngineSettings, executor: Executor) -> ImageKernels:
@@ -103,20 +82,20 @@ def make_recipe(settings: EngineSettings, executor: Executor) -> ImageKernels:
     return ImageKernels(fit_of, preprocessor, detector, *shapes, RESULT)
 
 
-class CudaBackend:
+class CudaBackend(Backend):
     """SqueezeDet on an NVIDIA GPU.
 
     Parameters
     ----------
     name : str
-        "tensorrt" or "torch".
+        Of the back end.
     settings : EngineSettings
-        How to run the network.
-    gpu : Gpu
+        What to run.
+    gpu : GpuContext
         Where.
     executor : Executor
         The network; closed with the back end.
-    recipe : Recipe
+    recipe : ImageKernels
         What comes before and after it.
     reason : str
         Why this back end.
@@ -124,13 +103,11 @@ class CudaBackend:
 
     # A slot's infer() only enqueues, and the frames overlap on the GPU: one thread is enough.
     parallel = 1
-    video_decoder = staticmethod(open_nvdec)
-
     batch_pays = True
 
     def __init__(
         self,
-        name: ExecutorName,
+        name: str,
         settings: EngineSettings,
         gpu: GpuContext,
         executor: Executor,
@@ -179,6 +156,11 @@ class CudaBackend:
             return
         with self._gpu.current():
             self._executor.close()
+
+    @property
+    def video_decoder(self) -> OpenDecoder:
+        """Opens NVDEC."""
+        return open_nvdec
 
     def _warm_up(self, width: int, height: int) -> None:
         """Run once: kernels are compiled now, and what cannot run fails before the first frame."""

@@ -1,11 +1,12 @@
-"""What a machine has of the things that running on an NVIDIA GPU takes."""
+"""Check whether this machine can run on an NVIDIA GPU."""
 
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Mapping
 from importlib.util import find_spec
 
-PACKAGES = {
+_PACKAGES = {
     "pycuda": "pip install pycuda, with the CUDA toolkit installed",
     "numba_cuda": "pip install 'numba-cuda[cu13]'",
 }
@@ -31,19 +32,19 @@ def driver_problem() -> str | None:
     return None
 
 
-def torch_obstacles() -> list[str]:
-    """List what keeps PyTorch from running the network on a GPU here, each with its remedy."""
+def machine_obstacles(packages: Mapping[str, str]) -> list[str]:
+    """List what keeps a back end on an NVIDIA GPU from running here, most basic first.
+
+    Parameters
+    ----------
+    packages : mapping of str to str
+        Names of Python packages that it needs beside PyCUDA and Numba-CUDA, and their remedies.
+    """
     problem = driver_problem()
     found = [] if problem is None else [problem]
-    remedies = {"torch": "pip install torch", **PACKAGES}
     found += [
         f"Python package {package} is not installed ({remedy})"
-        for package, remedy in remedies.items()
+        for package, remedy in {**packages, **_PACKAGES}.items()
         if find_spec(package) is None
     ]
-    if not found:  # importing PyTorch takes a second or two
-        import torch
-
-        if not torch.cuda.is_available():
-            found.append("PyTorch finds no GPU (install a build of PyTorch for CUDA)")
     return found

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
+from squeezedrive.engines.backends.base import Slot
 from squeezedrive.engines.backends.cuda.batch_runner import BatchRunner
 from squeezedrive.engines.backends.cuda.context import GpuContext
 from squeezedrive.engines.backends.cuda.input_slot import Picture
 from squeezedrive.kernels.detections import Detections
 
 
-class CudaSlot:
+class CudaSlot(Slot):
     """A batch at a time through a chain of its own, each step from the thread of its stage.
 
     Parameters

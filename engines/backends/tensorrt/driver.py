@@ -19,7 +19,7 @@ class FirstGpu(NamedTuple):
 
 
 def first_gpu() -> FirstGpu:
-    """Ask the driver; `engines.backends.tensorrt.obstacles` has to have found none.
+    """Ask the driver; `tensorrt_obstacles` has to have found none.
 
     Raises
     ------

@@ -155,7 +155,7 @@ class TensorRTContext:
         self._context = None
 
 
-def open_executor(
+def open_engine(
     settings: EngineSettings,
     precision: EnginePrecision,
     max_batch: int,

@@ -2,33 +2,17 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from squeezedrive.engines.backends.base import EngineSettings
-from squeezedrive.engines.backends.cuda.context import GpuContext
 from squeezedrive.engines.errors import ConfigError
-from squeezedrive.engines.model.network import Operation
+from squeezedrive.engines.model.pytorch import plain_convolutions, run_network
 
 if TYPE_CHECKING:
     import torch
-
-
-def open_executor(
-    settings: EngineSettings, precision: str, max_batch: int, gpu: GpuContext
-) -> TorchExecutor:
-    """Put the network's weights on the GPU; its context has to be current.
-
-    Raises
-    ------
-    ConfigError
-        If PyTorch does not compute in this precision.
-    """
-    return TorchExecutor(settings, precision, max_batch, f"cuda:{gpu.ordinal}")
 
 
 class TorchExecutor:
@@ -94,77 +78,44 @@ class TorchContext:
 
     def __init__(self, executor: TorchExecutor) -> None:
         self._executor = executor
-        self._input: Any = None
-        self._output: Any = None
+        self._bound: tuple[torch.Tensor, torch.Tensor] | None = None
 
     def bind(self, input_address: int, output_address: int, batch: int) -> None:
         """Say where input and output lie; see `engines.backends.cuda.executor.ExecutionContext`."""
         executor = self._executor
         if not 1 <= batch <= executor.max_batch:
             raise ValueError(f"expected a batch of 1 to {executor.max_batch}, got {batch}")
-        self._input, self._output = (
-            tensor_at(address, (batch, *shape), executor.input_type, executor.device)
-            for address, shape in (
-                (input_address, executor.input_shape),
-                (output_address, executor.output_shape),
-            )
+        self._bound = (
+            tensor_at(
+                input_address, (batch, *executor.input_shape), executor.input_type, executor.device
+            ),
+            tensor_at(
+                output_address,
+                (batch, *executor.output_shape),
+                executor.output_type,
+                executor.device,
+            ),
         )
 
     def enqueue(self, stream: int) -> None:
         """Enqueue the network on a CUDA stream, given by its handle, and return at once."""
         import torch
 
-        executor = self._executor
+        if self._bound is None:
+            raise RuntimeError("enqueue() before bind()")
+        executor, (pixels, output) = self._executor, self._bound
         with torch.inference_mode(), on_stream(stream, executor.device):
-            x = self._input.contiguous(memory_format=torch.channels_last)
-            self._output.copy_(run_network(executor.steps, executor.parameters, x))
+            x = pixels.contiguous(memory_format=torch.channels_last)
+            convolutions = plain_convolutions(executor.parameters)
+            output.copy_(run_network(executor.steps, convolutions, x))
 
     def close(self) -> None:
         """Let go of the memory, also of what PyTorch has kept for a stream that ends now."""
         import torch
 
-        self._input = self._output = None
+        self._bound = None
         if self._executor.device.type == "cuda":
             torch.cuda.empty_cache()
-
-
-def run_network(
-    steps: Sequence[Operation], parameters: Mapping[str, torch.Tensor], x: torch.Tensor
-) -> torch.Tensor:
-    """Return the network's output (B, channels, rows, columns).
-
-    Parameters
-    ----------
-    steps : sequence of Operation
-        See `Profile.operations`.
-    parameters : mapping of str to tensor
-        As in `engines.model.weights.Weights.arrays`.
-    x : tensor (B, 3, height, width)
-        Pixels, normalised.
-    """
-    import torch
-    from torch.nn import functional as F
-
-    values = {"image": x}
-    for step in steps:
-        inputs = [values[name] for name in step.inputs]
-        if step.kind == "concat":
-            values[step.name] = x = torch.cat(inputs, dim=1)
-            continue
-        (left, right), (top, bottom) = step.pads
-        x, pad = inputs[0], (top, left)
-        if (top, left) != (bottom, right):
-            value = -math.inf if step.kind == "pool" else 0.0
-            x, pad = F.pad(x, (left, right, top, bottom), value=value), (0, 0)
-        if step.kind == "pool":
-            x = F.max_pool2d(x, step.kernel, step.stride, pad)
-        else:
-            weight, bias = parameters[f"{step.name}_w"], parameters[f"{step.name}_b"]
-            x = F.conv2d(x, weight, bias, step.stride, pad)
-            if step.relu:
-                x = F.relu_(x)
-        values[step.name] = x
-    return x
 
 
 def tensor_at(

@@ -1,0 +1,1 @@
+"""The network in PyTorch, on an NVIDIA GPU."""
