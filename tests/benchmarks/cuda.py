@@ -30,7 +30,7 @@ from squeezedrive.engines.backends.cpu.options import CpuOptions
 from squeezedrive.engines.backends.cuda.backend import (
     MAX_BATCH,
     CudaBackend,
-    make_recipe,
+    make_kernels,
 )
 from squeezedrive.engines.backends.cuda.batch_runner import BatchRunner
 from squeezedrive.engines.backends.cuda.context import GpuContext, open_gpu
@@ -96,7 +96,7 @@ def elapsed(gpu: GpuContext, stream: Any, work: Callable[[], object]) -> float:
 
 
 def step_time(
-    gpu: GpuContext, graphs: Any, chain: BatchRunner, step: Callable[[], None]
+    gpu: GpuContext, graphs: Any, runner: BatchRunner, step: Callable[[], None]
 ) -> tuple[float, str]:
     """Return seconds on the GPU of one step, and how that was measured if not as a graph."""
 
@@ -107,10 +107,10 @@ def step_time(
     steps()
     gpu.synchronize()
     try:
-        graph = Graph(graphs, chain.stream.handle, steps)
+        graph = Graph(graphs, runner.stream.handle, steps)
     except Exception as error:
-        return elapsed(gpu, chain.stream, steps) / REPEATS, f"with launches; no graph: {error}"
-    seconds = elapsed(gpu, chain.stream, graph.launch) / REPEATS
+        return elapsed(gpu, runner.stream, steps) / REPEATS, f"with launches; no graph: {error}"
+    seconds = elapsed(gpu, runner.stream, graph.launch) / REPEATS
     graph.close()
     return seconds, ""
 
@@ -191,7 +191,7 @@ def floors(
 
 def throughput(
     gpu: GpuContext,
-    chains: Sequence[BatchRunner],
+    runners: Sequence[BatchRunner],
     pictures: list[np.ndarray],
     seconds: float,
     replay: bool,
@@ -199,23 +199,23 @@ def throughput(
     """Return pictures a second from host memory to boxes, with as many batches in flight."""
     done = 0
     start = time.perf_counter()
-    while time.perf_counter() - start < seconds or done < len(chains):
-        chain = chains[done % len(chains)]
-        if done >= len(chains):
-            chain.collect()
-        chain.load(pictures)
+    while time.perf_counter() - start < seconds or done < len(runners):
+        runner = runners[done % len(runners)]
+        if done >= len(runners):
+            runner.collect()
+        runner.load(pictures)
         if replay:
-            chain.replay()
+            runner.replay()
         else:
-            enqueue(chain)
+            enqueue(runner)
         done += 1
-    for chain in chains:
-        chain.collect()
+    for runner in runners:
+        runner.collect()
     return done * len(pictures) / (time.perf_counter() - start)
 
 
-def enqueue(chain: BatchRunner) -> None:
-    for step in (chain.upload, chain.preprocess, chain.infer, chain.detect, chain.download):
+def enqueue(runner: BatchRunner) -> None:
+    for step in (runner.upload, runner.preprocess, runner.infer, runner.detect, runner.download):
         step()
 
 
@@ -223,7 +223,7 @@ def measure_executor(
     gpu: GpuContext,
     graphs: Any,
     executor: Executor,
-    recipe: ImageKernels,
+    kernels: ImageKernels,
     settings: EngineSettings,
     machine: Machine,
     picture: np.ndarray,
@@ -236,13 +236,13 @@ def measure_executor(
     for batch in (1, MAX_BATCH):
         where = f"{name} {executor.precision}, batch {batch}"
         pictures = [picture] * batch
-        chains = [BatchRunner(gpu, executor, recipe, batch) for _ in SLOTS]
+        runners = [BatchRunner(gpu, executor, kernels, batch) for _ in SLOTS]
         try:
-            for chain in chains:
-                chain.load(pictures)
-                enqueue(chain)
-                chain.collect()
-            first = chains[0]
+            for runner in runners:
+                runner.load(pictures)
+                enqueue(runner)
+                runner.collect()
+            first = runners[0]
             floor = floors(settings, machine, executor, picture, batch)
             busy = 0.0
             for what, step in (
@@ -261,23 +261,23 @@ def measure_executor(
                     busy += took
             rates = [(False, "")]
             try:
-                for chain in chains:
-                    chain.capture(graphs)
+                for runner in runners:
+                    runner.capture(graphs)
                 report.add(f"{where}: launches and copies a batch", str(first.launches))
                 rates.append((True, ", one graph a batch"))
             except Exception as error:
                 report.missing.append(f"{where} as a graph: {error}")
             for replay, how in rates:
                 for slots in SLOTS:
-                    rate = throughput(gpu, chains[:slots], pictures, seconds, replay)
+                    rate = throughput(gpu, runners[:slots], pictures, seconds, replay)
                     idle = max(0.0, 1 - busy / batch * rate)
                     what = f"{where}: {slots} in flight{how}"
                     report.add(what, f"{rate:.0f} pictures/s", f"GPU idle {idle:.0%}")
                     if batch == 1:
                         best = max(best, rate)
         finally:
-            for chain in chains:
-                chain.close()
+            for runner in runners:
+                runner.close()
     return best
 
 
@@ -392,12 +392,12 @@ def run(size: tuple[int, int], names: Sequence[str], seconds: float) -> Report:
             continue
         with gpu.current():
             executor = open_executor(name, settings, MAX_BATCH, gpu, print)
-            recipe = make_recipe(settings, executor)
+            kernels = make_kernels(settings, executor)
             rate = measure_executor(
-                gpu, graphs, executor, recipe, settings, machine, picture, seconds, report
+                gpu, graphs, executor, kernels, settings, machine, picture, seconds, report
             )
         best = max(best, rate)
-        backend = CudaBackend(name, settings, gpu, executor, recipe, "benchmark")
+        backend = CudaBackend(name, settings, gpu, executor, kernels, "benchmark")
         report.add(f"{executor.runtime}: boxes", compare(backend, settings, picture))
         measure_pipeline(backend, picture, seconds, report)
         backend.close()

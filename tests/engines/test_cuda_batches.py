@@ -85,14 +85,14 @@ def test_a_batch_that_is_refused_leaves_nothing_to_go_on_with() -> None:
 
 
 def test_sizes_that_come_again_need_no_new_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(batch_runner, "_WAYS", 3)
+    monkeypatch.setattr(batch_runner, "_PATHS", 3)
     rig = Rig(max_batch=2)
     made: list[Any] = []
-    recipe = replace(
-        rig.recipe,
-        preprocessor=lambda *given: made.append(given) or rig.recipe.preprocessor(*given),
+    kernels = replace(
+        rig.kernels,
+        preprocessor=lambda *given: made.append(given) or rig.kernels.preprocessor(*given),
     )
-    slot = CudaSlot(rig.gpu, lambda: BatchRunner(rig.gpu, rig.executor, recipe, 2))
+    slot = CudaSlot(rig.gpu, lambda: BatchRunner(rig.gpu, rig.executor, kernels, 2))
     a, b, c = (picture(seed, *size) for seed, size in enumerate(SIZES, 1))
     for images in ([a, b], [b], [b, a], [c, b], [a]):
         run_all(slot, images)
@@ -130,29 +130,29 @@ def test_the_calls_that_record_graphs_exist() -> None:
 def test_a_graph_does_what_its_steps_do(rig: Rig) -> None:
     graphs = FakeGraphs(rig.driver)
     with rig.gpu.current():
-        chain = BatchRunner(rig.gpu, rig.executor, rig.recipe)
+        runner = BatchRunner(rig.gpu, rig.executor, rig.kernels)
         with pytest.raises(RuntimeError, match="before capture"):
-            chain.replay()
-        chain.load([picture(1)])
-        chain.upload()
-        chain.preprocess()
-        chain.capture(graphs)
-        assert chain.launches == 5
+            runner.replay()
+        runner.load([picture(1)])
+        runner.upload()
+        runner.preprocess()
+        runner.capture(graphs)
+        assert runner.launches == 5
         for seed in (1, 2):
-            chain.load([picture(seed)])
-            chain.replay()
-            (found,) = chain.collect()
+            runner.load([picture(seed)])
+            runner.replay()
+            (found,) = runner.collect()
             assert_same(found, on_the_processor(SETTINGS, picture(seed)))
-        chain.load([picture(1, 200, 200)])  # other addresses: the graph is of no use any more
+        runner.load([picture(1, 200, 200)])  # other addresses: the graph is of no use any more
         assert graphs.alive == 0
         with pytest.raises(RuntimeError, match="before capture"):
-            chain.replay()
+            runner.replay()
         rig.driver.fail["infer"] = DriverError("not in a capture")
-        chain.upload()
+        runner.upload()
         with pytest.raises(DriverError, match="not in a capture"):
-            chain.capture(graphs)
+            runner.capture(graphs)
         assert graphs.alive == 0
-        chain.close()
+        runner.close()
     assert rig.driver.clean
 
 
@@ -215,7 +215,7 @@ def test_a_graph_is_not_replayed_for_a_picture_elsewhere_on_the_gpu(rig: Rig) ->
     graphs = FakeGraphs(rig.driver)
     grey = picture(5)[..., :1].repeat(3, 2)
     with rig.gpu.current():
-        one = BatchRunner(rig.gpu, rig.executor, rig.recipe)
+        one = BatchRunner(rig.gpu, rig.executor, rig.kernels)
         for _ in range(2):
             one.load([on_the_gpu(grey, [])])
             with pytest.raises(RuntimeError, match="before capture"):

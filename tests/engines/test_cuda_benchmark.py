@@ -37,7 +37,7 @@ def test_it_measures_every_step_and_rate(
         ("_obstacles", lambda name: ["no PyTorch"] if name == "torch" else []),
         ("open_gpu", lambda: rig.gpu),
         ("open_executor", lambda *arguments: rig.executor),
-        ("make_recipe", lambda *arguments: rig.recipe),
+        ("make_kernels", lambda *arguments: rig.kernels),
         ("EngineSettings", lambda *arguments, **options: SETTINGS),
     ):
         monkeypatch.setattr(benchmark, name, value)

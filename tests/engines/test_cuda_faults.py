@@ -127,14 +127,14 @@ def test_a_slot_whose_step_has_not_returned_keeps_its_memory(rig: Rig) -> None:
     backend = rig.backend()
     slot = backend.new_slot()
     inside, go_on = threading.Event(), threading.Event()
-    infer = slot._chain.infer  # type: ignore[union-attr]
+    infer = slot._runner.infer  # type: ignore[union-attr]
 
     def held() -> None:
         inside.set()
         go_on.wait(10)
         infer()
 
-    slot._chain.infer = held  # type: ignore[union-attr, method-assign]
+    slot._runner.infer = held  # type: ignore[union-attr, method-assign]
     slot.preprocess([picture(1)])
     thread = threading.Thread(target=slot.infer)
     thread.start()

@@ -232,30 +232,30 @@ def test_a_gpu_without_room_says_so(backend: CudaBackend) -> None:
 def test_a_captured_graph_finds_the_same(name: Any, pictures: list[np.ndarray]) -> None:
     from cuda.bindings import driver
 
-    from squeezedrive.engines.backends.cuda.backend import make_recipe
+    from squeezedrive.engines.backends.cuda.backend import make_kernels
 
     gpu = open_gpu()
     with gpu.current():
         executor = open_executor(name, SETTINGS, 1, gpu, print)
-        chain = BatchRunner(gpu, executor, make_recipe(SETTINGS, executor))
+        runner = BatchRunner(gpu, executor, make_kernels(SETTINGS, executor))
         try:
             expected = []
             for image in pictures:
-                chain.load([image])
+                runner.load([image])
                 for step in (
-                    chain.upload, chain.preprocess, chain.infer, chain.detect, chain.download,
+                    runner.upload, runner.preprocess, runner.infer, runner.detect, runner.download,
                 ):  # fmt: skip
                     step()
-                expected += chain.collect()
-            chain.capture(driver)
+                expected += runner.collect()
+            runner.capture(driver)
             for image, wanted in zip(pictures, expected, strict=True):
-                chain.load([image])
-                chain.replay()
-                (found,) = chain.collect()
+                runner.load([image])
+                runner.replay()
+                (found,) = runner.collect()
                 np.testing.assert_allclose(found.boxes, wanted.boxes, atol=0.5)
                 np.testing.assert_array_equal(found.classes, wanted.classes)
         finally:
-            chain.close()
+            runner.close()
             executor.close()
 
 

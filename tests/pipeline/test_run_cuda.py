@@ -124,7 +124,7 @@ def test_a_slot_is_not_used_again_before_its_boxes_are_there() -> None:
 
 def test_two_pipelines_share_a_gpu() -> None:
     rig, other = Rig(), Rig()
-    other.driver, other.gpu, other.recipe = rig.driver, rig.gpu, rig.recipe
+    other.driver, other.gpu, other.kernels = rig.driver, rig.gpu, rig.kernels
     other.executor.driver = rig.driver
     sinks: list[Sink] = []
     backends = [rig.backend(), other.backend()]

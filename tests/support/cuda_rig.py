@@ -16,7 +16,7 @@ from squeezedrive.kernels.params import DetectParams
 from tests.support.fake_cuda import (
     FakeExecutor,
     fake_gpu,
-    fake_recipe,
+    fake_kernels,
 )
 
 SETTINGS = EngineSettings(load_weights(DEFAULT), 96, 64, DetectParams(threshold=0.0, top_n=12))
@@ -35,14 +35,14 @@ class Rig:
     def __init__(self, settings: EngineSettings = SETTINGS, max_batch: int = 1) -> None:
         self.driver, self.gpu = fake_gpu()
         self.executor = FakeExecutor(self.driver, settings, max_batch)
-        self.recipe = fake_recipe(self.driver, settings)
+        self.kernels = fake_kernels(self.driver, settings)
         self.settings = settings
 
     def slot(self, batch: int = 1) -> CudaSlot:
-        return CudaSlot(self.gpu, lambda: BatchRunner(self.gpu, self.executor, self.recipe, batch))
+        return CudaSlot(self.gpu, lambda: BatchRunner(self.gpu, self.executor, self.kernels, batch))
 
     def backend(self) -> CudaBackend:
-        return CudaBackend("torch", self.settings, self.gpu, self.executor, self.recipe, "test")
+        return CudaBackend("torch", self.settings, self.gpu, self.executor, self.kernels, "test")
 
 
 def run(slot: CudaSlot, image: Any) -> Detections:

@@ -146,7 +146,7 @@ def fake_gpu() -> tuple[FakeDriver, GpuContext]:
     return driver, GpuContext(driver, FakeNumba(driver))
 
 
-def fake_recipe(driver: FakeDriver, settings: EngineSettings) -> ImageKernels:
+def fake_kernels(driver: FakeDriver, settings: EngineSettings) -> ImageKernels:
     size = (settings.width, settings.height)
     return ImageKernels(
         lambda source: make_fit(settings.fit, source, size, settings.band_centre),

@@ -11,7 +11,7 @@ from dataclasses import replace
 import pytest
 
 from squeezedrive.engines.backends.base import EngineSettings
-from squeezedrive.engines.backends.cuda.backend import CudaBackend, make_recipe
+from squeezedrive.engines.backends.cuda.backend import CudaBackend, make_kernels
 from squeezedrive.engines.errors import ConfigError
 from squeezedrive.kernels.cuda import preprocess, select
 from tests.support.cuda_rig import SETTINGS, assert_same, picture, run_all
@@ -23,8 +23,8 @@ def open_simulated(settings: EngineSettings) -> CudaBackend:
     driver, gpu = fake_gpu()
     driver.eager = True
     executor = FakeExecutor(driver, settings, max_batch=2)
-    recipe = make_recipe(settings, executor)
-    return CudaBackend("torch", settings, gpu, executor, recipe, "test")
+    kernels = make_kernels(settings, executor)
+    return CudaBackend("torch", settings, gpu, executor, kernels, "test")
 
 
 def main() -> None:

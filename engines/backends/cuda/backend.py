@@ -51,10 +51,10 @@ def open_cuda(
     gpu = open_gpu()
     with gpu.current():
         executor = open_executor(gpu)
-    return CudaBackend(name, settings, gpu, executor, make_recipe(settings, executor), reason)
+    return CudaBackend(name, settings, gpu, executor, make_kernels(settings, executor), reason)
 
 
-def make_recipe(settings: EngineSettings, executor: Executor) -> ImageKernels:
+def make_kernels(settings: EngineSettings, executor: Executor) -> ImageKernels:
     """Say what comes before and after the network: the kernels of `kernels.cuda`."""
     from squeezedrive.kernels.cuda.detect import RESULT, DetectKernels
     from squeezedrive.kernels.cuda.preprocess import Preprocessor
@@ -95,7 +95,7 @@ class CudaBackend(Backend):
         Where.
     executor : Executor
         The network; closed with the back end.
-    recipe : ImageKernels
+    kernels : ImageKernels
         What comes before and after it.
     reason : str
         Why this back end.
@@ -111,14 +111,14 @@ class CudaBackend(Backend):
         settings: EngineSettings,
         gpu: GpuContext,
         executor: Executor,
-        recipe: ImageKernels,
+        kernels: ImageKernels,
         reason: str,
     ) -> None:
         self.info = BackendInfo(name, executor.runtime, gpu.name, executor.precision, reason)
         self.max_batch = executor.max_batch
         self._gpu = gpu
         self._executor = executor
-        self._recipe = recipe
+        self._kernels = kernels
         self._slots: list[CudaSlot] = []
         self._closed = False
         try:
@@ -139,7 +139,7 @@ class CudaBackend(Backend):
         """
         check_batch(batch, self.max_batch)
         slot = CudaSlot(
-            self._gpu, lambda: BatchRunner(self._gpu, self._executor, self._recipe, batch)
+            self._gpu, lambda: BatchRunner(self._gpu, self._executor, self._kernels, batch)
         )
         self._slots.append(slot)
         return slot

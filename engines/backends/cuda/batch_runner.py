@@ -2,23 +2,36 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from squeezedrive.engines.backends.cuda.context import NON_BLOCKING, GpuContext
+from squeezedrive.engines.backends.cuda.context import GpuContext
 from squeezedrive.engines.backends.cuda.executor import Executor
 from squeezedrive.engines.backends.cuda.graph import Graph
 from squeezedrive.engines.backends.cuda.image_kernels import ImageKernels
-from squeezedrive.engines.backends.cuda.input_slot import InputPath, InputSlot, Picture, make_way
+from squeezedrive.engines.backends.cuda.input_slot import InputPath, InputSlot, Picture, make_path
 from squeezedrive.engines.backends.cuda.nvdec import NvPicture
+from squeezedrive.engines.backends.cuda.stream import MarkedStream
 from squeezedrive.kernels.detections import Detections
 
-STEPS = ("preprocess", "infer", "detect")
-_WAYS = 16  # sizes of pictures that a chain is prepared for at a time
+_PATHS = 16  # sizes of pictures that a runner is prepared for at a time
+
+
+@dataclass(frozen=True)
+class _Outputs:
+    """What comes out for some pictures: the network's output, the boxes, and those on the host."""
+
+    network: Any
+    boxes: Any
+    host: Any
+
+    def first(self, count: int) -> _Outputs:
+        """Return the part for the first pictures."""
+        return _Outputs(self.network[:count], self.boxes[:count], self.host[:count])
 
 
 class BatchRunner:
@@ -29,81 +42,65 @@ class BatchRunner:
 
     Parameters
     ----------
-    gpu : Gpu
+    gpu : GpuContext
         Where.
     executor : Executor
         The network.
-    recipe : Recipe
+    kernels : ImageKernels
         What happens before and after the network.
     batch : int
         The most pictures at a time, 1 to `executor.max_batch`.
-
-    Attributes
-    ----------
-    stream : pycuda.driver.Stream
-        On which everything is enqueued.
     """
 
     def __init__(
-        self, gpu: GpuContext, executor: Executor, recipe: ImageKernels, batch: int = 1
+        self, gpu: GpuContext, executor: Executor, kernels: ImageKernels, batch: int = 1
     ) -> None:
-        self._gpu = gpu
-        self._recipe = recipe
         self.batch = batch
-        self.stream: Any = None
-        self._uploaded: Any = None
-        self._finished: Any = None
-        self._begun: list[Any] = []  # events at the beginning and the end of each of `STEPS`
-        self._ended: list[Any] = []
-        self._streams = threading.local()
-        self._cleanup = ExitStack()
-        self._ways: dict[object, InputPath] = {}
-        self._places: list[InputSlot] = []
-        self._loaded: list[InputSlot] = []  # those with a picture of the batch
-        self._bound = 0  # pictures that the network will execute
-        self._whole: Any = None  # its output, the result and that on the host, for `batch` pictures
-        self._detector: Any = None
-        self._network: Any = None
+        self._gpu = gpu
+        self._kernels = kernels
         self._graph: Graph | None = None
+        self._paths: dict[object, InputPath] = {}
+        self._slots: list[InputSlot] = []
+        self._loaded: list[InputSlot] = []  # those with a picture of the batch
+        self._marked = MarkedStream(gpu)
+        self._closed = False
+        self._cleanup = ExitStack()
+        self._cleanup.callback(self._forget)
         try:
-            self._allocate(executor)
+            input_address, inputs = self._allocate(
+                (batch, *kernels.input_shape), executor.input_type
+            )
+            output_address, output = self._allocate(
+                (batch, *kernels.output_shape), executor.output_type
+            )
+            self._addresses = input_address, output_address
+            for i in range(batch):
+                self._slots.append(InputSlot(gpu, inputs[i : i + 1], self._marked.settle))
+                self._cleanup.callback(self._slots[i].free)
+            self._detector: Any = kernels.detector(batch)
+            shape = self._detector.result_shape(batch)
+            self._boxes_address, boxes = self._allocate(shape, kernels.result_type)
+            host = gpu.driver.pagelocked_empty(shape, kernels.result_type)
+            self._cleanup.callback(host.base.free)
+            self._network: Any = executor.new_context()
+            self._cleanup.callback(self._network.close)
+            self._whole: Any = _Outputs(output, boxes, host)
+            self._outputs: Any = self._bind(batch)
+            gpu.synchronize()
         except BaseException:
             self.close()
             raise
 
-    def _allocate(self, executor: Executor) -> None:
-        gpu, recipe, batch = self._gpu, self._recipe, self.batch
-        driver = gpu.driver
-        # PyCUDA's streams and events have no method that frees them: their last reference has to
-        # go while the context is current. So they are attributes and never anything else.
-        self._cleanup.callback(self._forget)
-        self.stream = driver.Stream(NON_BLOCKING)
-        timing = driver.event_flags.DISABLE_TIMING
-        self._uploaded, self._finished = driver.Event(timing), driver.Event(timing)
-        self._begun, self._ended = ([driver.Event() for _ in STEPS] for _ in range(2))
+    def _allocate(self, shape: tuple[int, ...], dtype: Any) -> tuple[int, Any]:
+        """Return an array on the GPU, freed by `close`, and its address."""
+        allocation = self._gpu.driver.mem_alloc(int(np.prod(shape)) * np.dtype(dtype).itemsize)
+        self._cleanup.callback(allocation.free)
+        return int(allocation), self._gpu.array(allocation, shape, dtype)
 
-        def array(shape: tuple[int, ...], dtype: Any) -> tuple[int, Any]:
-            size = int(np.prod(shape)) * np.dtype(dtype).itemsize
-            allocation = driver.mem_alloc(size)
-            self._cleanup.callback(allocation.free)
-            return int(allocation), gpu.array(allocation, shape, dtype)
-
-        input_address, input_ = array((batch, *recipe.input_shape), executor.input_type)
-        output_address, output = array((batch, *recipe.output_shape), executor.output_type)
-        self._addresses = input_address, output_address
-        for i in range(batch):
-            self._places.append(InputSlot(gpu, input_[i : i + 1], self._settle))
-            self._cleanup.callback(self._places[i].free)
-        self._detector = recipe.detector(batch)
-        shape = self._detector.result_shape(batch)
-        self._result_address, result = array(shape, recipe.result_type)
-        found = driver.pagelocked_empty(shape, recipe.result_type)
-        self._cleanup.callback(found.base.free)
-        self._whole = output, result, found
-        self._network = executor.new_context()
-        self._cleanup.callback(self._network.close)
-        self._bind(batch)
-        gpu.synchronize()
+    @property
+    def stream(self) -> Any:
+        """The `pycuda.driver.Stream` on which everything is enqueued."""
+        return self._marked.stream
 
     def load(self, pictures: Sequence[Picture]) -> None:
         """Copy pictures into memory that the GPU reads by itself.
@@ -122,19 +119,19 @@ class BatchRunner:
             If they are not.
         """
         self._check(pictures)
-        self._gpu.wait(self._uploaded)
+        self._gpu.wait(self._marked.uploaded)
         before, self._loaded = self._loaded, []
-        ways = [self._way(picture) for picture in pictures]
+        paths = [self._path(picture) for picture in pictures]
         # A graph has the addresses of the pictures it was recorded for.
-        if ways != [place.way for place in before] or any(way.matrix for way in ways):
+        if paths != [slot.path for slot in before] or any(path.matrix for path in paths):
             self._drop_graph()
-        if len(pictures) != self._bound:
-            self._bind(len(pictures))
-        used, unused = self._places[: len(pictures)], self._places[len(pictures) :]
-        for place, picture, way in zip(used, pictures, ways, strict=True):
-            place.take(picture, way)
-        for place in unused:
-            place.forget()
+        if len(pictures) != len(self._outputs.host):
+            self._outputs = self._bind(len(pictures))
+        used, unused = self._slots[: len(pictures)], self._slots[len(pictures) :]
+        for slot, picture, path in zip(used, pictures, paths, strict=True):
+            slot.take(picture, path)
+        for slot in unused:
+            slot.forget()
         self._loaded = used
 
     def _check(self, pictures: Sequence[Picture]) -> None:
@@ -149,65 +146,67 @@ class BatchRunner:
                 f" {got or 'none'}"
             )
 
-    def _way(self, picture: Picture) -> InputPath:
+    def _path(self, picture: Picture) -> InputPath:
         height, width = picture.shape[:2]
         matrix = picture.matrix if isinstance(picture, NvPicture) else None
         key = width, height, matrix
-        if key not in self._ways:
-            if len(self._ways) >= _WAYS:
-                self._settle()
-                for place in self._places:
-                    place.forget()
-                self._ways.clear()
-            self._ways[key] = make_way(self._recipe, (width, height), matrix)
+        if key not in self._paths:
+            if len(self._paths) >= _PATHS:
+                self._marked.settle()
+                for slot in self._slots:
+                    slot.forget()
+                self._paths.clear()
+            self._paths[key] = make_path(self._kernels, (width, height), matrix)
             self._gpu.synchronize()
-        return self._ways[key]
+        return self._paths[key]
 
-    def _bind(self, count: int) -> None:
+    def _bind(self, count: int) -> _Outputs:
+        """Have the network execute so many pictures; return what comes out for them."""
         self._network.bind(*self._addresses, count)
-        self._output, self._result, self._found = (whole[:count] for whole in self._whole)
-        self._bound = count
+        first: _Outputs = self._whole.first(count)
+        return first
 
     def upload(self) -> None:
         """Enqueue the copy of the pictures to the GPU, and mark its end for `load`."""
         self.copy_in()
-        self._uploaded.record(self.stream)
+        self._marked.uploaded.record(self.stream)
 
     def copy_in(self) -> None:
         """Enqueue the copy of the pictures to the GPU."""
         self._check_loaded()
-        for place in self._loaded:
-            if place.host is not None:
+        for slot in self._loaded:
+            if slot.host is not None:
                 # Called from here: in a traceback, no frame but this object's refers to the stream.
-                self._gpu.driver.memcpy_htod_async(place.address, place.host, self.stream)
+                self._gpu.driver.memcpy_htod_async(slot.address, slot.host, self.stream)
 
     def preprocess(self) -> None:
         """Enqueue what makes the network's input of the pictures."""
         self._check_loaded()
-        stream = self._numba_stream()
-        for place in self._loaded:
-            place.preprocess(stream)
-        if any(place.host is None for place in self._loaded):
-            self._uploaded.record(self.stream)  # decoded pictures are read only now
+        stream = self._marked.for_numba()
+        for slot in self._loaded:
+            slot.preprocess(stream)
+        if any(slot.host is None for slot in self._loaded):
+            self._marked.uploaded.record(self.stream)  # decoded pictures are read only now
 
     def infer(self) -> None:
         """Enqueue the network."""
         self._check_loaded()
-        self._network.enqueue(self.stream.handle)
+        self._network.enqueue(self._marked.handle)
 
     def detect(self) -> None:
         """Enqueue what finds the boxes in the network's output."""
         self._check_loaded()
-        self._detector.enqueue(self._output, self._result, self._numba_stream())
+        outputs = self._outputs
+        self._detector.enqueue(outputs.network, outputs.boxes, self._marked.for_numba())
 
     def download(self) -> None:
         """Enqueue the copy of the boxes to the host, and mark its end for `collect`."""
         self.copy_out()
-        self._finished.record(self.stream)
+        self._marked.finished.record(self.stream)
 
     def copy_out(self) -> None:
         """Enqueue the copy of the boxes to the host."""
-        self._gpu.driver.memcpy_dtoh_async(self._found, self._result_address, self.stream)
+        self._gpu.driver.memcpy_dtoh_async(self._outputs.host, self._boxes_address, self.stream)
 
     def collect(self) -> list[Detections]:
         """Wait for the boxes; return them picture by picture, in pixels of the picture.
@@ -218,33 +217,28 @@ class BatchRunner:
             If they do not come.
         """
         self._check_loaded()
-        self._gpu.wait(self._finished)
-        results = self._detector.unpack(self._found.copy())
+        self._gpu.wait(self._marked.finished)
+        results = self._detector.unpack(self._outputs.host.copy())
         return [
-            Detections(place.to_source(found.boxes), found.scores, found.classes)
-            for place, found in zip(self._loaded, results, strict=True)
+            Detections(slot.to_source(found.boxes), found.scores, found.classes)
+            for slot, found in zip(self._loaded, results, strict=True)
         ]
 
     @contextmanager
     def timed(self, step: str) -> Iterator[None]:
-        """Mark on the stream where one of `STEPS` begins and ends, for `seconds`."""
-        number = STEPS.index(step)
-        self._begun[number].record(self.stream)
-        yield
-        self._ended[number].record(self.stream)
+        """Mark where one of `STEPS` begins and ends, for `seconds`."""
+        with self._marked.timed(step):
+            yield
 
     def seconds(self) -> dict[str, float]:
         """Return how long the GPU took for each of `STEPS`, once all have been timed and done."""
         self._check_loaded()
-        return {
-            step: self._begun[number].time_till(self._ended[number]) / 1e3
-            for number, step in enumerate(STEPS)
-        }
+        return self._marked.seconds()
 
     def capture(self, cuda_driver: Any) -> None:
         """Record upload to download as a CUDA graph, for `replay`.
 
-        The chain has to have run once for as many pictures of these sizes, so that kernels are
+        The runner has to have run once for as many pictures of these sizes, so that kernels are
         compiled and libraries have their memory. The graph serves until other sizes or another
         number of pictures are loaded, or pictures that the GPU has decoded.
 
@@ -254,7 +248,7 @@ class BatchRunner:
             `cuda.bindings.driver`.
         """
         self._check_loaded()
-        self._settle()
+        self._marked.settle()
         self._drop_graph()
 
         def steps() -> None:
@@ -264,7 +258,7 @@ class BatchRunner:
             self.detect()
             self.copy_out()
 
-        self._graph = Graph(cuda_driver, self.stream.handle, steps)
+        self._graph = Graph(cuda_driver, self._marked.handle, steps)
 
     @property
     def launches(self) -> int:
@@ -276,18 +270,21 @@ class BatchRunner:
         if self._graph is None:
             raise RuntimeError("replay() before capture()")
         self._graph.launch()
-        self._uploaded.record(self.stream)
-        self._finished.record(self.stream)
+        self._marked.uploaded.record(self.stream)
+        self._marked.finished.record(self.stream)
 
     def close(self) -> None:
         """Release everything, in the reverse order; a second call does nothing.
 
         On a GPU that is lost nothing can be released, and trying may take for ever.
         """
-        if self._finished is not None and not self._gpu.lost:
+        if self._closed:
+            return
+        self._closed = True
+        if not self._gpu.lost:
             try:
-                self._settle()
-            except Exception:  # nothing but a lost GPU fails here, and who lost it has heard of it
+                self._marked.settle()
+            except Exception:  # only a lost GPU fails here, and that was reported already
                 self._gpu.lost = True
         if self._gpu.lost:
             self._gpu.keep_forever(self)
@@ -296,34 +293,19 @@ class BatchRunner:
         self._drop_graph()
         self._cleanup.close()
 
-    def _settle(self) -> None:
-        """Wait until everything that has been enqueued is done."""
-        self._finished.record(self.stream)
-        self._gpu.wait(self._finished)
-
     def _check_loaded(self) -> None:
         if not self._loaded:
             raise RuntimeError("expected pictures first; a step was called before load()")
 
-    def _numba_stream(self) -> Any:
-        """Return the stream as Numba's kernels take it; each thread needs a wrapper of its own."""
-        try:
-            return self._streams.wrapper
-        except AttributeError:
-            self._streams.wrapper = self._gpu.cuda.external_stream(int(self.stream.handle))
-            return self._streams.wrapper
-
     def _drop_graph(self) -> None:
         if self._graph is not None:
-            self._settle()
+            self._marked.settle()
             self._graph.close()
             self._graph = None
 
     def _forget(self) -> None:
-        self._loaded, self._places = [], []
-        self._ways.clear()
-        self._whole = self._output = self._result = self._found = None
-        self._detector = self._network = None
-        self._uploaded = self._finished = None
-        self._begun, self._ended = [], []
-        self.stream = None
+        """Let go of what refers to the GPU, while its context is current."""
+        self._loaded, self._slots = [], []
+        self._paths.clear()
+        self._whole = self._outputs = self._detector = self._network = None
+        self._marked.forget()

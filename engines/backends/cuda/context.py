@@ -25,7 +25,7 @@ from squeezedrive.engines.errors import BackendUnavailable, GpuLost, GpuMemoryEr
 # Seconds after which work on the GPU counts as hung. A picture takes a millisecond; a busy GPU
 # that others use, too, may keep it waiting.
 PATIENCE = 30.0
-# Seconds between looks at an event. See `Gpu.wait`.
+# Seconds between looks at an event. See `GpuContext.wait`.
 POLL_SECONDS = 50e-6
 NON_BLOCKING = 1  # CU_STREAM_NON_BLOCKING: does not wait for the default stream of other libraries
 # What the driver says when a kernel did what it may not: a fault of the program, not of the GPU.

@@ -1,4 +1,4 @@
-"""What a chain does with pictures, before and after the network."""
+"""The kernels that a batch goes through, before and after the network."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Detect(Protocol):
 
 @dataclass(frozen=True)
 class ImageKernels:
-    """What a chain does with pictures.
+    """What happens to pictures before and after the network.
 
     Attributes
     ----------

@@ -1,4 +1,4 @@
-"""Where one picture of a batch lies on the GPU, and its way into the network's input."""
+"""Where one picture of a batch lies on the GPU, and its path into the network's input."""
 
 from __future__ import annotations
 
@@ -43,13 +43,15 @@ class InputPath:
         return slice(self.fit.crop[1], self.fit.crop[3])
 
 
-def make_way(recipe: ImageKernels, size: tuple[int, int], matrix: ColourMatrix | None) -> InputPath:
+def make_path(
+    kernels: ImageKernels, size: tuple[int, int], matrix: ColourMatrix | None
+) -> InputPath:
     """Prepare for pictures of a size (width, height); see `InputPath`."""
-    fit = seen = recipe.make_fit(size)
+    fit = seen = kernels.make_fit(size)
     if matrix is None:
         x0, top, x1, bottom = fit.crop
         seen = replace(fit, source_size=(size[0], bottom - top), crop=(x0, 0, x1, bottom - top))
-    return InputPath(fit, matrix, recipe.preprocessor(seen, matrix))
+    return InputPath(fit, matrix, kernels.preprocessor(seen, matrix))
 
 
 class InputSlot:
@@ -57,7 +59,7 @@ class InputSlot:
 
     Parameters
     ----------
-    gpu : Gpu
+    gpu : GpuContext
         Where.
     target : device array (1, 3, height, width)
         The row.
@@ -66,14 +68,14 @@ class InputSlot:
 
     Attributes
     ----------
-    way : Way or None
+    path : InputPath or None
         How the picture gets into the network's input; None while there is no picture.
     host : uint8 array (rows, width, 3) or None
         The pixels to be copied to `address`, pinned; None for a picture that the GPU has decoded.
     """
 
     def __init__(self, gpu: GpuContext, target: Any, settle: Callable[[], None]) -> None:
-        self.way: InputPath | None = None
+        self.path: InputPath | None = None
         self.host: Any = None
         self._gpu = gpu
         self._target = target
@@ -84,7 +86,7 @@ class InputSlot:
         self._source: Any = None
         self._decoded: NvPicture | None = None
 
-    def take(self, picture: Picture, way: InputPath) -> None:
+    def take(self, picture: Picture, path: InputPath) -> None:
         """Copy a picture into memory that the GPU reads by itself; the one before has been read.
 
         Of a picture of the host, the rows that the network sees are copied. One that the GPU has
@@ -95,12 +97,12 @@ class InputSlot:
             self.host = None
             self._decoded, self._source = picture, (picture.luma, picture.chroma)
         else:
-            pixels = picture[way.rows]
-            if way is not self.way:
+            pixels = picture[path.rows]
+            if path is not self.path:
                 self.forget()
                 self._make_room(pixels.shape)
             np.copyto(self.host, pixels)
-        self.way = way
+        self.path = path
 
     @property
     def address(self) -> int:
@@ -109,17 +111,17 @@ class InputSlot:
 
     def preprocess(self, stream: Any) -> None:
         """Enqueue what fills the row, on a stream as Numba has it."""
-        assert self.way is not None
-        self.way.kernel.enqueue(self._source, self._target, stream)
+        assert self.path is not None
+        self.path.kernel.enqueue(self._source, self._target, stream)
 
     def to_source(self, boxes: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return boxes of the network in pixels of the picture."""
-        assert self.way is not None
-        return self.way.fit.to_source(boxes)
+        assert self.path is not None
+        return self.path.fit.to_source(boxes)
 
     def forget(self) -> None:
         """Let go of the picture, which has been read, but not of the memory."""
-        self.way = self.host = self._source = self._decoded = None
+        self.path = self.host = self._source = self._decoded = None
 
     def free(self) -> None:
         """Release the memory."""

@@ -13,14 +13,14 @@ from squeezedrive.kernels.detections import Detections
 
 
 class CudaSlot(Slot):
-    """A batch at a time through a chain of its own, each step from the thread of its stage.
+    """A batch at a time through a `BatchRunner` of its own, each step from the thread of its stage.
 
     Parameters
     ----------
-    gpu : Gpu
+    gpu : GpuContext
         Where.
-    open_chain : callable
-        Returns the chain; called with the context current.
+    open_runner : callable
+        Returns the runner; called with the context current.
 
     Attributes
     ----------
@@ -28,12 +28,12 @@ class CudaSlot(Slot):
         Whether it was closed while a step had not returned, and could not release its memory.
     """
 
-    def __init__(self, gpu: GpuContext, open_chain: Callable[[], BatchRunner]) -> None:
+    def __init__(self, gpu: GpuContext, open_runner: Callable[[], BatchRunner]) -> None:
         self.abandoned = False
         self._gpu = gpu
         self._working = False
         with gpu.current():
-            self._chain: BatchRunner | None = open_chain()
+            self._runner: BatchRunner | None = open_runner()
 
     def preprocess(self, images: Sequence[Picture]) -> None:
         """Enqueue what makes the network's input of BGR pictures (height, width, 3).
@@ -41,53 +41,53 @@ class CudaSlot(Slot):
         Pixels of the host are copied: they may be changed when this returns. A picture that the
         GPU's decoder made stays where it is.
         """
-        with self._step() as chain:
-            chain.load(images)
-            with chain.timed("preprocess"):
-                chain.upload()
-                chain.preprocess()
+        with self._step() as runner:
+            runner.load(images)
+            with runner.timed("preprocess"):
+                runner.upload()
+                runner.preprocess()
 
     def infer(self) -> None:
         """Enqueue the network."""
-        with self._step() as chain, chain.timed("infer"):
-            chain.infer()
+        with self._step() as runner, runner.timed("infer"):
+            runner.infer()
 
     def detect(self) -> list[Detections]:
         """Return the boxes of each picture in its own pixels; waits for the GPU."""
-        with self._step() as chain:
-            with chain.timed("detect"):
-                chain.detect()
-            chain.download()
-            return chain.collect()
+        with self._step() as runner:
+            with runner.timed("detect"):
+                runner.detect()
+            runner.download()
+            return runner.collect()
 
     @property
     def device_seconds(self) -> dict[str, float]:
         """Seconds of the GPU for each step of the last batch; see `engines.backends.base.Slot`."""
-        with self._step() as chain:
-            return chain.seconds()
+        with self._step() as runner:
+            return runner.seconds()
 
     def close(self) -> None:
         """Release the memory; a second call does nothing.
 
         A step that another thread is still held in keeps it: the run was ended without it.
         """
-        chain, self._chain = self._chain, None
-        if chain is None:
+        runner, self._runner = self._runner, None
+        if runner is None:
             return
         if self._working:
             self.abandoned = True
-            self._gpu.keep_forever(chain)
+            self._gpu.keep_forever(runner)
             return
         with self._gpu.current():
-            chain.close()
+            runner.close()
 
     @contextmanager
     def _step(self) -> Iterator[BatchRunner]:
-        if self._chain is None:
+        if self._runner is None:
             raise RuntimeError("the slot is closed")
         self._working = True
         try:
             with self._gpu.current():
-                yield self._chain
+                yield self._runner
         finally:
             self._working = False

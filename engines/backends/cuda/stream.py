@@ -1,0 +1,91 @@
+"""A stream of the GPU, and the events that mark what has been done on it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from squeezedrive.engines.backends.cuda.context import NON_BLOCKING, GpuContext
+
+STEPS = ("preprocess", "infer", "detect")
+
+
+class MarkedStream:
+    """A stream with the events of a batch.
+
+    PyCUDA's streams and events have no method that frees them: their last reference has to go
+    while the context is current. So they are attributes of this object and never anything else,
+    until `forget`.
+
+    Parameters
+    ----------
+    gpu : GpuContext
+        Where; its context has to be current.
+
+    Attributes
+    ----------
+    stream : pycuda.driver.Stream
+        On which everything is enqueued.
+    uploaded, finished : pycuda.driver.Event
+        Recorded when the pictures have been read, and when the boxes are on the host.
+    """
+
+    def __init__(self, gpu: GpuContext) -> None:
+        self._gpu = gpu
+        self._wrappers = threading.local()
+        driver = gpu.driver
+        try:
+            self.stream: Any = driver.Stream(NON_BLOCKING)
+            timing = driver.event_flags.DISABLE_TIMING
+            self.uploaded: Any = driver.Event(timing)
+            self.finished: Any = driver.Event(timing)
+            self._begun: Any = [driver.Event() for _ in STEPS]
+            self._ended: Any = [driver.Event() for _ in STEPS]
+        except BaseException:
+            self.forget()
+            raise
+
+    @property
+    def handle(self) -> int:
+        """The stream as the driver knows it."""
+        return int(self.stream.handle)
+
+    def for_numba(self) -> Any:
+        """Return the stream as Numba's kernels take it; each thread needs a wrapper of its own."""
+        try:
+            return self._wrappers.stream
+        except AttributeError:
+            self._wrappers.stream = self._gpu.cuda.external_stream(self.handle)
+            return self._wrappers.stream
+
+    @contextmanager
+    def timed(self, step: str) -> Iterator[None]:
+        """Mark where one of `STEPS` begins and ends, for `seconds`."""
+        number = STEPS.index(step)
+        self._begun[number].record(self.stream)
+        yield
+        self._ended[number].record(self.stream)
+
+    def seconds(self) -> dict[str, float]:
+        """Return how long the GPU took for each of `STEPS`, once all have been timed and done."""
+        return {
+            step: self._begun[number].time_till(self._ended[number]) / 1e3
+            for number, step in enumerate(STEPS)
+        }
+
+    def settle(self) -> None:
+        """Wait until everything that has been enqueued is done.
+
+        Raises
+        ------
+        GpuLost
+            If that takes too long.
+        """
+        self.finished.record(self.stream)
+        self._gpu.wait(self.finished)
+
+    def forget(self) -> None:
+        """Let go of stream and events, with the context current; of no use afterwards."""
+        self.stream = self.uploaded = self.finished = self._begun = self._ended = None
