@@ -50,8 +50,8 @@ def measure_alone(
 
         rates = {"detection": batch * _rate(slots, detect, seconds, hurry)}
         # Where `infer` only enqueues work, the accelerator's own clock has to tell.
-        on_device = getattr(slots[0], "device_seconds", None)
-        if on_device is not None:
+        on_device = slots[0].device_seconds
+        if on_device:
             rates["inference"] = batch / max(on_device["infer"], 1e-9)
         else:
             infer = _rate(slots, lambda slot: slot.infer(), seconds, hurry)

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from squeezedrive.engines.backends.base import BackendInfo
+from squeezedrive.engines.backends.base import Backend, BackendInfo, Slot
 from squeezedrive.kernels.detections import Detections
 from squeezedrive.pipeline.profiling.alone import measure_alone
 
@@ -13,8 +13,10 @@ PICTURE = np.zeros((4, 6, 3), np.uint8)
 NONE = Detections(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros(0, np.int32))
 
 
-class Slot:
-    def __init__(self, backend: "Backend") -> None:
+class TimedSlot(Slot):
+    device_seconds: dict[str, float] = {}  # noqa: RUF012 - never changed
+
+    def __init__(self, backend: "CountingBackend") -> None:
         self.backend = backend
         self.steps: list[str] = []
         self.closed = False
@@ -37,7 +39,7 @@ class Slot:
         self.closed = True
 
 
-class Backend:
+class CountingBackend(Backend):
     info = BackendInfo("fake", "none", "none", "fp32", "test")
     max_batch = 8
     batch_pays = False
@@ -45,14 +47,14 @@ class Backend:
     def __init__(self, parallel: int, device_seconds: dict[str, float] | None = None) -> None:
         self.parallel = parallel
         self.together = threading.Barrier(1)
-        self.slots: list[Slot] = []
+        self.slots: list[TimedSlot] = []
         self._device_seconds = device_seconds
 
     def new_slot(self, batch: int = 1) -> Any:
         self.batch = batch
-        self.slots.append(Slot(self))
+        self.slots.append(TimedSlot(self))
         if self._device_seconds is not None:
-            self.slots[-1].device_seconds = self._device_seconds  # type: ignore[attr-defined]
+            self.slots[-1].device_seconds = self._device_seconds
         return self.slots[-1]
 
     def close(self) -> None:
@@ -60,7 +62,7 @@ class Backend:
 
 
 def test_each_part_runs_in_every_slot_and_slots_are_closed() -> None:
-    backend = Backend(parallel=3)
+    backend = CountingBackend(parallel=3)
     rates = measure_alone(backend, PICTURE, seconds=0.02)
     assert set(rates) == {"inference", "detection"}
     assert len(backend.slots) == 3
@@ -78,14 +80,14 @@ def test_each_part_runs_in_every_slot_and_slots_are_closed() -> None:
 
 def test_the_accelerators_clock_counts_where_there_is_one() -> None:
     # There, `infer` returns before the network has run.
-    backend = Backend(1, {"preprocess": 0.001, "infer": 0.004, "detect": 0.002})
+    backend = CountingBackend(1, {"preprocess": 0.001, "infer": 0.004, "detect": 0.002})
     rates = measure_alone(backend, PICTURE, seconds=0.01)
     assert rates["inference"] == pytest.approx(250)
     assert backend.slots[0].steps.count("infer") == backend.slots[0].steps.count("detect")
 
 
 def test_several_pictures_at_once_count_each() -> None:
-    backend = Backend(1, {"infer": 0.004})
+    backend = CountingBackend(1, {"infer": 0.004})
     rates = measure_alone(backend, PICTURE, batch=4, seconds=0.05)
     assert backend.batch == 4
     assert rates["inference"] == pytest.approx(1000)
@@ -93,7 +95,7 @@ def test_several_pictures_at_once_count_each() -> None:
 
 
 def test_slots_are_closed_when_the_work_fails() -> None:
-    backend = Backend(2)
+    backend = CountingBackend(2)
     backend.together.abort()
     with pytest.raises(threading.BrokenBarrierError):
         measure_alone(backend, PICTURE, seconds=0.01)

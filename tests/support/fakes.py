@@ -84,6 +84,7 @@ class FakeBackend(Backend):
     """Counts calls; `script` maps a step to what happens in it."""
 
     info = BackendInfo("fake", "none", "none", "fp32", "test")
+    parallel = 1
     max_batch = 8
     batch_pays = True
 
