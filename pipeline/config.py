@@ -17,7 +17,7 @@ from squeezedrive.engines.backends.cuda.options import CudaOptions
 from squeezedrive.engines.backends.select import CHOICES
 from squeezedrive.engines.config_files import CONFIGS, find_config
 from squeezedrive.engines.errors import ConfigError
-from squeezedrive.kernels.fit import FitMode as FitKind
+from squeezedrive.kernels.fit import FitMode
 
 BASE = CONFIGS / "file.yaml"
 MOST_EVERY = 5  # so many frames wait for each other, in every place of the queues
@@ -46,7 +46,7 @@ class _Strict(BaseModel):
 class FitConfig(_Strict):
     """How a picture is put into the network's input."""
 
-    mode: FitKind
+    mode: FitMode
     band_centre: Fraction01
 
 

@@ -23,7 +23,7 @@ log = logging.getLogger("squeezedrive")
 
 
 @dataclass(frozen=True)
-class Entry:
+class BackendEntry:
     """How a back end is opened.
 
     Attributes
@@ -42,9 +42,9 @@ class Entry:
 
 
 BACKENDS = {  # "auto" takes the first that runs here
-    "tensorrt": Entry(open_tensorrt, tensorrt_obstacles),
-    "torch": Entry(open_torch, torch_obstacles),
-    "cpu": Entry(open_cpu),
+    "tensorrt": BackendEntry(open_tensorrt, tensorrt_obstacles),
+    "torch": BackendEntry(open_torch, torch_obstacles),
+    "cpu": BackendEntry(open_cpu),
 }
 
 CHOICES = ("auto", *BACKENDS)
@@ -123,7 +123,7 @@ def _keeps_from_running(error: Exception) -> bool:
 
 
 def _reason(obstacles: dict[str, str]) -> str:
-    """Say in a few words why other back ends do not run: the first obstacle, without its remedy."""
+    """Return in a few words why other back ends do not run: first obstacles, without remedies."""
     short = {name: text.splitlines()[0].split(" (")[0] for name, text in obstacles.items()}
     by_text: dict[str, list[str]] = {}
     for name, text in short.items():

@@ -74,7 +74,7 @@ def describe(profile: Profile, width: int, height: int) -> str:
 
 
 def _normalisation(profile: Profile) -> str:
-    """Say how pixels are normalised, for example "BGR minus (103.939, 116.779, 123.68)"."""
+    """Return how pixels are normalised, for example "BGR minus (103.939, 116.779, 123.68)"."""
     pixels = profile.input
     mean = ", ".join(f"{value:g}" for value in pixels.mean)
     scale = f" times {pixels.scale:g}" if pixels.scale != 1 else ""

@@ -21,7 +21,7 @@ from pydantic import (
 )
 
 from squeezedrive.engines.model.network import NETWORKS, Operation, Padding, operations, output_grid
-from squeezedrive.kernels.fit import FitMode as FitKind
+from squeezedrive.kernels.fit import FitMode
 from squeezedrive.kernels.head import Centres, Head, HeadLayout, anchor_grid
 
 Positive = Annotated[float, Field(gt=0)]
@@ -97,14 +97,15 @@ class Profile(_Strict):
     training: dict[str, Any]
     evaluation: dict[str, Any]
     licence: str
-    fit: FitKind | None = None
+    fit: FitMode | None = None
     band_centre: Annotated[float, Field(ge=0, le=1)] | None = None
 
     @model_serializer(mode="wrap")
     def _without_the_unknown(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
         # Quantised models made before there were these keys hold a profile without them.
-        unknown = [key for key in ("fit", "band_centre") if getattr(self, key) is None]
-        return {key: value for key, value in dump(self).items() if key not in unknown}
+        optional = ("fit", "band_centre")
+        values = dump(self).items()
+        return {key: value for key, value in values if value is not None or key not in optional}
 
     @model_validator(mode="after")
     def _possible(self) -> Profile:

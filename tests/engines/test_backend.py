@@ -16,7 +16,7 @@ from squeezedrive.engines.backends.cpu.openvino import core
 from squeezedrive.engines.backends.cpu.options import CpuOptions
 from squeezedrive.engines.backends.cuda import machine
 from squeezedrive.engines.backends.cuda.options import CudaOptions
-from squeezedrive.engines.backends.select import BACKENDS, Entry, open_backend
+from squeezedrive.engines.backends.select import BACKENDS, BackendEntry, open_backend
 from squeezedrive.engines.backends.tensorrt.entry import tensorrt_obstacles
 from squeezedrive.engines.backends.torch.entry import torch_obstacles
 from squeezedrive.engines.errors import BackendUnavailable, ConfigError, GpuMemoryError
@@ -194,7 +194,7 @@ def stub(monkeypatch: pytest.MonkeyPatch, **has: Any) -> None:
             return SimpleNamespace(info=BackendInfo(name, "", "", "", reason))
 
         found = what if isinstance(what, list) else []
-        monkeypatch.setitem(BACKENDS, name, Entry(open_stub, lambda found=found: found))
+        monkeypatch.setitem(BACKENDS, name, BackendEntry(open_stub, lambda found=found: found))
 
 
 @pytest.mark.parametrize(
@@ -280,6 +280,21 @@ def test_optional_members_have_defaults() -> None:
     backend = CpuBackend(settings(), CpuOptions(), "test")
     assert backend.video_decoder is None
     assert backend.new_slot().device_seconds == {}
+
+
+def test_the_table_of_back_ends_loads_none_of_their_libraries() -> None:
+    script = (
+        "import sys\nfrom squeezedrive.engines.backends.select import CHOICES\n"
+        "print(*CHOICES)\nprint(sorted({m.split('.')[0] for m in sys.modules}))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=Path(__file__).parents[2], capture_output=True, text=True, timeout=60, check=True,
+    )  # fmt: skip
+    names, loaded = done.stdout.splitlines()
+    assert names == "auto tensorrt torch cpu"
+    for heavy in ("openvino", "torch", "tensorrt", "pycuda", "numba", "numpy", "pydantic"):
+        assert f"'{heavy}'" not in loaded
 
 
 def test_on_this_machine_auto_gives_a_back_end_and_a_reason() -> None:

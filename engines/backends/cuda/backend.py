@@ -55,7 +55,7 @@ def open_cuda(
 
 
 def make_kernels(settings: EngineSettings, executor: Executor) -> ImageKernels:
-    """Say what comes before and after the network: the kernels of `kernels.cuda`."""
+    """Return what comes before and after the network: the kernels of `kernels.cuda`."""
     from squeezedrive.kernels.cuda.detect import RESULT, DetectKernels
     from squeezedrive.kernels.cuda.preprocess import Preprocessor
 

@@ -140,7 +140,8 @@ class BatchRunner:
             for p in pictures
         )
         if not (good and 1 <= len(pictures) <= self.batch):
-            got = ", ".join(f"{getattr(p, 'dtype', 'NV12')} {p.shape}" for p in pictures)
+            kinds = ["NV12" if isinstance(p, NvPicture) else p.dtype for p in pictures]
+            got = ", ".join(f"{kind} {p.shape}" for kind, p in zip(kinds, pictures, strict=True))
             raise ValueError(
                 f"expected 1 to {self.batch} pictures (height, width, 3) of uint8, got"
                 f" {got or 'none'}"

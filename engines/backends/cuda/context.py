@@ -23,7 +23,7 @@ from squeezedrive.engines.backends.cuda.machine import driver_problem
 from squeezedrive.engines.errors import BackendUnavailable, GpuLost, GpuMemoryError
 
 # Seconds after which work on the GPU counts as hung. A picture takes a millisecond; a busy GPU
-# that others use, too, may keep it waiting.
+# that others use as well may keep it waiting.
 PATIENCE = 30.0
 # Seconds between looks at an event. See `GpuContext.wait`.
 POLL_SECONDS = 50e-6
@@ -134,7 +134,7 @@ class GpuContext:
         return self.cuda.from_cuda_array_interface(description, owner=allocation, sync=False)
 
     def keep_forever(self, *things: object) -> None:
-        """Never release these: on a GPU that hangs, releasing hangs, too, even at the exit."""
+        """Never release these: on a GPU that hangs, releasing hangs as well, even at the exit."""
         for thing in things:
             ctypes.pythonapi.Py_IncRef(ctypes.py_object(thing))
 

@@ -15,7 +15,7 @@ class ExecutionContext(Protocol):
     """
 
     def bind(self, input_address: int, output_address: int, batch: int) -> None:
-        """Say where input and output lie: device addresses of C-contiguous arrays.
+        """Set where input and output lie: device addresses of C-contiguous arrays.
 
         Parameters
         ----------

@@ -13,7 +13,7 @@ _PACKAGES = {
 
 
 def driver_problem() -> str | None:
-    """Say what is wrong with the NVIDIA driver or its GPU, with the remedy; None if nothing is.
+    """Return what is wrong with the NVIDIA driver or its GPU, with the remedy; None if nothing is.
 
     The driver is asked before any package is imported: TensorRT and PyCUDA fail in ways that
     cannot be caught on a machine without one.

@@ -119,7 +119,7 @@ class TensorRTContext:
         self._picture = picture
 
     def bind(self, input_address: int, output_address: int, batch: int) -> None:
-        """Say where input and output lie: device addresses of C-contiguous arrays.
+        """Set where input and output lie: device addresses of C-contiguous arrays.
 
         Raises
         ------
@@ -177,7 +177,7 @@ def open_engine(
         "fp16", "fp32" or "int8".
     max_batch : int
         Most pictures of one execution.
-    gpu : Gpu
+    gpu : GpuInfo
         Where it will run.
     say : callable
         Takes lines for the user: what is wrong with a cached engine, and how a build goes on.

@@ -28,7 +28,7 @@ def io_type(precision: EnginePrecision) -> np.dtype:
     """Return the number format of the network's input and output.
 
     float32 for "fp32", float16 for "fp16". With "int8" all that is not a byte is a half, so that
-    format is float16, too.
+    format is float16 as well.
     """
     return np.dtype(np.float32 if precision == "fp32" else np.float16)
 

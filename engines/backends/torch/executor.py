@@ -81,7 +81,7 @@ class TorchContext:
         self._bound: tuple[torch.Tensor, torch.Tensor] | None = None
 
     def bind(self, input_address: int, output_address: int, batch: int) -> None:
-        """Say where input and output lie; see `engines.backends.cuda.executor.ExecutionContext`."""
+        """Set where input and output lie; see `engines.backends.cuda.executor.ExecutionContext`."""
         executor = self._executor
         if not 1 <= batch <= executor.max_batch:
             raise ValueError(f"expected a batch of 1 to {executor.max_batch}, got {batch}")
