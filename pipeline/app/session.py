@@ -178,7 +178,7 @@ class Session:
         """One line for everything that was not as it should be but did not end the run."""
         lines = [line for source in self._sources for line in source.report.warnings]
         for sink in self.sinks:
-            lines += getattr(sink, "warnings", [])
+            lines += sink.warnings
         for feed in self.feeds:
             if feed.stale > feed.processed:
                 lines.append(

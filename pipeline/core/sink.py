@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,18 +37,30 @@ class Result:
     detected: bool = True
 
 
-class Sink(Protocol):
+class Sink(ABC):
     """A place results go to, written by one thread.
 
     Nothing is created before the first `write`, so that a run that never gets a frame leaves
     everything as it was. What was written stays readable if the process dies. `write` and `close`
     raise `SinkError` naming the output; `close` may be called more than once.
+
+    Attributes
+    ----------
+    name : str
+        What the user calls the output.
     """
 
     name: str
 
+    @abstractmethod
     def write(self, result: Result) -> None:
         """Add one result."""
 
+    @abstractmethod
     def close(self) -> None:
         """Finish the output."""
+
+    @property
+    def warnings(self) -> list[str]:
+        """One line for everything that was not as it should be but did not end the run."""
+        return []

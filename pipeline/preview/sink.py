@@ -9,7 +9,7 @@ from threading import Condition
 import cv2
 
 from squeezedrive.pipeline.core.frame import Image
-from squeezedrive.pipeline.core.sink import Result
+from squeezedrive.pipeline.core.sink import Result, Sink
 
 INTERVAL = 0.1  # seconds between two pictures at least, however many watch
 MAX_WIDTH = 960  # pixels
@@ -32,7 +32,7 @@ class Jpeg:
     data: bytes
 
 
-class PreviewSink:
+class PreviewSink(Sink):
     """Keeps the newest picture; it is encoded by who asks for it, once for all who do.
 
     `write` only keeps a reference, so that it costs the pipeline nothing to be watched: pictures

@@ -9,12 +9,12 @@ import cv2
 
 from squeezedrive.pipeline.core.errors import SinkError
 from squeezedrive.pipeline.core.frame import Image
-from squeezedrive.pipeline.core.sink import Result
+from squeezedrive.pipeline.core.sink import Result, Sink
 
 SCREEN_SHARE = 0.9  # of the screen that a new window takes at most: panels need room too
 
 
-class WindowSink:
+class WindowSink(Sink):
     """A resizable window that shows each frame as soon as it comes.
 
     The window opens with the first frame, in its size or smaller where the screen is smaller, and

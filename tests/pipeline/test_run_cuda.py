@@ -13,7 +13,7 @@ from squeezedrive.engines.backends.cpu.options import CpuOptions
 from squeezedrive.engines.errors import GpuLost, GpuMemoryError
 from squeezedrive.kernels.detections import Detections
 from squeezedrive.pipeline.core.frame import Frame
-from squeezedrive.pipeline.core.sink import Result
+from squeezedrive.pipeline.core.sink import Result, Sink
 from squeezedrive.pipeline.core.source import SourceInfo, SourceReport
 from squeezedrive.pipeline.stages.feed import Feed
 from squeezedrive.pipeline.stages.pipeline import Pipeline, QueueOptions, StageError
@@ -48,7 +48,7 @@ class Pictures:
         pass
 
 
-class Sink:
+class Found(Sink):
     def __init__(self) -> None:
         self.name = "sink"
         self.found: list[Detections] = []
@@ -63,8 +63,8 @@ class Sink:
         self.closed += 1
 
 
-def run(backend: Any, source: Pictures | None = None, slots: int = 4) -> Sink:
-    sink = Sink()
+def run(backend: Any, source: Pictures | None = None, slots: int = 4) -> Found:
+    sink = Found()
     feed = Feed(source or Pictures(), [sink])
     pipeline = Pipeline([feed], backend, QueueOptions(depth=2, slots=slots))
     try:
@@ -92,7 +92,7 @@ def test_several_sources_share_the_gpu_in_batches() -> None:
     rig = Rig(max_batch=2)  # three sources take turns
     backend = rig.backend()
     sources = [Pictures(12, number) for number in range(3)]
-    sinks = [Sink() for _ in sources]
+    sinks = [Found() for _ in sources]
     feeds = [Feed(source, [sink]) for source, sink in zip(sources, sinks, strict=True)]
     pipeline = Pipeline(feeds, backend, QueueOptions(slots=2))
     times: list[Any] = []
@@ -126,7 +126,7 @@ def test_two_pipelines_share_a_gpu() -> None:
     rig, other = Rig(), Rig()
     other.driver, other.gpu, other.kernels = rig.driver, rig.gpu, rig.kernels
     other.executor.driver = rig.driver
-    sinks: list[Sink] = []
+    sinks: list[Found] = []
     backends = [rig.backend(), other.backend()]
     threads = [threading.Thread(target=lambda b=b: sinks.append(run(b, slots=2))) for b in backends]
     for thread in threads:

@@ -13,7 +13,7 @@ import numpy as np
 from squeezedrive.engines.backends.base import Backend, BackendInfo, Slot
 from squeezedrive.kernels.detections import Detections
 from squeezedrive.pipeline.core.frame import Frame, Image
-from squeezedrive.pipeline.core.sink import Result
+from squeezedrive.pipeline.core.sink import Result, Sink
 from squeezedrive.pipeline.core.source import SourceInfo, SourceKind, SourceReport
 
 ONE_CAR = Detections(
@@ -106,7 +106,7 @@ class FakeBackend(Backend):
         pass
 
 
-class FakeSink:
+class FakeSink(Sink):
     """Keeps what it is given; `on_write` and `on_close` may fail."""
 
     def __init__(

@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from squeezedrive.pipeline.core.sink import Result
+from squeezedrive.pipeline.core.sink import Result, Sink
 from squeezedrive.pipeline.sinks.disk import MakeRoom
 from squeezedrive.pipeline.sinks.files.lines import LineFile
 
 
-class JsonlSink:
+class JsonlSink(Sink):
     """One line of JSON per frame, after a header line, in a file as `LineFile` keeps it.
 
     The header is the mapping that `header` returns, with ``"type": "header"`` before it. Lines of

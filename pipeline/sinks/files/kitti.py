@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from squeezedrive.pipeline.core.errors import SinkError
-from squeezedrive.pipeline.core.sink import Result
+from squeezedrive.pipeline.core.sink import Result, Sink
 
 
 def has_results(folder: str | Path) -> bool:
@@ -16,7 +16,7 @@ def has_results(folder: str | Path) -> bool:
     return any(Path(folder).glob("*.txt"))
 
 
-class KittiSink:
+class KittiSink(Sink):
     """One result file per frame, in the format of the KITTI object benchmark.
 
     Each detection is a line of 16 columns: type (``Car``), truncation, occlusion, alpha, the box

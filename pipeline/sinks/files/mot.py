@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from squeezedrive.pipeline.core.sink import Result
+from squeezedrive.pipeline.core.sink import Result, Sink
 from squeezedrive.pipeline.sinks.files.lines import LineFile
 
 # The benchmark's own numbers (Milan et al. 2016, "MOT16", table 2). A cyclist is a person on a
@@ -17,7 +17,7 @@ MOT_CLASSES = {
 FIRST_OTHER = 14
 
 
-class MotSink:
+class MotSink(Sink):
     """One line per object and frame, in a file as `LineFile` keeps it.
 
     A line has nine values with commas between, in the order of the benchmark's ground truth since

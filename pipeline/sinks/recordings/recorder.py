@@ -9,7 +9,7 @@ from pathlib import Path
 from av.error import FFmpegError
 
 from squeezedrive.pipeline.core.errors import SinkError
-from squeezedrive.pipeline.core.sink import Result
+from squeezedrive.pipeline.core.sink import Result, Sink
 from squeezedrive.pipeline.core.source import Source
 from squeezedrive.pipeline.sinks.recordings.archive import Archive, SegmentLabel
 from squeezedrive.pipeline.sinks.recordings.clips import Clips
@@ -26,7 +26,7 @@ LIVE_CLOSE_SECONDS = 1.5
 FILE_PATIENCE_SECONDS = 10.0
 
 
-class RecordingSink:
+class RecordingSink(Sink):
     """Encodes pictures once and writes them to segments, clips of events, or one whole file.
 
     Segments follow each other without a gap, begin with a key frame at 0:00 and can each be played

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from squeezedrive.pipeline.core.frame import Frame
-from squeezedrive.pipeline.core.sink import Result
+from squeezedrive.pipeline.core.sink import Result, Sink
 from squeezedrive.pipeline.sinks.files.jsonl import JsonlSink
 from squeezedrive.pipeline.sinks.recordings.archive import Archive, SegmentLabel
 from squeezedrive.pipeline.sinks.recordings.series import Series
@@ -39,7 +39,7 @@ class Segments:
         return self._label
 
 
-class SegmentedJsonlSink:
+class SegmentedJsonlSink(Sink):
     """Detections as JSON lines, in files that begin and end with the segments of the video.
 
     A file that cannot be written does not end the run, see `Series`.

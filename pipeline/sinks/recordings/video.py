@@ -8,13 +8,13 @@ from av.error import FFmpegError
 
 from squeezedrive.pipeline.core.errors import SinkError
 from squeezedrive.pipeline.core.frame import Frame
-from squeezedrive.pipeline.core.sink import Result
+from squeezedrive.pipeline.core.sink import Result, Sink
 from squeezedrive.pipeline.core.source import Source
 from squeezedrive.pipeline.sinks.recordings.encoder import Encoder, EncoderOptions
 from squeezedrive.pipeline.sinks.recordings.mp4 import Mp4File
 
 
-class VideoSink:
+class VideoSink(Sink):
     """Writes pictures as H.264 into an MP4 file that browsers play.
 
     Every frame has the duration and the timestamp it has in the source, counted from
