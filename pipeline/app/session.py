@@ -12,7 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from squeezedrive.engines.backends.video_decoder import DecoderRefused, OpenDecoder
+from squeezedrive.engines.backends.video_decoder import DecoderRefused
 from squeezedrive.engines.errors import ConfigError
 from squeezedrive.pipeline.app.network import detect_params, load_network, open_network
 from squeezedrive.pipeline.app.outputs import (
@@ -299,14 +299,11 @@ class Session:
         wanted = self.config.source.decode
         if wanted == "cpu":
             return source
-        open_decoder: OpenDecoder | None = getattr(self.backend, "video_decoder", None)
-        on_device = getattr(source, "on_device", None)
+        open_decoder = self.backend.video_decoder
         try:
             if open_decoder is None:
                 raise DecoderRefused(f"back end {self.backend.info.name} takes host pictures")
-            if on_device is None:
-                raise DecoderRefused("it is no video file")
-            moved: Source = on_device(open_decoder)
+            moved = source.on_device(open_decoder)
         except DecoderRefused as refusal:
             # Nobody has to be told about a GPU that is not there.
             level = logging.DEBUG if open_decoder is None else logging.INFO

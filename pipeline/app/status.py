@@ -7,7 +7,6 @@ from collections import Counter
 
 from squeezedrive.pipeline.core.timing import percentiles
 from squeezedrive.pipeline.preview.status import SourceStatus, State, Status
-from squeezedrive.pipeline.sources.state import SourceState
 from squeezedrive.pipeline.stages.feed import Feed
 from squeezedrive.pipeline.stages.pipeline import Pipeline
 
@@ -46,7 +45,7 @@ def _source(
 
 def _state(pipeline: Pipeline, feed: Feed) -> tuple[State, float, int]:
     """Return the state of a source, since when, and how often it came back."""
-    live: SourceState | None = getattr(feed.source, "state", None)
+    live = feed.source.state
     reconnects = 0 if live is None else live.reconnects
     if feed.broken:
         return "given up", feed.read_at, reconnects

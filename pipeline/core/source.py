@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections import Counter
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal
 
+from squeezedrive.engines.backends.video_decoder import DecoderRefused, OpenDecoder
 from squeezedrive.pipeline.core.frame import Frame
 
 DEFAULT_FPS = Fraction(25)  # where neither source nor user give a rate
 
 SourceKind = Literal["file", "images", "camera", "stream", "scene"]
+ConnectionState = Literal["connecting", "connected", "stalled", "reconnecting", "given up"]
 
 
 @dataclass(frozen=True)
@@ -102,26 +105,97 @@ class SourceReport:
             self.warnings.append(line)
 
 
-class Source(Protocol):
+@dataclass(frozen=True)
+class SourceState:
+    """How a live source is doing at one moment; never changed, so that any thread may look.
+
+    Attributes
+    ----------
+    condition : str
+        "connecting" until there was a picture, "connected" while they come, "stalled" when none
+        comes though the connection stands, "reconnecting" while it is opened again, "given up".
+    since : float
+        When that began, in seconds of `time.monotonic`.
+    last_picture : float or None
+        When the last picture came, in seconds of `time.monotonic`.
+    reconnects : int
+        How often pictures came again over a new connection.
+    last_error : str or None
+        What the last attempt or connection failed with, without passwords.
+    """
+
+    condition: ConnectionState
+    since: float
+    last_picture: float | None = None
+    reconnects: int = 0
+    last_error: str | None = None
+
+
+class Source(ABC):
     """A sequence of frames that is read once, by one thread.
 
-    `read` returns the next frame, or None at the end, and never blocks for longer than the read
-    time-out given when the source was opened, unless it has an `interrupt` that ends every wait at
-    once; see `ReconnectingSource`. It raises `SourceError` when the source fails for
-    good and `SourceTimeout` when it stops answering. `close` may be called more than once.
+    Attributes
+    ----------
+    info : SourceInfo
+        What is known of it.
     """
 
     info: SourceInfo
 
+    def __init__(self) -> None:
+        self._report = SourceReport()
+
     @property
     def report(self) -> SourceReport:
         """What went on so far."""
+        return self._report
 
+    @property
+    def state(self) -> SourceState | None:
+        """How a live source is doing, for any thread; None for one that cannot come back."""
+        return None
+
+    @abstractmethod
     def read(self) -> Frame | None:
-        """Return the next frame, or None at the end."""
+        """Return the next frame, or None at the end.
 
+        Never blocks for longer than the read time-out given when the source was opened, unless
+        `interrupt` ends every wait at once.
+
+        Raises
+        ------
+        SourceError
+            If the source fails for good.
+        SourceTimeout
+            If it stops answering.
+        """
+
+    def interrupt(self) -> None:
+        """End every wait now and for good; may be called from any thread.
+
+        By default nothing happens: a wait ends with its time-out.
+        """
+        return
+
+    @abstractmethod
     def close(self) -> None:
-        """Release files, devices and connections."""
+        """Release files, devices and connections; may be called more than once."""
+
+    def on_device(self, open_decoder: OpenDecoder) -> Source:
+        """Return this source, which nothing was read from yet, with a decoder on the device.
+
+        This one is closed then.
+
+        Raises
+        ------
+        DecoderRefused
+            If there is no decoder for this source, which can still be read.
+        """
+        raise DecoderRefused("it is no video file")
+
+    def stem(self, frame_id: int) -> str:
+        """Return what a file that belongs to a frame is called, without its suffix."""
+        return f"{frame_id:06d}"
 
 
 @dataclass(frozen=True)

@@ -83,7 +83,7 @@ def open_sinks(
     if outputs.kitti is not None:
         from squeezedrive.pipeline.sinks.files.kitti import KittiSink
 
-        sinks.append(KittiSink(outputs.kitti, class_names, getattr(source, "stem", None)))
+        sinks.append(KittiSink(outputs.kitti, class_names, source.stem))
     if outputs.mot is not None:
         from squeezedrive.pipeline.sinks.files.mot import MotSink
 

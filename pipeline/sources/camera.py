@@ -16,7 +16,7 @@ import cv2
 
 from squeezedrive.pipeline.core.errors import SourceError, SourceTimeout
 from squeezedrive.pipeline.core.frame import Frame, Image
-from squeezedrive.pipeline.core.source import SourceInfo, SourceOptions, SourceReport
+from squeezedrive.pipeline.core.source import Source, SourceInfo, SourceOptions
 
 TIME_BASE = Fraction(1, 1_000_000)
 CLOSE_TIMEOUT = 1.0  # seconds
@@ -45,7 +45,7 @@ class _Picture:
     image: Image
 
 
-class CameraSource:
+class CameraSource(Source):
     """A camera, whose frames are stamped with the time they arrive, in microseconds.
 
     OpenCV offers no time-out for cameras, so a thread of its own opens and reads the device and
@@ -76,7 +76,7 @@ class CameraSource:
         options: SourceOptions,
         open_capture: Callable[[int], Capture] | None = None,
     ) -> None:
-        self.report = SourceReport()
+        super().__init__()
         self._name = f"camera {spec}"
         self._options = options
         self._open_capture = open_capture or _open_device

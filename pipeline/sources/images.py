@@ -16,11 +16,11 @@ import numpy as np
 
 from squeezedrive.pipeline.core.errors import SourceError
 from squeezedrive.pipeline.core.frame import Frame, Image
-from squeezedrive.pipeline.core.source import DEFAULT_FPS, SourceInfo, SourceOptions, SourceReport
+from squeezedrive.pipeline.core.source import DEFAULT_FPS, Source, SourceInfo, SourceOptions
 from squeezedrive.pipeline.sources import IMAGE_SUFFIXES
 
 
-class ImageSource:
+class ImageSource(Source):
     """Images as frames of a video, in the order a person would number them (2 before 10).
 
     Grey, transparent and 16-bit images come as 8-bit BGR, turned upright by their EXIF tag. An
@@ -41,6 +41,7 @@ class ImageSource:
     """
 
     def __init__(self, spec: str, options: SourceOptions) -> None:
+        super().__init__()
         self._files = _find(spec)
         self._options = options
         stems = {file.stem for file in self._files}
@@ -52,7 +53,6 @@ class ImageSource:
                 f"{spec}: expected a start before {float(len(self._files) / fps):g} s,"
                 f" the end of its {len(self._files)} images, got {options.start:g} s"
             )
-        self.report = SourceReport()
         frames, origin = len(self._files) - self._next, self._next
         self._first = self._load_next()
         height, width = (0, 0) if self._first is None else self._first[1].shape[:2]

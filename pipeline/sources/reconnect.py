@@ -13,10 +13,16 @@ from pathlib import Path
 
 from squeezedrive.pipeline.core.errors import SourceError
 from squeezedrive.pipeline.core.frame import Frame
-from squeezedrive.pipeline.core.source import DEFAULT_FPS, Source, SourceInfo, SourceReport
+from squeezedrive.pipeline.core.source import (
+    DEFAULT_FPS,
+    Source,
+    SourceInfo,
+    SourceReport,
+    SourceState,
+)
 from squeezedrive.pipeline.core.timing import name_thread
 from squeezedrive.pipeline.sources import live_kind, redact
-from squeezedrive.pipeline.sources.state import SourceState, StateKeeper
+from squeezedrive.pipeline.sources.state import StateKeeper
 from squeezedrive.pipeline.sources.timestamps import Timeline
 
 CLOSE_TIMEOUT = 0.5  # seconds a connection may take to end after `interrupt`
@@ -64,7 +70,7 @@ class Backoff:
         self._next = self._shortest
 
 
-class ReconnectingSource:
+class ReconnectingSource(Source):
     """A live source that is opened again when it fails, ends or falls silent.
 
     A thread of its own opens the inner source, reads and closes it, so that waiting for a frame
@@ -101,13 +107,13 @@ class ReconnectingSource:
         inner: Source | None = None,
         backoff: Backoff | None = None,
     ) -> None:
+        super().__init__()  # its report is that of connections that are over
         self.info = inner.info if inner is not None else _provisional(spec)
         self._open_inner = open_inner
         self._limit = limit
         self._inner = inner
         self._backoff = backoff or Backoff()
         self._keeper = StateKeeper(self.info.name)
-        self._past = SourceReport()  # of connections that are over, and of frames nobody took
         self._timeline = Timeline()
         self._changed = threading.Condition()
         # The rest is read and written under `_changed`.
@@ -129,7 +135,7 @@ class ReconnectingSource:
     def report(self) -> SourceReport:
         """What went on in all connections so far."""
         with self._changed:
-            total = SourceReport(self._past.skipped.copy(), list(self._past.warnings))
+            total = SourceReport(self._report.skipped.copy(), list(self._report.warnings))
             if self._inner is not None:
                 _add(total, self._inner.report)
         return total
@@ -231,7 +237,7 @@ class ReconnectingSource:
                 inner.close()
                 with self._changed:
                     self._inner = None
-                    _add(self._past, inner.report)
+                    _add(self._report, inner.report)
         except SourceError as error:
             return error
         return None
@@ -256,7 +262,7 @@ class ReconnectingSource:
             while waits and self._frame is not None and self._interrupted_at is None:
                 self._changed.wait(POLL_SECONDS)
             if self._frame is not None:
-                self._past.skipped["overrun"] += 1
+                self._report.skipped["overrun"] += 1
             self._frame = frame
             self._changed.notify_all()
             return self._interrupted_at is None

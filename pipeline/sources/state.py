@@ -1,41 +1,14 @@
-"""How a live source is doing, and the line of the log when that changes."""
+"""Keeps the state of a live source, and logs its changes."""
 
 from __future__ import annotations
 
 import logging
 import time
-from dataclasses import dataclass, replace
-from typing import Literal
+from dataclasses import replace
+
+from squeezedrive.pipeline.core.source import ConnectionState, SourceState
 
 log = logging.getLogger("squeezedrive")
-
-ConnectionState = Literal["connecting", "connected", "stalled", "reconnecting", "given up"]
-
-
-@dataclass(frozen=True)
-class SourceState:
-    """How a live source is doing at one moment; never changed, so that any thread may look.
-
-    Attributes
-    ----------
-    condition : str
-        "connecting" until there was a picture, "connected" while they come, "stalled" when none
-        comes though the connection stands, "reconnecting" while it is opened again, "given up".
-    since : float
-        When that began, in seconds of `time.monotonic`.
-    last_picture : float or None
-        When the last picture came, in seconds of `time.monotonic`.
-    reconnects : int
-        How often pictures came again over a new connection.
-    last_error : str or None
-        What the last attempt or connection failed with, without passwords.
-    """
-
-    condition: ConnectionState
-    since: float
-    last_picture: float | None = None
-    reconnects: int = 0
-    last_error: str | None = None
 
 
 class StateKeeper:

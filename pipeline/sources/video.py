@@ -15,10 +15,10 @@ from squeezedrive.pipeline.core.errors import SourceError
 from squeezedrive.pipeline.core.frame import Frame
 from squeezedrive.pipeline.core.source import (
     DEFAULT_FPS,
+    Source,
     SourceInfo,
     SourceKind,
     SourceOptions,
-    SourceReport,
 )
 from squeezedrive.pipeline.sources import redact
 from squeezedrive.pipeline.sources.decoder import AnyFrame, Decoder
@@ -37,7 +37,7 @@ ARRIVAL = Fraction(1, 1_000_000)  # time base of live frames without timestamps
 CUT_OFF = Fraction(1, 2)  # seconds
 
 
-class VideoSource:
+class VideoSource(Source):
     """The video of a file or stream that FFmpeg reads.
 
     The first frame is decoded when the source is opened, so that `info` is final: rotation,
@@ -76,7 +76,7 @@ class VideoSource:
     def __init__(
         self, location: str, options: SourceOptions, track: DeviceTrack | None = None
     ) -> None:
-        self.report = SourceReport()
+        super().__init__()
         self._name = redact(location)
         self._location = location
         self._options = options

@@ -122,10 +122,8 @@ class Feed:
         return True
 
     def interrupt(self) -> None:
-        """Do not wait for the source any longer, if it can be told."""
-        interrupt = getattr(self.source, "interrupt", None)
-        if interrupt is not None:
-            interrupt()
+        """Do not wait for the source any longer."""
+        self.source.interrupt()
 
     def write(self, result: Result) -> None:
         """Give a result to every sink.

@@ -134,7 +134,7 @@ class Work:
         if item.slot is not None:
             found = iter(item.slot.detect())
             if self.observe_device is not None:
-                self.observe_device(getattr(item.slot, "device_seconds", {}))
+                self.observe_device(item.slot.device_seconds)
             self._free.put(item.slot)
         results: list[Result] = []
         between: list[Frame] = []

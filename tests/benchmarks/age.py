@@ -15,14 +15,14 @@ from fractions import Fraction
 
 import numpy as np
 
-from squeezedrive.engines.backends.base import BackendInfo
+from squeezedrive.engines.backends.base import Backend, BackendInfo, Slot
 from squeezedrive.engines.config_files import CONFIGS
 from squeezedrive.kernels.detections import Detections
 from squeezedrive.pipeline.config import load_config
 from squeezedrive.pipeline.core.frame import Frame
 from squeezedrive.pipeline.core.queues import Policy
-from squeezedrive.pipeline.core.sink import Result
-from squeezedrive.pipeline.core.source import SourceInfo, SourceReport
+from squeezedrive.pipeline.core.sink import Result, Sink
+from squeezedrive.pipeline.core.source import Source, SourceInfo
 from squeezedrive.pipeline.core.timing import Durations
 from squeezedrive.pipeline.stages.feed import Feed
 from squeezedrive.pipeline.stages.pipeline import Pipeline, QueueOptions
@@ -32,12 +32,12 @@ NETWORK_SECONDS = 0.1
 MAX_AGE = 0.149  # seconds
 
 
-class Camera:
+class Camera(Source):
     """Gives a picture whenever one is due, as long as the benchmark takes."""
 
     def __init__(self, seconds: float) -> None:
         self.info = SourceInfo("camera", "camera", 64, 48, Fraction(FPS), None, Fraction(1, FPS))
-        self.report = SourceReport()
+        super().__init__()
         self._start = time.monotonic()
         self._count, self._end = 0, round(seconds * FPS)
         self._image = np.zeros((48, 64, 3), np.uint8)
@@ -54,7 +54,7 @@ class Camera:
         pass
 
 
-class SlowNetwork:
+class SlowNetwork(Backend, Slot):
     """A back end that only takes its time."""
 
     info = BackendInfo("slow", "none", "none", "none", "benchmark")
@@ -77,7 +77,7 @@ class SlowNetwork:
         pass
 
 
-class Screen:
+class Screen(Sink):
     """Notes how old each frame is that it is given."""
 
     name = "screen"

@@ -43,7 +43,7 @@ from squeezedrive.engines.errors import UserError
 from squeezedrive.engines.model.weights import DEFAULT, load_weights
 from squeezedrive.kernels.params import DetectParams
 from squeezedrive.pipeline.core.frame import Frame
-from squeezedrive.pipeline.core.source import SourceInfo, SourceOptions, SourceReport
+from squeezedrive.pipeline.core.source import Source, SourceInfo, SourceOptions
 from squeezedrive.pipeline.sources import open_source
 from squeezedrive.pipeline.stages.feed import Feed
 from squeezedrive.pipeline.stages.pipeline import Pipeline, QueueOptions
@@ -281,13 +281,13 @@ def measure_executor(
     return best
 
 
-class Repeat:
+class Repeat(Source):
     """A source that gives the same picture for a while."""
 
     def __init__(self, number: int, picture: np.ndarray, seconds: float) -> None:
         size = picture.shape[1], picture.shape[0]
         self.info = SourceInfo("picture", "file", *size, Fraction(25), None, Fraction(1, 25))
-        self.report = SourceReport()
+        super().__init__()
         self._number, self._picture, self._seconds = number, picture, seconds
         self._read, self._start = 0, 0.0
 

@@ -18,7 +18,7 @@ from squeezedrive.kernels.detections import Detections
 from squeezedrive.pipeline.core.errors import SourceError, SourceTimeout
 from squeezedrive.pipeline.core.frame import Frame
 from squeezedrive.pipeline.core.sink import Result
-from squeezedrive.pipeline.core.source import SourceInfo, SourceKind, SourceOptions, SourceReport
+from squeezedrive.pipeline.core.source import Source, SourceInfo, SourceKind, SourceOptions
 from squeezedrive.pipeline.sinks.recordings.video import VideoSink
 from squeezedrive.pipeline.sources.camera import CameraSource
 from squeezedrive.pipeline.sources.reconnect import Backoff, ReconnectingSource
@@ -45,7 +45,7 @@ def _no_thread_outlives_the_source() -> Iterator[None]:
     assert set(threading.enumerate()) <= before
 
 
-class Inner:
+class Inner(Source):
     """Gives `script` one by one: a pts in ms, an exception to raise, or something to call first."""
 
     def __init__(
@@ -53,7 +53,7 @@ class Inner:
     ) -> None:
         origin = script[0] if script and isinstance(script[0], int) else 0
         self.info = SourceInfo(NAME, kind, *size, Fraction(25), None, TICK, origin)
-        self.report = SourceReport()
+        super().__init__()
         self.users: set[int] = set()
         self.closed = False
         self._script = list(script)

@@ -316,11 +316,11 @@ def test_an_observer_sees_every_lap_and_what_the_accelerator_tells() -> None:
     pipeline.work.observe_device = lambda seconds: told.append(dict(seconds))
     for stage in pipeline.stages:
         stage.observe = laps.append
-    FakeSlot.device_seconds = {"infer": 0.5}  # type: ignore[attr-defined]
+    FakeSlot.device_seconds = {"infer": 0.5}  # type: ignore[assignment, method-assign]
     try:
         pipeline.run()
     finally:
-        del FakeSlot.device_seconds  # type: ignore[attr-defined]
+        del FakeSlot.device_seconds
     assert told == [{"infer": 0.5}] * 30
     for stage in pipeline.stages:
         mine = [lap for lap in laps if lap.stage == stage.name]

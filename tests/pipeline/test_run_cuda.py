@@ -14,7 +14,7 @@ from squeezedrive.engines.errors import GpuLost, GpuMemoryError
 from squeezedrive.kernels.detections import Detections
 from squeezedrive.pipeline.core.frame import Frame
 from squeezedrive.pipeline.core.sink import Result, Sink
-from squeezedrive.pipeline.core.source import SourceInfo, SourceReport
+from squeezedrive.pipeline.core.source import Source, SourceInfo
 from squeezedrive.pipeline.stages.feed import Feed
 from squeezedrive.pipeline.stages.pipeline import Pipeline, QueueOptions, StageError
 from tests.support.cuda_rig import SETTINGS, Rig, assert_same, picture
@@ -24,12 +24,12 @@ from tests.support.fake_driver import DriverError
 FRAMES = 24
 
 
-class Pictures:
+class Pictures(Source):
     """A source of pictures, of which some are of another size."""
 
     def __init__(self, frames: int = FRAMES, source_id: int = 0) -> None:
         self.info = SourceInfo("fake", "file", 120, 100, Fraction(25), frames, Fraction(1, 25))
-        self.report = SourceReport()
+        super().__init__()
         self._frames, self._next, self._source_id = frames, 0, source_id
 
     def picture(self, number: int) -> np.ndarray:

@@ -18,7 +18,7 @@ from squeezedrive.kernels.detections import Detections
 from squeezedrive.pipeline.core.errors import SinkError
 from squeezedrive.pipeline.core.frame import Frame
 from squeezedrive.pipeline.core.sink import Result
-from squeezedrive.pipeline.core.source import SourceInfo, SourceOptions, SourceReport
+from squeezedrive.pipeline.core.source import Source, SourceInfo, SourceOptions
 from squeezedrive.pipeline.sinks.recordings.video import VideoSink
 from squeezedrive.pipeline.sources.video import VideoSource
 from tests.support.media import number_of, packets, picture, read_all, times, write_video
@@ -26,12 +26,12 @@ from tests.support.media import number_of, packets, picture, read_all, times, wr
 ROOT = Path(__file__).resolve().parents[2]
 
 
-class Pictures:
+class Pictures(Source):
     """A source that tells a sink about itself; the test makes the frames."""
 
     def __init__(self, time_base: Fraction = Fraction(1, 25), origin: int = 0) -> None:
         self.info = SourceInfo("made", "scene", 160, 120, Fraction(25), None, time_base, origin)
-        self.report = SourceReport()
+        super().__init__()
 
     def read(self) -> Frame | None:
         return None

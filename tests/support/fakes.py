@@ -14,14 +14,14 @@ from squeezedrive.engines.backends.base import Backend, BackendInfo, Slot
 from squeezedrive.kernels.detections import Detections
 from squeezedrive.pipeline.core.frame import Frame, Image
 from squeezedrive.pipeline.core.sink import Result, Sink
-from squeezedrive.pipeline.core.source import SourceInfo, SourceKind, SourceReport
+from squeezedrive.pipeline.core.source import Source, SourceInfo, SourceKind
 
 ONE_CAR = Detections(
     np.array([[1, 2, 3, 4]], np.float32), np.array([0.9], np.float32), np.array([0], np.int32)
 )
 
 
-class FakeSource:
+class FakeSource(Source):
     """Frames 0, 1, 2, ...; `script` maps a frame number to what happens instead."""
 
     def __init__(
@@ -31,9 +31,9 @@ class FakeSource:
         size: tuple[int, int] = (8, 6),
         kind: SourceKind = "file",
     ) -> None:
+        super().__init__()
         self.info = SourceInfo("fake", kind, *size, Fraction(25), frames, Fraction(1, 25))
         self._size = size
-        self.report = SourceReport()
         self.closed = False
         self._frames = frames
         self._next = 0

@@ -17,7 +17,7 @@ import pytest
 from squeezedrive.kernels.detections import Detections
 from squeezedrive.pipeline.core.frame import Frame
 from squeezedrive.pipeline.core.sink import Result
-from squeezedrive.pipeline.core.source import SourceInfo, SourceOptions, SourceReport
+from squeezedrive.pipeline.core.source import Source, SourceInfo, SourceOptions
 from squeezedrive.pipeline.sources.video import VideoSource
 from tests.support.media import number_of, picture, read_all
 
@@ -25,13 +25,13 @@ NAMES = ("car", "cyclist", "pedestrian")
 TIME_BASE = Fraction(1, 25)
 
 
-class Pictures:
+class Pictures(Source):
     """A source that tells a sink about itself; the test makes the frames."""
 
     def __init__(self, time_base: Fraction = TIME_BASE, live: bool = False) -> None:
         kind = "camera" if live else "scene"
         self.info = SourceInfo("made", kind, 160, 120, Fraction(25), None, time_base)  # type: ignore[arg-type]
-        self.report = SourceReport()
+        super().__init__()
 
     def read(self) -> Frame | None:
         return None
