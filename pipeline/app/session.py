@@ -29,7 +29,8 @@ from squeezedrive.pipeline.core.source import Source, SourceOptions
 from squeezedrive.pipeline.core.timing import thread_named
 from squeezedrive.pipeline.drawing import Painter
 from squeezedrive.pipeline.sinks import check_events, open_sinks
-from squeezedrive.pipeline.sources import live_kind, open_source
+from squeezedrive.pipeline.sources.names import live_kind
+from squeezedrive.pipeline.sources.open import open_source
 from squeezedrive.pipeline.stages.feed import Feed
 from squeezedrive.pipeline.stages.pipeline import Pipeline, QueueOptions
 from squeezedrive.pipeline.tracking.tracker import Tracker

@@ -16,8 +16,8 @@ from av.stream import Discard, Disposition
 
 from squeezedrive.pipeline.core.errors import SourceError, SourceTimeout
 from squeezedrive.pipeline.core.source import SourceOptions
-from squeezedrive.pipeline.sources import STREAM, redact
 from squeezedrive.pipeline.sources.device import DeviceFrame, DeviceTrack
+from squeezedrive.pipeline.sources.names import STREAM, redact
 
 AnyFrame = av.VideoFrame | DeviceFrame
 

@@ -17,7 +17,7 @@ import numpy as np
 from squeezedrive.pipeline.core.errors import SourceError
 from squeezedrive.pipeline.core.frame import Frame, Image
 from squeezedrive.pipeline.core.source import DEFAULT_FPS, Source, SourceInfo, SourceOptions
-from squeezedrive.pipeline.sources import IMAGE_SUFFIXES
+from squeezedrive.pipeline.sources.names import IMAGE_SUFFIXES
 
 
 class ImageSource(Source):

@@ -21,7 +21,7 @@ from squeezedrive.pipeline.core.source import (
     SourceState,
 )
 from squeezedrive.pipeline.core.timing import name_thread
-from squeezedrive.pipeline.sources import live_kind, redact
+from squeezedrive.pipeline.sources.names import live_kind, redact
 from squeezedrive.pipeline.sources.state import StateKeeper
 from squeezedrive.pipeline.sources.timestamps import Timeline
 

@@ -20,9 +20,9 @@ from squeezedrive.pipeline.core.source import (
     SourceKind,
     SourceOptions,
 )
-from squeezedrive.pipeline.sources import redact
 from squeezedrive.pipeline.sources.decoder import AnyFrame, Decoder
 from squeezedrive.pipeline.sources.device import DeviceFrame, DeviceTrack
+from squeezedrive.pipeline.sources.names import redact
 from squeezedrive.pipeline.sources.picture import (
     UNSPECIFIED,
     PictureConverter,

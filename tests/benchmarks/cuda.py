@@ -44,7 +44,7 @@ from squeezedrive.engines.model.weights import DEFAULT, load_weights
 from squeezedrive.kernels.params import DetectParams
 from squeezedrive.pipeline.core.frame import Frame
 from squeezedrive.pipeline.core.source import Source, SourceInfo, SourceOptions
-from squeezedrive.pipeline.sources import open_source
+from squeezedrive.pipeline.sources.open import open_source
 from squeezedrive.pipeline.stages.feed import Feed
 from squeezedrive.pipeline.stages.pipeline import Pipeline, QueueOptions
 from tests.benchmarks.obvious import NMS, obvious_way

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 
 from squeezedrive.pipeline.core.frame import Frame
 from squeezedrive.pipeline.core.source import SourceOptions
-from squeezedrive.pipeline.sources import open_source
+from squeezedrive.pipeline.sources.open import open_source
 from squeezedrive.pipeline.sources.reconnect import ReconnectingSource
 from tests.servers.clock import age, moment_of
 from tests.servers.faults import FAULTS, fault

@@ -31,7 +31,7 @@ from squeezedrive.engines.model.weights import DEFAULT, int8_model, load_weights
 from squeezedrive.kernels.detections import Detections
 from squeezedrive.kernels.params import DetectParams
 from squeezedrive.pipeline.core.source import SourceOptions
-from squeezedrive.pipeline.sources import open_source
+from squeezedrive.pipeline.sources.open import open_source
 from squeezedrive.pipeline.stages.feed import Feed
 from squeezedrive.pipeline.stages.pipeline import Pipeline, QueueOptions, StageError
 from tests.pipeline.test_run_cuda import Sink

@@ -9,7 +9,8 @@ import pytest
 
 from squeezedrive.pipeline.core.errors import SourceError
 from squeezedrive.pipeline.core.source import SourceOptions
-from squeezedrive.pipeline.sources import open_source, redact
+from squeezedrive.pipeline.sources.names import redact
+from squeezedrive.pipeline.sources.open import open_source
 from tests.support.media import picture, write_video
 
 OPTIONS = SourceOptions()

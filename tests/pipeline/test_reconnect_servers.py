@@ -17,7 +17,7 @@ import pytest
 from squeezedrive.pipeline.core.errors import SourceError, SourceTimeout
 from squeezedrive.pipeline.core.frame import Frame
 from squeezedrive.pipeline.core.source import SourceOptions
-from squeezedrive.pipeline.sources import open_source
+from squeezedrive.pipeline.sources.open import open_source
 from squeezedrive.pipeline.sources.reconnect import Backoff, ReconnectingSource
 from tests.servers.clock import age, moment_of
 from tests.servers.faults import fault
@@ -175,7 +175,7 @@ def test_a_process_ends_at_once_though_a_read_is_stuck(
     script = tmp_path / "reader.py"
     script.write_text(
         "import signal, sys\n"
-        "from squeezedrive.pipeline.sources import open_source\n"
+        "from squeezedrive.pipeline.sources.open import open_source\n"
         "from squeezedrive.pipeline.core.source import SourceOptions\n"
         "from squeezedrive.pipeline.sources.reconnect import ReconnectingSource\n"
         "url = sys.argv[1]\n"

@@ -11,7 +11,7 @@ import pytest
 
 from squeezedrive.pipeline.core.errors import SourceError, SourceTimeout
 from squeezedrive.pipeline.core.source import SourceOptions
-from squeezedrive.pipeline.sources import open_source
+from squeezedrive.pipeline.sources.open import open_source
 from tests.support.media import number_of, read_all, write_video
 
 PATIENT = SourceOptions(open_timeout=60.0, read_timeout=60.0)

@@ -1,0 +1,35 @@
+"""What the name of a source says about it, and what of it may be shown."""
+
+from __future__ import annotations
+
+import re
+
+from squeezedrive.pipeline.core.source import SourceKind
+
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})
+STREAM = re.compile(r"(rtsps?|https?|udp|tcp|rtmps?)://", re.IGNORECASE)
+CAMERA = re.compile(r"(/dev/video)?\d+")
+
+_USER = re.compile(r"(?<=://)[^/\s]*@")
+_USER_WITH_SLASH = re.compile(r"(?<=://)[^/\s:@]+:(?!\d+/)\S*@")
+_SECRET = re.compile(
+    r"([?&][^=&\s]*(?:token|pass|pwd|secret|key|auth|sig|credential)[^=&\s]*=)[^&#\s]*",
+    re.IGNORECASE,
+)
+
+
+def live_kind(spec: str) -> SourceKind | None:
+    """Say by its name which kind of live source the user named; None for all others.
+
+    A file on a web server looks like a stream until it is opened.
+    """
+    if CAMERA.fullmatch(spec):
+        return "camera"
+    return "stream" if STREAM.match(spec) else None
+
+
+def redact(text: str) -> str:
+    """Return the text with user names, passwords and tokens in its URLs replaced by "***"."""
+    for pattern in (_USER, _USER_WITH_SLASH):
+        text = pattern.sub("***@", text)
+    return _SECRET.sub(r"\1***", text)

@@ -1,0 +1,64 @@
+"""Opens whatever source the user named."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from squeezedrive.pipeline.core.errors import SourceError
+from squeezedrive.pipeline.core.source import Source, SourceOptions
+from squeezedrive.pipeline.sources.names import CAMERA, IMAGE_SUFFIXES, STREAM, redact
+
+
+def open_source(spec: str, options: SourceOptions) -> Source:
+    """Open whatever the user named.
+
+    Parameters
+    ----------
+    spec : str
+        A video file; an image, a folder of images or a pattern of their names; a camera as its
+        number or `/dev/videoN`; the URL of a stream; or "scene:" for the rendered street.
+    options : SourceOptions
+        How to open it.
+
+    Raises
+    ------
+    SourceError
+        If there is no such source or it cannot be read.
+    SourceTimeout
+        If a camera or stream does not answer in time.
+    """
+    # Each kind of source brings a library that only runs with it need.
+    if spec.startswith("scene:"):
+        from squeezedrive.pipeline.sources.scene import SceneSource
+
+        return SceneSource(spec, options)
+    if CAMERA.fullmatch(spec):
+        from squeezedrive.pipeline.sources.camera import CameraSource
+
+        return CameraSource(spec, options)
+    try:
+        return _open_path(spec, options)
+    except SourceError:
+        raise
+    except OSError as error:
+        raise SourceError(f"{redact(spec)}: cannot be read: {error.strerror}") from error
+
+
+def _open_path(spec: str, options: SourceOptions) -> Source:
+    path = Path(spec)
+    is_stream = STREAM.match(spec) is not None
+    if not spec:
+        raise SourceError("expected a source, got an empty name")
+    if not is_stream and not path.exists():
+        if "://" in spec:
+            known = "rtsp://, rtsps://, http://, https://, udp://, tcp://, rtmp://"
+            raise SourceError(f"{redact(spec)}: unknown kind of stream, expected one of {known}")
+        if not any(character in spec for character in "*?["):
+            raise SourceError(f"{spec}: no such file or folder")
+    if is_stream or (path.is_file() and path.suffix.lower() not in IMAGE_SUFFIXES):
+        from squeezedrive.pipeline.sources.video import VideoSource
+
+        return VideoSource(spec, options)
+    from squeezedrive.pipeline.sources.images import ImageSource
+
+    return ImageSource(spec, options)
