@@ -165,7 +165,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Run the pipeline and print what it did; return the exit code."""
     from squeezedrive.engines.errors import ConfigError
     from squeezedrive.pipeline.app.outputs import Outputs
-    from squeezedrive.pipeline.app.run import execute
+    from squeezedrive.pipeline.app.run import run_sources
     from squeezedrive.pipeline.config import load_config
 
     outputs = Outputs(
@@ -186,7 +186,7 @@ def run(arguments: argparse.Namespace) -> int:
             raise ConfigError("--sweep: expected one source, got several")
         return sweep(arguments.sources[0], arguments.config, settings, arguments.sweep, outputs)
     config = load_config(arguments.config, settings)
-    return execute(arguments.sources, config, outputs, progress=arguments.progress)
+    return run_sources(arguments.sources, config, outputs, progress=arguments.progress)
 
 
 def _log_to_stderr(level: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from squeezedrive.engines.backends.base import Backend, BackendOptions, EngineSettings
@@ -10,9 +11,68 @@ from squeezedrive.engines.backends.select import open_backend
 from squeezedrive.engines.errors import ConfigError, NetworkError, WeightsError
 from squeezedrive.engines.model.weights import Weights, int8_model, load_weights
 from squeezedrive.kernels.params import DetectParams
-from squeezedrive.pipeline.config import Config, NetworkConfig
+from squeezedrive.pipeline.config import Config, NetworkConfig, load_network_config
+from squeezedrive.pipeline.core.controls import Controls
+from squeezedrive.pipeline.tracking.tracker import Tracker
 
 log = logging.getLogger("squeezedrive")
+
+LOWEST = 0.05  # score of a box that the live page's slider can still bring up
+
+
+@dataclass(frozen=True)
+class NetworkDescription:
+    """A network before it is loaded into a back end.
+
+    Attributes
+    ----------
+    config : NetworkConfig
+        Its own configuration.
+    weights : Weights
+        Its parameters and profile.
+    detect : DetectParams
+        Which boxes the back end keeps.
+    controls : Controls or None
+        Which of them are kept after that, where a live page or a tracker decides.
+    """
+
+    config: NetworkConfig
+    weights: Weights
+    detect: DetectParams
+    controls: Controls | None
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Names in the order of the class indices."""
+        return self.weights.profile.output.classes
+
+
+def describe_network(config: Config) -> NetworkDescription:
+    """Load everything about the configured network except the network itself.
+
+    Raises
+    ------
+    UserError
+        As `load_network` and `detect_params`.
+    """
+    network_file = Path(config.network)
+    network = load_network_config(network_file)
+    weights = load_network(network_file, network)
+    names = weights.profile.output.classes
+    detect = detect_params(config, names)
+    if config.preview.address is None and not config.track.follows:
+        return NetworkDescription(network, weights, detect, None)
+    controls = Controls(names, config.detect.threshold, config.detect.classes)
+    detect = replace(detect, threshold=_lowest(config), classes=None)
+    return NetworkDescription(network, weights, detect, controls)
+
+
+def _lowest(config: Config) -> float:
+    """Return the lowest score that the live page and the tracker have a use for."""
+    threshold = config.detect.threshold
+    if config.preview.address is not None:
+        threshold = min(threshold, LOWEST)
+    return Tracker.weakest(threshold) if config.track.follows else threshold
 
 
 def load_network(network_file: Path, network: NetworkConfig) -> Weights:
@@ -67,9 +127,7 @@ def detect_params(config: Config, names: tuple[str, ...]) -> DetectParams:
     )
 
 
-def open_network(
-    config: Config, network: NetworkConfig, weights: Weights, detect: DetectParams
-) -> Backend:
+def open_network(config: Config, network: NetworkDescription) -> Backend:
     """Load the network into the back end that is configured; one line says which.
 
     Raises
@@ -77,6 +135,7 @@ def open_network(
     UserError
         As `engines.backends.select.open_backend`.
     """
+    weights = network.weights
     trained = weights.profile.fit
     if trained not in (None, config.fit.mode):
         log.warning(
@@ -85,12 +144,12 @@ def open_network(
         )  # fmt: skip
     settings = EngineSettings(
         weights=weights,
-        width=network.input.width,
-        height=network.input.height,
-        detect=detect,
+        width=network.config.input.width,
+        height=network.config.input.height,
+        detect=network.detect,
         fit=config.fit.mode,
         band_centre=config.fit.band_centre,
-        int8=int8_model(Path(network.weights)),
+        int8=int8_model(Path(network.config.weights)),
     )
     options = [group for _, group in config if isinstance(group, BackendOptions)]
     backend = open_backend(config.backend, settings, options)

@@ -18,7 +18,7 @@ from typing import Any
 from squeezedrive.engines.errors import UserError
 from squeezedrive.pipeline.app.outputs import STDOUT, Outputs
 from squeezedrive.pipeline.app.progress import open_progress
-from squeezedrive.pipeline.app.session import Session
+from squeezedrive.pipeline.app.session import Session, open_session
 from squeezedrive.pipeline.app.summary import format_summary, summarise
 from squeezedrive.pipeline.config import Config
 from squeezedrive.pipeline.core.errors import ProfileError, SinkError, SourceError
@@ -51,7 +51,9 @@ class RunOutcome:
     signals: tuple[int, ...]
 
 
-def execute(sources: Sequence[str], config: Config, outputs: Outputs, progress: bool = True) -> int:
+def run_sources(
+    sources: Sequence[str], config: Config, outputs: Outputs, progress: bool = True
+) -> int:
     """Process sources, report on standard error, print the summary; return the exit code.
 
     With `outputs.profile`, the run is watched, and its profile is printed in place of the summary.
@@ -59,7 +61,7 @@ def execute(sources: Sequence[str], config: Config, outputs: Outputs, progress: 
     Parameters
     ----------
     sources : sequence of str
-        As for `Session`.
+        As for `open_session`.
     config : Config
         Validated configuration.
     outputs : Outputs
@@ -75,8 +77,8 @@ def execute(sources: Sequence[str], config: Config, outputs: Outputs, progress: 
     with ExitStack() as stack:
         if outputs.profile is not None:
             stack.enter_context(profile_folder(outputs.profile, outputs.overwrite))
-        session = stack.enter_context(Session(sources, config, outputs))
-        finished = process(session, outputs.profile, progress)
+        session = stack.enter_context(open_session(sources, config, outputs))
+        finished = run_session(session, outputs.profile, progress)
         failure, pipeline = finished.failure, session.pipeline
         text = format_summary(finished.summary)
         if finished.profile is not None and outputs.profile is not None:
@@ -101,7 +103,7 @@ def execute(sources: Sequence[str], config: Config, outputs: Outputs, progress: 
         return 128 + finished.signals[0] if finished.signals and not session.live else 0
 
 
-def process(session: Session, profile: Path | None, progress: bool) -> RunOutcome:
+def run_session(session: Session, profile: Path | None, progress: bool) -> RunOutcome:
     """Run a session to its end, or to a signal, and profile it into a folder if there is one.
 
     Raises

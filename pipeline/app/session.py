@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import replace
-from fractions import Fraction
-from functools import partial
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from squeezedrive.engines.backends.video_decoder import DecoderRefused
+from squeezedrive.engines.backends.base import Backend
 from squeezedrive.engines.errors import ConfigError
-from squeezedrive.pipeline.app.network import detect_params, load_network, open_network
+from squeezedrive.pipeline.app.feeds import OwnSinks, build_feeds
+from squeezedrive.pipeline.app.inputs import decode_on_device, open_sources
+from squeezedrive.pipeline.app.network import NetworkDescription, describe_network, open_network
 from squeezedrive.pipeline.app.outputs import (
     Outputs,
     check_distinct,
@@ -22,109 +22,51 @@ from squeezedrive.pipeline.app.outputs import (
     default_output,
     numbered,
 )
-from squeezedrive.pipeline.config import Config, PreviewConfig, load_network_config
-from squeezedrive.pipeline.core.controls import Controls
+from squeezedrive.pipeline.config import Config, QueueConfig
 from squeezedrive.pipeline.core.sink import Sink
-from squeezedrive.pipeline.core.source import Source, SourceOptions
+from squeezedrive.pipeline.core.source import Source
 from squeezedrive.pipeline.core.timing import thread_named
-from squeezedrive.pipeline.drawing import Painter
-from squeezedrive.pipeline.sinks import check_events, open_sinks
-from squeezedrive.pipeline.sources.names import live_kind
-from squeezedrive.pipeline.sources.open import open_source
-from squeezedrive.pipeline.stages.feed import Feed
-from squeezedrive.pipeline.stages.pipeline import Pipeline, QueueOptions
-from squeezedrive.pipeline.tracking.tracker import Tracker
+from squeezedrive.pipeline.sinks import check_events
+from squeezedrive.pipeline.stages.feed import Draw, Feed, QueueOptions
+from squeezedrive.pipeline.stages.pipeline import Pipeline
 
 if TYPE_CHECKING:
     from squeezedrive.pipeline.preview.server import PreviewServer
-    from squeezedrive.pipeline.preview.sink import PreviewSink
     from squeezedrive.pipeline.preview.status import Status
+    from squeezedrive.pipeline.sinks.window import WindowSink
 
 log = logging.getLogger("squeezedrive")
 
-LOWEST = 0.05  # score of a box that the live page's slider can still bring up
 
-
+@dataclass(frozen=True, eq=False)
 class Session:
-    """Sources, a network and outputs, opened together and closed together.
-
-    Opening checks everything that can be checked before the first frame, cheapest first, so that
-    a mistake in an output's name does not wait for the network to load.
-
-    Parameters
-    ----------
-    sources : sequence of str
-        Each a file, folder, pattern, camera, URL or "scene:".
-    config : Config
-        Validated configuration.
-    outputs : Outputs
-        Where results go; with several sources, see `numbered`.
+    """Sources, a network and outputs, opened together by `open_session` and closed together.
 
     Attributes
     ----------
+    config : Config
+        What it was opened with.
+    network : NetworkDescription
+        What is known of the network.
+    backend : Backend
+        What runs it.
     feeds : list of Feed
         The sources with their outputs.
     pipeline : Pipeline
-        Ready to run.
-
-    Raises
-    ------
-    UserError
-        If something the user gave cannot be used.
+        Ready to run, in any thread.
+    window : WindowSink or None
+        Where the pictures are shown.
+    opened : ExitStack
+        Closes all of it.
     """
 
-    def __init__(self, sources: Sequence[str], config: Config, outputs: Outputs) -> None:
-        self.config = config
-        self._pipeline: Pipeline | None = None
-        with ExitStack() as stack:
-            network_file = Path(config.network)
-            self.network = load_network_config(network_file)
-            self.weights = load_network(network_file, self.network)
-            self.class_names = self.weights.profile.output.classes
-            detect = detect_params(config, self.class_names)
-            check_events(config.record, self.class_names)
-            self.preview: PreviewServer | None = None
-            self.controls: Controls | None = None
-            if config.preview.address is not None or config.track.follows:
-                self.controls = Controls(
-                    self.class_names, config.detect.threshold, config.detect.classes
-                )
-                detect = replace(detect, threshold=self._lowest(), classes=None)
-            watched: list[PreviewSink | None] = [None for _ in sources]
-            if config.preview.address is not None:
-                watched = self._open_preview(config.preview, len(sources), stack)
-            self._sources: list[Source] = []
-            stack.callback(self._close_sources)
-            for number, spec in enumerate(sources):
-                # Decoder and network start threads of their own, which inherit these names.
-                with thread_named("capture"):
-                    self._sources.append(self._open_source(spec, number, len(sources) == 1))
-            each = self._outputs_of_each(outputs)
-            with thread_named("inference"):
-                self.backend = open_network(config, self.network, self.weights, detect)
-            stack.callback(self.backend.close)
-            self._sources = [self._decoded_on_device(source) for source in self._sources]
-            stack.callback(self._close_sources)  # before the back end, whose decoders they may have
-            self.window: Any = None
-            self.feeds = [
-                self._feed(*one) for one in zip(self._sources, each, watched, strict=True)
-            ]
-            queue = config.queue
-            if queue.batch > self.backend.max_batch:
-                raise ConfigError(
-                    f"queue.batch: back end {self.backend.info.name} takes"
-                    f" {self.backend.max_batch} at once at most, got {queue.batch}"
-                )
-            options = QueueOptions(
-                queue.policy, queue.depth, queue.max_age, queue.slots, queue.batch
-            )
-            self.pipeline = self._pipeline = Pipeline(
-                self.feeds, self.backend, options, self.controls
-            )
-            if self.preview is not None:
-                self.preview.start()
-                log.info("live page: %s", self.preview.url)
-            self._stack = stack.pop_all()
+    config: Config
+    network: NetworkDescription
+    backend: Backend
+    feeds: list[Feed]
+    pipeline: Pipeline
+    window: WindowSink | None
+    opened: ExitStack
 
     def __enter__(self) -> Session:
         return self
@@ -135,12 +77,21 @@ class Session:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._stack.close()
+        self.close()
+
+    def close(self) -> None:
+        """Close everything, after the run; may be called more than once."""
+        self.opened.close()
 
     @property
     def name(self) -> str:
         """What the sources are called, without passwords."""
-        return ", ".join(source.info.name for source in self._sources)
+        return ", ".join(feed.source.info.name for feed in self.feeds)
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Names in the order of the class indices."""
+        return self.network.class_names
 
     @property
     def source(self) -> Source:
@@ -161,14 +112,15 @@ class Session:
     @property
     def live(self) -> bool:
         """Whether there is a source that has no end of its own."""
-        return any(source.info.live for source in self._sources)
+        return any(feed.source.info.live for feed in self.feeds)
 
     @property
     def expected_frames(self) -> int | None:
         """How many frames the run will have, as far as the sources know."""
         total = 0
-        for source in self._sources:
-            known = [n for n in (source.info.frames, self.config.source.frames) if n is not None]
+        for feed in self.feeds:
+            limits = (feed.source.info.frames, self.config.source.frames)
+            known = [limit for limit in limits if limit is not None]
             if not known:
                 return None
             total += min(known)
@@ -177,7 +129,7 @@ class Session:
     @property
     def warnings(self) -> list[str]:
         """One line for everything that was not as it should be but did not end the run."""
-        lines = [line for source in self._sources for line in source.report.warnings]
+        lines = [line for feed in self.feeds for line in feed.source.report.warnings]
         for sink in self.sinks:
             lines += sink.warnings
         for feed in self.feeds:
@@ -189,150 +141,129 @@ class Session:
                 )
         return lines
 
-    def _close_sources(self) -> None:
-        reading = () if self._pipeline is None else self._pipeline.feeds
-        # A source that hangs in the system may not be closed while it is being read.
-        hanging = [f.source for f in reading if self.pipeline.capturing(f)]
-        for source in self._sources:
-            if source not in hanging:
-                source.close()
 
-    def _open_preview(
-        self, config: PreviewConfig, count: int, stack: ExitStack
-    ) -> list[PreviewSink | None]:
-        """Take the live page's port, and return what shows it the pictures of each source."""
-        from squeezedrive.pipeline.preview.server import PreviewServer
-        from squeezedrive.pipeline.preview.sink import PreviewSink
+def open_session(
+    specs: Sequence[str],
+    config: Config,
+    outputs: Outputs,
+    sinks: OwnSinks = (),
+    draw: Draw | None = None,
+) -> Session:
+    """Open sources, network and outputs.
 
-        sinks = [PreviewSink() for _ in range(count)]
-        token = None if config.token is None else config.token.get_secret_value()
-        assert config.address is not None
-        assert self.controls is not None
-        self.preview = stack.enter_context(
-            PreviewServer(config.address, token, self._status, self.controls, sinks)
+    Everything is checked that can be checked before the first frame, cheapest first, so that a
+    mistake in an output's name does not wait for the network to load.
+
+    Parameters
+    ----------
+    specs : sequence of str
+        The sources: each a file, folder, pattern, camera, URL or "scene:".
+    config : Config
+        Validated configuration.
+    outputs : Outputs
+        Where results go; with several sources, see `numbered`.
+    sinks : sequence of Sink, or callable
+        Sinks of the caller's own, which get the results after all others. One that is given to
+        several sources is closed once for each.
+    draw : callable, optional
+        Draws into every picture, in place of `Painter`.
+
+    Raises
+    ------
+    UserError
+        If something the user gave cannot be used.
+    """
+    with ExitStack() as stack:
+        network = describe_network(config)
+        check_events(config.record, network.class_names)
+
+        def status() -> Status:  # asked for when the page is started, and there is a pipeline
+            from squeezedrive.pipeline.app.status import status_of
+
+            running = f"{backend.info.name} {backend.info.precision}"
+            model = network.weights.profile.name
+            return status_of(pipeline, network.class_names, model, running)
+
+        page, shown = _open_page(config, network, len(specs), status, stack)
+        # Closed before the back end, which may decode for them.
+        with ExitStack() as reading:
+            sources = open_sources(specs, config.source, reading)
+            places = _check_outputs(outputs, config, sources)
+            with thread_named("inference"):  # threads that its library starts inherit the name
+                backend = open_network(config, network)
+            stack.callback(backend.close)
+            options = _queue_options(config.queue, backend)
+            sources = [decode_on_device(s, backend, config.source, reading) for s in sources]
+            window = _open_window(sources[0]) if outputs.show else None
+            if window is not None:  # before the others: without a display nothing is written
+                shown[0].append(window)
+            feeds = build_feeds(
+                sources, places, shown, sinks, draw, config, network, backend, options
+            )
+            pipeline = Pipeline(feeds, backend, options, network.controls)
+            reading.pop_all()
+        stack.callback(pipeline.close_sources)
+        if page is not None:
+            page.start()
+            log.info("live page: %s", page.url)
+        return Session(config, network, backend, feeds, pipeline, window, stack.pop_all())
+
+
+def _open_page(
+    config: Config,
+    network: NetworkDescription,
+    count: int,
+    status: Callable[[], Status],
+    stack: ExitStack,
+) -> tuple[PreviewServer | None, list[list[Sink]]]:
+    """Take the live page's port; return the page, and what shows it the pictures of each source."""
+    preview = config.preview
+    if preview.address is None or network.controls is None:
+        return None, [[] for _ in range(count)]
+    from squeezedrive.pipeline.preview.server import PreviewServer
+    from squeezedrive.pipeline.preview.sink import PreviewSink
+
+    sinks = [PreviewSink() for _ in range(count)]
+    token = None if preview.token is None else preview.token.get_secret_value()
+    page = PreviewServer(preview.address, token, status, network.controls, sinks)
+    return stack.enter_context(page), [[sink] for sink in sinks]
+
+
+def _check_outputs(
+    outputs: Outputs, config: Config, sources: Sequence[Source]
+) -> list[tuple[Outputs, Path]]:
+    """Return the outputs of each source, and what its video is called, having checked them."""
+    inputs = [path for source in sources for path in source.info.inputs]
+    several = len(sources) > 1
+    segmented = config.record.segment is not None
+    video = config.video.write
+    writes = video or bool(config.record.events)
+    each = []
+    for number, source in enumerate(sources):
+        mine = numbered(outputs, number) if several else outputs
+        name = mine.video or default_output(source.info, number if several else None)
+        if mine.video is None and mine.profile is not None:
+            name = mine.profile / "video.mp4"
+        check_outputs(mine, name if writes else None, inputs, segmented or not video, segmented)
+        each.append((mine, name))
+    files = [p for mine, name in each for p in (name if writes else None, mine.jsonl, mine.mot)]
+    check_distinct([path for path in (*files, outputs.summary) if path is not None])
+    if several and outputs.summary is not None:
+        only = Outputs(summary=outputs.summary, overwrite=outputs.overwrite)
+        check_outputs(only, None, inputs)
+    return each
+
+
+def _queue_options(config: QueueConfig, backend: Backend) -> QueueOptions:
+    if config.batch > backend.max_batch:
+        raise ConfigError(
+            f"queue.batch: back end {backend.info.name} takes"
+            f" {backend.max_batch} at once at most, got {config.batch}"
         )
-        return list(sinks)
+    return QueueOptions(config.policy, config.depth, config.max_age, config.slots, config.batch)
 
-    def _lowest(self) -> float:
-        """Return the lowest score that the live page and the tracker have a use for."""
-        threshold = self.config.detect.threshold
-        if self.config.preview.address is not None:
-            threshold = min(threshold, LOWEST)
-        return Tracker.weakest(threshold) if self.config.track.follows else threshold
 
-    def _status(self) -> Status:
-        from squeezedrive.pipeline.app.status import status_of
+def _open_window(source: Source) -> WindowSink:
+    from squeezedrive.pipeline.sinks.window import WindowSink
 
-        info = self.backend.info
-        model, backend = self.weights.profile.name, f"{info.name} {info.precision}"
-        return status_of(self.pipeline, self.class_names, model, backend)
-
-    def _open_source(self, spec: str, number: int, alone: bool) -> Source:
-        """Open a source; one that is live and not alone is waited for later on."""
-        config = self.config.source
-        fps = None if config.fps is None else Fraction(config.fps).limit_denominator(1001)
-        options = SourceOptions(
-            source_id=number,
-            fps=fps,
-            start=config.start,
-            open_timeout=config.open_timeout,
-            read_timeout=config.read_timeout,
-        )
-
-        def open_inner() -> Source:
-            return open_source(spec, options)
-
-        # One that is alone has to answer at once: its name may be wrong.
-        inner = open_inner() if alone or live_kind(spec) is None else None
-        if inner is not None and not inner.info.live:
-            return inner
-        from squeezedrive.pipeline.sources.reconnect import ReconnectingSource
-
-        return ReconnectingSource(spec, open_inner, config.reconnect, inner)
-
-    def _outputs_of_each(self, outputs: Outputs) -> list[tuple[Outputs, Path]]:
-        """Return the outputs of each source, and what its video is called, having checked them."""
-        inputs = [path for source in self._sources for path in source.info.inputs]
-        several = len(self._sources) > 1
-        segmented = self.config.record.segment is not None
-        video = self.config.video.write
-        writes = video or bool(self.config.record.events)
-        each = []
-        for number, source in enumerate(self._sources):
-            mine = numbered(outputs, number) if several else outputs
-            name = mine.video or default_output(source.info, number if several else None)
-            if mine.video is None and mine.profile is not None:
-                name = mine.profile / "video.mp4"
-            check_outputs(mine, name if writes else None, inputs, segmented or not video, segmented)
-            each.append((mine, name))
-        files = [p for mine, name in each for p in (name if writes else None, mine.jsonl, mine.mot)]
-        check_distinct([path for path in (*files, outputs.summary) if path is not None])
-        if several and outputs.summary is not None:
-            only = Outputs(summary=outputs.summary, overwrite=outputs.overwrite)
-            check_outputs(only, None, inputs)
-        return each
-
-    def _feed(
-        self, source: Source, outputs_and_name: tuple[Outputs, Path], watched: PreviewSink | None
-    ) -> Feed:
-        outputs, name = outputs_and_name
-        config = self.config
-        sinks = open_sinks(
-            outputs, name, source, self.class_names, config, partial(self._header, source),
-            share=1 / len(self._sources),
-        )  # fmt: skip
-        if outputs.show:
-            from squeezedrive.pipeline.sinks.window import WindowSink
-
-            self.window = WindowSink(f"SqueezeDrive: {source.info.name}")
-            sinks.insert(0, self.window)  # first: without a display nothing is written
-        if watched is not None:
-            sinks.insert(0, watched)
-        draws = config.video.write or config.record.events or outputs.show or watched is not None
-        painter = Painter(self.class_names, status=config.draw.status) if draws else None
-        tracker = None
-        if config.track.follows and self.controls is not None:
-            tracker = Tracker(self.controls)
-        return Feed(source, sinks, painter, config.source.frames, tracker, config.track.every)
-
-    def _decoded_on_device(self, source: Source) -> Source:
-        """Let the back end's device decode, if it can; one line says why it does not."""
-        wanted = self.config.source.decode
-        if wanted == "cpu":
-            return source
-        open_decoder = self.backend.video_decoder
-        try:
-            if open_decoder is None:
-                raise DecoderRefused(f"back end {self.backend.info.name} takes host pictures")
-            moved = source.on_device(open_decoder)
-        except DecoderRefused as refusal:
-            # Nobody has to be told about a GPU that is not there.
-            level = logging.DEBUG if open_decoder is None else logging.INFO
-            log.log(
-                logging.WARNING if wanted == "nvdec" else level,
-                "%s: decoding on the processor: %s", source.info.name, refusal,
-            )  # fmt: skip
-            return source
-        log.info("%s: decoding on the GPU", source.info.name)
-        return moved
-
-    def _header(self, source: Source) -> dict[str, Any]:
-        info, network = source.info, self.network
-        return {
-            "model": {
-                "name": self.weights.profile.name,
-                "classes": list(self.class_names),
-                "input": [network.input.width, network.input.height],
-                "backend": self.backend.info.name,
-                "precision": self.backend.info.precision,
-            },
-            "config": self.config.model_dump(mode="json"),
-            "source": {
-                "name": info.name,
-                "kind": info.kind,
-                "width": info.width,
-                "height": info.height,
-                "fps": None if info.fps is None else float(info.fps),
-                "origin": float(info.origin * info.time_base),
-            },
-        }
+    return WindowSink(f"SqueezeDrive: {source.info.name}")

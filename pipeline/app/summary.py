@@ -53,7 +53,7 @@ def summarise(session: Session, cpu_seconds: float, cores: int, ended: str) -> d
         "schema": 1,
         "source": session.name,
         "sources": [_source(feed, session) for feed in session.feeds],
-        "model": session.weights.profile.name,
+        "model": session.network.weights.profile.name,
         "backend": {
             "name": info.name,
             "runtime": info.runtime,

@@ -1,4 +1,4 @@
-"""Errors of sources and sinks; see `engines.errors` for how they are shown."""
+"""Errors of a pipeline, its sources and sinks; `engines.errors` says how they are shown."""
 
 from __future__ import annotations
 
@@ -23,3 +23,15 @@ class ProfileError(UserError, ValueError):
 
 class PreviewError(UserError, OSError):
     """The live page cannot be served."""
+
+
+class StageError(RuntimeError):
+    """A stage failed in a way that is not the user's doing."""
+
+    def __init__(self, stage: str, error: BaseException) -> None:
+        super().__init__(f"stage {stage} failed: {type(error).__name__}: {error}")
+        self.stage = stage
+
+
+class Stuck(UserError):
+    """A stage does not come back from the system, so the run ends without it."""

@@ -36,7 +36,7 @@ class StageQueue(Generic[T]):
         Seconds, for "bounded_age".
     captured_at : callable
         Returns the monotonic time at which an item came into being; for "bounded_age".
-    changed : Condition
+    changed : Condition, optional
         Of all queues that one reader waits for at the same time, see `Merge`.
 
     Attributes
@@ -71,7 +71,7 @@ class StageQueue(Generic[T]):
         self._max_age = max_age
         self._captured_at = captured_at
         self._items: deque[T] = deque()
-        self._changed = changed or Condition()
+        self.changed = changed or Condition()
         self._closed = False
         self._cancelled = False
 
@@ -88,10 +88,10 @@ class StageQueue(Generic[T]):
         Cancelled
             If the run is given up.
         """
-        with self._changed:
+        with self.changed:
             if self.policy == "lossless":
                 while len(self._items) >= self.depth and not self._cancelled:
-                    self._changed.wait(POLL_SECONDS)
+                    self.changed.wait(POLL_SECONDS)
             elif len(self._items) >= self.depth:
                 self._items.popleft()
                 self.dropped["overtaken"] += 1
@@ -106,7 +106,7 @@ class StageQueue(Generic[T]):
             self.deepest = max(self.deepest, len(self._items))
             if self.observe is not None:
                 self.observe(len(self._items))
-            self._changed.notify_all()
+            self.changed.notify_all()
 
     def get(self) -> T | None:
         """Wait for the next item; None when the writer has closed the queue and it is empty.
@@ -116,12 +116,12 @@ class StageQueue(Generic[T]):
         Cancelled
             If the run is given up.
         """
-        with self._changed:
+        with self.changed:
             while True:
                 item = self.poll()
                 if item is not None or self.ended:
                     return item
-                self._changed.wait(POLL_SECONDS)
+                self.changed.wait(POLL_SECONDS)
 
     def poll(self) -> T | None:
         """Take the next item if there is one, without waiting.
@@ -131,14 +131,14 @@ class StageQueue(Generic[T]):
         Cancelled
             If the run is given up.
         """
-        with self._changed:
+        with self.changed:
             if self._cancelled:
                 raise Cancelled
             while self._items:
                 item = self._items.popleft()
                 if self.observe is not None:
                     self.observe(len(self._items))
-                self._changed.notify_all()
+                self.changed.notify_all()
                 if self.policy != "bounded_age" or not self._too_old(item):
                     return item
                 self.dropped["too old"] += 1
@@ -147,13 +147,13 @@ class StageQueue(Generic[T]):
     @property
     def ended(self) -> bool:
         """Whether there is nothing in it and will never be again."""
-        with self._changed:
+        with self.changed:
             return self._closed and not self._items
 
     @property
     def closed(self) -> bool:
         """Whether the writer has said that no further item will come."""
-        with self._changed:
+        with self.changed:
             return self._closed
 
     def _too_old(self, item: T) -> bool:
@@ -162,15 +162,15 @@ class StageQueue(Generic[T]):
 
     def close(self) -> None:
         """Say that no further item will come."""
-        with self._changed:
+        with self.changed:
             self._closed = True
-            self._changed.notify_all()
+            self.changed.notify_all()
 
     def cancel(self) -> None:
         """Give up: everyone waiting here, now or later, gets `Cancelled`."""
-        with self._changed:
+        with self.changed:
             self._cancelled = True
-            self._changed.notify_all()
+            self.changed.notify_all()
 
 
 class Merge(Generic[T]):
@@ -179,14 +179,19 @@ class Merge(Generic[T]):
     Parameters
     ----------
     queues : sequence of StageQueue
-        All made with the same `changed`.
-    changed : Condition
-        That one.
+        At least one; all made with the same `changed`.
+
+    Raises
+    ------
+    ValueError
+        If they were not: one reader cannot wait for them.
     """
 
-    def __init__(self, queues: Sequence[StageQueue[T]], changed: Condition) -> None:
+    def __init__(self, queues: Sequence[StageQueue[T]]) -> None:
         self._queues = queues
-        self._changed = changed
+        self._changed = queues[0].changed
+        if any(queue.changed is not self._changed for queue in queues):
+            raise ValueError("expected queues made with the same `changed`")
         self._first = 0  # the queue whose turn it is
 
     def get(self, most: int = 1, each: int = 1) -> list[T] | None:

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 
+from squeezedrive.pipeline.core.stage import StageName
+
 _SMALLEST = 1e-6  # seconds; everything shorter counts as this
 _RATIO = 1.02  # width of a bin: percentiles are right to 1 %
 _BINS = 1100  # up to 0.8 hours
@@ -90,7 +92,7 @@ def name_thread(name: str) -> str:
 
 
 @contextmanager
-def thread_named(name: str) -> Iterator[None]:
+def thread_named(name: StageName) -> Iterator[None]:
     """Have the calling thread, and threads started meanwhile, bear a name for the system."""
     before = name_thread(name)
     try:

@@ -6,14 +6,28 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Generic, NamedTuple, Protocol, TypeVar
 
 from squeezedrive.pipeline.core.frame import Frame
 from squeezedrive.pipeline.core.queues import POLL_SECONDS, Cancelled
+from squeezedrive.pipeline.core.stage import StageName
 from squeezedrive.pipeline.core.timing import StageTiming, name_thread
 
+
+class StageResult(Protocol):
+    """What a stage passes on."""
+
+    @property
+    def frames(self) -> tuple[Frame, ...]:
+        """The frames in it; those of a source in their order."""
+
+    @property
+    def worked_on(self) -> int:
+        """How many of them the stage worked on; the others went through as they came."""
+
+
 In = TypeVar("In")
-Out = TypeVar("Out")
+Out = TypeVar("Out", bound=StageResult)
 
 
 @dataclass(frozen=True)
@@ -43,8 +57,8 @@ class StageEvent(NamedTuple):
 
     Attributes
     ----------
-    stage : str
-        Name of the stage.
+    stage : StageName
+        Which stage.
     frames : tuple of Frame
         What was passed on together. Who keeps a frame keeps its pixels.
     worked_on : int
@@ -57,7 +71,7 @@ class StageEvent(NamedTuple):
         Processor time of the thread since it was born, in seconds.
     """
 
-    stage: str
+    stage: StageName
     frames: tuple[Frame, ...]
     worked_on: int
     thread: int
@@ -73,35 +87,40 @@ class Worker(Generic[In, Out]):
 
     Parameters
     ----------
-    name : str
-        Shown in errors and in the summary.
+    stage : StageName
+        Which stage they work for.
     steps : Steps
         What to do.
     on_error : callable
-        Called with the stage's name and the exception if a step raises one.
+        Called with the worker's name and the exception if a step raises one.
     workers : int
         How many items are worked on at the same time. They are taken and given one after the
         other, in the order in which they came.
     waits : bool
         Whether its work is to wait for somebody outside, a camera say: then only the processor
         time of its thread counts as work, and the rest as waiting for input.
+    mark : str
+        Ends the name; tells apart the workers of a stage that has several.
 
     Attributes
     ----------
+    name : str
+        Stage and mark, as errors and summary show them.
     observe : callable or None
         Called with every `StageEvent`, one at a time, before the next frame is passed on.
-        Results have to be a `Frame` or have `frames` and `worked_on`, as in `pipeline.core.batch`.
     """
 
     def __init__(
         self,
-        name: str,
+        stage: StageName,
         steps: Steps[In, Out],
         on_error: Callable[[str, BaseException], None],
         workers: int = 1,
         waits: bool = False,
+        mark: str = "",
     ) -> None:
-        self.name = name
+        self.stage: StageName = stage
+        self.name = f"{stage}{mark}"
         self.timing = StageTiming()
         self.workers = workers
         self.observe: Callable[[StageEvent], None] | None = None
@@ -116,10 +135,12 @@ class Worker(Generic[In, Out]):
         self._broken = False
         # Daemons, so that a device driver that never returns cannot keep the process alive.
         self._threads = [
-            threading.Thread(target=self._run, name=name, daemon=True) for _ in range(workers)
+            threading.Thread(target=self._run, name=self.name, daemon=True) for _ in range(workers)
         ]
 
-    def wrap(self, around: Callable[[Callable[[In], Out | None]], Any]) -> None:
+    def wrap(
+        self, around: Callable[[Callable[[In], Out | None]], Callable[[In], Out | None]]
+    ) -> None:
         """Put something around the stage's work, before it begins."""
         self._steps = replace(self._steps, work=around(self._steps.work))
 
@@ -186,7 +207,7 @@ class Worker(Generic[In, Out]):
                 steps.give(result)
                 given = clock()
                 self._given += 1
-                frames, worked_on = _content(result)
+                worked_on = result.worked_on
                 if worked_on:
                     timing.busy.add((done - taken) / worked_on, worked_on)
                 timing.wait_in += taken - start
@@ -194,12 +215,8 @@ class Worker(Generic[In, Out]):
                 if self.observe is not None:
                     moments = start, taken, done, given
                     thread, cpu = threading.get_native_id(), time.thread_time()
-                    self.observe(StageEvent(self.name, frames, worked_on, thread, *moments, cpu))
-                del result, frames
+                    self.observe(
+                        StageEvent(self.stage, result.frames, worked_on, thread, *moments, cpu)
+                    )
+                del result
                 self._turn.notify_all()
-
-
-def _content(result: Any) -> tuple[tuple[Frame, ...], int]:
-    if isinstance(result, Frame):
-        return (result,), 1
-    return result.frames, result.worked_on

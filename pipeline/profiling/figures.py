@@ -8,6 +8,7 @@ from typing import Any
 
 from squeezedrive.pipeline.app.session import Session
 from squeezedrive.pipeline.app.summary import frame_counts
+from squeezedrive.pipeline.core.stage import StageName
 from squeezedrive.pipeline.core.timing import Durations
 from squeezedrive.pipeline.profiling.advice import advise, explain
 from squeezedrive.pipeline.profiling.recorder import Recorder
@@ -23,7 +24,7 @@ COVERS = {
     "pipeline": "everything from the source to the outputs",
 }
 _FRAMES_OF_A_RATE = 8  # least frames on average behind each point of the throughput over time
-_RING = ("preprocess", "inference", "postprocess")
+_RING: tuple[StageName, ...] = ("preprocess", "inference", "postprocess")
 _COPIED = ("source", "model", "backend", "ended", "frames", "outputs", "warnings")
 
 
@@ -188,14 +189,14 @@ def _loads(session: Session, recorder: Recorder, uses: list[ThreadUse]) -> list[
     # Threads were watched a little shorter than frames were counted.
     scale = recorder.seconds / recorder.threads.seconds if recorder.threads.seconds else 0.0
     loads = []
-    for stage in session.pipeline.stages:
-        timing = recorder.stages[stage.name].timing
-        mine = [use for use in uses if stage_of(use.name) == stage.name]
+    for worker in session.pipeline.stages:
+        timing = recorder.stages[worker.stage].timing
+        mine = [use for use in uses if stage_of(use.name) == worker.stage]
         delays = [use.delay for use in mine]
         loads.append(
             StageLoad(
-                name=stage.name,
-                workers=stage.workers,
+                name=worker.stage,
+                workers=worker.workers,
                 frames=timing.busy.count,
                 busy=timing.busy.total,
                 cpu=timing.cpu,

@@ -9,6 +9,7 @@ from functools import partial
 from typing import NamedTuple
 
 from squeezedrive.pipeline.core.frame import Frame
+from squeezedrive.pipeline.core.stage import StageName
 from squeezedrive.pipeline.core.timing import Durations, StageTiming
 from squeezedrive.pipeline.core.worker import StageEvent
 from squeezedrive.pipeline.profiling.series import Gauge, LoadCurves
@@ -31,7 +32,7 @@ _LOOK_SHARE = 0.05
 class Step(NamedTuple):
     """A `StageEvent` without its pixels; moments in seconds since the measurement began."""
 
-    stage: str
+    stage: StageName
     frames: tuple[int, ...]  # their numbers
     thread: int
     start: float
@@ -105,7 +106,7 @@ class Recorder:
         From the first result to the beginning of the measurement.
     seconds, cpu : float
         Length of the measurement, and the processor time of the whole process in it.
-    stages : dict of str to StageRecord
+    stages : dict of StageName to StageRecord
     queues : dict of str to Gauge
     finished : Timeline
         Frames that came out, with the processor time spent since those before, in seconds.
@@ -117,7 +118,7 @@ class Recorder:
         Seconds of the accelerator by step, where the back end tells them.
     steps, depths : list
         Everything that happened to the first `TRACE_FRAMES` frames.
-    owners : dict of int to str
+    owners : dict of int to StageName
         The stage of each stage's thread, by native id.
     threads : ThreadTable
         All threads of the process.
@@ -135,7 +136,7 @@ class Recorder:
     ) -> None:
         self.warmup_frames = self.frames = self.drained_frames = 0
         self.warmup_seconds = self.seconds = self.cpu = 0.0
-        self.stages = {stage.name: StageRecord() for stage in pipeline.stages}
+        self.stages = {worker.stage: StageRecord() for worker in pipeline.stages}
         self.queues = {name: Gauge() for name in pipeline.queues}
         self.finished = LoadCurves()
         self.latency = Durations()
@@ -143,7 +144,7 @@ class Recorder:
         self.device: dict[str, Durations] = {}
         self.steps: list[Step] = []
         self.depths: list[Depth] = []
-        self.owners: dict[int, str] = {}
+        self.owners: dict[int, StageName] = {}
         self.picture: Frame | None = None
         self.threads = ThreadTable()
         self._warmup = warmup
@@ -159,14 +160,14 @@ class Recorder:
         self._window = range(0)  # numbers of the frames that are traced
         self._tracing = False
         self._look = 0.0
-        self._first_stage = pipeline.stages[0].name
-        self._last_stage = pipeline.stages[-1].name
+        self._first_stage = pipeline.stages[0].stage
+        self._last_stage = pipeline.stages[-1].stage
         self._captured_frames = next(iter(pipeline.queues.values()))
-        for stage in pipeline.stages:
-            stage.observe = self.lap
+        for worker in pipeline.stages:
+            worker.observe = self.lap
         for name, queue in pipeline.queues.items():
             queue.observe = partial(self.depth, name)
-        pipeline.work.observe_device = self.on_device
+        pipeline.postprocess.observe_device = self.on_device
 
     def lap(self, lap: StageEvent) -> None:
         """Take note of what a stage did; called by its threads, one at a time."""

@@ -18,8 +18,8 @@ import yaml
 
 from squeezedrive.engines.errors import ConfigError, UserError
 from squeezedrive.pipeline.app.outputs import PROFILE_FILES, Outputs
-from squeezedrive.pipeline.app.run import RunOutcome, process
-from squeezedrive.pipeline.app.session import Session
+from squeezedrive.pipeline.app.run import RunOutcome, run_session
+from squeezedrive.pipeline.app.session import open_session
 from squeezedrive.pipeline.config import Config, load_config
 from squeezedrive.pipeline.core.errors import SinkError, SourceError
 from squeezedrive.pipeline.profiling.profiler import SWEEP_FILE, check_free, profile_folder
@@ -78,7 +78,7 @@ def sweep(
     Parameters
     ----------
     source : str
-        As for `Session`.
+        As for `open_session`.
     path : Path or None
         The user's configuration file.
     settings : sequence of (origin, key, value)
@@ -171,9 +171,9 @@ def _run(source: str, cell: Cell) -> RunOutcome:
     outputs = Outputs(profile=cell.folder, overwrite=True)
     with (
         profile_folder(cell.folder, overwrite=True),
-        Session([source], cell.config, outputs) as session,
+        open_session([source], cell.config, outputs) as session,
     ):
-        finished = process(session, cell.folder, progress=False)
+        finished = run_session(session, cell.folder, progress=False)
     if finished.failure is not None:
         raise finished.failure
     return finished

@@ -7,9 +7,12 @@ from collections.abc import Container
 from dataclasses import dataclass
 from pathlib import Path
 
-STAGES = ("capture", "preprocess", "inference", "postprocess", "render", "sinks")
+from squeezedrive.pipeline.core.stage import STAGES, StageName
+
 TASKS = Path("/proc/self/task")
 STAT = Path("/proc/stat")
+# The stage that FFmpeg decodes or encodes for, by the letter that its threads have.
+_FFMPEG: dict[str, StageName] = {"d": "capture", "e": "sinks"}
 _TICKS = os.sysconf("SC_CLK_TCK")
 
 
@@ -183,7 +186,7 @@ def _add(uses: dict[tuple[str, bool], ThreadUse], use: ThreadUse) -> None:
     uses.setdefault((use.name, use.own), ThreadUse(use.name, 0, use.own, 0.0, 0.0)).add(use)
 
 
-def stage_of(name: str) -> str | None:
+def stage_of(name: str) -> StageName | None:
     """Return the stage on whose behalf a library's thread works, None if its name does not tell.
 
     Most have inherited the name of the thread that started them. FFmpeg names its threads after
@@ -191,5 +194,5 @@ def stage_of(name: str) -> str | None:
     """
     if name.startswith("av:"):
         work = name.rsplit(":", 1)[-1][:1]
-        return {"d": "capture", "e": "sinks"}.get(work)
-    return name if name in STAGES else None
+        return _FFMPEG.get(work)
+    return next((stage for stage in STAGES if stage == name), None)

@@ -11,6 +11,7 @@ import os
 from collections import defaultdict
 from typing import Any
 
+from squeezedrive.pipeline.core.stage import StageName
 from squeezedrive.pipeline.profiling.recorder import Recorder, Step
 
 
@@ -29,7 +30,7 @@ def build_trace(recorder: Recorder, name: str) -> dict[str, Any]:
     """
     process = os.getpid()
     stages = list(recorder.stages)
-    threads: dict[str, list[int]] = defaultdict(list)
+    threads: dict[StageName, list[int]] = defaultdict(list)
     for thread, stage in recorder.owners.items():
         threads[stage].append(thread)
     events = [_meta(process, process, "process_name", name=f"SqueezeDrive {name}")]

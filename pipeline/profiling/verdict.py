@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from squeezedrive.pipeline.app.summary import BUSY
+from squeezedrive.pipeline.core.stage import StageName
 
 Limit = Literal["processor", "others", "accelerator", "stage", "source", "hand-over"]
 
@@ -19,7 +20,7 @@ class StageLoad:
 
     Attributes
     ----------
-    name : str
+    name : StageName
     workers, frames : int
         Its threads, and the frames they worked on.
     busy : float
@@ -33,7 +34,7 @@ class StageLoad:
         all together; None if that is not known.
     """
 
-    name: str
+    name: StageName
     workers: int
     frames: int
     busy: float
@@ -52,9 +53,6 @@ class StageLoad:
         return max(self.busy - waited, self.cpu, 0.0) / self.workers
 
 
-_NOTHING = StageLoad("", 1, 0, 0.0, 0.0)
-
-
 @dataclass(frozen=True)
 class Load:
     """What a whole run did during the measurement.
@@ -71,7 +69,7 @@ class Load:
         Processor time of the whole process in seconds.
     stages : tuple of StageLoad
         In the order of a frame's way.
-    ring : tuple of str
+    ring : tuple of StageName
         The stages in which a frame occupies a slot,
     slots : int
         and how many slots there are.
@@ -90,7 +88,7 @@ class Load:
     cores: int
     cpu: float
     stages: tuple[StageLoad, ...]
-    ring: tuple[str, ...] = ()
+    ring: tuple[StageName, ...] = ()
     slots: int = 1
     cores_busy: float | None = None
     live: bool = False
@@ -109,7 +107,7 @@ class Verdict:
         part with other programs. "accelerator": the GPU or the like works all the time. "stage":
         one stage does, and cores are free. "source": a live source has no more frames.
         "hand-over": nothing works all the time; frames wait for each other between the stages.
-    stage : str
+    stage : StageName
         Where an improvement helps most: the stage that limits, or that takes most of what limits.
     fps : float
         Frames per second measured.
@@ -123,7 +121,7 @@ class Verdict:
     """
 
     limit: Limit
-    stage: str
+    stage: StageName
     fps: float
     ceiling: float | None
     next: str
@@ -157,7 +155,7 @@ def judge(load: Load) -> Verdict:
         limit = "stage"
     else:
         limit = "source" if load.live else "hand-over"
-    bounds = _bounds(load, stage if limit in _OF_A_STAGE else _NOTHING, frames)
+    bounds = _bounds(load, stage if limit in _OF_A_STAGE else None, frames)
     if limit == "hand-over":
         bounds.pop("slots", None)
     elif limit == "source":
@@ -166,14 +164,14 @@ def judge(load: Load) -> Verdict:
     return Verdict(limit, stage.name, load.frames / seconds, bounds.get(lowest), lowest)
 
 
-def _bounds(load: Load, free: StageLoad, frames: int) -> dict[str, float]:
-    """Return frames per second by what limits them to that, if one stage were free."""
-    others = [s for s in load.stages if s.name != free.name and s.frames]
+def _bounds(load: Load, free: StageLoad | None, frames: int) -> dict[str, float]:
+    """Return frames per second by what limits them to that, if one stage, or none, were free."""
+    others = [s for s in load.stages if s is not free and s.frames]
     # A stage need not work on every frame that comes out; capture may also work on more.
-    seconds = {s.name: s.floor / max(s.frames, frames) for s in others}
-    spared = (free.cpu + free.library_cpu) / frames
+    seconds: dict[str, float] = {s.name: s.floor / max(s.frames, frames) for s in others}
+    spared = 0.0 if free is None else (free.cpu + free.library_cpu) / frames
     seconds["processor"] = (load.cpu / frames - spared) / load.cores
-    if free.name != "inference":
+    if free is None or free.name != "inference":
         seconds["accelerator"] = load.device / frames
     held = sum(s.floor * s.workers for s in others if s.name in load.ring) / frames
     seconds["slots"] = held / load.slots

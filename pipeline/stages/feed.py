@@ -5,15 +5,91 @@ from __future__ import annotations
 import math
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from threading import Condition
+from typing import Literal, NamedTuple
 
-from squeezedrive.pipeline.core.frame import Frame
-from squeezedrive.pipeline.core.queues import StageQueue
+import numpy as np
+from numpy.typing import NDArray
+
+from squeezedrive.kernels.detections import Detections
+from squeezedrive.pipeline.core.frame import Frame, Image
+from squeezedrive.pipeline.core.queues import Policy, StageQueue
 from squeezedrive.pipeline.core.sink import Result, Sink
-from squeezedrive.pipeline.core.source import Source
+from squeezedrive.pipeline.core.source import Source, SourceInfo
 from squeezedrive.pipeline.core.timing import Durations, Rate
-from squeezedrive.pipeline.drawing import Painter
 from squeezedrive.pipeline.tracking.tracker import FORGET, Tracker
+
+# Draws into a picture: the picture, what is in it, a line of figures about the run, and the number
+# of each object where they are followed. As `pipeline.drawing.Painter.draw`.
+Draw = Callable[[Image, Detections, str, NDArray[np.int32] | None], None]
+
+
+class Captured(NamedTuple):
+    """A frame as its source gave it.
+
+    Attributes
+    ----------
+    feed : Feed
+        Where it comes from.
+    frame : Frame
+        The picture.
+    """
+
+    feed: Feed
+    frame: Frame
+
+    @property
+    def frames(self) -> tuple[Frame, ...]:
+        """The frame alone."""
+        return (self.frame,)
+
+    @property
+    def worked_on(self) -> int:
+        """One: it was read."""
+        return 1
+
+
+@dataclass(frozen=True)
+class QueueOptions:
+    """How frames wait for each other.
+
+    Attributes
+    ----------
+    policy : str
+        What happens when frames come faster than they are processed; "auto": "latest" for sources
+        that have no end of their own, "lossless" for the others.
+    depth : int
+        Frames between two stages; between a source and the network, of each source.
+    max_age : float
+        Seconds, for the policy "bounded_age".
+    slots : int
+        Batches of frames between preprocess and postprocess.
+    batch : int
+        Frames that the network takes at once, if so many wait, of whatever source; 0: one of each
+        source if the back end is faster that way, else one.
+    """
+
+    policy: Policy | Literal["auto"] = "auto"
+    depth: int = 2
+    max_age: float = 0.15
+    slots: int = 3
+    batch: int = 0
+
+    def new_queue(self, info: SourceInfo, changed: Condition | None = None) -> StageQueue[Captured]:
+        """Return the queue between a source and the network.
+
+        All queues of a pipeline are made with the same `changed`.
+        """
+        policy: Policy = "latest" if info.live else "lossless"
+        return StageQueue(
+            max(self.depth, self.batch),
+            policy if self.policy == "auto" else self.policy,
+            self.max_age,
+            lambda captured: captured.frame.captured_at,
+            changed,
+        )
 
 
 class Feed:
@@ -22,11 +98,13 @@ class Feed:
     Parameters
     ----------
     source : Source
-        Where frames come from. Their `source_id` is the feed's place among the feeds of the run.
+        Where frames come from.
+    queue : StageQueue of Captured
+        Where its frames wait for the network; see `QueueOptions.new_queue`.
     sinks : sequence of Sink
         Where its results go.
-    painter : Painter or None
-        Draws into its frames; None leaves the pixels alone.
+    draw : callable or None
+        Draws into its frames, see `Draw`; None leaves the pixels alone.
     limit : int or None
         Frames to read at most.
     tracker : Tracker or None
@@ -36,8 +114,6 @@ class Feed:
 
     Attributes
     ----------
-    queue : StageQueue
-        Where its frames wait for the network.
     read, processed, detected : int
         Frames taken from the source, frames that reached every sink, and those of them that the
         network has seen.
@@ -60,18 +136,19 @@ class Feed:
     def __init__(
         self,
         source: Source,
+        queue: StageQueue[Captured],
         sinks: Sequence[Sink],
-        painter: Painter | None = None,
+        draw: Draw | None = None,
         limit: int | None = None,
         tracker: Tracker | None = None,
         every: int = 1,
     ) -> None:
         self.source = source
+        self.queue = queue
         self.sinks = list(sinks)
-        self.painter = painter
+        self.draw = draw
         self.tracker = tracker
         self.every = 1 if tracker is None else every
-        self.queue: StageQueue[Frame]
         self.read = self.processed = self.detected = self.stale = 0
         self.found: Counter[int] = Counter()
         self.now: Counter[int] = Counter()

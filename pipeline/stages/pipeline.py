@@ -7,20 +7,31 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal
 
 from squeezedrive.engines.backends.base import Backend, Slot
 from squeezedrive.engines.errors import UserError
-from squeezedrive.pipeline.core.batch import Batch, Results
 from squeezedrive.pipeline.core.controls import Controls
-from squeezedrive.pipeline.core.errors import SourceError
-from squeezedrive.pipeline.core.queues import Cancelled, Merge, Policy, StageQueue
+from squeezedrive.pipeline.core.errors import SourceError, StageError, Stuck
+from squeezedrive.pipeline.core.queues import Cancelled, Merge, StageQueue
 from squeezedrive.pipeline.core.timing import Durations, thread_named
 from squeezedrive.pipeline.core.worker import Steps, Worker
-from squeezedrive.pipeline.stages.feed import Feed, close_all
-from squeezedrive.pipeline.stages.work import Work
+from squeezedrive.pipeline.stages.batch import Batch, Results
+from squeezedrive.pipeline.stages.capture import Capture
+from squeezedrive.pipeline.stages.deliver import Deliver
+from squeezedrive.pipeline.stages.feed import Captured, Feed, QueueOptions
+from squeezedrive.pipeline.stages.inference import Inference
+from squeezedrive.pipeline.stages.postprocess import Postprocess
+from squeezedrive.pipeline.stages.preprocess import Preprocess
+from squeezedrive.pipeline.stages.render import Render
+
+AnyQueue = StageQueue[Captured] | StageQueue[Batch] | StageQueue[Results]
+AnyWorker = (
+    Worker[Feed, Captured]
+    | Worker[Batch, Batch]
+    | Worker[Batch, Results]
+    | Worker[Results, Results]
+)
 
 log = logging.getLogger("squeezedrive")
 
@@ -29,53 +40,16 @@ _CAPTURE_GRACE = 0.5  # seconds a source may take to notice that the run is stop
 _GIVE_UP_GRACE = 3.0  # seconds all stages may take to notice that the run is given up
 
 
-class StageError(RuntimeError):
-    """A stage failed in a way that is not the user's doing."""
-
-    def __init__(self, stage: str, error: BaseException) -> None:
-        super().__init__(f"stage {stage} failed: {type(error).__name__}: {error}")
-        self.stage = stage
-
-
-class Stuck(UserError):
-    """A stage does not come back from the system, so the run ends without it."""
-
-
-@dataclass(frozen=True)
-class QueueOptions:
-    """How frames wait for each other.
-
-    Attributes
-    ----------
-    policy : str
-        What happens when frames come faster than they are processed; "auto": "latest" for sources
-        that have no end of their own, "lossless" for the others.
-    depth : int
-        Frames between two stages; between a source and the network, of each source.
-    max_age : float
-        Seconds, for the policy "bounded_age".
-    slots : int
-        Batches of frames between preprocess and postprocess.
-    batch : int
-        Frames that the network takes at once, if so many wait, of whatever source; 0: one of each
-        source if the back end is faster that way, else one.
-    """
-
-    policy: Policy | Literal["auto"] = "auto"
-    depth: int = 2
-    max_age: float = 0.15
-    slots: int = 3
-    batch: int = 0
-
-
 class Pipeline:
     """Takes every frame of one or more sources through the network and into their outputs.
+
+    It may run in any thread; `stop` and `give_up` may be called from any other.
 
     Parameters
     ----------
     feeds : sequence of Feed
         Sources, left open, with their outputs, which are closed when the run ends, however it
-        ends. A frame's `source_id` is the index of its feed.
+        ends. Their queues are made with the same `changed`.
     backend : Backend
         What runs the network; left open.
     options : QueueOptions
@@ -89,14 +63,14 @@ class Pipeline:
         Frames taken from the sources, and frames that reached every sink.
     began_at, seconds : float
         `time.monotonic()` when the run began, and how long it took.
-    stages : list of Stage
+    stages : list of Worker
         In the order in which a frame passes them, each with its timing; each source has a capture
         stage of its own.
     queues : dict of str to StageQueue
         By the name of the stage that reads from it; with several sources, "preprocess 0" and so
         on.
-    work : Work
-        What the stages do.
+    postprocess : Postprocess
+        The stage that knows what the accelerator's own clock says.
     """
 
     def __init__(
@@ -111,67 +85,67 @@ class Pipeline:
         self.seconds = 0.0
         self._backend = backend
         usual = len(feeds) if backend.batch_pays else 1
-        self._batch = min(options.batch or usual, backend.max_batch)
+        self._batch = batch = min(options.batch or usual, backend.max_batch)
         self._stop = threading.Event()
         self._given_up = False
         self._failure: tuple[str, BaseException] | None = None
         self._failed = threading.Lock()
 
-        depth = options.depth
-        changed = threading.Condition()
-        for feed in self.feeds:
-            policy: Policy = "latest" if feed.source.info.live else "lossless"
-            if options.policy != "auto":
-                policy = options.policy
-            feed.queue = StageQueue(
-                max(depth, options.batch),
-                policy,
-                options.max_age,
-                lambda frame: frame.captured_at,
-                changed,
-            )
-        captured = Merge([feed.queue for feed in self.feeds], changed)
-        prepared: StageQueue[Batch] = StageQueue(depth)
-        inferred: StageQueue[Batch] = StageQueue(depth)
-        found: StageQueue[Results] = StageQueue(depth)
-        drawn: StageQueue[Results] = StageQueue(depth)
+        captured = Merge([feed.queue for feed in feeds])
+        prepared: StageQueue[Batch] = StageQueue(options.depth)
+        inferred: StageQueue[Batch] = StageQueue(options.depth)
+        found: StageQueue[Results] = StageQueue(options.depth)
+        drawn: StageQueue[Results] = StageQueue(options.depth)
         self._free: StageQueue[Slot] = StageQueue(options.slots)
-        self.queues: dict[str, StageQueue[Any]] = {
-            **{f"preprocess{self._number(i)}": f.queue for i, f in enumerate(self.feeds)},
+        marks = [f" {number}" for number in range(len(feeds))] if len(feeds) > 1 else [""]
+        self.queues: dict[str, AnyQueue] = {
+            **{f"preprocess{mark}": f.queue for mark, f in zip(marks, feeds, strict=True)},
             "inference": prepared,
             "postprocess": inferred,
             "render": found,
             "sinks": drawn,
         }
-        self.work = work = Work(
-            self.feeds,
-            lambda: captured.get(self._batch, options.batch or 1),
-            self._free,
-            controls,
-            options.max_age if options.policy == "bounded_age" else None,
-            partial(self._lose, "sinks"),
-        )
-        self._captures = [self._capture_stage(i, feed) for i, feed in enumerate(self.feeds)]
-        self._others: list[Worker[Any, Any]] = [
-            self._stage("preprocess", work.take, work.preprocess, prepared.put, prepared.close),
-            self._stage(
-                "inference",
-                prepared.get,
-                work.infer,
-                inferred.put,
-                inferred.close,
-                backend.parallel,
+
+        preprocess = Preprocess(feeds, lambda: captured.get(batch, options.batch or 1), self._free)
+        inference = Inference()
+        self.postprocess = postprocess = Postprocess(self._free, controls)
+        render = Render()
+        max_age = options.max_age if options.policy == "bounded_age" else None
+        self._deliver = deliver = Deliver(feeds, max_age, partial(self._lose, Deliver.name))
+        self._captures = {
+            feed: self._capture(feed, mark) for mark, feed in zip(marks, feeds, strict=True)
+        }
+        fail = self._on_error
+        self._others: list[AnyWorker] = [
+            Worker(
+                preprocess.name,
+                Steps(preprocess.take, preprocess.work, prepared.put, prepared.close),
+                fail,
             ),
-            self._stage("postprocess", inferred.get, work.detect, found.put, found.close),
-            self._stage("render", found.get, work.draw, drawn.put, drawn.close),
-            self._stage("sinks", drawn.get, work.write, lambda done: None, self._close_feeds),
+            Worker(
+                inference.name,
+                Steps(prepared.get, inference.work, inferred.put, inferred.close),
+                fail,
+                workers=backend.parallel,
+            ),
+            Worker(
+                postprocess.name,
+                Steps(inferred.get, postprocess.work, found.put, found.close),
+                fail,
+            ),
+            Worker(render.name, Steps(found.get, render.work, drawn.put, drawn.close), fail),
+            Worker(
+                deliver.name,
+                Steps(drawn.get, deliver.work, lambda delivered: None, deliver.finish),
+                fail,
+            ),
         ]
-        self.stages = [*self._captures, *self._others]
+        self.stages: list[AnyWorker] = [*self._captures.values(), *self._others]
 
     @property
     def latency(self) -> Durations:
         """From the moment a picture was there to the moment all its sinks had it."""
-        return self.work.latency
+        return self._deliver.latency
 
     @property
     def read(self) -> int:
@@ -223,7 +197,7 @@ class Pipeline:
         except BaseException as refusal:  # a GPU may have no room for so many
             for slot in slots:
                 slot.close()
-            self._close_feeds()
+            self._deliver.finish()
             if isinstance(refusal, Cancelled):  # given up before it began
                 return
             raise
@@ -266,7 +240,13 @@ class Pipeline:
 
     def capturing(self, feed: Feed) -> bool:
         """Whether a source is still being read."""
-        return self._captures[self.feeds.index(feed)].is_alive()
+        return self._captures[feed].is_alive()
+
+    def close_sources(self) -> None:
+        """Close the sources, except one that hangs in the system while it is being read."""
+        for feed in self.feeds:
+            if not self.capturing(feed):
+                feed.source.close()
 
     def _watch(self, on_tick: Callable[[Pipeline], None] | None) -> None:
         stopping_since: float | None = None
@@ -290,37 +270,18 @@ class Pipeline:
                     raise Stuck(f"{names}: a file or device does not answer; ended without it")
         # Reads end by themselves after the source's own time-out.
         deadline = time.monotonic() + _CAPTURE_GRACE
-        for capture in self._captures:
+        for capture in self._captures.values():
             capture.join(max(deadline - time.monotonic(), 0))
 
-    def _number(self, index: int) -> str:
-        return f" {index}" if len(self.feeds) > 1 else ""
-
-    def _capture_stage(self, index: int, feed: Feed) -> Worker[Any, Any]:
-        def wanted() -> bool | None:
-            return True if feed.wanted and not self._stop.is_set() else None
-
-        name = f"capture{self._number(index)}"
-        return self._stage(
-            name,
-            wanted,
-            lambda _: feed.take(),
-            feed.queue.put,
-            feed.queue.close,
+    def _capture(self, feed: Feed, mark: str) -> Worker[Feed, Captured]:
+        capture = Capture(feed, self._stop)
+        return Worker(
+            capture.name,
+            Steps(capture.take, capture.work, feed.queue.put, feed.queue.close),
+            self._on_error,
             waits=feed.source.info.live,
+            mark=mark,
         )
-
-    def _stage(
-        self,
-        name: str,
-        take: Any,
-        work: Any,
-        give: Any,
-        finish: Any,
-        workers: int = 1,
-        waits: bool = False,
-    ) -> Worker[Any, Any]:
-        return Worker(name, Steps(take, work, give, finish), self._on_error, workers, waits)
 
     def _on_error(self, stage: str, error: BaseException) -> None:
         # A source that fails ends like one that is over: what it gave is finished.
@@ -340,6 +301,3 @@ class Pipeline:
         with self._failed:
             if self._failure is None:
                 self._failure = (stage, error)
-
-    def _close_feeds(self) -> None:
-        close_all(self.feeds)

@@ -24,8 +24,9 @@ from squeezedrive.pipeline.core.queues import Policy
 from squeezedrive.pipeline.core.sink import Result, Sink
 from squeezedrive.pipeline.core.source import Source, SourceInfo
 from squeezedrive.pipeline.core.timing import Durations
-from squeezedrive.pipeline.stages.feed import Feed
-from squeezedrive.pipeline.stages.pipeline import Pipeline, QueueOptions
+from squeezedrive.pipeline.stages.feed import QueueOptions
+from squeezedrive.pipeline.stages.pipeline import Pipeline
+from tests.support.fakes import feed_of
 
 FPS = 30
 NETWORK_SECONDS = 0.1
@@ -99,11 +100,9 @@ def measure(policy: Policy, seconds: float) -> None:
     """Run for so long and print what was shown."""
     queue = load_config(CONFIGS / "live.yaml").queue
     screen = Screen()
-    pipeline = Pipeline(
-        [Feed(Camera(seconds), [screen])],
-        SlowNetwork(),
-        QueueOptions(policy, queue.depth, MAX_AGE, queue.slots),
-    )
+    options = QueueOptions(policy, queue.depth, MAX_AGE, queue.slots)
+    feed = feed_of(Camera(seconds), [screen], options)
+    pipeline = Pipeline([feed], SlowNetwork(), options)
     due = time.monotonic() + 60
 
     def tick(running: Pipeline) -> None:

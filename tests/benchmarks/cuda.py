@@ -17,6 +17,7 @@ import argparse
 import itertools
 import statistics
 import sys
+import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -45,10 +46,11 @@ from squeezedrive.kernels.params import DetectParams
 from squeezedrive.pipeline.core.frame import Frame
 from squeezedrive.pipeline.core.source import Source, SourceInfo, SourceOptions
 from squeezedrive.pipeline.sources.open import open_source
-from squeezedrive.pipeline.stages.feed import Feed
-from squeezedrive.pipeline.stages.pipeline import Pipeline, QueueOptions
+from squeezedrive.pipeline.stages.feed import QueueOptions
+from squeezedrive.pipeline.stages.pipeline import Pipeline
 from tests.benchmarks.obvious import NMS, obvious_way
 from tests.support.executors import open_executor
+from tests.support.fakes import feed_of
 
 REPEATS = 20
 ROUNDS = 5
@@ -308,7 +310,11 @@ def measure_pipeline(
 ) -> None:
     """Add the rates of the pipeline, each stage in its thread, of one source and of a batch."""
     for sources, slots in itertools.product((1, MAX_BATCH), SLOTS):
-        feeds = [Feed(Repeat(number, picture, seconds), []) for number in range(sources)]
+        changed = threading.Condition()
+        feeds = [
+            feed_of(Repeat(number, picture, seconds), [], changed=changed)
+            for number in range(sources)
+        ]
         run = Pipeline(feeds, backend, QueueOptions(slots=slots))
         run.run()
         what = f"{backend.info.runtime} {backend.info.precision}: pipeline, {sources} sources"

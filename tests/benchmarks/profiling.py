@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from squeezedrive.pipeline.app.outputs import Outputs
-from squeezedrive.pipeline.app.session import Session
+from squeezedrive.pipeline.app.session import open_session
 from squeezedrive.pipeline.config import load_config, parse_setting
 from squeezedrive.pipeline.profiling.profiler import Profiler
 
@@ -26,7 +26,7 @@ def measure(source: str, config: Any, profiled: bool) -> tuple[float, float]:
     """Return frames per second, and processor milliseconds per frame."""
     with (
         tempfile.TemporaryDirectory() as folder,
-        Session([source], config, Outputs(video=Path(folder) / "out.mp4")) as session,
+        open_session([source], config, Outputs(video=Path(folder) / "out.mp4")) as session,
     ):
         profiler = Profiler(session) if profiled else None
         before = cpu_seconds()

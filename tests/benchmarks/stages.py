@@ -26,7 +26,7 @@ from typing import Any
 
 from squeezedrive.engines.backends.base import Slot
 from squeezedrive.pipeline.app.outputs import Outputs
-from squeezedrive.pipeline.app.session import Session
+from squeezedrive.pipeline.app.session import open_session
 from squeezedrive.pipeline.config import load_config, parse_setting
 from squeezedrive.pipeline.core.sink import Result
 from squeezedrive.pipeline.drawing import Painter
@@ -51,7 +51,7 @@ def cpu_seconds() -> float:
 
 def alone(source: str, config: Any, folder: Path, frames: int) -> dict[str, tuple[float, float]]:
     """Run the stages one after the other; return wall and processor ms per frame of each."""
-    with Session([source], config, Outputs(video=folder / "alone.mp4")) as session:
+    with open_session([source], config, Outputs(video=folder / "alone.mp4")) as session:
         (video,) = session.sinks
         slots = [session.backend.new_slot() for _ in range(session.backend.parallel)]
         slot = slots[0]
@@ -102,7 +102,9 @@ def infer_all(slots: list[Slot], frames: int) -> list[float]:
 
 def in_one_thread(source: str, config: Any, folder: Path, frames: int) -> tuple[float, float]:
     """Read, resize, infer, draw and write in a plain loop; return wall and processor ms a frame."""
-    with Session([source], config, Outputs(video=folder / "loop.mp4", overwrite=True)) as session:
+    with open_session(
+        [source], config, Outputs(video=folder / "loop.mp4", overwrite=True)
+    ) as session:
         (video,) = session.sinks
         slot = session.backend.new_slot()
         painter = Painter(session.class_names)
@@ -122,7 +124,7 @@ def in_one_thread(source: str, config: Any, folder: Path, frames: int) -> tuple[
 
 def together(source: str, config: Any, folder: Path) -> tuple[float, float]:
     """Run the pipeline; return wall and processor ms per frame."""
-    with Session(
+    with open_session(
         [source], config, Outputs(video=folder / "together.mp4", overwrite=True)
     ) as session:
         cpu = cpu_seconds()

@@ -21,7 +21,7 @@ import numpy as np
 
 from squeezedrive.kernels.detections import Detections
 from squeezedrive.pipeline.app.outputs import Outputs
-from squeezedrive.pipeline.app.session import Session
+from squeezedrive.pipeline.app.session import open_session
 from squeezedrive.pipeline.config import load_config, parse_setting
 from squeezedrive.pipeline.core.controls import Controls
 from squeezedrive.pipeline.scene.spec import PREFIX, parse_scene
@@ -50,7 +50,7 @@ def detect(source: str, threshold: float, limit: int, settings: list[str]) -> Cl
     own = ["video.write=false", f"detect.threshold={Tracker.weakest(threshold)}"]
     config = load_config(settings=[parse_setting(text) for text in own + settings])
     frames: list[tuple[float, Detections]] = []
-    with Session([source], config, Outputs(summary=Path("-"))) as session:
+    with open_session([source], config, Outputs(summary=Path("-"))) as session:
         slot = session.backend.new_slot()
         while len(frames) < limit and (frame := session.source.read()) is not None:
             slot.preprocess([frame.image])

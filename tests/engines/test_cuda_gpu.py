@@ -30,12 +30,14 @@ from squeezedrive.engines.errors import GpuMemoryError
 from squeezedrive.engines.model.weights import DEFAULT, int8_model, load_weights
 from squeezedrive.kernels.detections import Detections
 from squeezedrive.kernels.params import DetectParams
+from squeezedrive.pipeline.core.errors import StageError
 from squeezedrive.pipeline.core.source import SourceOptions
 from squeezedrive.pipeline.sources.open import open_source
-from squeezedrive.pipeline.stages.feed import Feed
-from squeezedrive.pipeline.stages.pipeline import Pipeline, QueueOptions, StageError
+from squeezedrive.pipeline.stages.feed import QueueOptions
+from squeezedrive.pipeline.stages.pipeline import Pipeline
 from tests.pipeline.test_run_cuda import Sink
 from tests.support.executors import open_executor
+from tests.support.fakes import feed_of
 
 pytestmark = [
     pytest.mark.gpu,
@@ -163,7 +165,7 @@ def test_memory_does_not_grow_over_10_000_frames(
 
 def pipeline_of(backend: CudaBackend, sink: Sink, seconds: int = 2) -> Pipeline:
     source = open_source(f"scene:size=640x360,seconds={seconds}", SourceOptions())
-    return Pipeline([Feed(source, [sink])], backend, QueueOptions(slots=4))
+    return Pipeline([feed_of(source, [sink])], backend, QueueOptions(slots=4))
 
 
 def test_two_pipelines_in_one_process(name: Any) -> None:

@@ -35,12 +35,12 @@ class Drive:
         self.now = 0.0
         self.cpu = 0.0
         self.table: dict[int, ThreadTime] = {}
-        self.stages = [SimpleNamespace(name=name, observe=None) for name in STAGES]
+        self.stages = [SimpleNamespace(name=name, stage=name, observe=None) for name in STAGES]
         self.queue = SimpleNamespace(observe=None, closed=False)
         self.pipeline: Any = SimpleNamespace(
             stages=self.stages,
             queues={"inference": self.queue},
-            work=SimpleNamespace(observe_device=None),
+            postprocess=SimpleNamespace(observe_device=None),
         )
         clocks = Clocks(
             wall=lambda: self.now,
@@ -247,10 +247,10 @@ def check_trace(events: list[dict[str, Any]]) -> None:
 
 def test_the_accelerators_times_are_kept_by_step() -> None:
     drive = Drive(warmup=0.0, capacity=1)
-    drive.pipeline.work.observe_device({"infer": 9.0})  # before the measurement
+    drive.pipeline.postprocess.observe_device({"infer": 9.0})  # before the measurement
     drive.frame(0)
-    drive.pipeline.work.observe_device({"infer": 0.002, "detect": 0.001})
-    drive.pipeline.work.observe_device({"infer": 0.004, "detect": 0.001})
+    drive.pipeline.postprocess.observe_device({"infer": 0.002, "detect": 0.001})
+    drive.pipeline.postprocess.observe_device({"infer": 0.004, "detect": 0.001})
     device = drive.recorder.device
     assert device["infer"].total == pytest.approx(0.006)
     assert device["detect"].count == 2

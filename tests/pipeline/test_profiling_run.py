@@ -17,8 +17,8 @@ import pytest
 
 from squeezedrive.pipeline.app import command_line
 from squeezedrive.pipeline.core.errors import SourceError
+from squeezedrive.pipeline.core.stage import STAGES as STAGE_NAMES
 from squeezedrive.pipeline.profiling.compare import read_profile
-from squeezedrive.pipeline.profiling.threads import STAGES as STAGE_NAMES
 from squeezedrive.pipeline.stages.feed import Feed
 
 ROOT = Path(__file__).resolve().parent.parent.parent

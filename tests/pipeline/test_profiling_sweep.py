@@ -25,8 +25,8 @@ class Runs:
     def __init__(self, rates: dict[str, list[Any]], monkeypatch: pytest.MonkeyPatch) -> None:
         self.order: list[str] = []
         self._rates = rates
-        monkeypatch.setattr(sweep_module, "Session", self.session)
-        monkeypatch.setattr(sweep_module, "process", self.process)
+        monkeypatch.setattr(sweep_module, "open_session", self.session)
+        monkeypatch.setattr(sweep_module, "run_session", self.process)
 
     @contextmanager
     def session(self, sources: list[str], config: Any, outputs: Any) -> Iterator[str]:

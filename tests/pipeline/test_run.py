@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 
 from squeezedrive.engines.errors import UserError
-from squeezedrive.pipeline.core.errors import SinkError, SourceError
+from squeezedrive.pipeline.core.errors import SinkError, SourceError, StageError, Stuck
 from squeezedrive.pipeline.core.sink import Result
 from squeezedrive.pipeline.core.worker import StageEvent
-from squeezedrive.pipeline.stages.feed import Feed
-from squeezedrive.pipeline.stages.pipeline import Pipeline, QueueOptions, StageError, Stuck
-from tests.support.fakes import FakeBackend, FakeSink, FakeSlot, FakeSource, fail
+from squeezedrive.pipeline.stages.feed import Draw, QueueOptions
+from squeezedrive.pipeline.stages.pipeline import Pipeline
+from tests.support.fakes import FakeBackend, FakeSink, FakeSlot, FakeSource, fail, feed_of
 
 pytestmark = pytest.mark.usefixtures("no_thread_outlives")
 
@@ -26,9 +26,9 @@ def make(
     *sinks: FakeSink,
     options: QueueOptions = QueueOptions(),  # noqa: B008 (frozen)
     limit: int | None = None,
-    painter: Any = None,
+    draw: Draw | None = None,
 ) -> Pipeline:
-    return Pipeline([Feed(source, sinks, painter, limit)], backend, options)
+    return Pipeline([feed_of(source, sinks, options, draw=draw, limit=limit)], backend, options)
 
 
 def test_every_frame_arrives_once_in_order_with_its_own_boxes() -> None:
@@ -160,13 +160,12 @@ def test_a_fault_in_a_stage_stops_all_and_names_the_stage(step: str) -> None:
 
 
 def test_a_fault_while_drawing_stops_all() -> None:
-    class Painter:
-        def draw(self, *_: object) -> None:
-            raise ValueError("no paint")
+    def draw(*_: object) -> None:
+        raise ValueError("no paint")
 
     sink = FakeSink()
     with pytest.raises(StageError, match="stage render failed: ValueError: no paint"):
-        make(FakeSource(10**9), FakeBackend(), sink, painter=Painter()).run()
+        make(FakeSource(10**9), FakeBackend(), sink, draw=draw).run()
     assert sink.closed == 1
 
 
@@ -313,7 +312,7 @@ def test_an_observer_sees_every_lap_and_what_the_accelerator_tells() -> None:
     told: list[dict[str, float]] = []
     backend = FakeBackend()
     pipeline = make(FakeSource(30), backend, FakeSink())
-    pipeline.work.observe_device = lambda seconds: told.append(dict(seconds))
+    pipeline.postprocess.observe_device = lambda seconds: told.append(dict(seconds))
     for stage in pipeline.stages:
         stage.observe = laps.append
     FakeSlot.device_seconds = {"infer": 0.5}  # type: ignore[assignment, method-assign]

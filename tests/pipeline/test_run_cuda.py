@@ -12,14 +12,16 @@ from squeezedrive.engines.backends.cpu.backend import CpuBackend
 from squeezedrive.engines.backends.cpu.options import CpuOptions
 from squeezedrive.engines.errors import GpuLost, GpuMemoryError
 from squeezedrive.kernels.detections import Detections
+from squeezedrive.pipeline.core.errors import StageError
 from squeezedrive.pipeline.core.frame import Frame
 from squeezedrive.pipeline.core.sink import Result, Sink
 from squeezedrive.pipeline.core.source import Source, SourceInfo
-from squeezedrive.pipeline.stages.feed import Feed
-from squeezedrive.pipeline.stages.pipeline import Pipeline, QueueOptions, StageError
+from squeezedrive.pipeline.stages.feed import QueueOptions
+from squeezedrive.pipeline.stages.pipeline import Pipeline
 from tests.support.cuda_rig import SETTINGS, Rig, assert_same, picture
 from tests.support.fake_cuda import on_the_processor
 from tests.support.fake_driver import DriverError
+from tests.support.fakes import feed_of
 
 FRAMES = 24
 
@@ -65,8 +67,9 @@ class Found(Sink):
 
 def run(backend: Any, source: Pictures | None = None, slots: int = 4) -> Found:
     sink = Found()
-    feed = Feed(source or Pictures(), [sink])
-    pipeline = Pipeline([feed], backend, QueueOptions(depth=2, slots=slots))
+    options = QueueOptions(depth=2, slots=slots)
+    feed = feed_of(source or Pictures(), [sink], options)
+    pipeline = Pipeline([feed], backend, options)
     try:
         pipeline.run()
     finally:
@@ -93,10 +96,13 @@ def test_several_sources_share_the_gpu_in_batches() -> None:
     backend = rig.backend()
     sources = [Pictures(12, number) for number in range(3)]
     sinks = [Found() for _ in sources]
-    feeds = [Feed(source, [sink]) for source, sink in zip(sources, sinks, strict=True)]
+    changed = threading.Condition()
+    feeds = [
+        feed_of(*each, changed=changed) for each in zip(sources, [[s] for s in sinks], strict=True)
+    ]
     pipeline = Pipeline(feeds, backend, QueueOptions(slots=2))
     times: list[Any] = []
-    pipeline.work.observe_device = times.append
+    pipeline.postprocess.observe_device = times.append
     pipeline.run()
     backend.close()
     for source, sink in zip(sources, sinks, strict=True):

@@ -13,10 +13,10 @@ from squeezedrive.kernels.detections import Detections
 from squeezedrive.pipeline.core.controls import Controls
 from squeezedrive.pipeline.core.frame import Frame
 from squeezedrive.pipeline.core.worker import StageEvent
-from squeezedrive.pipeline.stages.feed import Feed
-from squeezedrive.pipeline.stages.pipeline import Pipeline, QueueOptions
+from squeezedrive.pipeline.stages.feed import QueueOptions
+from squeezedrive.pipeline.stages.pipeline import Pipeline
 from squeezedrive.pipeline.tracking.tracker import Tracker
-from tests.support.fakes import Camera, FakeBackend, FakeSink, FakeSource
+from tests.support.fakes import Camera, FakeBackend, FakeSink, FakeSource, feed_of
 
 pytestmark = pytest.mark.usefixtures("no_thread_outlives")
 
@@ -46,8 +46,9 @@ class Road(FakeBackend):
 def make(backend: FakeBackend, sink: FakeSink, frames: int, every: int, **options: Any) -> Pipeline:
     tracker = Tracker(Controls(("car", "pedestrian"), 0.4))
     source = FakeSource(frames, size=SIZE)
-    feed = Feed(source, [sink], tracker=tracker, every=every)
-    return Pipeline([feed], backend, QueueOptions(**options))
+    queues = QueueOptions(**options)
+    feed = feed_of(source, [sink], queues, tracker=tracker, every=every)
+    return Pipeline([feed], backend, queues)
 
 
 @pytest.mark.parametrize("parallel", [1, 3])
@@ -88,8 +89,9 @@ def test_a_cameras_frames_do_not_wait_for_the_next_that_is_due() -> None:
     sink, gate = FakeSink(), threading.Event()
     source = FakeSource(8, {5: lambda: gate.wait(10)}, SIZE, "camera")
     tracker = Tracker(Controls(("car",), 0.4))
-    feed = Feed(source, [sink], tracker=tracker, every=3)
-    pipeline = Pipeline([feed], Road(), QueueOptions(policy="lossless", slots=1))
+    options = QueueOptions(policy="lossless", slots=1)
+    feed = feed_of(source, [sink], options, tracker=tracker, every=3)
+    pipeline = Pipeline([feed], Road(), options)
     seen: list[int] = []
 
     def tick(_: Pipeline) -> None:
@@ -108,8 +110,9 @@ def test_a_cameras_frames_between_are_taken_while_the_network_works() -> None:
     backend = Road({"infer": lambda: gate.wait(10)})
     source = FakeSource(30, None, SIZE, "camera")
     tracker = Tracker(Controls(("car",), 0.4))
-    feed = Feed(source, [FakeSink()], tracker=tracker, every=3)
-    pipeline = Pipeline([feed], backend, QueueOptions(policy="lossless", depth=2, slots=1))
+    options = QueueOptions(policy="lossless", depth=2, slots=1)
+    feed = feed_of(source, [FakeSink()], options, tracker=tracker, every=3)
+    pipeline = Pipeline([feed], backend, options)
     # The first is in the network, 1 and 2 wait behind it, and 3 is due: it waits for the slot
     # before preprocess, where two have room, and one that has no room.
     pipeline.run(lambda running: gate.set() if running.read >= 6 else None)
@@ -119,8 +122,9 @@ def test_a_cameras_frames_between_are_taken_while_the_network_works() -> None:
 def test_what_a_file_that_has_ended_left_does_not_wait_for_the_other_sources() -> None:
     sinks, gate = (FakeSink(), FakeSink()), threading.Event()
     cameras = Camera(0, 9), Camera(1, 40, {30: lambda: gate.wait(10)})
+    changed = threading.Condition()
     feeds = [
-        Feed(camera, [sink], tracker=Tracker(Controls(("car",), 0.4)), every=5)
+        feed_of(camera, [sink], changed=changed, tracker=Tracker(Controls(("car",), 0.4)), every=5)
         for camera, sink in zip(cameras, sinks, strict=True)
     ]
     pipeline = Pipeline(feeds, Road(), QueueOptions())
@@ -139,7 +143,7 @@ def test_what_a_file_that_has_ended_left_does_not_wait_for_the_other_sources() -
 
 def test_time_with_no_memory_of_objects_makes_a_frame_due() -> None:
     tracker = Tracker(Controls(("car",), 0.4))
-    feed = Feed(FakeSource(0), [], tracker=tracker, every=3)
+    feed = feed_of(FakeSource(0), [], tracker=tracker, every=3)
     image = np.zeros((6, 8, 3), np.uint8)
     times = (0.0, 0.1, 0.2, 0.3, 0.4, 9.0, 9.1, 2.0, 2.1, 2.2, 2.3)
     due = [feed.due(Frame(0, 0, round(10 * t), Fraction(1, 10), 0.0, image)) for t in times]
@@ -166,7 +170,9 @@ def test_threads_that_wait_hold_no_picture() -> None:
     tracker = Tracker(Controls(("car",), 0.4))
     sink = FakeSink()
     sink.write = lambda result: None  # type: ignore[method-assign]
-    pipeline = Pipeline([Feed(source, [sink], tracker=tracker, every=2)], backend, QueueOptions())
+    pipeline = Pipeline(
+        [feed_of(source, [sink], tracker=tracker, every=2)], backend, QueueOptions()
+    )
     alive: list[int] = []
 
     def tick(running: Pipeline) -> None:
@@ -195,7 +201,7 @@ def test_boxes_end_at_the_edge_of_the_picture() -> None:
 
 def test_every_frame_without_a_tracker_is_seen() -> None:
     backend = Road()
-    Pipeline([Feed(FakeSource(20), [FakeSink()], every=4)], backend, QueueOptions()).run()
+    Pipeline([feed_of(FakeSource(20), [FakeSink()], every=4)], backend, QueueOptions()).run()
     assert len(backend.seen) == 20
 
 
@@ -221,11 +227,12 @@ def test_frames_of_one_source_are_taken_together_if_they_wait(most: int) -> None
 def test_some_frames_of_a_batch_go_past_the_network() -> None:
     backend = Road()
     sinks = FakeSink(), FakeSink()
+    options, changed = QueueOptions(batch=3, depth=6), threading.Condition()
     feeds = []
     for number, every in enumerate((2, 3)):
-        tracker = Tracker(Controls(("car",), 0.4))
-        feeds.append(Feed(Camera(number, 30), [sinks[number]], tracker=tracker, every=every))
-    Pipeline(feeds, backend, QueueOptions(batch=3, depth=6)).run()
+        rest = {"tracker": Tracker(Controls(("car",), 0.4)), "every": every}
+        feeds.append(feed_of(Camera(number, 30), [sinks[number]], options, changed, **rest))
+    Pipeline(feeds, backend, options).run()
     assert sorted(backend.seen) == [*range(0, 30, 2), *(100 + i for i in range(0, 30, 3))]
     for sink, every in zip(sinks, (2, 3), strict=True):
         assert [r.frame.frame_id for r in sink.results] == list(range(30))

@@ -13,9 +13,9 @@ from squeezedrive.pipeline.core.controls import Controls
 from squeezedrive.pipeline.core.errors import SinkError, SourceError
 from squeezedrive.pipeline.core.frame import Frame
 from squeezedrive.pipeline.core.queues import Merge, StageQueue
-from squeezedrive.pipeline.stages.feed import Feed
-from squeezedrive.pipeline.stages.pipeline import Pipeline, QueueOptions
-from tests.support.fakes import Camera, FakeBackend, FakeSink, fail
+from squeezedrive.pipeline.stages.feed import QueueOptions
+from squeezedrive.pipeline.stages.pipeline import Pipeline
+from tests.support.fakes import Camera, FakeBackend, FakeSink, fail, feed_of
 
 pytestmark = pytest.mark.usefixtures("no_thread_outlives")
 
@@ -23,8 +23,12 @@ pytestmark = pytest.mark.usefixtures("no_thread_outlives")
 def make(
     cameras: Sequence[Camera], backend: FakeBackend, *sinks: FakeSink, **options: Any
 ) -> Pipeline:
-    feeds = [Feed(camera, [sink]) for camera, sink in zip(cameras, sinks, strict=True)]
-    return Pipeline(feeds, backend, QueueOptions(**options))
+    queues, changed = QueueOptions(**options), threading.Condition()
+    feeds = [
+        feed_of(camera, [sink], queues, changed)
+        for camera, sink in zip(cameras, sinks, strict=True)
+    ]
+    return Pipeline(feeds, backend, queues)
 
 
 @pytest.mark.parametrize("most", [1, 2, 8])
@@ -152,7 +156,8 @@ def test_controls_decide_what_is_kept() -> None:
     controls = Controls(("car", "pedestrian", "cyclist"), 0.5)
     sink = FakeSink()
     camera = Camera(0, 30, {10: lambda: controls.change(threshold=0.95)})
-    pipeline = Pipeline([Feed(camera, [sink])], FakeBackend(), QueueOptions(depth=1), controls)
+    options = QueueOptions(depth=1)
+    pipeline = Pipeline([feed_of(camera, [sink], options)], FakeBackend(), options, controls)
     pipeline.run()
     counts = [len(r.detections) for r in sink.results]
     assert counts[0] == 1
@@ -174,7 +179,7 @@ def test_controls_refuse_what_makes_no_sense() -> None:
 def test_a_merge_takes_turns_and_ends_with_the_last() -> None:
     changed = threading.Condition()
     queues: list[StageQueue[str]] = [StageQueue(9, changed=changed) for _ in range(3)]
-    merge = Merge(queues, changed)
+    merge = Merge(queues)
     for item in ("a0", "a1", "a2"):
         queues[0].put(item)
     queues[1].put("b0")
@@ -188,3 +193,9 @@ def test_a_merge_takes_turns_and_ends_with_the_last() -> None:
     assert merge.get(2) == ["c1"]
     queues[2].close()
     assert merge.get() is None
+
+
+def test_a_merge_refuses_queues_that_nobody_could_wait_for_together() -> None:
+    queues: list[StageQueue[str]] = [StageQueue(9), StageQueue(9)]
+    with pytest.raises(ValueError, match="same `changed`"):
+        Merge(queues)

@@ -8,6 +8,8 @@ import pytest
 
 from squeezedrive.pipeline.core.frame import Frame
 from squeezedrive.pipeline.core.worker import StageEvent, Steps, Worker
+from squeezedrive.pipeline.stages.feed import Captured
+from tests.support.fakes import FakeSource, feed_of
 
 PICTURES = 4
 WAIT = 0.02  # seconds for a picture
@@ -15,17 +17,19 @@ WAIT = 0.02  # seconds for a picture
 
 @pytest.mark.parametrize("waits", [True, False])
 def test_waiting_for_a_camera_is_no_work(waits: bool) -> None:
+    feed = feed_of(FakeSource(PICTURES), [])
     left = iter(range(PICTURES))
     laps: list[StageEvent] = []
 
-    def picture(number: int) -> Frame:
+    def picture(number: int) -> Captured:
         time.sleep(WAIT)
-        return Frame(0, number, 0, Fraction(1, 25), 0.0, np.zeros((2, 2, 3), np.uint8))
+        image = np.zeros((2, 2, 3), np.uint8)
+        return Captured(feed, Frame(0, number, 0, Fraction(1, 25), 0.0, image))
 
     def fail(name: str, error: BaseException) -> None:
         raise AssertionError(name) from error
 
-    steps = Steps(lambda: next(left, None), picture, lambda frame: None, lambda: None)
+    steps = Steps(lambda: next(left, None), picture, lambda captured: None, lambda: None)
     stage = Worker("capture", steps, fail, waits=waits)
     stage.observe = laps.append
     stage.start()

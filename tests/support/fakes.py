@@ -6,6 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from fractions import Fraction
+from threading import Condition
 from typing import Any
 
 import numpy as np
@@ -15,10 +16,22 @@ from squeezedrive.kernels.detections import Detections
 from squeezedrive.pipeline.core.frame import Frame, Image
 from squeezedrive.pipeline.core.sink import Result, Sink
 from squeezedrive.pipeline.core.source import Source, SourceInfo, SourceKind
+from squeezedrive.pipeline.stages.feed import Feed, QueueOptions
 
 ONE_CAR = Detections(
     np.array([[1, 2, 3, 4]], np.float32), np.array([0.9], np.float32), np.array([0], np.int32)
 )
+
+
+def feed_of(
+    source: Source,
+    sinks: Sequence[Sink],
+    options: QueueOptions = QueueOptions(),  # noqa: B008 (frozen)
+    changed: Condition | None = None,
+    **rest: Any,
+) -> Feed:
+    """A feed whose queue is as a pipeline with these options has it."""
+    return Feed(source, options.new_queue(source.info, changed), sinks, **rest)
 
 
 class FakeSource(Source):

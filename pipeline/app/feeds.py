@@ -1,0 +1,112 @@
+"""Builds the feeds of a run: each source with its queue, its sinks and what follows its objects."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from threading import Condition
+from typing import Any
+
+from squeezedrive.engines.backends.base import Backend
+from squeezedrive.pipeline.app.network import NetworkDescription
+from squeezedrive.pipeline.app.outputs import Outputs
+from squeezedrive.pipeline.config import Config
+from squeezedrive.pipeline.core.sink import Sink
+from squeezedrive.pipeline.core.source import Source
+from squeezedrive.pipeline.drawing import Painter
+from squeezedrive.pipeline.sinks import open_sinks
+from squeezedrive.pipeline.stages.feed import Draw, Feed, QueueOptions
+from squeezedrive.pipeline.tracking.tracker import Tracker
+
+# Sinks of the caller's own: the same ones for every source, or what returns those of a source.
+OwnSinks = Sequence[Sink] | Callable[[Source], Sequence[Sink]]
+
+
+def build_feeds(
+    sources: Sequence[Source],
+    places: Sequence[tuple[Outputs, Path]],
+    shown: Sequence[Sequence[Sink]],
+    own: OwnSinks,
+    draw: Draw | None,
+    config: Config,
+    network: NetworkDescription,
+    backend: Backend,
+    options: QueueOptions,
+) -> list[Feed]:
+    """Return one feed a source; none of the sinks writes before the first frame.
+
+    Parameters
+    ----------
+    sources : sequence of Source
+        Open.
+    places : sequence of (Outputs, Path)
+        The outputs of each, and what its video is called.
+    shown : sequence of sequence of Sink
+        What shows the pictures of each: comes before everything that is written.
+    own : sequence of Sink, or callable
+        The caller's: come last.
+    draw : callable or None
+        Draws in place of `Painter`.
+    config : Config
+        How to draw, follow and write.
+    network, backend : NetworkDescription, Backend
+        What finds the objects.
+    options : QueueOptions
+        How frames wait.
+
+    Raises
+    ------
+    ConfigError
+        As `open_sinks`.
+    """
+    changed = Condition()  # one for all: the network waits for every feed
+    feeds = []
+    for source, (outputs, name), first in zip(sources, places, shown, strict=True):
+        header = partial(_header, source, config, network, backend)
+        written = open_sinks(
+            outputs, name, source, network.class_names, config, header, share=1 / len(sources)
+        )
+        painted = draw
+        if draw is None and (config.video.write or config.record.events or first):
+            painted = Painter(network.class_names, status=config.draw.status).draw
+        tracker = None
+        if config.track.follows and network.controls is not None:
+            tracker = Tracker(network.controls)
+        feeds.append(
+            Feed(
+                source,
+                options.new_queue(source.info, changed),
+                [*first, *written, *(own(source) if callable(own) else own)],
+                painted,
+                config.source.frames,
+                tracker,
+                config.track.every,
+            )
+        )
+    return feeds
+
+
+def _header(
+    source: Source, config: Config, network: NetworkDescription, backend: Backend
+) -> dict[str, Any]:
+    """Return what heads the JSON lines of a source."""
+    info, size = source.info, network.config.input
+    return {
+        "model": {
+            "name": network.weights.profile.name,
+            "classes": list(network.class_names),
+            "input": [size.width, size.height],
+            "backend": backend.info.name,
+            "precision": backend.info.precision,
+        },
+        "config": config.model_dump(mode="json"),
+        "source": {
+            "name": info.name,
+            "kind": info.kind,
+            "width": info.width,
+            "height": info.height,
+            "fps": None if info.fps is None else float(info.fps),
+            "origin": float(info.origin * info.time_base),
+        },
+    }

@@ -1,0 +1,83 @@
+"""Opens the sources of a run as they are configured."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from contextlib import ExitStack
+from fractions import Fraction
+from functools import partial
+
+from squeezedrive.engines.backends.base import Backend
+from squeezedrive.engines.backends.video_decoder import DecoderRefused
+from squeezedrive.pipeline.config import SourceConfig
+from squeezedrive.pipeline.core.source import Source, SourceOptions
+from squeezedrive.pipeline.core.timing import thread_named
+from squeezedrive.pipeline.sources.names import live_kind
+from squeezedrive.pipeline.sources.open import open_source
+
+log = logging.getLogger("squeezedrive")
+
+
+def open_sources(specs: Sequence[str], config: SourceConfig, opened: ExitStack) -> list[Source]:
+    """Open all sources; `opened` closes them.
+
+    Raises
+    ------
+    SourceError
+        If one of them cannot be opened. One that is live and not alone is waited for later on.
+    """
+    sources = []
+    for number, spec in enumerate(specs):
+        # A decoder starts threads of its own, which inherit the name.
+        with thread_named("capture"):
+            source = _open(spec, number, config, alone=len(specs) == 1)
+        opened.callback(source.close)
+        sources.append(source)
+    return sources
+
+
+def _open(spec: str, number: int, config: SourceConfig, alone: bool) -> Source:
+    fps = None if config.fps is None else Fraction(config.fps).limit_denominator(1001)
+    options = SourceOptions(
+        source_id=number,
+        fps=fps,
+        start=config.start,
+        open_timeout=config.open_timeout,
+        read_timeout=config.read_timeout,
+    )
+    open_inner = partial(open_source, spec, options)
+    # One that is alone has to answer at once: its name may be wrong.
+    inner = open_inner() if alone or live_kind(spec) is None else None
+    if inner is not None and not inner.info.live:
+        return inner
+    from squeezedrive.pipeline.sources.reconnect import ReconnectingSource
+
+    return ReconnectingSource(spec, open_inner, config.reconnect, inner)
+
+
+def decode_on_device(
+    source: Source, backend: Backend, config: SourceConfig, opened: ExitStack
+) -> Source:
+    """Return the source decoded by the back end's device, if it can; else as it is, and log why.
+
+    `opened` closes what is opened for it.
+    """
+    if config.decode == "cpu":
+        return source
+    open_decoder = backend.video_decoder
+    try:
+        if open_decoder is None:
+            raise DecoderRefused(f"back end {backend.info.name} takes host pictures")
+        moved = source.on_device(open_decoder)
+    except DecoderRefused as refusal:
+        # Nobody has to be told about a GPU that is not there.
+        level = logging.DEBUG if open_decoder is None else logging.INFO
+        log.log(
+            logging.WARNING if config.decode == "nvdec" else level,
+            "%s: decoding on the processor: %s", source.info.name, refusal,
+        )  # fmt: skip
+        return source
+    opened.callback(moved.close)
+    log.info("%s: decoding on the GPU", source.info.name)
+    return moved

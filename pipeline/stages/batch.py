@@ -1,0 +1,92 @@
+"""What the stages pass on: frames and results, each with its feed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from squeezedrive.engines.backends.base import Slot
+from squeezedrive.pipeline.core.frame import Frame
+from squeezedrive.pipeline.core.sink import Result
+from squeezedrive.pipeline.stages.feed import Feed
+
+
+class BatchEntry(NamedTuple):
+    """A frame on its way to the network.
+
+    Attributes
+    ----------
+    feed : Feed
+        Where it comes from.
+    frame : Frame
+        The picture.
+    due : bool
+        Whether the network sees it. If not, its objects are interpolated between the frames
+        around it that the network sees, or, after the last of those, extrapolated.
+    """
+
+    feed: Feed
+    frame: Frame
+    due: bool
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Frames that the network takes at once, each with those before it that it does not see.
+
+    Attributes
+    ----------
+    entries : tuple of BatchEntry
+        At least one; those of a feed in their order.
+    slot : Slot or None
+        Working memory of those that are due; None if there are none.
+    spent : float
+        Seconds worked on them so far.
+    """
+
+    entries: tuple[BatchEntry, ...]
+    slot: Slot | None
+    spent: float = 0.0
+
+    @property
+    def frames(self) -> tuple[Frame, ...]:
+        """The frames themselves."""
+        return tuple(entry.frame for entry in self.entries)
+
+    @property
+    def worked_on(self) -> int:
+        """How many frames the stages of the network work on."""
+        return sum(entry.due for entry in self.entries)
+
+
+class ResultEntry(NamedTuple):
+    """What was found in a frame, and the feed that it goes to."""
+
+    feed: Feed
+    result: Result
+
+
+@dataclass(frozen=True)
+class Results:
+    """Frames with what was found in them.
+
+    Attributes
+    ----------
+    entries : tuple of ResultEntry
+        One a frame.
+    spent : float
+        Seconds it took to find all of it.
+    """
+
+    entries: tuple[ResultEntry, ...]
+    spent: float
+
+    @property
+    def frames(self) -> tuple[Frame, ...]:
+        """The frames themselves."""
+        return tuple(entry.result.frame for entry in self.entries)
+
+    @property
+    def worked_on(self) -> int:
+        """How many frames there are: the last stages work on every one."""
+        return len(self.entries)
