@@ -72,10 +72,12 @@ def open_sinks(
     if record.segment is not None or record.events:
         sinks += _recording(outputs, name, source, class_names, config, header, share)
     elif config.video.write:
-        from squeezedrive.pipeline.sinks.recordings.video import VideoSink
+        from squeezedrive.pipeline.sinks.recordings.encoder import EncoderOptions
+        from squeezedrive.pipeline.sinks.recordings.recorder import RecordingSink
 
         video = config.video
-        sinks.append(VideoSink(name, source, video.preset, video.crf, video.threads))
+        options = EncoderOptions(video.preset, video.crf, video.threads)
+        sinks.append(RecordingSink(source, options, whole=name))
     if outputs.jsonl is not None and (record.segment is None or outputs.jsonl == STDOUT):
         from squeezedrive.pipeline.sinks.files.jsonl import JsonlSink
 
@@ -104,6 +106,7 @@ def _recording(
     from squeezedrive.pipeline.sinks.recordings.archive import Archive
     from squeezedrive.pipeline.sinks.recordings.encoder import EncoderOptions
     from squeezedrive.pipeline.sinks.recordings.events import EventDetector
+    from squeezedrive.pipeline.sinks.recordings.parts import Split
     from squeezedrive.pipeline.sinks.recordings.recorder import RecordingSink
     from squeezedrive.pipeline.sinks.recordings.segments import SegmentedJsonlSink, Segments
 
@@ -119,12 +122,10 @@ def _recording(
         sinks.append(SegmentedJsonlSink(archive, segments, header, class_names))
     if video.write or events is not None:
         recording = RecordingSink(
-            archive,
             source,
             EncoderOptions(video.preset, video.crf, video.threads),
             whole=name if video.write and segments is None else None,
-            segments=segments if video.write else None,
-            events=events,
+            split=Split(archive, segments if video.write else None, events),
         )
         sinks.append(recording)
     if not sinks:

@@ -10,16 +10,17 @@ import pytest
 from squeezedrive.kernels.detections import Detections
 from squeezedrive.pipeline.core.sink import Result
 from squeezedrive.pipeline.core.source import SourceOptions
-from squeezedrive.pipeline.sinks.recordings.video import VideoSink
+from squeezedrive.pipeline.sinks.recordings.encoder import EncoderOptions
+from squeezedrive.pipeline.sinks.recordings.recorder import RecordingSink
 from squeezedrive.pipeline.sources.video import VideoSource
 from tests.support.media import packets, times, write_video
 
 
-def copy(path: Path, limit: int | None = None, start: float = 0.0) -> tuple[Path, VideoSink]:
+def copy(path: Path, limit: int | None = None, start: float = 0.0) -> tuple[Path, RecordingSink]:
     """Run a clip from source to sink, without drawing on it."""
     source = VideoSource(str(path), SourceOptions(start=start))
     out = path.with_name("out.mp4")
-    sink = VideoSink(out, source, preset="ultrafast")
+    sink = RecordingSink(source, EncoderOptions(preset="ultrafast"), out)
     while sink.frames_written != limit and (frame := source.read()) is not None:
         sink.write(Result(frame, Detections.empty()))
     sink.close()
@@ -148,7 +149,7 @@ def test_a_source_that_is_gone_costs_no_picture(tmp_path: Path) -> None:
     write_video(path, 30, audio="aac")
     source = VideoSource(str(path), SourceOptions())
     path.unlink()
-    sink = VideoSink(tmp_path / "out.mp4", source)
+    sink = RecordingSink(source, EncoderOptions(), tmp_path / "out.mp4")
     while (frame := source.read()) is not None:
         sink.write(Result(frame, Detections.empty()))
     sink.close()

@@ -16,6 +16,7 @@ from squeezedrive.pipeline.sinks.recordings.archive import Archive
 from squeezedrive.pipeline.sinks.recordings.clips import Preroll
 from squeezedrive.pipeline.sinks.recordings.encoder import EncodedPicture, EncoderOptions
 from squeezedrive.pipeline.sinks.recordings.events import EventDetector
+from squeezedrive.pipeline.sinks.recordings.parts import Split
 from squeezedrive.pipeline.sinks.recordings.recorder import RecordingSink
 from squeezedrive.pipeline.sinks.recordings.segments import Segments
 from squeezedrive.pipeline.sources.video import VideoSource
@@ -42,12 +43,14 @@ def record(
 ) -> RecordingSink:
     archive = Archive(folder / "ride.mp4", None, keep)
     sink = RecordingSink(
-        archive,
         Pictures(),
         FAST,
-        whole=whole,
-        segments=None if segment is None else Segments(archive, segment),
-        events=EventDetector(["pedestrian>=1", "cyclist>0"], NAMES, 2.0, 1.0),
+        whole,
+        Split(
+            archive,
+            None if segment is None else Segments(archive, segment),
+            EventDetector(["pedestrian>=1", "cyclist>0"], NAMES, 2.0, 1.0),
+        ),
     )
     for pts in range(frames):
         (result,) = results([pts], seen(pts), noise=noise)
@@ -120,9 +123,13 @@ def test_a_clip_has_its_sound(tmp_path: Path) -> None:
     write_video(tmp_path / "a.mp4", 200, audio="aac")
     source = VideoSource(str(tmp_path / "a.mp4"), SourceOptions())
     sink = RecordingSink(
-        Archive(tmp_path / "ride.mp4"), source, FAST,
-        events=EventDetector(["pedestrian>=1"], NAMES, 2.0, 1.0),
-    )  # fmt: skip
+        source,
+        FAST,
+        split=Split(
+            Archive(tmp_path / "ride.mp4"),
+            events=EventDetector(["pedestrian>=1"], NAMES, 2.0, 1.0),
+        ),
+    )
     while (frame := source.read()) is not None:
         sink.write(Result(frame, seen(frame.frame_id)))
     sink.close()

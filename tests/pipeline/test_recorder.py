@@ -19,9 +19,10 @@ from squeezedrive.kernels.detections import Detections
 from squeezedrive.pipeline.core.errors import SinkError
 from squeezedrive.pipeline.core.sink import Result
 from squeezedrive.pipeline.core.source import SourceOptions
-from squeezedrive.pipeline.sinks.recordings import recorder, series, writer
+from squeezedrive.pipeline.sinks.recordings import parts, series, writer
 from squeezedrive.pipeline.sinks.recordings.archive import Archive
 from squeezedrive.pipeline.sinks.recordings.encoder import EncoderOptions
+from squeezedrive.pipeline.sinks.recordings.parts import Split
 from squeezedrive.pipeline.sinks.recordings.recorder import RecordingSink
 from squeezedrive.pipeline.sinks.recordings.segments import SegmentedJsonlSink, Segments
 from squeezedrive.pipeline.sources.video import VideoSource
@@ -46,7 +47,7 @@ class Recording:
         segments = Segments(archive, seconds)
         self.archive = archive
         self.jsonl = SegmentedJsonlSink(archive, segments, lambda: {"made": "by a test"}, NAMES)
-        self.video = RecordingSink(archive, source or Pictures(), FAST, segments=segments)
+        self.video = RecordingSink(source or Pictures(), FAST, split=Split(archive, segments))
 
     def write(self, made: list[Result]) -> None:
         for result in made:
@@ -65,10 +66,16 @@ def record(folder: Path, made: list[Result], **options: object) -> Recording:
     return recording
 
 
+def thread_of(recording: Recording) -> writer.Writer:
+    opened = recording.video._files
+    assert opened is not None
+    assert opened.parts is not None
+    return opened.parts._writer
+
+
 def wait_for_writer(recording: Recording) -> None:
     """Wait until the thread has taken all pictures."""
-    writing = recording.video._writer
-    assert writing is not None
+    writing = thread_of(recording)
     with writing._changed:
         assert writing._changed.wait_for(lambda: not writing._waiting, 60)
 
@@ -258,7 +265,7 @@ def test_a_file_that_is_being_written_stays(tmp_path: Path) -> None:
 def test_the_limit_holds_while_a_segment_grows(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(recorder, "TIDY_SECONDS", 0.0)
+    monkeypatch.setattr(parts, "TIDY_SECONDS", 0.0)
     old = tmp_path / "ride.000001.20200101T000001Z.mp4"
     old.write_bytes(bytes(10**5))
     recording = Recording(tmp_path, seconds=60, keep=0.0002)
@@ -345,7 +352,7 @@ def test_what_cannot_be_created_does_not_end_the_run(tmp_path: Path) -> None:
 def test_a_disk_that_hangs_does_not_hold_up_a_camera(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(recorder, "LIVE_CLOSE_SECONDS", 60.0)
+    monkeypatch.setattr(parts, "LIVE_CLOSE_SECONDS", 60.0)
     monkeypatch.setattr(writer, "MAX_BYTES", 200_000)
     disk = Disk(monkeypatch, tmp_path)
     recording = Recording(tmp_path, seconds=2, source=Pictures(live=True))
@@ -374,13 +381,13 @@ def test_a_disk_that_hangs_does_not_hold_up_a_camera(
 def test_a_disk_that_never_answers_does_not_keep_the_run_from_ending(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(recorder, "LIVE_CLOSE_SECONDS", 0.1)
+    monkeypatch.setattr(parts, "LIVE_CLOSE_SECONDS", 0.1)
     disk = Disk(monkeypatch, tmp_path)
     disk.goes_on.clear()
     recording = record(tmp_path, results(range(60)), source=Pictures(live=True))
     assert recording.video.lost >= 58
     assert any("the disk does not answer" in line for line in recording.video.warnings)
-    thread = recording.video._writer._thread
+    thread = thread_of(recording)._thread
     disk.goes_on.set()
     thread.join(60)
     assert not thread.is_alive()

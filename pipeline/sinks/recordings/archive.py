@@ -30,10 +30,13 @@ class SegmentLabel:
         Goes on where earlier runs ended, so that the order is right even if the clock is not.
     time : str
         When its first frame was taken, UTC, as 20261125T101112Z.
+    what : str
+        Of a clip: what is in it.
     """
 
     number: int
     time: str
+    what: str = ""
 
 
 def utc(seconds: float) -> str:
@@ -117,10 +120,10 @@ class Archive:
         """A pattern for the shell that all files of detections match."""
         return str(self._jsonl.with_name(f"{self._jsonl.stem}.*{self._jsonl.suffix}"))
 
-    def clip(self, label: SegmentLabel, what: str) -> Path:
-        """Name a clip and what is in it."""
+    def clip(self, label: SegmentLabel) -> Path:
+        """Name a clip."""
         base = self._video
-        what = re.sub(r"[^\w-]+", "_", what)
+        what = re.sub(r"[^\w-]+", "_", label.what)
         return base.with_name(
             f"{base.stem}.event.{label.number:06}.{label.time}.{what}{base.suffix}"
         )

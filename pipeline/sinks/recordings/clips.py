@@ -8,6 +8,7 @@ import os
 import time
 from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -68,6 +69,15 @@ class Preroll:
         return [picture for group in list(self._groups)[first:] for picture in group]
 
 
+@dataclass
+class _Clip:
+    """The clip that is being written; `start` is the pts of its first picture."""
+
+    event: Event
+    label: SegmentLabel
+    start: int | None = None
+
+
 class Clips:
     """Writes a clip for every event, from pictures that are encoded anyway.
 
@@ -90,19 +100,18 @@ class Clips:
         time_base: Fraction,
         before: float,
     ) -> None:
-        self._start: int | None = None  # pts of the clip's first picture
-
         def open_clip(path: Path, picture: EncodedPicture) -> Mp4File:
-            self._start = picture.pts if self._start is None else self._start
+            if self._clip is not None and self._clip.start is None:
+                self._clip.start = picture.pts
             return open_file(path, picture)
 
         self.series: Series[EncodedPicture] = Series(
-            "event clips", archive, open_clip, archive.next_clip
+            "event clips", archive, open_clip, archive.clip, archive.next_clip
         )
         self._archive = archive
         self._time_base = time_base
         self._preroll = Preroll(before + float(MOMENT_SECONDS), time_base)
-        self._event: Event | None = None
+        self._clip: _Clip | None = None
         self._index_failed = False
 
     @property
@@ -114,27 +123,24 @@ class Clips:
     def write(self, picture: EncodedPicture, event: Event | None) -> None:
         """Take the next picture, and the event whose clip shows it."""
         self._preroll.add(picture)
-        if event is self._event:
-            if event is not None:
-                self.series.write(picture, picture.is_key)
-            return
-        self.close()
-        self._event = event
-        if event is not None:
-            label = SegmentLabel(self._archive.next_clip().number, utc(event.time))
-            what = event.what
-            self.series.begin(label, lambda label: self._archive.clip(label, what))
-            self._start = None
-            for earlier in self._preroll.since(event.begin):
-                self.series.write(earlier, earlier.is_key)
+        pictures = [picture]
+        if self._clip is None or event is not self._clip.event:
+            self.close()
+            if event is None:
+                return
+            label = SegmentLabel(self._archive.next_clip().number, utc(event.time), event.what)
+            self._clip = _Clip(event, label)
+            pictures = self._preroll.since(event.begin)
+        for one in pictures:
+            self.series.write(one, self._clip.label, one.is_key)
 
     def close(self) -> None:
         """Finish the clip and add its event to the list."""
-        event, self._event = self._event, None
-        if event is None:
+        clip, self._clip = self._clip, None
+        if clip is None:
             return
         self.series.close()
-        path, start = self.series.path, self._start
+        event, path, start = clip.event, self.series.path, clip.start
         if path is None or start is None:
             path = start = None
         self._add_to_index(

@@ -140,7 +140,7 @@ class Mp4File:
         self.closed = True
         self.safe = self.frames
 
-    def abandon(self, error: Exception) -> SinkError:
+    def abandon(self, error: OSError | FFmpegError) -> SinkError:
         """Leave the file as it is on disk, and return what says why."""
         self.closed = True
         if self._whole_bytes:  # half of the first fragment is better than nothing
@@ -154,8 +154,8 @@ class Mp4File:
         return _unwritable(self.path, error)
 
 
-def _unwritable(path: Path, error: Exception) -> SinkError:
-    reason = getattr(error, "strerror", None) or str(error)
+def _unwritable(path: Path, error: OSError | FFmpegError) -> SinkError:
+    reason = error.strerror or str(error)
     return SinkError(f"{path}: cannot be written: {reason}")
 
 

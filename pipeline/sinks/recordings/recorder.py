@@ -1,53 +1,57 @@
-"""Annotated video as a vehicle needs it: segments, and clips of events."""
+"""Annotated video: H.264 in MP4, as one file, or in segments and clips of events."""
 
 from __future__ import annotations
 
-import time
-from collections import deque
+from dataclasses import dataclass
 from pathlib import Path
 
 from av.error import FFmpegError
 
 from squeezedrive.pipeline.core.errors import SinkError
+from squeezedrive.pipeline.core.frame import Frame
 from squeezedrive.pipeline.core.sink import Result, Sink
 from squeezedrive.pipeline.core.source import Source
-from squeezedrive.pipeline.sinks.recordings.archive import Archive, SegmentLabel
-from squeezedrive.pipeline.sinks.recordings.clips import Clips
 from squeezedrive.pipeline.sinks.recordings.encoder import EncodedPicture, Encoder, EncoderOptions
-from squeezedrive.pipeline.sinks.recordings.events import Event, EventDetector
 from squeezedrive.pipeline.sinks.recordings.mp4 import Mp4File
-from squeezedrive.pipeline.sinks.recordings.segments import Segments
-from squeezedrive.pipeline.sinks.recordings.series import Series
-from squeezedrive.pipeline.sinks.recordings.writer import Recorded, Writer
+from squeezedrive.pipeline.sinks.recordings.parts import Parts, Split
 
-TIDY_SECONDS = 10.0
-# A camera does not wait for the disk, and a vehicle that is switched off waits two seconds.
-LIVE_CLOSE_SECONDS = 1.5
-FILE_PATIENCE_SECONDS = 10.0
+
+@dataclass(frozen=True)
+class _Files:
+    """What is open once the first frame is there."""
+
+    encoder: Encoder
+    whole: Mp4File | None
+    parts: Parts | None
+
+    def write(self, picture: EncodedPicture) -> None:
+        if self.parts is not None:
+            self.parts.write(picture)
+        if self.whole is not None:
+            self.whole.write(picture)
 
 
 class RecordingSink(Sink):
-    """Encodes pictures once and writes them to segments, clips of events, or one whole file.
+    """Encodes pictures once as H.264 and writes them to MP4 files that browsers play.
 
-    Segments follow each other without a gap, begin with a key frame at 0:00 and can each be played
-    alone. They and the clips are written in a thread of their own; if they cannot be, the run goes
-    on, and frames that are missing are counted. A whole file that cannot be written ends the run,
-    as with `VideoSink`.
+    Every frame has the duration and the timestamp it has in the source, without rounding: in a
+    whole file counted from `SourceInfo.origin`, in segments and clips from their first frame.
+    Audio tracks of the source file are carried over, see `AudioTracks`. If the process is killed,
+    or power is lost, every file can be played up to a second or so before that moment.
+
+    A whole file that cannot be written ends the run; segments and clips do not, see `Parts`.
 
     Parameters
     ----------
-    archive : Archive
-        Names segments and clips, and deletes old ones.
     source : Source
         Where the frames come from; its `info` is read at the first frame.
     options : EncoderOptions
         How to encode.
     whole : Path or None
-        A file that all pictures go to; it is replaced if it exists.
-    segments : Segments or None
-        When a new segment begins; None for no segments.
-    events : EventDetector or None
-        What gets a clip; None for no clips.
+        A file, ending in .mp4, that all pictures go to; it is replaced if it exists, at the first
+        frame.
+    split : Split or None
+        Which segments and clips they go to, with `whole` or without.
 
     Attributes
     ----------
@@ -55,58 +59,45 @@ class RecordingSink(Sink):
         The whole file, or a pattern that all files match.
     frames_written : int
         Frames encoded so far.
+
+    Raises
+    ------
+    ValueError
+        If there is neither a whole file nor segments or clips.
     """
 
     def __init__(
         self,
-        archive: Archive,
         source: Source,
         options: EncoderOptions,
         whole: Path | None = None,
-        segments: Segments | None = None,
-        events: EventDetector | None = None,
+        split: Split | None = None,
     ) -> None:
-        self.name = archive.video_pattern if whole is None else str(whole)
+        if whole is not None:
+            self.name = str(whole)
+        elif split is not None:
+            self.name = split.archive.video_pattern
+        else:
+            raise ValueError("expected a whole file, or segments or clips, got neither")
         self.frames_written = 0
-        self._archive = archive
         self._source = source
         self._options = options
-        self._whole_path = whole
-        self._when = segments
-        self._events = events
-        self._tags: deque[tuple[SegmentLabel | None, Event | None]] = (
-            deque()
-        )  # of frames in the encoder
-        self._encoder: Encoder | None = None
-        self._whole: Mp4File | None = None
-        self._segments: Series[EncodedPicture] = Series(
-            "the recording", archive, self._open, archive.next_segment
-        )
-        self._clips: Clips | None = None
-        self._writer: Writer | None = None
-        self._newest: SegmentLabel | None = None  # segment of the last frame
-        self._segment: SegmentLabel | None = None  # segment of the last picture written
-        self._tidied_at = time.monotonic()
+        self._whole = whole
+        self._split = split
+        self._files: _Files | None = None
         self._closed = False
-        self._writer_closed = False
-        self._warnings: list[str] = []
 
     @property
     def lost(self) -> int:
         """Frames that could not be written to a segment or clip they belong to."""
-        clips = 0 if self._clips is None else self._clips.series.lost
-        return (0 if self._writer is None else self._writer.lost) + self._segments.lost + clips
+        parts = None if self._files is None else self._files.parts
+        return 0 if parts is None else parts.lost
 
     @property
     def warnings(self) -> list[str]:
         """One line for everything missing from the outputs that did not end the run."""
-        lines = list(self._warnings)
-        if self._writer is not None and self._writer.lost:
-            lost = self._writer.lost
-            lines.append(f"{self.name}: {lost} frames are not in it: the disk was too slow")
-        for part in (self._whole, self._segments, self._clips):
-            lines += [] if part is None else part.warnings
-        return lines
+        opened = () if self._files is None else (self._files.whole, self._files.parts)
+        return [line for part in opened if part is not None for line in part.warnings]
 
     def write(self, result: Result) -> None:
         """Encode the picture of a result.
@@ -114,24 +105,19 @@ class RecordingSink(Sink):
         Raises
         ------
         SinkError
-            If the whole file cannot be created or written, or the encoder refuses.
+            If the whole file cannot be created or written, or the encoder refuses. What was
+            written before can be played.
         """
         if self._closed:
             raise SinkError(f"{self.name}: is closed")
         frame = result.frame
         try:
-            if self._encoder is None:
-                self._encoder = Encoder(self._source.info, frame, self._options)
-                self._begin(self._encoder, frame.pts)
-            segment = None if self._when is None else self._when.at(frame)
-            event = None if self._events is None else self._events.at(result)
-            is_start = segment is not self._newest or (
-                event is not None and event.begin == frame.pts  # it goes on in a new clip
-            )
-            self._newest = segment
-            self._tags.append((segment, event))
-            for picture in self._encoder.encode(frame.image, frame.pts, key=is_start):
-                self._pass_on(picture)
+            if self._files is None:
+                self._files = self._open(frame)
+            files = self._files
+            is_start = files.parts is not None and files.parts.assign(result)
+            for picture in files.encoder.encode(frame.image, frame.pts, key=is_start):
+                files.write(picture)
         except FFmpegError as error:
             raise self._abandon(error) from error
         except SinkError:
@@ -140,79 +126,41 @@ class RecordingSink(Sink):
         self.frames_written += 1
 
     def close(self) -> None:
-        """Finish the files; those that the disk does not take in time stay as they are.
+        """Finish the files; those parts that the disk does not take in time stay as they are.
 
         Raises
         ------
         SinkError
-            If the end of the whole file cannot be written.
+            If the end of the whole file cannot be written. What was written before can be played.
         """
-        encoder, self._encoder = self._encoder, None
+        files, failed = self._files, self._closed
+        self._closed = True
+        if files is None:
+            return
         try:
-            if encoder is not None and not self._closed:
-                for picture in encoder.flush():
-                    self._pass_on(picture)
-                if self._whole is not None:
-                    self._whole.close()
+            if not failed:
+                for picture in files.encoder.flush():
+                    files.write(picture)
+                if files.whole is not None:
+                    files.whole.close()
         except FFmpegError as error:
             raise self._abandon(error) from error
         finally:
-            self._closed = True
-            self._close_writer()
+            if files.parts is not None:
+                files.parts.close()
 
-    def _begin(self, encoder: Encoder, first_pts: int) -> None:
+    def _open(self, first: Frame) -> _Files:
         info = self._source.info
-        self._template = encoder.stream
-        if self._whole_path is not None:
-            zero = min(info.origin, first_pts)
-            self._whole = Mp4File(self._whole_path, encoder.stream, info, zero)
-        if self._events is not None:
-            self._clips = Clips(self._archive, self._open, info.time_base, self._events.before)
-        if self._when is not None or self._clips is not None:
-            patience = 0.0 if info.live else FILE_PATIENCE_SECONDS
-            self._writer = Writer(self._record, self._finish, patience)
-
-    def _open(self, path: Path, first: EncodedPicture) -> Mp4File:
-        return Mp4File(path, self._template, self._source.info, first.pts, self._archive.room)
-
-    def _pass_on(self, picture: EncodedPicture) -> None:
-        segment, event = self._tags.popleft()
-        if self._writer is not None:
-            self._writer.put(Recorded(picture, segment, event))
+        encoder = Encoder(info, first, self._options)
+        whole = parts = None
         if self._whole is not None:
-            self._whole.write(picture)
+            whole = Mp4File(self._whole, encoder.stream, info, min(info.origin, first.pts))
+        if self._split is not None:
+            parts = Parts(self.name, self._split, encoder.stream, info)
+        return _Files(encoder, whole, parts)
 
     def _abandon(self, error: FFmpegError) -> SinkError:
         self._closed = True
-        if self._whole is not None:
-            return self._whole.abandon(error)
+        if self._files is not None and self._files.whole is not None:
+            return self._files.whole.abandon(error)
         return SinkError(f"{self.name}: cannot be encoded: {error.strerror}")
-
-    def _close_writer(self) -> None:
-        writer = self._writer
-        if writer is None or self._writer_closed:
-            return
-        self._writer_closed = True
-        live = self._source.info.live
-        if not writer.close(LIVE_CLOSE_SECONDS if live else FILE_PATIENCE_SECONDS):
-            self._warnings.append(f"{self.name}: ends early: the disk does not answer")
-
-    # In the writer's thread:
-
-    def _record(self, item: Recorded) -> None:
-        if time.monotonic() - self._tidied_at >= TIDY_SECONDS:
-            self._archive.tidy()
-            self._tidied_at = time.monotonic()
-        picture = item.picture
-        if item.segment is not None:
-            if item.segment is not self._segment:
-                self._segment = item.segment
-                self._segments.begin(item.segment, self._archive.video)
-            self._segments.write(picture, picture.is_key)
-        if self._clips is not None:
-            self._clips.write(picture, item.event)
-
-    def _finish(self) -> None:
-        self._segments.close()
-        if self._clips is not None:
-            self._clips.close()

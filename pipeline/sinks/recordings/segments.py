@@ -72,10 +72,10 @@ class SegmentedJsonlSink(Sink):
             return JsonlSink(path, header, class_names, archive.room)
 
         self.name = archive.jsonl_pattern
-        self._archive = archive
         self._segments = segments
-        self._label: SegmentLabel | None = None
-        self._series: Series[Result] = Series(self.name, archive, open_file, archive.next_segment)
+        self._series: Series[Result] = Series(
+            self.name, archive, open_file, archive.jsonl, archive.next_segment
+        )
 
     @property
     def lost(self) -> int:
@@ -89,11 +89,7 @@ class SegmentedJsonlSink(Sink):
 
     def write(self, result: Result) -> None:
         """Add the line of one frame."""
-        label = self._segments.at(result.frame)
-        if label is not self._label:
-            self._label = label
-            self._series.begin(label, self._archive.jsonl)
-        self._series.write(result)
+        self._series.write(result, self._segments.at(result.frame))
 
     def close(self) -> None:
         """Close the file."""

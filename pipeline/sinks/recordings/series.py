@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
@@ -26,9 +27,15 @@ class SeriesFile(Protocol[Item]):
     ----------
     frames, safe : int
         Frames taken, and how many of them can be read even if the file ends here.
+    warnings : list of str
+        One line for everything that is not as it should be in the file.
     """
 
     frames: int
+
+    @property
+    def warnings(self) -> list[str]:
+        """One line for everything that is not as it should be in the file."""
 
     @property
     def safe(self) -> int:
@@ -42,7 +49,7 @@ class SeriesFile(Protocol[Item]):
 
 
 class Series(Generic[Item]):
-    """Writes frames to a file until told to begin another.
+    """Writes frames to files, one for each label.
 
     A file that cannot be written stays as it is, and a new one is tried every few seconds; frames
     that come meanwhile are counted.
@@ -55,6 +62,8 @@ class Series(Generic[Item]):
         Names the files and deletes old ones.
     open_file : callable
         Opens a file that begins with the frame given; both this and the file raise `SinkError`.
+    name : callable
+        Names the file of a label.
     next_label : callable
         Returns the label of a file that goes on where another has failed.
 
@@ -63,7 +72,7 @@ class Series(Generic[Item]):
     lost : int
         Frames that are in no file.
     path : Path or None
-        The first file written since `begin`.
+        The first file written for the last label.
     warnings : list of str
         What was not as it should be in the files; every line only once.
     """
@@ -73,6 +82,7 @@ class Series(Generic[Item]):
         what: str,
         archive: Archive,
         open_file: Callable[[Path, Item], SeriesFile[Item]],
+        name: Callable[[SegmentLabel], Path],
         next_label: Callable[[], SegmentLabel],
     ) -> None:
         self.lost = 0
@@ -82,9 +92,10 @@ class Series(Generic[Item]):
         self._what = what
         self._archive = archive
         self._open_file = open_file
+        self._name = name
         self._next_label = next_label
-        self._name: Callable[[SegmentLabel], Path] | None = None
-        self._label: SegmentLabel
+        self._label: SegmentLabel | None = None
+        self._number: int | None = None  # of the file that goes on where one has failed
         self._file: SeriesFile[Item] | None = None
         self._current: Path | None = None
         self._retry_at = 0.0
@@ -97,22 +108,29 @@ class Series(Generic[Item]):
             return self._warnings
         return [*self._warnings, f"{self._what}: {self.lost} frames are not in it: {self._problem}"]
 
-    def begin(self, label: SegmentLabel, name: Callable[[SegmentLabel], Path]) -> None:
-        """End the file; the next frame begins one of this label, of the path `name` makes of it."""
-        self.close()
-        self._label = label
-        self._name = name
-        self._retry_at = 0.0
-        self.path = None
+    def write(self, item: Item, label: SegmentLabel, is_start: bool = True) -> None:
+        """Add a frame.
 
-    def write(self, item: Item, is_start: bool = True) -> None:
-        """Add a frame; `is_start` says whether a file can begin with it."""
+        Parameters
+        ----------
+        item
+            The frame.
+        label : SegmentLabel
+            Of the file it belongs to; another label than before ends the last file.
+        is_start : bool
+            Whether a file can begin with it.
+        """
+        if label is not self._label:
+            self.close()
+            self._label, self._number = label, None
+            self._retry_at = 0.0
+            self.path = None
         if self._file is None and (not is_start or time.monotonic() < self._retry_at):
             self.lost += 1
             return
         try:
             if self._file is None:
-                self._file = self._open(item)
+                self._file = self._open(item, label)
             self._file.write(item)
         except SinkError as error:
             self.lost += 1
@@ -133,14 +151,14 @@ class Series(Generic[Item]):
             self._forget_file()
             self._archive.tidy()
 
-    def _open(self, item: Item) -> SeriesFile[Item]:
-        assert self._name is not None
+    def _open(self, item: Item, label: SegmentLabel) -> SeriesFile[Item]:
         if self._current is not None:  # until now the newest file, whatever the limit
             self._archive.release(self._current)
         self._archive.tidy()
         if self._retry_at:  # it begins later than planned
-            self._label = SegmentLabel(self._label.number, utc(time.time()))
-        path = self._name(self._label)
+            number = label.number if self._number is None else self._number
+            label = replace(label, number=number, time=utc(time.time()))
+        path = self._name(label)
         self._archive.protect(path)
         self._current = path
         file = self._open_file(path, item)
@@ -164,11 +182,10 @@ class Series(Generic[Item]):
             if self.path == self._current:
                 self.path = None
         else:
-            self._label = self._next_label()
+            self._number = self._next_label().number
         self._forget_file()
 
     def _forget_file(self) -> None:
-        for line in getattr(self._file, "warnings", []):
-            if line not in self._warnings:
-                self._warnings.append(line)
+        if self._file is not None:
+            self._warnings += [w for w in self._file.warnings if w not in self._warnings]
         self._file = None
