@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from squeezedrive.engines.backends.select import CHOICES
+from squeezedrive.pipeline.sinks.registry import sink_specs
 
 EXAMPLES = """\
 examples:
@@ -73,23 +74,13 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     )
 
     outputs = parser.add_argument_group("outputs")
-    outputs.add_argument(
-        "-o", "--output", type=Path, metavar="OUT.mp4",
-        help="annotated video (default: NAME.detected.mp4 beside the source)",
-    )  # fmt: skip
+    for spec in sink_specs():
+        flags = [spec.short, f"--{spec.option}"] if spec.short else [f"--{spec.option}"]
+        if spec.kind == "switch":
+            outputs.add_argument(*flags, action="store_true", help=spec.help)
+        else:
+            outputs.add_argument(*flags, type=Path, metavar=spec.metavar, help=spec.help)
     outputs.add_argument("--no-video", action="store_true", help="write no annotated video")
-    outputs.add_argument(
-        "--jsonl", type=Path, metavar="OUT.jsonl", help="detections, a line a frame; - for stdout"
-    )
-    outputs.add_argument(
-        "--kitti", type=Path, metavar="DIR", help="detections, a KITTI result file a frame"
-    )
-    outputs.add_argument(
-        "--mot",
-        type=Path,
-        metavar="OUT.txt",
-        help="followed objects, as MOT Challenge has them; - for stdout",
-    )
     outputs.add_argument("--summary", type=Path, metavar="FILE.json", help="the figures of the run")
     outputs.add_argument(
         "--profile", type=Path, metavar="DIR",
@@ -100,7 +91,6 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
         "--sweep", action="append", default=[], metavar="KEY=A,B,C",
         help="profile with each value of a configuration key, in turn, three times; repeatable",
     )  # fmt: skip
-    outputs.add_argument("--show", action="store_true", help="show the video in a window")
     outputs.add_argument("-y", "--overwrite", action="store_true", help="replace existing outputs")
 
     settings = parser.add_argument_group("settings (defaults: configs/file.yaml)")
@@ -139,6 +129,16 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     return arguments
 
 
+def asked_sinks(arguments: argparse.Namespace) -> dict[str, Path]:
+    """Return the sinks the command line asks for: path by option, an empty one for a switch."""
+    asked = {}
+    for spec in sink_specs():
+        value = vars(arguments)[spec.option.replace("-", "_")]
+        if value:
+            asked[spec.option] = Path() if spec.kind == "switch" else value
+    return asked
+
+
 def settings_of(arguments: argparse.Namespace) -> list[tuple[str, str, Any]]:
     """List what the command line sets as (how it was written, configuration key, value)."""
     from squeezedrive.pipeline.config import parse_number, parse_setting
@@ -152,12 +152,14 @@ def settings_of(arguments: argparse.Namespace) -> list[tuple[str, str, Any]]:
             settings.append((f"--{name}", key, value))
     if arguments.event:
         settings.append(("--event", "record.events", arguments.event))
-    if arguments.track or arguments.mot is not None:
+    if arguments.track:
         settings.append(("--track", "track.enabled", True))
+    asked = asked_sinks(arguments)
+    for spec in sink_specs():
+        if spec.option in asked:
+            settings += [(f"--{spec.option}", key, True) for key in spec.turns_on]
     if arguments.no_video:
         settings.append(("--no-video", "video.write", False))
-    elif arguments.output is not None:
-        settings.append(("--output", "video.write", True))
     return settings
 
 
@@ -169,14 +171,7 @@ def run(arguments: argparse.Namespace) -> int:
     from squeezedrive.pipeline.config import load_config
 
     outputs = Outputs(
-        video=arguments.output,
-        jsonl=arguments.jsonl,
-        kitti=arguments.kitti,
-        mot=arguments.mot,
-        summary=arguments.summary,
-        profile=arguments.profile,
-        show=arguments.show,
-        overwrite=arguments.overwrite,
+        asked_sinks(arguments), arguments.summary, arguments.profile, arguments.overwrite
     )
     settings = settings_of(arguments)
     if arguments.sweep:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from threading import Condition
@@ -10,12 +10,11 @@ from typing import Any
 
 from squeezedrive.engines.backends.base import Backend
 from squeezedrive.pipeline.app.network import NetworkDescription
-from squeezedrive.pipeline.app.outputs import Outputs
 from squeezedrive.pipeline.config import Config
 from squeezedrive.pipeline.core.sink import Sink
 from squeezedrive.pipeline.core.source import Source
 from squeezedrive.pipeline.drawing import Painter
-from squeezedrive.pipeline.sinks import open_sinks
+from squeezedrive.pipeline.sinks.registry import open_sinks
 from squeezedrive.pipeline.stages.feed import Draw, Feed, QueueOptions
 from squeezedrive.pipeline.tracking.tracker import Tracker
 
@@ -25,7 +24,7 @@ OwnSinks = Sequence[Sink] | Callable[[Source], Sequence[Sink]]
 
 def build_feeds(
     sources: Sequence[Source],
-    places: Sequence[tuple[Outputs, Path]],
+    places: Sequence[Mapping[str, Path]],
     shown: Sequence[Sequence[Sink]],
     own: OwnSinks,
     draw: Draw | None,
@@ -40,8 +39,8 @@ def build_feeds(
     ----------
     sources : sequence of Source
         Open.
-    places : sequence of (Outputs, Path)
-        The outputs of each, and what its video is called.
+    places : sequence of mapping of str to Path
+        The outputs of each, from `plan_outputs`.
     shown : sequence of sequence of Sink
         What shows the pictures of each: comes before everything that is written.
     own : sequence of Sink, or callable
@@ -62,13 +61,13 @@ def build_feeds(
     """
     changed = Condition()  # one for all: the network waits for every feed
     feeds = []
-    for source, (outputs, name), first in zip(sources, places, shown, strict=True):
+    for source, paths, first in zip(sources, places, shown, strict=True):
         header = partial(_header, source, config, network, backend)
         written = open_sinks(
-            outputs, name, source, network.class_names, config, header, share=1 / len(sources)
+            paths, source, network.class_names, config, header, share=1 / len(sources)
         )
         painted = draw
-        if draw is None and (config.video.write or config.record.events or first):
+        if draw is None and any(sink.draws for sink in (*first, *written)):
             painted = Painter(network.class_names, status=config.draw.status).draw
         tracker = None
         if config.track.follows and network.controls is not None:

@@ -1,188 +1,193 @@
-"""Where the results of a run go, and whether they may."""
+"""Output paths, and the checks made before a run."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from squeezedrive.engines.errors import ConfigError
 from squeezedrive.pipeline.core.errors import SinkError
-from squeezedrive.pipeline.core.source import SourceInfo
+from squeezedrive.pipeline.sinks.registry import STDOUT, SinkSpec, sink_specs
 
-STDOUT = Path("-")  # the name for standard output
+if TYPE_CHECKING:
+    from squeezedrive.pipeline.config import Config
+    from squeezedrive.pipeline.core.source import SourceInfo
+
 PROFILE_FILES = ("report.html", "summary.json", "trace.json")
+PROFILE_VIDEO = "video.mp4"
+EXISTS = {
+    "file": "exists already; --overwrite replaces it",
+    "folder": "holds results already; --overwrite adds to them and replaces those of the same"
+    " frames",
+}
 
 
 @dataclass(frozen=True)
 class Outputs:
-    """Where results go.
+    """What the user asks for.
 
     Attributes
     ----------
-    video : Path or None
-        The annotated video; None for `NAME.detected.mp4` beside the source.
-    jsonl : Path or None
-        Detections, a line a frame; "-" for standard output.
-    kitti : Path or None
-        Folder of KITTI result files.
-    mot : Path or None
-        Followed objects, a line each, in the format of the MOT Challenge; "-" likewise.
+    sinks : mapping of str to Path
+        Path by option, see `SinkSpec`; any for a switch.
     summary : Path or None
         The figures of the run as JSON.
     profile : Path or None
         Folder for where the time went, see `pipeline.profiling`.
-    show : bool
-        Whether to open a window.
     overwrite : bool
         Whether outputs that exist may be replaced.
     """
 
-    video: Path | None = None
-    jsonl: Path | None = None
-    kitti: Path | None = None
-    mot: Path | None = None
+    sinks: Mapping[str, Path] = field(default_factory=dict)
     summary: Path | None = None
     profile: Path | None = None
-    show: bool = False
     overwrite: bool = False
 
 
-def numbered(outputs: Outputs, number: int) -> Outputs:
-    """Return the outputs of one of several sources: ride.mp4 becomes ride.0.mp4, and so on.
-
-    Raises
-    ------
-    SinkError
-        If an output cannot be had once for each source.
-    """
-    for given, option in ((outputs.profile, "--profile"), (outputs.show, "--show")):
-        if given:
-            raise SinkError(f"{option}: expected one source, got several")
-    for path, option in ((outputs.jsonl, "--jsonl"), (outputs.mot, "--mot")):
-        if path == STDOUT:
-            raise SinkError(
-                f"{option} -: standard output is for one source, got several; name a file"
-            )
-
-    def of(path: Path | None) -> Path | None:
-        if path is None:
-            return None
-        path = path if path.name else path.resolve()  # the current folder has no name of its own
-        return path.parent / f"{path.stem}.{number}{path.suffix}"
-
-    return replace(
-        outputs,
-        video=of(outputs.video),
-        jsonl=of(outputs.jsonl),
-        kitti=of(outputs.kitti),
-        mot=of(outputs.mot),
-        summary=None,
-    )
-
-
-def default_output(info: SourceInfo, number: int | None = None) -> Path:
-    """Return where the annotated video goes if the user does not say: beside the source.
-
-    The `number` of one of several sources tells those apart that are no files.
-    """
-    stem = info.stem if info.stem.name else info.stem.resolve()
-    mark = "" if number is None or info.inputs else f".{number}"
-    return stem.with_name(f"{stem.name}{mark}.detected.mp4")
-
-
-def check_outputs(
-    outputs: Outputs,
-    video: Path | None,
-    inputs: Collection[Path],
-    many_videos: bool = False,
-    many_jsonl: bool = False,
-) -> None:
-    """Refuse outputs that cannot be written, or that would cost the user something.
+def plan_outputs(
+    outputs: Outputs, sources: Sequence[SourceInfo], config: Config
+) -> list[dict[str, Path]]:
+    """Name the outputs of each source, and refuse what would cost the user something.
 
     Parameters
     ----------
     outputs : Outputs
-        What the user asked for.
-    video : Path or None
-        Where the annotated video really goes, if one is written.
-    inputs : collection of Path
-        The files of all sources, which no output may replace.
-    many_videos, many_jsonl : bool
-        Whether video and detections go into files with numbers of their own, which replace none.
+        What the user asks for. Each of several sources has outputs of its own: ride.mp4 becomes
+        ride.0.mp4, ride.1.mp4 and so on.
+    sources : sequence of SourceInfo
+        The sources; no output may replace their files.
+    config : Config
+        What is written, and how.
+
+    Returns
+    -------
+    list of dict of str to Path
+        For each source, paths by option. An output with a default name has one even if it is not
+        written.
 
     Raises
     ------
     SinkError
         With the first reason found.
+    ConfigError
+        If segments are asked for and nothing is written that could be split.
     """
-    jsonl = outputs.jsonl
-    named = (video, jsonl, outputs.mot, outputs.summary)
-    files = [path for path in named if path is not None and path != STDOUT]
-    folders = [] if outputs.kitti is None else [outputs.kitti]
+    specs = sink_specs()
+    several = len(sources) > 1
+    if several:
+        _check_for_several(outputs, specs)
+    each = [
+        _named(outputs, specs, info, number if several else None)
+        for number, info in enumerate(sources)
+    ]
+    written = [
+        (spec, paths[spec.option])
+        for paths in each
+        for spec in specs
+        if spec.kind != "switch" and spec.is_written(paths, config)
+    ]
+    if config.record.segment is not None and not any(
+        spec.in_series(config) and path != STDOUT for spec, path in written
+    ):
+        raise ConfigError(
+            "record.segment: splits video and JSONL, and neither is written; give --jsonl OUT.jsonl"
+            " or leave out --no-video"
+        )
+    inputs = [path for info in sources for path in info.inputs]
     try:
-        if video is not None:
-            _check_video(video)
-        for path in files:
-            many = (many_videos and path == video) or (many_jsonl and path == jsonl)
-            _check_file(path, inputs, outputs.overwrite or many)
-        profile = [] if outputs.profile is None else [outputs.profile / n for n in PROFILE_FILES]
-        check_distinct(files + profile)
-        for path in folders:
-            _check_results_folder(path, outputs.overwrite)
-        for path in files + folders:
-            folder = path.absolute().parent
-            if not folder.is_dir():
-                raise SinkError(f"{path}: the folder {folder} does not exist")
-            if not os.access(path if path.exists() else folder, os.W_OK):
-                raise SinkError(f"{path}: no permission to write there")
+        for spec, path in written:
+            if spec.stdout and path == STDOUT:
+                continue
+            spec.check(path)
+            if spec.kind == "folder":
+                _check_folder(path)
+            else:
+                _check_file(path, inputs)
+            if spec.exists(path) and not outputs.overwrite and not spec.in_series(config):
+                raise SinkError(f"{path}: {EXISTS[spec.kind]}")
+        others = []
+        if outputs.summary is not None:
+            others.append(outputs.summary)
+            _check_file(outputs.summary, inputs)
+            if outputs.summary.is_file() and not outputs.overwrite:
+                raise SinkError(f"{outputs.summary}: {EXISTS['file']}")
+        if outputs.profile is not None:
+            others += [outputs.profile / name for name in PROFILE_FILES]
+        _check_distinct([*(path for _, path in written), *others])
     except SinkError:
         raise
     except OSError as error:
         raise SinkError(f"{error.filename}: cannot be written: {error.strerror}") from None
+    return each
 
 
-def _check_video(path: Path) -> None:
-    if path.suffix.lower() != ".mp4":
-        raise SinkError(f"{path}: expected a name that ends in .mp4, the video is H.264 in MP4")
-    if path.exists() and not path.is_file() and not path.is_dir():
-        raise SinkError(f"{path}: expected a regular file, an MP4 is rewound while it is written")
+def _check_for_several(outputs: Outputs, specs: Sequence[SinkSpec]) -> None:
+    """Refuse what cannot be had once for each source."""
+    asked = [spec for spec in specs if spec.option in outputs.sinks]
+    switches = [spec.option for spec in asked if spec.kind == "switch"]
+    for option in ["profile"] * (outputs.profile is not None) + switches:
+        raise SinkError(f"--{option}: expected one source, got several")
+    for spec in asked:
+        if spec.stdout and outputs.sinks[spec.option] == STDOUT:
+            raise SinkError(
+                f"--{spec.option} -: standard output is for one source, got several; name a file"
+            )
 
 
-def _check_file(path: Path, inputs: Collection[Path], overwrite: bool) -> None:
+def _named(
+    outputs: Outputs, specs: Sequence[SinkSpec], info: SourceInfo, number: int | None
+) -> dict[str, Path]:
+    """Return the paths of one source by option; `number` is its place among several."""
+    paths = {}
+    for spec in specs:
+        path = outputs.sinks.get(spec.option)
+        if path is not None:
+            paths[spec.option] = path if number is None else _numbered(path, number)
+        elif spec.ending and outputs.profile is not None:
+            paths[spec.option] = outputs.profile / PROFILE_VIDEO
+        elif spec.ending:
+            stem = info.stem if info.stem.name else info.stem.resolve()
+            # The number tells those apart that are not files.
+            mark = "" if number is None or info.inputs else f".{number}"
+            paths[spec.option] = stem.with_name(f"{stem.name}{mark}{spec.ending}")
+    return paths
+
+
+def _numbered(path: Path, number: int) -> Path:
+    path = path if path.name else path.resolve()  # the current folder has no name of its own
+    return path.parent / f"{path.stem}.{number}{path.suffix}"
+
+
+def _check_file(path: Path, inputs: Collection[Path]) -> None:
     if path.is_dir():
         raise SinkError(f"{path}: is a folder, expected a file name")
-    if not path.is_file():
-        return
-    if any(path.samefile(source) for source in inputs):
+    if path.is_file() and any(path.samefile(source) for source in inputs):
         raise SinkError(f"{path}: is the source itself, choose another output")
-    if not overwrite:
-        raise SinkError(f"{path}: exists already; --overwrite replaces it")
+    _check_writable(path)
 
 
-def check_distinct(files: Sequence[Path]) -> None:
-    """Refuse two outputs in one file.
+def _check_folder(path: Path) -> None:
+    if path.exists() and not path.is_dir():
+        raise SinkError(f"{path}: is a file, expected a folder")
+    _check_writable(path)
 
-    Raises
-    ------
-    SinkError
-        If there are.
-    """
+
+def _check_writable(path: Path) -> None:
+    folder = path.absolute().parent
+    if not folder.is_dir():
+        raise SinkError(f"{path}: the folder {folder} does not exist")
+    if not os.access(path if path.exists() else folder, os.W_OK):
+        raise SinkError(f"{path}: no permission to write there")
+
+
+def _check_distinct(paths: Sequence[Path]) -> None:
+    """Refuse two outputs in one file."""
     seen: set[Path] = set()
-    for path in files:
+    for path in paths:
         real = path.resolve()
         if real in seen and (path.is_file() or not path.exists()):
             raise SinkError(f"{path}: is named for two outputs, they need a file each")
         seen.add(real)
-
-
-def _check_results_folder(path: Path, overwrite: bool) -> None:
-    from squeezedrive.pipeline.sinks.files.kitti import has_results
-
-    if path.exists() and not path.is_dir():
-        raise SinkError(f"{path}: is a file, expected a folder for KITTI results")
-    if path.is_dir() and has_results(path) and not overwrite:
-        raise SinkError(
-            f"{path}: holds results already; --overwrite adds to them and replaces those of the"
-            " same frames"
-        )

@@ -16,7 +16,7 @@ from types import FrameType
 from typing import Any
 
 from squeezedrive.engines.errors import UserError
-from squeezedrive.pipeline.app.outputs import STDOUT, Outputs
+from squeezedrive.pipeline.app.outputs import Outputs
 from squeezedrive.pipeline.app.progress import open_progress
 from squeezedrive.pipeline.app.session import Session, open_session
 from squeezedrive.pipeline.app.summary import format_summary, summarise
@@ -24,6 +24,7 @@ from squeezedrive.pipeline.config import Config
 from squeezedrive.pipeline.core.errors import ProfileError, SinkError, SourceError
 from squeezedrive.pipeline.profiling.figures import format_profile
 from squeezedrive.pipeline.profiling.profiler import Profiler, profile_folder
+from squeezedrive.pipeline.sinks.registry import STDOUT
 from squeezedrive.pipeline.stages.pipeline import Pipeline
 
 log = logging.getLogger("squeezedrive")
@@ -86,7 +87,7 @@ def run_sources(
             if failure is None:
                 text += f"\nwrote       {outputs.profile / 'report.html'}"
         if pipeline.processed or (pipeline.read and failure is None):
-            stdout_taken = STDOUT in (outputs.jsonl, outputs.mot)
+            stdout_taken = STDOUT in outputs.sinks.values()
             # Who has closed our output does not want to read it.
             with suppress(OSError):
                 print(text, file=sys.stderr if stdout_taken else sys.stdout, flush=True)
@@ -125,7 +126,7 @@ def run_session(session: Session, profile: Path | None, progress: bool) -> RunOu
             def tick(running: Pipeline) -> None:
                 if len(received) > 1:
                     running.give_up()
-                elif received or (session.window is not None and session.window.closed):
+                elif received or any(sink.ended for sink in session.sinks):
                     running.stop()
                 show(running)
                 if profiler is not None:

@@ -6,7 +6,6 @@ import logging
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
 
@@ -15,25 +14,18 @@ from squeezedrive.engines.errors import ConfigError
 from squeezedrive.pipeline.app.feeds import OwnSinks, build_feeds
 from squeezedrive.pipeline.app.inputs import decode_on_device, open_sources
 from squeezedrive.pipeline.app.network import NetworkDescription, describe_network, open_network
-from squeezedrive.pipeline.app.outputs import (
-    Outputs,
-    check_distinct,
-    check_outputs,
-    default_output,
-    numbered,
-)
+from squeezedrive.pipeline.app.outputs import Outputs, plan_outputs
 from squeezedrive.pipeline.config import Config, QueueConfig
 from squeezedrive.pipeline.core.sink import Sink
 from squeezedrive.pipeline.core.source import Source
 from squeezedrive.pipeline.core.timing import thread_named
-from squeezedrive.pipeline.sinks import check_events
+from squeezedrive.pipeline.sinks.recordings.events import check_events
 from squeezedrive.pipeline.stages.feed import Draw, Feed, QueueOptions
 from squeezedrive.pipeline.stages.pipeline import Pipeline
 
 if TYPE_CHECKING:
     from squeezedrive.pipeline.preview.server import PreviewServer
     from squeezedrive.pipeline.preview.status import Status
-    from squeezedrive.pipeline.sinks.window import WindowSink
 
 log = logging.getLogger("squeezedrive")
 
@@ -54,8 +46,6 @@ class Session:
         The sources with their outputs.
     pipeline : Pipeline
         Ready to run, in any thread.
-    window : WindowSink or None
-        Where the pictures are shown.
     opened : ExitStack
         Closes all of it.
     """
@@ -65,7 +55,6 @@ class Session:
     backend: Backend
     feeds: list[Feed]
     pipeline: Pipeline
-    window: WindowSink | None
     opened: ExitStack
 
     def __enter__(self) -> Session:
@@ -106,8 +95,7 @@ class Session:
     @property
     def files(self) -> list[str]:
         """What is written, by the names of its sinks."""
-        shown = ("window", "preview")
-        return [sink.name for sink in self.sinks if sink.name not in shown]
+        return [sink.name for sink in self.sinks if not sink.is_display]
 
     @property
     def live(self) -> bool:
@@ -161,7 +149,7 @@ def open_session(
     config : Config
         Validated configuration.
     outputs : Outputs
-        Where results go; with several sources, see `numbered`.
+        Where results go; with several sources, see `plan_outputs`.
     sinks : sequence of Sink, or callable
         Sinks of the caller's own, which get the results after all others. One that is given to
         several sources is closed once for each.
@@ -188,15 +176,12 @@ def open_session(
         # Closed before the back end, which may decode for them.
         with ExitStack() as reading:
             sources = open_sources(specs, config.source, reading)
-            places = _check_outputs(outputs, config, sources)
+            places = plan_outputs(outputs, [source.info for source in sources], config)
             with thread_named("inference"):  # threads that its library starts inherit the name
                 backend = open_network(config, network)
             stack.callback(backend.close)
             options = _queue_options(config.queue, backend)
             sources = [decode_on_device(s, backend, config.source, reading) for s in sources]
-            window = _open_window(sources[0]) if outputs.show else None
-            if window is not None:  # before the others: without a display nothing is written
-                shown[0].append(window)
             feeds = build_feeds(
                 sources, places, shown, sinks, draw, config, network, backend, options
             )
@@ -206,7 +191,7 @@ def open_session(
         if page is not None:
             page.start()
             log.info("live page: %s", page.url)
-        return Session(config, network, backend, feeds, pipeline, window, stack.pop_all())
+        return Session(config, network, backend, feeds, pipeline, stack.pop_all())
 
 
 def _open_page(
@@ -229,31 +214,6 @@ def _open_page(
     return stack.enter_context(page), [[sink] for sink in sinks]
 
 
-def _check_outputs(
-    outputs: Outputs, config: Config, sources: Sequence[Source]
-) -> list[tuple[Outputs, Path]]:
-    """Return the outputs of each source, and what its video is called, having checked them."""
-    inputs = [path for source in sources for path in source.info.inputs]
-    several = len(sources) > 1
-    segmented = config.record.segment is not None
-    video = config.video.write
-    writes = video or bool(config.record.events)
-    each = []
-    for number, source in enumerate(sources):
-        mine = numbered(outputs, number) if several else outputs
-        name = mine.video or default_output(source.info, number if several else None)
-        if mine.video is None and mine.profile is not None:
-            name = mine.profile / "video.mp4"
-        check_outputs(mine, name if writes else None, inputs, segmented or not video, segmented)
-        each.append((mine, name))
-    files = [p for mine, name in each for p in (name if writes else None, mine.jsonl, mine.mot)]
-    check_distinct([path for path in (*files, outputs.summary) if path is not None])
-    if several and outputs.summary is not None:
-        only = Outputs(summary=outputs.summary, overwrite=outputs.overwrite)
-        check_outputs(only, None, inputs)
-    return each
-
-
 def _queue_options(config: QueueConfig, backend: Backend) -> QueueOptions:
     if config.batch > backend.max_batch:
         raise ConfigError(
@@ -261,9 +221,3 @@ def _queue_options(config: QueueConfig, backend: Backend) -> QueueOptions:
             f" {backend.max_batch} at once at most, got {config.batch}"
         )
     return QueueOptions(config.policy, config.depth, config.max_age, config.slots, config.batch)
-
-
-def _open_window(source: Source) -> WindowSink:
-    from squeezedrive.pipeline.sinks.window import WindowSink
-
-    return WindowSink(f"SqueezeDrive: {source.info.name}")

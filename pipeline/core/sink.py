@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
 
-import numpy as np
-from numpy.typing import NDArray
+if TYPE_CHECKING:  # the command line imports sinks for its help, which does not wait for NumPy
+    import numpy as np
+    from numpy.typing import NDArray
 
-from squeezedrive.kernels.detections import Detections
-from squeezedrive.pipeline.core.frame import Frame
+    from squeezedrive.kernels.detections import Detections
+    from squeezedrive.pipeline.core.frame import Frame
 
 
 @dataclass(frozen=True)
@@ -48,9 +50,18 @@ class Sink(ABC):
     ----------
     name : str
         What the user calls the output.
+    draws : bool
+        Whether it needs the boxes drawn into the picture.
+    is_display : bool
+        Whether it only shows results and leaves nothing behind.
+    ended : bool
+        Whether the run should end, as when the user closes a window.
     """
 
     name: str
+    draws: ClassVar[bool] = False
+    is_display: ClassVar[bool] = False
+    ended: bool = False
 
     @abstractmethod
     def write(self, result: Result) -> None:

@@ -44,6 +44,8 @@ class PreviewSink(Sink):
         "preview".
     """
 
+    draws = is_display = True
+
     def __init__(self) -> None:
         self.name = "preview"
         self._changed = Condition()

@@ -17,7 +17,7 @@ from typing import Any
 import yaml
 
 from squeezedrive.engines.errors import ConfigError, UserError
-from squeezedrive.pipeline.app.outputs import PROFILE_FILES, Outputs
+from squeezedrive.pipeline.app.outputs import PROFILE_FILES, PROFILE_VIDEO, Outputs
 from squeezedrive.pipeline.app.run import RunOutcome, run_session
 from squeezedrive.pipeline.app.session import open_session
 from squeezedrive.pipeline.config import Config, load_config
@@ -100,7 +100,7 @@ def sweep(
     cells = make_cells(path, settings, grid, outputs.profile)
     with profile_folder(outputs.profile, outputs.overwrite):
         for cell in cells:
-            check_free(cell.folder, (*PROFILE_FILES, "video.mp4"), outputs.overwrite)
+            check_free(cell.folder, (*PROFILE_FILES, PROFILE_VIDEO), outputs.overwrite)
         try:
             with _interruptible():
                 signal_number = _run_all(source, cells, outputs.profile / SWEEP_FILE)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-from typing import Any
-
-import cv2
+from typing import TYPE_CHECKING, Any
 
 from squeezedrive.pipeline.core.errors import SinkError
-from squeezedrive.pipeline.core.frame import Image
 from squeezedrive.pipeline.core.sink import Result, Sink
+from squeezedrive.pipeline.sinks.registry import SinkContext, SinkSpec
+
+if TYPE_CHECKING:
+    from squeezedrive.pipeline.core.frame import Image
 
 SCREEN_SHARE = 0.9  # of the screen that a new window takes at most: panels need room too
 
@@ -30,9 +31,8 @@ class WindowSink(Sink):
     ----------
     name : str
         "window".
-    closed : bool
-        True once the user has closed the window or pressed q or Esc; the run should end then.
-        Further frames are ignored.
+    ended : bool
+        True once the user has closed the window or pressed q or Esc; further frames are ignored.
 
     Raises
     ------
@@ -40,22 +40,23 @@ class WindowSink(Sink):
         From `write`, if pygame is not installed or there is no display.
     """
 
+    draws = is_display = True
+
     def __init__(self, title: str) -> None:
         self.name = "window"
-        self.closed = False
         self._title = title
         self._pygame: Any = None
         self._layout: tuple[tuple[int, int], tuple[int, int]] | None = None
 
     def write(self, result: Result) -> None:
         """Show one frame, after looking for keys and clicks."""
-        if self.closed:
+        if self.ended:
             return
         if self._pygame is None:
             self._pygame = _import_pygame()
             self._open(result.frame.image)
         if self._wants_to_quit():
-            self.closed = True
+            self.ended = True
             self.close()
             return
         try:
@@ -98,6 +99,8 @@ class WindowSink(Sink):
         )
 
     def _show(self, image: Image) -> None:
+        import cv2
+
         pygame = self._pygame
         surface = pygame.display.get_surface()
         window = surface.get_size()
@@ -126,3 +129,10 @@ def _import_pygame() -> Any:
             "--show needs pygame, which is not installed: pip install -e '.[window]'"
         ) from err
     return pygame
+
+
+def _open(context: SinkContext) -> Sink:
+    return WindowSink(f"SqueezeDrive: {context.source.info.name}")
+
+
+SPEC = SinkSpec(option="show", kind="switch", help="show the video in a window", open=_open)

@@ -26,7 +26,7 @@ def measure(source: str, config: Any, profiled: bool) -> tuple[float, float]:
     """Return frames per second, and processor milliseconds per frame."""
     with (
         tempfile.TemporaryDirectory() as folder,
-        open_session([source], config, Outputs(video=Path(folder) / "out.mp4")) as session,
+        open_session([source], config, Outputs({"output": Path(folder) / "out.mp4"})) as session,
     ):
         profiler = Profiler(session) if profiled else None
         before = cpu_seconds()

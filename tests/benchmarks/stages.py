@@ -51,7 +51,7 @@ def cpu_seconds() -> float:
 
 def alone(source: str, config: Any, folder: Path, frames: int) -> dict[str, tuple[float, float]]:
     """Run the stages one after the other; return wall and processor ms per frame of each."""
-    with open_session([source], config, Outputs(video=folder / "alone.mp4")) as session:
+    with open_session([source], config, Outputs({"output": folder / "alone.mp4"})) as session:
         (video,) = session.sinks
         slots = [session.backend.new_slot() for _ in range(session.backend.parallel)]
         slot = slots[0]
@@ -103,7 +103,7 @@ def infer_all(slots: list[Slot], frames: int) -> list[float]:
 def in_one_thread(source: str, config: Any, folder: Path, frames: int) -> tuple[float, float]:
     """Read, resize, infer, draw and write in a plain loop; return wall and processor ms a frame."""
     with open_session(
-        [source], config, Outputs(video=folder / "loop.mp4", overwrite=True)
+        [source], config, Outputs({"output": folder / "loop.mp4"}, overwrite=True)
     ) as session:
         (video,) = session.sinks
         slot = session.backend.new_slot()
@@ -125,7 +125,7 @@ def in_one_thread(source: str, config: Any, folder: Path, frames: int) -> tuple[
 def together(source: str, config: Any, folder: Path) -> tuple[float, float]:
     """Run the pipeline; return wall and processor ms per frame."""
     with open_session(
-        [source], config, Outputs(video=folder / "together.mp4", overwrite=True)
+        [source], config, Outputs({"output": folder / "together.mp4"}, overwrite=True)
     ) as session:
         cpu = cpu_seconds()
         session.pipeline.run()

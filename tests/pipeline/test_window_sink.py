@@ -50,7 +50,7 @@ def test_small_frame_is_shown_as_it_is(pygame, sink):
     sink.write(result())
     np.testing.assert_array_equal(shown(pygame), result().frame.image)
     assert pygame.display.get_caption()[0] == "a street"
-    assert not sink.closed
+    assert not sink.ended
 
 
 def test_window_opens_with_the_first_frame(pygame, sink):
@@ -101,7 +101,7 @@ def test_user_ends_it(pygame, sink, how):
     }
     pygame.event.post(events[how]())
     sink.write(result())
-    assert sink.closed
+    assert sink.ended
     assert not pygame.display.get_init()
     sink.write(result())  # ignored
     assert not pygame.display.get_init()
@@ -111,7 +111,7 @@ def test_other_keys_do_not_end_it(pygame, sink):
     sink.write(result())
     pygame.event.post(pygame.event.Event(pygame.KEYDOWN, key=pygame.K_a))
     sink.write(result())
-    assert not sink.closed
+    assert not sink.ended
 
 
 def test_close_twice_and_without_a_frame(pygame, sink):
@@ -120,7 +120,7 @@ def test_close_twice_and_without_a_frame(pygame, sink):
     sink.close()
     sink.close()
     assert not pygame.display.get_init()
-    assert not sink.closed  # not by the user
+    assert not sink.ended  # not by the user
 
 
 def test_missing_pygame_names_the_command(monkeypatch):

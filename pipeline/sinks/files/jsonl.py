@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from squeezedrive.pipeline.core.sink import Result, Sink
 from squeezedrive.pipeline.sinks.disk import MakeRoom
 from squeezedrive.pipeline.sinks.files.lines import LineFile
+from squeezedrive.pipeline.sinks.registry import STDOUT, SinkContext, SinkSpec
+
+if TYPE_CHECKING:
+    from squeezedrive.pipeline.config import Config
 
 
 class JsonlSink(Sink):
@@ -70,8 +72,8 @@ class JsonlSink(Sink):
         frame, found = result.frame, result.detections
         height, width = frame.picture.shape[:2]
         # In float64, where rounded numbers print as short as they are.
-        boxes = np.round(found.boxes.astype(np.float64), 2).tolist()
-        scores = np.round(found.scores.astype(np.float64), 4).tolist()
+        boxes = found.boxes.astype("float64").round(2).tolist()
+        scores = found.scores.astype("float64").round(4).tolist()
         names = [self._class_names[k] for k in found.classes.tolist()]
         detections: list[dict[str, Any]] = [
             {"class": name, "score": score, "box": box}
@@ -103,3 +105,26 @@ class JsonlSink(Sink):
 
 def _line(content: dict[str, Any]) -> str:
     return json.dumps(content, separators=(",", ":"), allow_nan=False) + "\n"
+
+
+def _in_series(config: Config) -> bool:
+    return config.record.segment is not None
+
+
+def _open(context: SinkContext) -> Sink:
+    split = context.split
+    if split is None or split.segments is None or context.path == STDOUT:
+        return JsonlSink(context.path, context.header, context.class_names)
+    from squeezedrive.pipeline.sinks.recordings.segments import SegmentedJsonlSink
+
+    return SegmentedJsonlSink(split.archive, split.segments, context.header, context.class_names)
+
+
+SPEC = SinkSpec(
+    option="jsonl",
+    metavar="OUT.jsonl",
+    help="detections, a line a frame; - for stdout",
+    open=_open,
+    stdout=True,
+    in_series=_in_series,
+)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from squeezedrive.pipeline.core.errors import SinkError
 from squeezedrive.pipeline.core.sink import Result, Sink
+from squeezedrive.pipeline.sinks.registry import SinkContext, SinkSpec
 
 
 def has_results(folder: str | Path) -> bool:
@@ -95,3 +96,17 @@ class KittiSink(Sink):
             raise SinkError(f"{self.name}: the folder {parent} does not exist") from err
         except OSError as err:
             raise SinkError(f"{self.name}: cannot write: {err.strerror}") from err
+
+
+def _open(context: SinkContext) -> Sink:
+    return KittiSink(context.path, context.class_names, getattr(context.source, "stem", None))
+
+
+SPEC = SinkSpec(
+    option="kitti",
+    kind="folder",
+    metavar="DIR",
+    help="detections, a KITTI result file a frame",
+    open=_open,
+    exists=has_results,
+)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from squeezedrive.pipeline.core.sink import Result, Sink
 from squeezedrive.pipeline.sinks.files.lines import LineFile
+from squeezedrive.pipeline.sinks.registry import SinkContext, SinkSpec
 
 # The benchmark's own numbers (Milan et al. 2016, "MOT16", table 2). A cyclist is a person on a
 # vehicle. What it does not know is numbered after its last, 13, which is a crowd.
@@ -83,3 +84,17 @@ class MotSink(Sink):
     def close(self) -> None:
         """Close the file; standard output stays open."""
         self._lines.close()
+
+
+def _open(context: SinkContext) -> Sink:
+    return MotSink(context.path, context.class_names)
+
+
+SPEC = SinkSpec(
+    option="mot",
+    metavar="OUT.txt",
+    help="followed objects, as MOT Challenge has them; - for stdout",
+    open=_open,
+    stdout=True,
+    turns_on=("track.enabled",),
+)

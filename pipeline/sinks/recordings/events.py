@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from squeezedrive.engines.errors import ConfigError
+from squeezedrive.pipeline.config import RecordConfig
 from squeezedrive.pipeline.core.sink import Result
 
 # A box that flickers up is no event: a condition has to hold in so many frames within a moment,
@@ -82,6 +83,22 @@ def parse_condition(text: str, class_names: Sequence[str]) -> EventCondition:
             raise ConfigError(f"event {text!r}: {part.strip()} is {never} so, a count is 0 or more")
         terms.append((class_names.index(name), OPERATORS[symbol], count))
     return EventCondition(text, tuple(terms))
+
+
+def check_events(record: RecordConfig, class_names: Sequence[str]) -> None:
+    """Refuse a recording that cannot be, before anything is opened.
+
+    Raises
+    ------
+    ConfigError
+        If an event cannot be read, or there is nothing that `record.keep` could delete.
+    """
+    for text in record.events:
+        parse_condition(text, class_names)
+    if record.keep is not None and record.segment is None and not record.events:
+        raise ConfigError(
+            "record.keep: deletes segments and clips, and there are none; give --segment SECONDS"
+        )
 
 
 @dataclass

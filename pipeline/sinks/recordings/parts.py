@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import time
 from collections import deque
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from av.video.stream import VideoStream
 
+from squeezedrive.pipeline.config import RecordConfig
 from squeezedrive.pipeline.core.sink import Result
 from squeezedrive.pipeline.core.source import SourceInfo
 from squeezedrive.pipeline.sinks.recordings.archive import Archive, SegmentLabel
@@ -19,6 +21,7 @@ from squeezedrive.pipeline.sinks.recordings.mp4 import Mp4File
 from squeezedrive.pipeline.sinks.recordings.segments import Segments
 from squeezedrive.pipeline.sinks.recordings.series import Series
 from squeezedrive.pipeline.sinks.recordings.writer import Recorded, Writer
+from squeezedrive.pipeline.sinks.registry import STDOUT
 
 TIDY_SECONDS = 10.0
 # A camera does not wait for the disk, and a vehicle that is switched off waits two seconds.
@@ -43,6 +46,35 @@ class Split:
     archive: Archive
     segments: Segments | None = None
     events: EventDetector | None = None
+
+
+def open_split(
+    record: RecordConfig, class_names: Sequence[str], paths: Mapping[str, Path], share: float
+) -> Split:
+    """Return how the recording of a source is split.
+
+    Parameters
+    ----------
+    record : RecordConfig
+        How long segments are, what is an event, and how much of them is kept.
+    class_names : sequence of str
+        Names in the order of the class indices.
+    paths : mapping of str to Path
+        The names of the source's outputs by option; the video has one even if it is not written.
+    share : float
+        Part of `record.keep` that this source may take.
+    """
+    jsonl = paths.get("jsonl")
+    archive = Archive(
+        paths["output"],
+        None if jsonl == STDOUT else jsonl,
+        None if record.keep is None else record.keep * share,
+    )
+    segments = None if record.segment is None else Segments(archive, record.segment)
+    events = None
+    if record.events:
+        events = EventDetector(record.events, class_names, record.before, record.after)
+    return Split(archive, segments, events)
 
 
 class Parts:

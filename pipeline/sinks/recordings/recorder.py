@@ -66,6 +66,8 @@ class RecordingSink(Sink):
         If there is neither a whole file nor segments or clips.
     """
 
+    draws = True
+
     def __init__(
         self,
         source: Source,
