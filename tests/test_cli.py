@@ -17,6 +17,7 @@ import av
 import pytest
 
 from squeezedrive.engines.model.weights import DEFAULT, load_weights, save_weights
+from squeezedrive.pipeline.app import command_line
 from tests.support.media import write_video
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -385,3 +386,24 @@ def test_a_full_disk_under_the_detections_finishes_the_video(
 ) -> None:
     message = refused(clip, "--jsonl", "/dev/full", "-o", tmp_path / "out.mp4")
     assert "/dev/full: cannot write: No space left on device" in message
+
+
+@pytest.mark.parametrize(
+    ("started", "program"),
+    [
+        ("./run_pipeline.py", "run_pipeline.py"),
+        ("/usr/bin/squeezedrive", "squeezedrive"),
+        ("/x/squeezedrive/__main__.py", "python -m squeezedrive"),
+    ],
+)
+def test_help_calls_the_program_as_the_user_does(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], started: str, program: str
+) -> None:
+    monkeypatch.setattr(sys, "argv", [started])
+    with pytest.raises(SystemExit):
+        command_line.main(["--help"])
+    text = capsys.readouterr().out
+    assert text.startswith(f"usage: {program} ")
+    examples = text[text.index("examples:") :].splitlines()
+    assert f"  {program} drive.mp4 " in examples[1]
+    assert examples[1].index("writes") == command_line.NOTES_AT

@@ -11,22 +11,30 @@ from typing import Any
 from squeezedrive.engines.backends.select import CHOICES
 from squeezedrive.pipeline.sinks.registry import sink_specs
 
-EXAMPLES = """\
-examples:
-  run_pipeline.py drive.mp4                            writes drive.detected.mp4 beside it
-  run_pipeline.py drive.mp4 -o out.mp4 --jsonl out.jsonl --threshold 0.5
-  run_pipeline.py drive.mp4 --start 60 --frames 300 --classes pedestrian,cyclist
-  run_pipeline.py images/ --fps 10 --kitti results/ --no-video
-  run_pipeline.py 0 --config configs/live.yaml --show  the first camera, in a window
-  run_pipeline.py rtsp://camera/stream -o ride.mp4 -c configs/live.yaml --segment 300 --keep 20 \\
-      --event 'pedestrian>=1' --preview 8080 --track   left running in a vehicle
-  run_pipeline.py 0 2 -c configs/live.yaml -o ride.mp4 two cameras: ride.0.mp4, ride.1.mp4
-  run_pipeline.py drive.mp4 --detect-every 3           faster: objects are followed between
-  run_pipeline.py scene:size=1920x1080,seconds=20      a street rendered on the fly
-  run_pipeline.py scene: --config configs/profile.yaml --profile out/profile
-                                                       what this machine can do, and what limits
-  run_pipeline.py drive.mp4 -n 300 --profile out/sweep --sweep video.preset=ultrafast,veryfast
+# Arguments, and a note on them, which goes to the next line if there is no room for it.
+EXAMPLES = (
+    ("drive.mp4", "writes drive.detected.mp4 beside it"),
+    ("drive.mp4 -o out.mp4 --jsonl out.jsonl --threshold 0.5", ""),
+    ("drive.mp4 --start 60 --frames 300 --classes pedestrian,cyclist", ""),
+    ("images/ --fps 10 --kitti results/ --no-video", ""),
+    ("0 --config configs/live.yaml --show", "the first camera, in a window"),
+    (
+        "rtsp://camera/stream -o ride.mp4 -c configs/live.yaml --segment 300 --keep 20 \\\n"
+        "      --event 'pedestrian>=1' --preview 8080 --track",
+        "left running in a vehicle",
+    ),
+    ("0 2 -c configs/live.yaml -o ride.mp4", "two cameras: ride.0.mp4, ride.1.mp4"),
+    ("drive.mp4 --detect-every 3", "faster: objects are followed between"),
+    ("scene:size=1920x1080,seconds=20", "a street rendered on the fly"),
+    (
+        "scene: --config configs/profile.yaml --profile out/profile",
+        "what this machine can do, and what limits",
+    ),
+    ("drive.mp4 -n 300 --profile out/sweep --sweep video.preset=ultrafast,veryfast", ""),
+)
+NOTES_AT = 55  # column
 
+EPILOG = """\
 @FILE is replaced by what FILE holds, one argument a line: command lines, and the passwords in
 them, can be read by other users and are kept in the system's journal.
 
@@ -54,12 +62,30 @@ SHORTCUTS = {
 }
 
 
+def program_name() -> str:
+    """Return what the user typed to start the program: run_pipeline.py, or squeezedrive."""
+    name = Path(sys.argv[0]).name
+    return "python -m squeezedrive" if name == "__main__.py" else name
+
+
+def format_examples(program: str) -> str:
+    """Write `EXAMPLES` as they stand in the help."""
+    lines = ["examples:"]
+    for arguments, note in EXAMPLES:
+        lines += f"  {program} {arguments}".splitlines()
+        if note and len(lines[-1]) >= NOTES_AT:
+            lines.append("")
+        if note:
+            lines[-1] = f"{lines[-1]:{NOTES_AT}}{note}"
+    return "\n".join(lines)
+
+
 def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     """Read the command line; exits with code 2 and a hint if it is wrong."""
     parser = argparse.ArgumentParser(
-        prog="run_pipeline.py",
+        prog=program_name(),
         description="Finds cars, cyclists and pedestrians in road video and marks them.",
-        epilog=EXAMPLES,
+        epilog=f"{format_examples(program_name())}\n\n{EPILOG}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
         fromfile_prefix_chars="@",
