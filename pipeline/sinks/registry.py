@@ -74,7 +74,7 @@ class SinkSpec:
         What the user names: a file, a folder, or nothing, if the option is a switch.
     stdout : bool
         Whether "-" means standard output.
-    turns_on : sequence of str
+    turns_on : tuple of str
         Configuration keys that become true when the user asks for it.
     check : callable
         Raises `SinkError` for a path that it cannot write to for reasons of its own.
@@ -96,7 +96,7 @@ class SinkSpec:
     short: str = ""
     kind: Literal["file", "folder", "switch"] = "file"
     stdout: bool = False
-    turns_on: Sequence[str] = ()
+    turns_on: tuple[str, ...] = ()
     check: Callable[[Path], None] = lambda path: None
     exists: Callable[[Path], bool] = Path.is_file
     in_series: Callable[[Config], bool] = lambda config: False

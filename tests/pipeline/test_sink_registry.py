@@ -1,0 +1,139 @@
+"""A new sink is one file: its option, its checks and its writing follow from its `SPEC`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from squeezedrive.pipeline.app import command_line
+from squeezedrive.pipeline.config import load_config
+from squeezedrive.pipeline.sinks import files
+from squeezedrive.pipeline.sinks.registry import open_sinks, sink_specs
+from tests.pipeline.test_video_sink import Pictures
+from tests.support.media import write_video
+
+# Nothing of this is known to the program.
+CSV = '''
+"""Writes followed objects as CSV."""
+
+from squeezedrive.pipeline.core.sink import Sink
+from squeezedrive.pipeline.sinks.files.lines import LineFile
+from squeezedrive.pipeline.sinks.registry import SinkSpec
+
+
+class CsvSink(Sink):
+    def __init__(self, path, class_names):
+        self._lines = LineFile(path)
+        self.name = self._lines.name
+        self._class_names = class_names
+
+    def write(self, result):
+        rows = zip(result.ids.tolist(), result.detections.classes.tolist(), strict=True)
+        frame = result.frame.frame_id
+        self._lines.append(
+            "".join(f"{frame},{number},{self._class_names[k]}\\n" for number, k in rows)
+        )
+
+    def close(self):
+        self._lines.close()
+
+
+SPEC = SinkSpec(
+    option="csv-lines",
+    metavar="OUT.csv",
+    help="followed objects as comma-separated values",
+    open=lambda context: CsvSink(context.path, context.class_names),
+    stdout=True,
+    turns_on=("track.enabled",),
+)
+'''
+MANY = ("--no-video", "-t", "0.001")
+
+
+@pytest.fixture
+def csv(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Put the module beside those of the files."""
+    folder = tmp_path / "modules"
+    folder.mkdir()
+    (folder / "toy_csv.py").write_text(CSV)
+    monkeypatch.setattr(files, "__path__", [*files.__path__, str(folder)])
+    yield
+    sys.modules.pop(f"{files.__name__}.toy_csv", None)
+
+
+@pytest.fixture
+def clip(tmp_path: Path) -> Path:
+    path = tmp_path / "clip.mp4"
+    write_video(path, 6, size=(320, 192))
+    return path
+
+
+def as_csv(jsonl: Path) -> list[str]:
+    _, *lines = map(json.loads, jsonl.read_text().splitlines())
+    return [f"{x['frame']},{d['id']},{d['class']}" for x in lines for d in x["detections"]]
+
+
+@pytest.mark.usefixtures("csv")
+def test_a_new_sink_is_an_option(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        command_line.main(["--help"])
+    text = " ".join(capsys.readouterr().out.split())
+    assert "--csv-lines OUT.csv followed objects as comma-separated values" in text
+
+
+@pytest.mark.usefixtures("csv")
+def test_a_new_sink_writes_what_the_others_write(run: Any, clip: Path, tmp_path: Path) -> None:
+    out, jsonl, summary = (tmp_path / f"out.{end}" for end in ("csv", "jsonl", "json"))
+    code, _, err = run(clip, *MANY, "--csv-lines", out, "--jsonl", jsonl, "--summary", summary)
+    assert code == 0, err
+    assert len(as_csv(jsonl)) > 0
+    assert out.read_text().splitlines() == as_csv(jsonl)
+    assert str(out) in json.loads(summary.read_text())["outputs"]
+
+    code, text, err = run(clip, *MANY, "--csv-lines", "-")
+    assert code == 0
+    assert text.splitlines() == as_csv(jsonl)
+    assert "6 processed" in err
+
+
+@pytest.mark.usefixtures("csv")
+def test_a_new_sink_is_numbered(run: Any, refused: Any, clip: Path, tmp_path: Path) -> None:
+    assert run(clip, clip, *MANY, "--csv-lines", tmp_path / "out.csv")[0] == 0
+    numbered = [tmp_path / f"out.{number}.csv" for number in (0, 1)]
+    assert len({path.read_text() for path in numbered}) == 1
+    assert not (tmp_path / "out.csv").exists()
+    assert "out.0.csv: exists already" in refused(
+        clip, clip, *MANY, "--csv-lines", tmp_path / "out.csv"
+    )
+    message = refused(clip, clip, *MANY, "--csv-lines", "-")
+    assert "--csv-lines -: standard output is for one source" in message
+
+
+@pytest.mark.usefixtures("csv")
+def test_a_new_sink_costs_nobody_a_file(refused: Any, clip: Path, tmp_path: Path) -> None:
+    old, new = tmp_path / "old", tmp_path / "new"
+    old.write_text("precious")
+    for path, others, part in (
+        (old, [], "exists already; --overwrite replaces it"),
+        (clip, ["--overwrite"], "is the source itself"),
+        (tmp_path, [], "is a folder, expected a file name"),
+        (tmp_path / "none" / "x", [], "does not exist"),
+        (new, ["--jsonl", new], "is named for two outputs"),
+    ):
+        assert part in refused(clip, "--no-video", "--csv-lines", path, *others)
+    assert old.read_text() == "precious"
+    assert not new.exists()
+
+
+def test_sinks_are_written_in_the_order_in_which_nobody_waits(tmp_path: Path) -> None:
+    paths = {spec.option: tmp_path / f"{spec.option}.mp4" for spec in sink_specs()}
+    opened = open_sinks(paths, Pictures(), ["car"], load_config(), dict)  # type: ignore[arg-type]
+    names = [type(sink).__name__ for sink in opened]
+    assert names[0] == "WindowSink"  # without a display nothing is written
+    assert names[-1] == "RecordingSink"  # encoding takes longest
+    assert sorted(names[1:-1]) == ["JsonlSink", "KittiSink", "MotSink"]
