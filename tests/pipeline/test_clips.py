@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from squeezedrive.kernels.detections import Detections
+from squeezedrive.pipeline.core.errors import SinkError
 from squeezedrive.pipeline.core.sink import Result
 from squeezedrive.pipeline.core.source import SourceOptions
 from squeezedrive.pipeline.sinks.recordings import clips as clips_module
@@ -151,6 +152,14 @@ def test_clips_that_find_no_room_are_counted(
         f"{tmp_path / 'ride.events.jsonl'}: some events could not be added",
     ]
     assert clips(tmp_path) == []
+
+
+@pytest.mark.usefixtures("no_thread_outlives")
+def test_a_whole_file_that_cannot_be_written_ends_the_run(tmp_path: Path) -> None:
+    whole = tmp_path / "none" / "ride.mp4"
+    with pytest.raises(SinkError, match=r"ride\.mp4: cannot be written: No such file or directory"):
+        record(tmp_path, whole=whole)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_clips_that_were_deleted_leave_the_list(tmp_path: Path) -> None:

@@ -52,18 +52,46 @@ SPEC = SinkSpec(
     turns_on=("track.enabled",),
 )
 '''
+# A display of which the user has seen enough after three frames.
+GLANCE = """
+import time
+from squeezedrive.pipeline.core.sink import Sink
+from squeezedrive.pipeline.sinks.registry import SinkSpec
+
+
+class GlanceSink(Sink):
+    name = "glance"
+    is_display = draws = True
+
+    def __init__(self):
+        self.frames = 0
+
+    def write(self, result):
+        self.frames += 1
+        self.ended = self.frames >= 3
+        time.sleep(0.05)
+
+    def close(self):
+        pass
+
+
+SPEC = SinkSpec(option="glance", kind="switch", help="a glance", open=lambda _: GlanceSink())
+"""
 MANY = ("--no-video", "-t", "0.001")
 
 
-@pytest.fixture
-def csv(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Put the module beside those of the files."""
+@pytest.fixture(autouse=True)
+def _modules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Put the modules beside those of the files."""
     folder = tmp_path / "modules"
     folder.mkdir()
-    (folder / "toy_csv.py").write_text(CSV)
+    names = {"toy_csv": CSV, "toy_glance": GLANCE}
+    for name, text in names.items():
+        (folder / f"{name}.py").write_text(text)
     monkeypatch.setattr(files, "__path__", [*files.__path__, str(folder)])
     yield
-    sys.modules.pop(f"{files.__name__}.toy_csv", None)
+    for name in names:
+        sys.modules.pop(f"{files.__name__}.{name}", None)
 
 
 @pytest.fixture
@@ -78,7 +106,6 @@ def as_csv(jsonl: Path) -> list[str]:
     return [f"{x['frame']},{d['id']},{d['class']}" for x in lines for d in x["detections"]]
 
 
-@pytest.mark.usefixtures("csv")
 def test_a_new_sink_is_an_option(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         command_line.main(["--help"])
@@ -86,7 +113,6 @@ def test_a_new_sink_is_an_option(capsys: pytest.CaptureFixture[str]) -> None:
     assert "--csv-lines OUT.csv followed objects as comma-separated values" in text
 
 
-@pytest.mark.usefixtures("csv")
 def test_a_new_sink_writes_what_the_others_write(run: Any, clip: Path, tmp_path: Path) -> None:
     out, jsonl, summary = (tmp_path / f"out.{end}" for end in ("csv", "jsonl", "json"))
     code, _, err = run(clip, *MANY, "--csv-lines", out, "--jsonl", jsonl, "--summary", summary)
@@ -101,7 +127,6 @@ def test_a_new_sink_writes_what_the_others_write(run: Any, clip: Path, tmp_path:
     assert "6 processed" in err
 
 
-@pytest.mark.usefixtures("csv")
 def test_a_new_sink_is_numbered(run: Any, refused: Any, clip: Path, tmp_path: Path) -> None:
     assert run(clip, clip, *MANY, "--csv-lines", tmp_path / "out.csv")[0] == 0
     numbered = [tmp_path / f"out.{number}.csv" for number in (0, 1)]
@@ -114,7 +139,6 @@ def test_a_new_sink_is_numbered(run: Any, refused: Any, clip: Path, tmp_path: Pa
     assert "--csv-lines -: standard output is for one source" in message
 
 
-@pytest.mark.usefixtures("csv")
 def test_a_new_sink_costs_nobody_a_file(refused: Any, clip: Path, tmp_path: Path) -> None:
     old, new = tmp_path / "old", tmp_path / "new"
     old.write_text("precious")
@@ -134,6 +158,16 @@ def test_sinks_are_written_in_the_order_in_which_nobody_waits(tmp_path: Path) ->
     paths = {spec.option: tmp_path / f"{spec.option}.mp4" for spec in sink_specs()}
     opened = open_sinks(paths, Pictures(), ["car"], load_config(), dict)  # type: ignore[arg-type]
     names = [type(sink).__name__ for sink in opened]
-    assert names[0] == "WindowSink"  # without a display nothing is written
+    assert names[:2] == ["WindowSink", "GlanceSink"]  # without a display nothing is written
     assert names[-1] == "RecordingSink"  # encoding takes longest
-    assert sorted(names[1:-1]) == ["JsonlSink", "KittiSink", "MotSink"]
+    assert sorted(names[2:-1]) == ["CsvSink", "JsonlSink", "KittiSink", "MotSink"]
+
+
+def test_a_display_ends_the_run_and_is_not_a_file(run: Any, refused: Any, tmp_path: Path) -> None:
+    clip, summary = tmp_path / "long.mp4", tmp_path / "summary.json"
+    write_video(clip, 200, size=(320, 192))
+    assert run(clip, "--no-video", "--glance", "--summary", summary)[0] == 0
+    figures = json.loads(summary.read_text())
+    assert 3 <= figures["frames"]["processed"] < 200
+    assert figures["outputs"] == []
+    assert "--glance: expected one source, got several" in refused(clip, clip, "--glance")
