@@ -22,7 +22,7 @@ TIME_BASE = Fraction(1, 1_000_000)
 CLOSE_TIMEOUT = 1.0  # seconds
 
 
-class Capture(Protocol):
+class CaptureDevice(Protocol):
     """The part of `cv2.VideoCapture` that is used here."""
 
     def isOpened(self) -> bool:
@@ -74,7 +74,7 @@ class CameraSource(Source):
         self,
         spec: str,
         options: SourceOptions,
-        open_capture: Callable[[int], Capture] | None = None,
+        open_capture: Callable[[int], CaptureDevice] | None = None,
     ) -> None:
         super().__init__()
         self._name = f"camera {spec}"
@@ -160,7 +160,7 @@ class CameraSource(Source):
         self._mailbox.put_nowait(item)
 
 
-def _open_device(device: int) -> Capture:
+def _open_device(device: int) -> CaptureDevice:
     # What OpenCV prints about a camera it cannot open is said by the error as well.
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
-    return cast(Capture, cv2.VideoCapture(device))
+    return cast(CaptureDevice, cv2.VideoCapture(device))

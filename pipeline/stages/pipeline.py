@@ -219,10 +219,8 @@ class Pipeline:
         for slot in slots:
             slot.close()
         if self._failure is not None:
-            stage_name, error = self._failure
-            raise (
-                error if isinstance(error, UserError) else StageError(stage_name, error)
-            ) from error
+            name, error = self._failure
+            raise error if isinstance(error, UserError) else StageError(name, error) from error
 
     def stop(self) -> None:
         """End the run in order: read no further frame, finish those on their way."""
