@@ -139,7 +139,7 @@ class Config(_Strict):
 
     network: str
     backend: BackendChoice
-    cpu: CpuOptions
+    cpu: CpuOptions  # groups of BackendOptions are handed to the back ends as they are
     cuda: CudaOptions
     fit: FitConfig
     detect: DetectConfig
