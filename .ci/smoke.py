@@ -59,7 +59,7 @@ def video(folder: Path) -> str:
 
 
 def main() -> None:
-    """Check the installed package; a traceback says what is wrong."""
+    """Check the package that this Python has installed."""
     checkout = Path(__file__).resolve().parent.parent
     assert not FOLDER.is_relative_to(checkout), f"not the installed package: {FOLDER}"
     print(f"  {import_everything()} modules imported")

@@ -34,7 +34,8 @@ def add_train_parser(subparsers: Any) -> argparse.ArgumentParser:
     )  # fmt: skip
     parser.add_argument(
         "--config", type=Path, metavar="FILE.yaml",
-        help="recipe; changes configs/training/default.yaml",
+        help="recipe; changes configs/training/default.yaml; where there is no such file, one of"
+        " the package: training/paper or configs/training/plus.yaml",
     )  # fmt: skip
     parser.add_argument(
         "--out", type=Path, required=True, metavar="FOLDER", help="where everything is written"

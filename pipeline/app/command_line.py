@@ -121,8 +121,10 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
 
     settings = parser.add_argument_group("settings (defaults: configs/file.yaml)")
     settings.add_argument(
-        "-c", "--config", type=Path, metavar="FILE.yaml", help="changes to configs/file.yaml"
-    )
+        "-c", "--config", type=Path, metavar="FILE.yaml",
+        help="changes to configs/file.yaml; where there is no such file, one of the package: live,"
+        " configs/live.yaml or profile",
+    )  # fmt: skip
     settings.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE",
         help="set any configuration key, for example --set video.crf=18; repeatable",
