@@ -10,7 +10,7 @@ from pathlib import Path
 import squeezedrive
 
 FOLDER = Path(squeezedrive.__path__[0])
-EXTRAS = {"torch"}  # of an extra, imported by modules that nothing else imports
+EXTRAS = {"matplotlib", "torch"}  # of extras, imported by modules that nothing else imports
 SCRIPTS = Path(sys.executable).parent
 
 
