@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import pickle
 import shutil
 import tempfile
@@ -12,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import numba
+
+from squeezedrive.kernels.cache import cache_folder
 
 FOLDER = Path(__file__).parent
 
@@ -26,7 +27,7 @@ def jit(signature: Any) -> Callable[[Callable[..., Any]], Any]:
     """
 
     def compile_function(function: Callable[..., Any]) -> Any:
-        folder = cache_folder()
+        folder = machine_code_folder()
         if folder is not None:
             before = _config.CACHE_DIR
             _config.CACHE_DIR = str(folder)
@@ -41,7 +42,7 @@ def jit(signature: Any) -> Callable[[Callable[..., Any]], Any]:
     return compile_function
 
 
-def cache_folder() -> Path | None:
+def machine_code_folder() -> Path | None:
     """Return the folder for the machine code of these sources; None where it cannot be written.
 
     Numba notices a change in the file of a cached function, but not in the files of the functions
@@ -52,12 +53,10 @@ def cache_folder() -> Path | None:
     for source in sorted(FOLDER.glob("*.py")):
         digest.update(b"%s %d\n" % (source.name.encode(), source.stat().st_size))
         digest.update(source.read_bytes())
-    base = os.environ.get("XDG_CACHE_HOME", "")
-    if not os.path.isabs(base):  # the XDG specification: unset, empty and relative all mean this
-        base = os.path.expanduser("~/.cache")
-    if not os.path.isabs(base):  # no home directory
+    base = cache_folder("numba")
+    if base is None:
         return None
-    folder = Path(base, "squeezedrive", "numba", digest.hexdigest()[:16])
+    folder = base / digest.hexdigest()[:16]
     try:
         folder.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=folder).close()

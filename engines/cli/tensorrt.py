@@ -118,9 +118,9 @@ def _check_machine() -> None:
 
 
 def _open_cache() -> EngineCache:
-    from squeezedrive.engines.backends.tensorrt.cache import EngineCache, cache_folder
+    from squeezedrive.engines.backends.tensorrt.cache import open_user_cache
 
-    return EngineCache(cache_folder(), _say)
+    return open_user_cache(_say)
 
 
 def _say(line: str) -> None:

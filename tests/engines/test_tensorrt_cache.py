@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from squeezedrive.engines.__main__ import main
-from squeezedrive.engines.backends.tensorrt.cache import EngineCache, EngineKey, cache_folder
+from squeezedrive.engines.backends.tensorrt.cache import EngineCache, EngineKey, open_user_cache
 
 ROOT = Path(__file__).parents[2]
 KEY = EngineKey(
@@ -225,12 +225,14 @@ def test_two_processes_at_once_never_see_half_an_engine(tmp_path: Path) -> None:
         assert process.returncode == 0, errors
 
 
-def test_the_cache_lies_where_the_user_wants_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_cache_lies_where_the_user_wants_it(
+    monkeypatch: pytest.MonkeyPatch, said: list[str]
+) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", "/somewhere")
-    assert cache_folder() == Path("/somewhere/squeezedrive/engines")
+    assert open_user_cache(said.append).folder == Path("/somewhere/squeezedrive/engines")
     monkeypatch.setenv("XDG_CACHE_HOME", "relative")
     monkeypatch.setenv("HOME", "/home/someone")
-    assert cache_folder() == Path("/home/someone/.cache/squeezedrive/engines")
+    assert open_user_cache(said.append).folder == Path("/home/someone/.cache/squeezedrive/engines")
 
 
 def test_inspect_and_clear_cache_work_without_tensorrt(
@@ -240,7 +242,7 @@ def test_inspect_and_clear_cache_work_without_tensorrt(
     said: list[str],
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    cache = EngineCache(cache_folder(), said.append)
+    cache = open_user_cache(said.append)
     cache.store(KEY, PLAN)
     os.utime(cache.entries()[0].path, (time.time() - 3 * 86400,) * 2)
     assert main(["inspect"]) == 0

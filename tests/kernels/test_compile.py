@@ -38,7 +38,8 @@ class Package:
         self.cache = folder / "cache"
         self.sources.mkdir(parents=True)
         (self.sources / "__init__.py").touch()
-        shutil.copy(kernels_compile.__file__, self.sources / "compile.py")
+        for name in ("compile.py", "cache.py"):
+            shutil.copy(Path(kernels_compile.__file__).with_name(name), self.sources)
         (self.sources / "entry.py").write_text(KERNEL)
         self.write_formula(step=1)
 
@@ -109,10 +110,10 @@ def test_the_folder_depends_on_every_source(
     seen = []
     for name, text in (("a.py", "1"), ("b.py", "1"), ("b.py", "2"), ("c.py", ""), ("c.py", "x")):
         (sources / name).write_text(text)
-        seen.append(kernels_compile.cache_folder())
-        assert kernels_compile.cache_folder() == seen[-1]
+        seen.append(kernels_compile.machine_code_folder())
+        assert kernels_compile.machine_code_folder() == seen[-1]
     monkeypatch.setattr(kernels_compile.numba, "__version__", "0.0.0")
-    seen.append(kernels_compile.cache_folder())
+    seen.append(kernels_compile.machine_code_folder())
     assert None not in seen
     assert len(set(seen)) == 6
 
@@ -126,6 +127,6 @@ def test_without_xdg_cache_home_it_lies_in_the_home_directory(
         monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
     else:
         monkeypatch.setenv("XDG_CACHE_HOME", value)
-    folder = kernels_compile.cache_folder()
+    folder = kernels_compile.machine_code_folder()
     assert folder is not None
     assert folder.is_relative_to(tmp_path / ".cache")

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from squeezedrive.engines.backends.tensorrt.progress import Say
+from squeezedrive.kernels.cache import cache_folder
 
 SCHEMA = 1
 """Changes with everything that makes old files unusable and is not part of the key."""
@@ -243,12 +244,9 @@ class EngineCache:
         return removed, freed
 
 
-def cache_folder() -> Path | None:
-    """Return the folder for engines in the user's cache; None without a home directory."""
-    base = os.environ.get("XDG_CACHE_HOME", "")
-    if not os.path.isabs(base):  # the XDG specification: unset, empty and relative all mean this
-        base = os.path.expanduser("~/.cache")
-    return Path(base, "squeezedrive", "engines") if os.path.isabs(base) else None
+def open_user_cache(say: Say) -> EngineCache:
+    """Return the engines in the user's cache folder."""
+    return EngineCache(cache_folder("engines"), say)
 
 
 def _read_fields(engine: Path) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import numpy as np
 
 from squeezedrive.engines.backends.base import EngineSettings
 from squeezedrive.engines.backends.tensorrt.builder import BuildOptions, build_engine, failure
-from squeezedrive.engines.backends.tensorrt.cache import EngineCache, EngineKey, cache_folder
+from squeezedrive.engines.backends.tensorrt.cache import EngineCache, EngineKey, open_user_cache
 from squeezedrive.engines.backends.tensorrt.graph import (
     INPUT,
     OUTPUT,
@@ -194,7 +194,7 @@ def open_engine(
     if trt is None:
         trt = import_module("tensorrt")
     if cache is None:
-        cache = EngineCache(cache_folder(), say)
+        cache = open_user_cache(say)
     options = BuildOptions(max_batch=max_batch)
     model = engine_graph(settings, precision)
     key = EngineKey(

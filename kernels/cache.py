@@ -1,0 +1,14 @@
+"""The folder for what this program makes once and loads at the next start."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+
+def cache_folder(name: str) -> Path | None:
+    """Return the folder `name` in the user's cache; None without a home directory."""
+    base = os.environ.get("XDG_CACHE_HOME", "")
+    if not os.path.isabs(base):  # the XDG specification: unset, empty and relative all mean this
+        base = os.path.expanduser("~/.cache")
+    return Path(base, "squeezedrive", name) if os.path.isabs(base) else None
