@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from squeezedrive.kernels.boxes import iou
 from squeezedrive.kernels.detections import Detections
 from squeezedrive.kernels.head import Head
 from squeezedrive.kernels.params import DetectParams
@@ -83,16 +84,6 @@ def top_n(scores: NDArray[np.float32], n: int) -> NDArray[np.intp]:
     return np.argsort(-scores, kind="stable")[:n]
 
 
-def iou(box: NDArray[np.float32], others: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return intersection over union of a box (4,) with each of `others` (n, 4)."""
-    sides = np.minimum(box[2:], others[:, 2:]) - np.maximum(box[:2], others[:, :2])
-    shared = np.where((sides > 0).all(axis=1), sides.prod(axis=1), 0)
-    union = (box[2:] - box[:2]).prod() + (others[:, 2:] - others[:, :2]).prod(axis=1) - shared
-    overlap = np.zeros(len(others), np.float32)
-    np.divide(shared, union, out=overlap, where=shared > 0)
-    return overlap
-
-
 def nms(
     boxes: NDArray[np.float32],
     scores: NDArray[np.float32],
@@ -117,6 +108,6 @@ def nms(
         if greedy and suppressed[i]:
             continue
         lower = order[rank + 1 :]
-        overlaps = iou(boxes[i], boxes[lower]) > np.float32(iou_threshold)
+        overlaps = iou(boxes[i : i + 1], boxes[lower])[0] > np.float32(iou_threshold)
         suppressed[lower[overlaps & (classes[lower] == classes[i])]] = True
     return order[~suppressed[order]]

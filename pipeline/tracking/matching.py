@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from squeezedrive.kernels.boxes import iou
+
 Array = NDArray[np.float64]
 
 
@@ -16,20 +18,12 @@ def overlaps(a: Array, b: Array, margin: float) -> Array:
     Track Objects with Irregular Motions and Similar Appearances? Make It Easier by Buffering the
     Matching Space").
     """
-    a, b = _enlarged(a, margin)[:, None], _enlarged(b, margin)
-    sides = np.minimum(a[..., 2:], b[..., 2:]) - np.maximum(a[..., :2], b[..., :2])
-    np.maximum(sides, 0, out=sides)
-    shared = sides[..., 0] * sides[..., 1]
-    return np.asarray(shared / np.maximum(_area(a) + _area(b) - shared, 1e-9))
+    return iou(_enlarged(a, margin), _enlarged(b, margin))
 
 
 def _enlarged(boxes: Array, margin: float) -> Array:
     out = margin * (boxes[:, 2:] - boxes[:, :2])
     return np.asarray(boxes + np.concatenate([-out, out], axis=1))
-
-
-def _area(boxes: Array) -> Array:
-    return np.asarray((boxes[..., 2] - boxes[..., 0]) * (boxes[..., 3] - boxes[..., 1]))
 
 
 def pair(table: Array, least: float) -> tuple[NDArray[np.intp], NDArray[np.intp]]:

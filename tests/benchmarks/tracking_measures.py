@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
+from squeezedrive.kernels.boxes import iou
 from squeezedrive.kernels.detections import Detections
 
 LINK = 0.3  # IoU from which on boxes of two frames look like one object
@@ -41,17 +42,9 @@ class Truth:
     counts: NDArray[np.bool_]
 
 
-def overlaps(a: NDArray, b: NDArray) -> NDArray[np.float64]:
-    """Return the IoU of each of `a` (n, 4) with each of `b` (m, 4)."""
-    sides = np.minimum(a[:, None, 2:], b[:, 2:]) - np.maximum(a[:, None, :2], b[:, :2])
-    shared = np.clip(sides, 0, None).prod(axis=2)
-    areas = [np.clip(x[:, 2:] - x[:, :2], 0, None).prod(axis=1) for x in (a, b)]
-    return shared / np.maximum(areas[0][:, None] + areas[1] - shared, 1e-9)
-
-
 def pairs(a: NDArray, b: NDArray, least: float) -> list[tuple[int, int]]:
     """Return the best one-to-one matches of two sets of boxes with an IoU of at least `least`."""
-    table = overlaps(a, b)
+    table = iou(a, b)
     rows, columns = linear_sum_assignment(np.where(table >= least, table, 0), maximize=True)
     return [(i, j) for i, j in zip(rows, columns, strict=True) if table[i, j] >= least]
 
@@ -171,7 +164,7 @@ def against_truth(frames: Sequence[Shown], truths: Sequence[Truth]) -> dict[str,
         of_object = dict(matched)
         taken = {j for _, j in matched}
         ignored = truth.boxes[~truth.counts]
-        near_ignored = overlaps(boxes, ignored).max(axis=1, initial=0) > 0.2
+        near_ignored = iou(boxes, ignored).max(axis=1, initial=0) > 0.2
         for j in range(len(boxes)):
             if j not in taken and not near_ignored[j]:
                 false += 1

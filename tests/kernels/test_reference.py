@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from squeezedrive.kernels.params import DetectParams
-from squeezedrive.kernels.reference import decode, detect, iou, nms, top_n
+from squeezedrive.kernels.reference import decode, detect, nms, top_n
 from tests.support.heads import kitti_head, pack, silent, small_head
 
 EVERYTHING = {"threshold": 0.0, "top_n": 10**6, "nms_iou": 1.0}
@@ -60,12 +60,6 @@ def test_top_n_prefers_the_lower_index_of_equals() -> None:
     assert top_n(scores, 4).tolist() == [2, 4, 1, 3]
     assert top_n(scores, 99).tolist() == [2, 4, 1, 3, 5, 0]
     assert top_n(scores[:0], 4).tolist() == []
-
-
-def test_iou_of_boxes_without_area_is_0() -> None:
-    boxes = np.array([[0, 0, 10, 10], [5, 0, 15, 10], [3, 0, 3, 10], [9, 9, 1, 1]], np.float32)
-    assert iou(boxes[0], boxes) == pytest.approx([1, 1 / 3, 0, 0])
-    assert iou(boxes[2], boxes).tolist() == [0, 0, 0, 0]
 
 
 # Each box overlaps the next by 70/130 = 0.54, the next but one by 40/160 = 0.25.

@@ -389,15 +389,6 @@ class TestFrames:
 
 
 class TestMatching:
-    def test_overlaps_are_those_of_the_reference(self):
-        from squeezedrive.kernels.reference import iou
-
-        generator = np.random.default_rng(2)
-        low = generator.uniform(0, 50, (2, 7, 2))
-        a, b = np.concatenate([low, low + generator.uniform(1, 40, (2, 7, 2))], axis=2)
-        expected = [iou(box, b.astype(np.float32)) for box in a.astype(np.float32)]
-        assert overlaps(a, b, 0.0) == pytest.approx(np.array(expected), abs=1e-5)
-
     def test_enlarged_boxes_meet_from_afar(self):
         a, b = np.array([[0.0, 0, 10, 10]]), np.array([[11.0, 0, 21, 10]])
         assert overlaps(a, b, 0.0)[0, 0] == 0
