@@ -5,12 +5,14 @@ from __future__ import annotations
 import importlib.util
 import math
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from squeezedrive.engines.errors import UserError
+from squeezedrive.engines.signals import on_signals
 from squeezedrive.engines.training.checkpoint import (
     load_checkpoint,
     random_state,
@@ -26,7 +28,6 @@ from squeezedrive.engines.training.loss import NAMES
 from squeezedrive.engines.training.optimize import learning_rate
 from squeezedrive.engines.training.progress import Position, Progress
 from squeezedrive.engines.training.report import RunFolder
-from squeezedrive.engines.training.stop import StopSignal
 from squeezedrive.engines.training.validate import Scores, Validator
 
 SAVE, STOP = 1, 2  # what a process may want in between
@@ -57,8 +58,9 @@ def train(config: TrainConfig, out: Path, resume: bool = False) -> int:
     """
     if not config.data.sets:
         raise UserError("no data set to train on: give --data ROOT")
-    with open_compute(config) as compute, StopSignal() as stop:
-        training = Training(config, RunFolder(out), compute, stop, resume)
+    signals: list[int] = []
+    with open_compute(config) as compute, on_signals(signals.append, once=True):
+        training = Training(config, RunFolder(out), compute, lambda: bool(signals), resume)
         try:
             training.run()
         except RuntimeError as error:
@@ -72,7 +74,7 @@ def train(config: TrainConfig, out: Path, resume: bool = False) -> int:
             ) from None
         finally:
             training.folder.close()
-    return 128 + stop.number if stop.number else 0
+    return 128 + signals[0] if signals else 0
 
 
 class Training:
@@ -83,11 +85,11 @@ class Training:
         config: TrainConfig,
         folder: RunFolder,
         compute: Compute,
-        stop: StopSignal,
+        stopped: Callable[[], bool],
         resume: bool,
     ) -> None:
         self.config, self.folder, self.compute = config, folder, compute
-        self._stop = stop
+        self._stopped = stopped
         self._progress = Progress(quiet=not compute.first)
         torch.manual_seed(config.seed + compute.rank)
         self._data = TrainingSet(config)
@@ -210,7 +212,7 @@ class Training:
         line |= {"rate": self._learner.rate, "seconds": round(seconds, 2)}
         last = done == self.config.epochs
         if due and self._validator is not None:
-            scores = self._validator.evaluate(self._learner.evaluated, self._stop.came)
+            scores = self._validator.evaluate(self._learner.evaluated, self._stopped)
             if scores is None:
                 return False
             line |= scores.metrics
@@ -253,7 +255,7 @@ class Training:
     def _wish(self) -> int:
         """Return what any process wants to be done: `STOP`, `SAVE` or 0."""
         late = time.monotonic() - self._saved >= self.config.checkpoint_seconds
-        return self.compute.highest(STOP if self._stop.came() else SAVE * late)
+        return self.compute.highest(STOP if self._stopped() else SAVE * late)
 
     def _size(self) -> dict[str, int]:
         """Return what has to be the same for the rest of an epoch to be what was left of it."""

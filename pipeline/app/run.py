@@ -8,14 +8,14 @@ import os
 import resource
 import signal
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 from squeezedrive.engines.errors import UserError
+from squeezedrive.engines.signals import on_signals
 from squeezedrive.pipeline.app.outputs import Outputs
 from squeezedrive.pipeline.app.progress import open_progress
 from squeezedrive.pipeline.app.session import Session, open_session
@@ -120,7 +120,8 @@ def run_session(session: Session, profile: Path | None, progress: bool) -> RunOu
     failure: UserError | None = None
     figures = None
     cpu_before = _cpu_seconds()
-    with _signals() as received:
+    received: list[int] = []  # the first is to end the run in order, the second at once
+    with on_signals(received.append):
         with open_progress(session.expected_frames, progress) as show:
 
             def tick(running: Pipeline) -> None:
@@ -158,22 +159,6 @@ def run_session(session: Session, profile: Path | None, progress: bool) -> RunOu
             except SinkError as error:
                 failure = failure or error
         return RunOutcome(summary, figures, failure, tuple(received))
-
-
-@contextmanager
-def _signals() -> Iterator[list[int]]:
-    """Collect SIGINT and SIGTERM: the first is to end the run in order, the second at once."""
-    received: list[int] = []
-
-    def handle(number: int, _: FrameType | None) -> None:
-        received.append(number)
-
-    previous = {n: signal.signal(n, handle) for n in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield received
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
 
 
 def _cpu_seconds() -> float:

@@ -7,16 +7,15 @@ import json
 import logging
 import signal
 import statistics
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import yaml
 
 from squeezedrive.engines.errors import ConfigError, UserError
+from squeezedrive.engines.signals import on_signals
 from squeezedrive.pipeline.app.outputs import PROFILE_FILES, PROFILE_VIDEO, Outputs
 from squeezedrive.pipeline.app.run import RunOutcome, run_session
 from squeezedrive.pipeline.app.session import open_session
@@ -102,11 +101,10 @@ def sweep(
         for cell in cells:
             check_free(cell.folder, (*PROFILE_FILES, PROFILE_VIDEO), outputs.overwrite)
         try:
-            with _interruptible():
+            with on_signals(_interrupt):
                 signal_number = _run_all(source, cells, outputs.profile / SWEEP_FILE)
-        except KeyboardInterrupt as signalled:  # between two runs, or while one was being prepared
-            terminated = isinstance(signalled, _Terminated)
-            signal_number = signal.SIGTERM if terminated else signal.SIGINT
+        except KeyboardInterrupt as interrupt:  # between two runs, or while one was being prepared
+            (signal_number,) = interrupt.args
     if any(cell.runs for cell in cells):
         print(format_sweep(cells), flush=True)
     elif not signal_number:
@@ -141,22 +139,9 @@ def _run_all(source: str, cells: Sequence[Cell], result: Path) -> int:
     return 0
 
 
-class _Terminated(KeyboardInterrupt):
-    """SIGTERM came."""
-
-
-@contextmanager
-def _interruptible() -> Iterator[None]:
-    """Let SIGTERM, too, interrupt what is not a run; those collect signals by themselves."""
-
-    def handle(_: int, __: FrameType | None) -> None:
-        raise _Terminated
-
-    before = signal.signal(signal.SIGTERM, handle)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
+def _interrupt(number: int) -> None:
+    """Interrupt what is not a run; those collect signals by themselves."""
+    raise KeyboardInterrupt(number)
 
 
 def _write(path: Path, data: dict[str, Any]) -> None:

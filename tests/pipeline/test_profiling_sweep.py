@@ -40,11 +40,9 @@ class Runs:
         fps = self._rates[key][self.order.count(key) - 1]
         if isinstance(fps, UserError):
             return RunOutcome({}, None, fps, ())
-        if fps == "interrupt":
-            raise KeyboardInterrupt
-        if fps == "terminate":
-            os.kill(os.getpid(), signal.SIGTERM)
-            time.sleep(10)  # its handler interrupts that
+        if fps in ("interrupt", "terminate"):
+            os.kill(os.getpid(), signal.SIGINT if fps == "interrupt" else signal.SIGTERM)
+            time.sleep(10)  # the handler interrupts that
         if isinstance(fps, signal.Signals):
             return RunOutcome({}, None, None, (fps,))
         (folder / "summary.json").write_text("{}")

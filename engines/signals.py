@@ -1,0 +1,39 @@
+"""What SIGINT and SIGTERM do while something is at work."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+
+@contextmanager
+def on_signals(handle: Callable[[int], None], once: bool = False) -> Iterator[None]:
+    """Call `handle` with the number of each SIGINT and SIGTERM that comes in the meantime.
+
+    Parameters
+    ----------
+    handle : callable
+        `list.append` collects the signals, to be acted upon when the time is right; it may raise.
+    once : bool
+        Whether a second signal acts as if this was not there.
+    """
+    before: dict[int, Any] = {}
+
+    def restore() -> None:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+    def act(number: int, _: FrameType | None) -> None:
+        if once:
+            restore()
+        handle(number)
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        before[number] = signal.signal(number, act)
+    try:
+        yield
+    finally:
+        restore()
