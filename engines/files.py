@@ -3,26 +3,58 @@
 from __future__ import annotations
 
 import os
-from contextlib import suppress
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from squeezedrive.engines.errors import UserError
 
 
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a file; if that fails, as on a full disk, what was there before stays.
+@contextmanager
+def replacing(path: Path, sync: bool = False, shared: bool = False) -> Iterator[Path]:
+    """Give a temporary file to write, which then takes the place of `path`.
+
+    If writing fails, as on a full disk, what was there before stays and the temporary file goes.
+
+    Parameters
+    ----------
+    path : Path
+        What is to be written.
+    sync : bool
+        Whether a power cut, too, is to leave the old file or the new one.
+    shared : bool
+        Whether another process may be writing the same file.
+
+    Raises
+    ------
+    OSError
+        If it cannot be written.
+    """
+    mark = f".{secrets.token_hex(4)}" if shared else ""
+    temporary = path.with_name(f"{path.name}{mark}.tmp")
+    try:
+        yield temporary
+        if sync:
+            with temporary.open("rb") as file:
+                os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        with suppress(OSError):  # never made
+            temporary.unlink()
+        raise
+
+
+def write_whole(path: Path, content: bytes | memoryview, sync: bool = False) -> None:
+    """Write a file as `replacing` does.
 
     Raises
     ------
     UserError
         If it cannot be written.
     """
-    temporary = path.with_name(f"{path.name}.tmp")
     try:
-        temporary.write_bytes(content)
-        os.replace(temporary, path)
+        with replacing(path, sync) as temporary:
+            temporary.write_bytes(content)
     except OSError as error:
         raise UserError(f"{path}: cannot be written: {error.strerror}") from None
-    finally:
-        with suppress(OSError):  # moved already, or never made
-            temporary.unlink()

@@ -231,7 +231,7 @@ def test_an_output_that_blocks_can_be_interrupted(
 ) -> None:
     jsonl, kitti = tmp_path / "out.jsonl", tmp_path / "kitti"
     kitti.mkdir()
-    os.mkfifo(kitti / "000000.tmp")  # nobody reads it, so who opens it waits
+    os.mkfifo(kitti / "000000.txt.tmp")  # nobody reads it, so who opens it waits
     process = start(clip, "--no-video", "--jsonl", jsonl, "--kitti", kitti,
                     "--set", f"network={small_network}")  # fmt: skip
     wait_for_lines(process, jsonl, 2)  # the pipe comes next

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-import os
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +12,7 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from squeezedrive.engines.errors import UserError, WeightsError, describe_validation
+from squeezedrive.engines.files import replacing
 from squeezedrive.engines.model.network import Operation
 from squeezedrive.engines.model.profile import Profile
 
@@ -86,9 +85,13 @@ def load_weights(path: Path) -> Weights:
         If a file is missing or unreadable, an array is missing, superfluous or of a wrong shape,
         a value is not finite, or the parameter count is not the profile's.
     """
+    return _load(path, path.with_suffix(".json"))
+
+
+def _load(path: Path, profile_path: Path) -> Weights:
     if not path.is_file():
         raise WeightsError(f"{path}: no such weights file")
-    profile = load_profile(path.with_suffix(".json"))
+    profile = load_profile(profile_path)
     try:
         with np.load(path) as archive:
             arrays = {name: archive[name].astype(np.float32) for name in archive.files}
@@ -111,20 +114,14 @@ def save_weights(weights: Weights, path: Path) -> None:
     WeightsError
         If they could not be loaded again.
     """
-    temporary = path.with_name(f"{path.stem}.tmp.npz")
-    profile = temporary.with_suffix(".json")
     try:
-        np.savez(temporary, **weights.arrays)  # type: ignore[arg-type]
-        profile.write_text(weights.profile.model_dump_json(indent=2) + "\n", encoding="utf-8")
-        load_weights(temporary)
-        os.replace(temporary, path)
-        os.replace(profile, path.with_suffix(".json"))
+        with replacing(path.with_suffix(".json")) as profile, replacing(path) as archive:
+            profile.write_text(weights.profile.model_dump_json(indent=2) + "\n", encoding="utf-8")
+            with archive.open("wb") as file:
+                np.savez(file, **weights.arrays)  # type: ignore[arg-type]
+            _load(archive, profile)
     except OSError as error:
         raise UserError(f"{path}: cannot be written: {error.strerror}") from None
-    finally:
-        for leftover in (temporary, profile):
-            with contextlib.suppress(OSError):
-                leftover.unlink(missing_ok=True)
 
 
 def _check(path: Path, weights: Weights) -> None:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import io
-import os
 import pickle
 from pathlib import Path
 from typing import Any
@@ -12,6 +10,7 @@ from typing import Any
 import torch
 
 from squeezedrive.engines.errors import UserError
+from squeezedrive.engines.files import write_whole
 
 VERSION = 1
 
@@ -31,17 +30,7 @@ def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
     # In memory first: of a full disk PyTorch says only that it is somewhere unexpected in a file.
     content = io.BytesIO()
     torch.save({"version": VERSION, **state}, content)
-    temporary = path.with_name(f"{path.name}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            file.write(content.getbuffer())
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-        raise UserError(f"{path}: cannot be written: {error.strerror}") from None
+    write_whole(path, content.getbuffer(), sync=True)
 
 
 def load_checkpoint(path: Path, device: torch.device) -> dict[str, Any]:

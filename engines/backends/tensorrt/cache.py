@@ -12,7 +12,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import tempfile
 import time
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -20,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from squeezedrive.engines.backends.tensorrt.progress import Say
+from squeezedrive.engines.files import replacing
 from squeezedrive.kernels.cache import cache_folder
 
 SCHEMA = 1
@@ -183,19 +183,11 @@ class EngineCache:
             if say:
                 self._say("no home directory: the engine is not kept, the next start builds again")
             return
-        temporary = None
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            handle, temporary = tempfile.mkstemp(dir=self.folder, suffix=".tmp")
-            with os.fdopen(handle, "wb") as file:
-                file.write(content)
-            os.replace(temporary, self.folder / name)
-        except BaseException as error:
-            if temporary is not None:
-                with suppress(OSError):
-                    os.unlink(temporary)
-            if not isinstance(error, OSError):
-                raise
+            with replacing(self.folder / name, shared=True) as temporary:
+                temporary.write_bytes(content)
+        except OSError as error:
             if say:
                 self._say(
                     f"{self.folder}: cannot be written: {error.strerror}; the engine is not kept,"

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from squeezedrive.engines.files import replacing
 from squeezedrive.pipeline.core.errors import SinkError
 from squeezedrive.pipeline.core.sink import Result, Sink
 from squeezedrive.pipeline.sinks.registry import SinkContext, SinkSpec
@@ -74,13 +73,10 @@ class KittiSink(Sink):
             )
         ]
         path = self._folder / f"{self._stem(result.frame.frame_id)}.txt"
-        unfinished = path.with_suffix(".tmp")
         try:
-            unfinished.write_text("".join(lines), encoding="utf-8")
-            os.replace(unfinished, path)
+            with replacing(path) as unfinished:
+                unfinished.write_text("".join(lines), encoding="utf-8")
         except OSError as err:
-            with contextlib.suppress(OSError):
-                unfinished.unlink()
             raise SinkError(f"{path}: cannot write: {err.strerror}") from err
 
     def close(self) -> None:

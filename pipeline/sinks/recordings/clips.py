@@ -13,6 +13,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+from squeezedrive.engines.files import replacing
 from squeezedrive.pipeline.sinks.disk import write_all
 from squeezedrive.pipeline.sinks.recordings.archive import Archive, SegmentLabel, utc
 from squeezedrive.pipeline.sinks.recordings.encoder import EncodedPicture
@@ -184,6 +185,5 @@ def _drop_lines(index: Path, clips: set[str]) -> None:
         return
     names = [json.dumps(clip) for clip in clips]
     kept = [line for line in lines if not any(name in line for name in names)]
-    temporary = index.with_name(f"{index.name}.tmp")
-    temporary.write_text("".join(kept), encoding="utf-8")
-    os.replace(temporary, index)
+    with replacing(index) as temporary:
+        temporary.write_text("".join(kept), encoding="utf-8")
