@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all."""
+"""Files that are there whole or not at all, and the checks before they are written."""
 
 from __future__ import annotations
 
@@ -58,3 +58,28 @@ def write_whole(path: Path, content: bytes | memoryview, sync: bool = False) -> 
             temporary.write_bytes(content)
     except OSError as error:
         raise UserError(f"{path}: cannot be written: {error.strerror}") from None
+
+
+def check_free(path: Path, overwrite: bool, error: type[UserError] = UserError) -> None:
+    """Refuse to replace what the user has not asked to replace.
+
+    Raises
+    ------
+    UserError
+        If it exists; of the class `error`.
+    """
+    if path.exists() and not overwrite:
+        raise error(f"{path}: exists already; --overwrite replaces it")
+
+
+def check_output(path: Path, overwrite: bool) -> None:
+    """Complain about an output before, not after minutes of work.
+
+    Raises
+    ------
+    UserError
+        If its folder does not exist, or it exists and is not to be replaced.
+    """
+    if not path.absolute().parent.is_dir():
+        raise UserError(f"{path}: the folder {path.parent} does not exist")
+    check_free(path, overwrite)

@@ -20,6 +20,7 @@ from squeezedrive.engines.cli.arguments import (
     names,
 )
 from squeezedrive.engines.errors import ConfigError, UserError
+from squeezedrive.engines.files import check_free, check_output
 
 if TYPE_CHECKING:
     from squeezedrive.engines.backends.base import BackendOptions
@@ -183,17 +184,15 @@ def _title(source: dict[str, Any]) -> str:
 
 def _check_outputs(arguments: argparse.Namespace) -> bool:
     """Complain before, not after minutes of work; return whether plots can be drawn."""
-    for path in (arguments.json, arguments.plots):
-        if path is not None and not path.absolute().parent.is_dir():
-            raise UserError(f"{path}: the folder {path.parent} does not exist")
-    if arguments.json and arguments.json.exists() and not arguments.overwrite:
-        raise UserError(f"{arguments.json}: exists already; --overwrite replaces it")
+    if arguments.json:
+        check_output(arguments.json, arguments.overwrite)
     if not arguments.plots:
         return False
     if len(arguments.precision) > 1:
         raise ConfigError(
             "--plots: expected one number format, got --precision " + ",".join(arguments.precision)
         )
+    check_output(arguments.plots, overwrite=True)
     if arguments.plots.exists() and not arguments.plots.is_dir():
         raise UserError(f"{arguments.plots}: is a file, expected a folder for the plots")
     if importlib.util.find_spec("matplotlib") is None:
@@ -205,8 +204,7 @@ def _check_outputs(arguments: argparse.Namespace) -> bool:
     from squeezedrive.engines.evaluation.plots import CONFUSION, CURVES
 
     for name in (CURVES, CONFUSION):
-        if (arguments.plots / name).exists() and not arguments.overwrite:
-            raise UserError(f"{arguments.plots / name}: exists already; --overwrite replaces it")
+        check_free(arguments.plots / name, arguments.overwrite)
     return True
 
 

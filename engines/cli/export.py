@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from squeezedrive.engines.cli.arguments import input_size
 from squeezedrive.engines.errors import UserError
+from squeezedrive.engines.files import check_output, write_whole
 
 if TYPE_CHECKING:
     from squeezedrive.engines.model.weights import Weights
@@ -56,7 +57,6 @@ def run_export(arguments: argparse.Namespace) -> None:
     UserError
         If the weights or the training cannot be used, or the output cannot be written.
     """
-    from squeezedrive.engines.files import write_whole
     from squeezedrive.engines.model.onnx_graph import build_onnx
     from squeezedrive.engines.model.weights import DEFAULT, Weights, load_weights, save_weights
 
@@ -86,8 +86,7 @@ def _check_output(arguments: argparse.Namespace) -> None:
             raise UserError(f"{output}: --size and --precision are of OUT.onnx, not of weights")
         paths.append(output.with_suffix(".json"))
     for path in paths:
-        if path.exists() and not arguments.overwrite:
-            raise UserError(f"{path}: exists already; --overwrite replaces it")
+        check_output(path, arguments.overwrite)
 
 
 def _of_run(folder: Path) -> Weights:

@@ -113,12 +113,12 @@ def run_import(arguments: argparse.Namespace) -> None:
     """
     from squeezedrive.engines.importing.conventions import CONVENTIONS
     from squeezedrive.engines.importing.convert import Overrides, convert
-    from squeezedrive.engines.importing.files import check_output, read_shapes
+    from squeezedrive.engines.importing.files import check_weights_output, read_shapes
     from squeezedrive.engines.importing.tensors import recognise
     from squeezedrive.engines.model.weights import save_weights
 
     source, out = arguments.source, arguments.out
-    check_output(source, out, arguments.overwrite)
+    check_weights_output(source, out, arguments.overwrite)
 
     given = Overrides(
         size=arguments.size,

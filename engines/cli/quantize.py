@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from squeezedrive.engines.cli.arguments import add_fit_options, add_network_options, count
 from squeezedrive.engines.errors import ConfigError, UserError
+from squeezedrive.engines.files import check_output, write_whole
 
 if TYPE_CHECKING:
     import onnx
@@ -80,10 +81,11 @@ def run_quantize(arguments: argparse.Namespace) -> None:
 
     path = arguments.weights or DEFAULT
     output = arguments.output or path.with_suffix(".int8.onnx")
-    _check_output(output, arguments.overwrite)
+    if output.suffix != ".onnx":
+        raise UserError(f"{output}: expected a name that ends in .onnx")
+    check_output(output, arguments.overwrite)
 
     from squeezedrive.engines.datasets.load import load_dataset, load_pictures
-    from squeezedrive.engines.files import write_whole
     from squeezedrive.engines.model.onnx_graph import DIGEST, build_onnx
     from squeezedrive.engines.model.weights import load_weights
 
@@ -110,16 +112,6 @@ def run_quantize(arguments: argparse.Namespace) -> None:
             weights, width, height, DETECT, arguments.fit, arguments.band_centre, int8=output
         )
         print(f"\n{compare(settings, judges)}")
-
-
-def _check_output(path: Path, overwrite: bool) -> None:
-    """Complain before, not after minutes of work."""
-    if path.suffix != ".onnx":
-        raise UserError(f"{path}: expected a name that ends in .onnx")
-    if not path.absolute().parent.is_dir():
-        raise UserError(f"{path}: the folder {path.parent} does not exist")
-    if path.exists() and not overwrite:
-        raise UserError(f"{path}: exists already; --overwrite replaces it")
 
 
 def _float_layers(names: list[str], steps: list[Operation]) -> tuple[str, ...] | None:

@@ -11,12 +11,13 @@ import numpy as np
 import yaml
 
 from squeezedrive.engines.errors import ConfigError, UserError
+from squeezedrive.engines.files import check_output
 from squeezedrive.engines.importing.conventions import Shapes
 
 _PAIRS = re.compile(r"[\d.]+x[\d.]+(,[\d.]+x[\d.]+)*")
 
 
-def check_output(source: Path, out: Path, overwrite: bool) -> None:
+def check_weights_output(source: Path, out: Path, overwrite: bool) -> None:
     """Complain before anything is read rather than when the work is done.
 
     Raises
@@ -26,13 +27,10 @@ def check_output(source: Path, out: Path, overwrite: bool) -> None:
     """
     if out.suffix != ".npz":
         raise UserError(f"{out}: expected a name that ends in .npz")
-    if not out.absolute().parent.is_dir():
-        raise UserError(f"{out}: the folder {out.parent} does not exist")
     for path in (out, out.with_suffix(".json")):
         if path.exists() and source.exists() and path.samefile(source):
             raise UserError(f"{path}: is the source itself; choose another --out")
-        if path.exists() and not overwrite:
-            raise UserError(f"{path}: exists already; --overwrite replaces it")
+        check_output(path, overwrite)
 
 
 def read_shapes(text: str) -> Shapes:

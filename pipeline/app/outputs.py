@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from squeezedrive.engines.errors import ConfigError
+from squeezedrive.engines.files import check_free
 from squeezedrive.pipeline.core.errors import SinkError
 from squeezedrive.pipeline.sinks.registry import STDOUT, SinkSpec, sink_specs
 
@@ -18,11 +19,6 @@ if TYPE_CHECKING:
 
 PROFILE_FILES = ("report.html", "summary.json", "trace.json")
 PROFILE_VIDEO = "video.mp4"
-EXISTS = {
-    "file": "exists already; --overwrite replaces it",
-    "folder": "holds results already; --overwrite adds to them and replaces those of the same"
-    " frames",
-}
 
 
 @dataclass(frozen=True)
@@ -107,13 +103,18 @@ def plan_outputs(
             else:
                 _check_file(path, inputs)
             if spec.exists(path) and not outputs.overwrite and not spec.in_series(config):
-                raise SinkError(f"{path}: {EXISTS[spec.kind]}")
+                if spec.kind == "folder":
+                    raise SinkError(
+                        f"{path}: holds results already; --overwrite adds to them and replaces"
+                        " those of the same frames"
+                    )
+                check_free(path, outputs.overwrite, SinkError)
         others = []
         if outputs.summary is not None:
             others.append(outputs.summary)
             _check_file(outputs.summary, inputs)
-            if outputs.summary.is_file() and not outputs.overwrite:
-                raise SinkError(f"{outputs.summary}: {EXISTS['file']}")
+            if outputs.summary.is_file():
+                check_free(outputs.summary, outputs.overwrite, SinkError)
         if outputs.profile is not None:
             others += [outputs.profile / name for name in PROFILE_FILES]
         _check_distinct([*(path for _, path in written), *others])

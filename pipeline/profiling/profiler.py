@@ -7,11 +7,12 @@ import json
 import logging
 import math
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from squeezedrive.engines.files import check_free
 from squeezedrive.pipeline.app.outputs import PROFILE_FILES
 from squeezedrive.pipeline.app.session import Session
 from squeezedrive.pipeline.core.errors import ProfileError, SinkError
@@ -41,7 +42,8 @@ def profile_folder(folder: Path, overwrite: bool) -> Iterator[None]:
     try:
         if folder.exists() and not folder.is_dir():
             raise SinkError(f"{folder}: is a file, expected a folder for the profile")
-        check_free(folder, (*PROFILE_FILES, SWEEP_FILE), overwrite)
+        for name in (*PROFILE_FILES, SWEEP_FILE):
+            check_free(folder / name, overwrite, SinkError)
         new = not folder.exists()
         folder.mkdir(parents=True, exist_ok=True)
     except SinkError:
@@ -56,21 +58,6 @@ def profile_folder(folder: Path, overwrite: bool) -> Iterator[None]:
         if new:
             with suppress(OSError):
                 folder.rmdir()
-
-
-def check_free(folder: Path, names: Iterable[str], overwrite: bool) -> None:
-    """Refuse to replace files of a folder.
-
-    Raises
-    ------
-    SinkError
-        If one is there and may not be overwritten.
-    """
-    if overwrite:
-        return
-    for name in names:
-        if (folder / name).exists():
-            raise SinkError(f"{folder}: holds a profile already, {name}; --overwrite replaces it")
 
 
 class Profiler:

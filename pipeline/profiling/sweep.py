@@ -15,13 +15,14 @@ from typing import Any
 import yaml
 
 from squeezedrive.engines.errors import ConfigError, UserError
+from squeezedrive.engines.files import check_free
 from squeezedrive.engines.signals import on_signals
 from squeezedrive.pipeline.app.outputs import PROFILE_FILES, PROFILE_VIDEO, Outputs
 from squeezedrive.pipeline.app.run import RunOutcome, run_session
 from squeezedrive.pipeline.app.session import open_session
 from squeezedrive.pipeline.config import Config, load_config
 from squeezedrive.pipeline.core.errors import SinkError, SourceError
-from squeezedrive.pipeline.profiling.profiler import SWEEP_FILE, check_free, profile_folder
+from squeezedrive.pipeline.profiling.profiler import SWEEP_FILE, profile_folder
 
 log = logging.getLogger("squeezedrive")
 
@@ -99,7 +100,8 @@ def sweep(
     cells = make_cells(path, settings, grid, outputs.profile)
     with profile_folder(outputs.profile, outputs.overwrite):
         for cell in cells:
-            check_free(cell.folder, (*PROFILE_FILES, PROFILE_VIDEO), outputs.overwrite)
+            for name in (*PROFILE_FILES, PROFILE_VIDEO):
+                check_free(cell.folder / name, outputs.overwrite, SinkError)
         try:
             with on_signals(_interrupt):
                 signal_number = _run_all(source, cells, outputs.profile / SWEEP_FILE)

@@ -294,4 +294,4 @@ def test_what_cannot_be_is_told_in_one_line(refused: Any, tmp_path: Path) -> Non
     same = ("--no-video", "--profile", folder, "--summary", folder / "summary.json")
     assert "is named for two outputs" in refused(SCENE, *same)
     (folder / "trace.json").write_text("")
-    assert "holds a profile already, trace.json; --overwrite" in refused(SCENE, "--profile", folder)
+    assert "trace.json: exists already; --overwrite" in refused(SCENE, "--profile", folder)

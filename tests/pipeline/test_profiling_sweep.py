@@ -167,7 +167,7 @@ def test_a_sweep_replaces_no_profile_of_its_folders(refused: Any, tmp_path: Path
     mine.parent.mkdir(parents=True)
     mine.write_text("mine")
     told = refused(SCENE, "--profile", tmp_path / "s", "--sweep", "cpu.streams=1,2")
-    assert f"{mine.parent}: holds a profile already, video.mp4; --overwrite replaces it" in told
+    assert f"{mine}: exists already; --overwrite replaces it" in told
     assert mine.read_text() == "mine"
 
 
