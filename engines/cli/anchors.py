@@ -11,6 +11,7 @@ from squeezedrive.engines.cli.arguments import (
     add_fit_options,
     add_network_options,
     count,
+    use_trained_fit,
 )
 
 if TYPE_CHECKING:
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
     from squeezedrive.engines.datasets.anchors import Objects
     from squeezedrive.engines.model.profile import Profile
 
+DESCRIPTION = (
+    "Cluster the sizes of a data set's boxes into anchor shapes, in pixels of the network's input."
+)
 EXAMPLES = """\
 The fit and the size have to be those of the training. To train with the shapes, put the last
 lines into its configuration.
@@ -37,16 +41,8 @@ def _seed(text: str) -> int:
     return int(text)
 
 
-def add_anchors_parser(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add the verb and its options to those of `python -m engines`."""
-    parser = verbs.add_parser(
-        "anchors",
-        help="find anchor shapes for a data set",
-        description="Cluster the sizes of a data set's boxes into anchor shapes, in pixels of the"
-        " network's input.",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the verb's options."""
     add = parser.add_argument
     add(
         "--data", type=Path, action="append", required=True, metavar="ROOT",
@@ -63,7 +59,7 @@ def add_anchors_parser(verbs: argparse._SubParsersAction[argparse.ArgumentParser
     )  # fmt: skip
 
 
-def run_anchors(arguments: argparse.Namespace) -> None:
+def run(arguments: argparse.Namespace) -> None:
     """Cluster and print shapes, how well they match, and how to train with them.
 
     Raises
@@ -71,6 +67,7 @@ def run_anchors(arguments: argparse.Namespace) -> None:
     UserError
         If a data set or the weights' profile cannot be used, or there are too few objects.
     """
+    use_trained_fit(arguments)
     from squeezedrive.engines.datasets.anchors import cluster, measure
     from squeezedrive.engines.datasets.load import load_datasets
     from squeezedrive.engines.model.weights import DEFAULT, load_profile

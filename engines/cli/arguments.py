@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
 
 
 def input_size(text: str) -> tuple[int, int]:
@@ -80,36 +79,22 @@ def add_network_options(options: argparse._ActionsContainer) -> None:
     )
 
 
-class _Said(argparse.Action):
-    """Stores a value and notes in `said` that it is not the default."""
-
-    def __call__(
-        self,
-        parser: argparse.ArgumentParser,
-        namespace: argparse.Namespace,
-        values: Any,
-        option_string: str | None = None,
-    ) -> None:
-        setattr(namespace, self.dest, values)
-        namespace.said = {*getattr(namespace, "said", ()), self.dest}
-
-
 def add_fit_options(options: argparse._ActionsContainer) -> None:
     """Add --fit and --band-centre: how pictures come into the input; see `use_trained_fit`."""
     options.add_argument(
-        "--fit", choices=("band", "letterbox", "stretch"), default="band", action=_Said,
+        "--fit", choices=("band", "letterbox", "stretch"),
         help="how pictures of another aspect are put into the input (default: as trained if the"
         " weights' profile tells, else band)",
     )  # fmt: skip
     options.add_argument(
-        "--band-centre", type=fraction, default=0.5, metavar="Y", action=_Said,
+        "--band-centre", type=fraction, metavar="Y",
         help="middle of the band, as a fraction of the height from the top (default: as trained if"
         " the weights' profile tells, else 0.5)",
     )  # fmt: skip
 
 
 def use_trained_fit(arguments: argparse.Namespace) -> None:
-    """Put pictures into the input as in training, where the profile tells and the user does not.
+    """Put pictures into the input as in training, where the user does not say otherwise.
 
     Raises
     ------
@@ -119,10 +104,10 @@ def use_trained_fit(arguments: argparse.Namespace) -> None:
     from squeezedrive.engines.model.weights import DEFAULT, load_profile
 
     profile = load_profile((arguments.weights or DEFAULT).with_suffix(".json"))
-    trained = {"fit": profile.fit, "band_centre": profile.band_centre}
-    for name, value in trained.items():
-        if value is not None and name not in getattr(arguments, "said", ()):
-            setattr(arguments, name, value)
+    if arguments.fit is None:
+        arguments.fit = profile.fit or "band"
+    if arguments.band_centre is None:
+        arguments.band_centre = 0.5 if profile.band_centre is None else profile.band_centre
 
 
 def add_class_options(options: argparse._ActionsContainer) -> None:

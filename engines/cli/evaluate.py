@@ -18,6 +18,7 @@ from squeezedrive.engines.cli.arguments import (
     count,
     fraction,
     names,
+    use_trained_fit,
 )
 from squeezedrive.engines.errors import ConfigError, UserError
 from squeezedrive.engines.files import check_free, check_output
@@ -30,6 +31,10 @@ if TYPE_CHECKING:
     from squeezedrive.engines.evaluation.evaluate import Evaluation
     from squeezedrive.engines.evaluation.results import ImageDetections
 
+DESCRIPTION = (
+    "Measure average precision, as KITTI and COCO define it, on a data set in"
+    " KITTI, COCO or YOLO layout, and say what goes wrong."
+)
 EXAMPLES = """\
 The network's boxes are taken from a score of 0.005 on and the best 128 a picture,
 whatever the threshold of drawing is. The SqueezeDet paper has the best 64: --top-n 64.
@@ -62,16 +67,8 @@ def _class_iou(text: str) -> tuple[str, float]:
     return name, fraction(value)
 
 
-def add_evaluate_parser(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add the verb and its options to those of `python -m engines`."""
-    parser = verbs.add_parser(
-        "evaluate",
-        help="measure AP on a labelled data set",
-        description="Measure average precision, as KITTI and COCO define it, on a data set in"
-        " KITTI, COCO or YOLO layout, and say what goes wrong.",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the verb's options."""
     add = parser.add_argument
     add("--data", type=Path, required=True, metavar="ROOT", help="the data set's folder")
     add("--split", default="val", help="which part of it (default: val)")
@@ -119,7 +116,7 @@ def add_evaluate_parser(verbs: argparse._SubParsersAction[argparse.ArgumentParse
     add("-y", "--overwrite", action="store_true", help="replace existing outputs")
 
 
-def run_evaluate(arguments: argparse.Namespace) -> None:
+def run(arguments: argparse.Namespace) -> None:
     """Evaluate, print the tables and write what was asked for.
 
     Raises
@@ -127,6 +124,7 @@ def run_evaluate(arguments: argparse.Namespace) -> None:
     UserError
         If the data set, the weights, the back end or an output cannot be used.
     """
+    use_trained_fit(arguments)
     plots = _check_outputs(arguments)
 
     from squeezedrive.engines.datasets.load import load_dataset

@@ -14,6 +14,7 @@ from squeezedrive.engines.files import check_output, write_whole
 if TYPE_CHECKING:
     from squeezedrive.engines.model.weights import Weights
 
+DESCRIPTION = "Write weights as an ONNX model, or as a file of their own with a profile."
 EXAMPLES = """\
 OUT.onnx is the network with its weights; the profile is in its metadata. OUT.npz are the weights,
 with their profile in OUT.json, as all verbs and the pipeline take them.
@@ -25,15 +26,8 @@ examples:
 """
 
 
-def add_export_parser(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add the verb and its options to those of `python -m engines`."""
-    parser = verbs.add_parser(
-        "export",
-        help="write weights as an ONNX model, or those of a training with their profile",
-        description="Write weights as an ONNX model, or as a file of their own with a profile.",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the verb's options."""
     add = parser.add_argument
     add("output", type=Path, metavar="OUT", help="OUT.onnx or OUT.npz")
     source = parser.add_mutually_exclusive_group()
@@ -49,7 +43,7 @@ def add_export_parser(verbs: argparse._SubParsersAction[argparse.ArgumentParser]
     add("-y", "--overwrite", action="store_true", help="replace existing files")
 
 
-def run_export(arguments: argparse.Namespace) -> None:
+def run(arguments: argparse.Namespace) -> None:
     """Write the weights.
 
     Raises

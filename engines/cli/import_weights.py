@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from squeezedrive.engines.importing.conventions import Convention
     from squeezedrive.engines.importing.tensors import Tensors
 
+DESCRIPTION = (
+    "Turn weights of another SqueezeDet implementation into NAME.npz and NAME.json, their profile."
+)
 EXAMPLES = """\
 layouts:
   authors  .npz of arrays by name: conv1/kernels, fire2/squeeze1x1/biases, conv12_w ..., in the
@@ -66,16 +69,8 @@ def _threshold(text: str) -> float:
     return value
 
 
-def add_import_parser(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add the verb and its options to those of `python -m engines`."""
-    parser = verbs.add_parser(
-        "import",
-        help="turn weights of another SqueezeDet into ours",
-        description="Turn weights of another SqueezeDet implementation into NAME.npz and"
-        " NAME.json, their profile.",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the verb's options."""
     add = parser.add_argument
     add("source", type=Path, metavar="SOURCE", help="the weights file")
     add("--layout", choices=("authors", "keras", "pytorch"), required=True, help="see below")
@@ -103,7 +98,7 @@ def add_import_parser(verbs: argparse._SubParsersAction[argparse.ArgumentParser]
     )  # fmt: skip
 
 
-def run_import(arguments: argparse.Namespace) -> None:
+def run(arguments: argparse.Namespace) -> None:
     """Read, convert and write weights, and say what was assumed about them.
 
     Raises

@@ -7,7 +7,12 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from squeezedrive.engines.cli.arguments import add_fit_options, add_network_options, count
+from squeezedrive.engines.cli.arguments import (
+    add_fit_options,
+    add_network_options,
+    count,
+    use_trained_fit,
+)
 from squeezedrive.engines.errors import ConfigError, UserError
 from squeezedrive.engines.files import check_output, write_whole
 
@@ -17,6 +22,10 @@ if TYPE_CHECKING:
     from squeezedrive.engines.model.network import Operation
     from squeezedrive.engines.model.profile import Profile
 
+DESCRIPTION = (
+    "Write weights as an ONNX model that computes in 8-bit integers, for OpenVINO"
+    " and TensorRT alike, calibrated with pictures of a data set."
+)
 EXAMPLES = """\
 Calibrate with pictures like those the network will see, fitted into the input in the same way;
 labels are not looked at, and any folder of pictures will do. 128 of them, spread over the split,
@@ -32,16 +41,8 @@ examples:
 CHECKED = 8  # pictures to measure the output's noise with; it hardly changes with more
 
 
-def add_quantize_parser(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add the verb and its options to those of `python -m engines`."""
-    parser = verbs.add_parser(
-        "quantize",
-        help="write weights as an int8 ONNX model",
-        description="Write weights as an ONNX model that computes in 8-bit integers, for OpenVINO"
-        " and TensorRT alike, calibrated with pictures of a data set.",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the verb's options."""
     add = parser.add_argument
     add(
         "output", type=Path, nargs="?", metavar="OUT.onnx",
@@ -69,7 +70,7 @@ def add_quantize_parser(verbs: argparse._SubParsersAction[argparse.ArgumentParse
     add("-y", "--overwrite", action="store_true", help="replace an existing file")
 
 
-def run_quantize(arguments: argparse.Namespace) -> None:
+def run(arguments: argparse.Namespace) -> None:
     """Quantise, write the model and print what became of it.
 
     Raises
@@ -77,6 +78,7 @@ def run_quantize(arguments: argparse.Namespace) -> None:
     UserError
         If the weights, a data set, a layer's name or the output cannot be used.
     """
+    use_trained_fit(arguments)
     from squeezedrive.engines.model.weights import DEFAULT
 
     path = arguments.weights or DEFAULT

@@ -1,14 +1,14 @@
-"""`python -m engines train`: arguments, and where they lead."""
+"""`python -m engines train`: its options, and the training that they start."""
 
 from __future__ import annotations
 
 import argparse
 import importlib.util
 from pathlib import Path
-from typing import Any
 
 from squeezedrive.engines.errors import UserError
 
+DESCRIPTION = "Train weights on labelled pictures in KITTI, COCO or YOLO layout."
 EXAMPLES = """\
 examples:
   python -m engines train --data kitti --init squeezenet.npz --out runs/first
@@ -19,15 +19,8 @@ examples:
 """
 
 
-def add_train_parser(subparsers: Any) -> argparse.ArgumentParser:
-    """Add the verb `train` to the subparsers of `python -m engines`."""
-    parser: argparse.ArgumentParser = subparsers.add_parser(
-        "train",
-        help="train weights on labelled pictures",
-        description="Train weights on labelled pictures in KITTI, COCO or YOLO layout.",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the verb's options."""
     parser.add_argument(
         "--data", action="append", default=[], metavar="ROOT",
         help="a data set; may be given several times",
@@ -48,10 +41,9 @@ def add_train_parser(subparsers: Any) -> argparse.ArgumentParser:
         "--set", action="append", default=[], metavar="KEY=VALUE", dest="settings",
         help="change any key of the configuration",
     )  # fmt: skip
-    return parser
 
 
-def run_train(arguments: argparse.Namespace) -> int:
+def run(arguments: argparse.Namespace) -> int:
     """Run the verb; return the exit code.
 
     Raises

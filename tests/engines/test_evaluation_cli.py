@@ -1,7 +1,6 @@
 import argparse
 import importlib.util
 import json
-import subprocess
 import sys
 from pathlib import Path
 
@@ -11,7 +10,7 @@ import pytest
 
 from squeezedrive.engines.backends.base import EngineSettings
 from squeezedrive.engines.backends.select import open_backend
-from squeezedrive.engines.cli.evaluate import add_evaluate_parser, run_evaluate
+from squeezedrive.engines.cli import evaluate as verb
 from squeezedrive.engines.datasets.images import read_image
 from squeezedrive.engines.datasets.load import load_dataset
 from squeezedrive.engines.errors import DatasetError, UserError
@@ -29,12 +28,12 @@ SMALL = ("--size", "128x64", "--fit", "stretch", "--backend", "cpu")
 
 def parse(*arguments: object) -> argparse.Namespace:
     parser = argparse.ArgumentParser()
-    add_evaluate_parser(parser.add_subparsers(dest="verb"))
-    return parser.parse_args(["evaluate", *map(str, arguments)])
+    verb.add_options(parser)
+    return parser.parse_args([*map(str, arguments)])
 
 
 def evaluate(*arguments: object) -> None:
-    run_evaluate(parse(*arguments))
+    verb.run(parse(*arguments))
 
 
 def result_line(name: str, corners: tuple[float, ...], score: float) -> str:
@@ -351,19 +350,3 @@ def test_nothing_is_shown_in_a_log(capsys: pytest.CaptureFixture[str]) -> None:
     line(1)
     line.close()
     assert capsys.readouterr().err == ""
-
-
-def test_the_options_load_nothing_heavy() -> None:
-    script = (
-        "import argparse, sys\n"
-        "from squeezedrive.engines.cli.evaluate import add_evaluate_parser\n"
-        "add_evaluate_parser(argparse.ArgumentParser().add_subparsers())\n"
-        "print(*sorted({m.split('.')[0] for m in sys.modules}))\n"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", script],
-        cwd=ROOT, capture_output=True, text=True, timeout=60, check=True,
-    )  # fmt: skip
-    loaded = set(done.stdout.split())
-    assert "squeezedrive" in loaded
-    assert not loaded & {"numpy", "cv2", "yaml", "pydantic", "matplotlib", "openvino", "numba"}

@@ -15,7 +15,7 @@ from squeezedrive.engines.backends.tensorrt import entry, progress
 from squeezedrive.engines.backends.tensorrt.cache import EngineCache
 from squeezedrive.engines.backends.tensorrt.driver import FirstGpu, first_gpu
 from squeezedrive.engines.backends.tensorrt.executor import TensorRTExecutor, open_engine
-from squeezedrive.engines.cli.tensorrt import describe_layers
+from squeezedrive.engines.cli.inspect import describe_layers
 from squeezedrive.engines.errors import BackendUnavailable, ConfigError, GpuMemoryError
 from squeezedrive.engines.model.weights import DEFAULT, int8_model, load_weights
 from squeezedrive.kernels.params import DetectParams
@@ -301,7 +301,7 @@ def test_the_verbs_build_show_and_end_in_order(
     trt.steps = None
     monkeypatch.setattr(progress, "SECONDS", 0.0)
     monkeypatch.setattr(
-        "squeezedrive.engines.cli.tensorrt._say",
+        "squeezedrive.engines.cli.build.say",
         lambda line: os.kill(os.getpid(), signal.SIGINT) if " for 0:" in line else None,
     )
     assert main([*verb, "--precision", "fp32"]) == 130

@@ -16,7 +16,7 @@ pytest.importorskip("torch", reason="training needs PyTorch: pip install -e '.[t
 import torch
 
 from squeezedrive.engines.__main__ import main
-from squeezedrive.engines.cli.train import add_train_parser, run_train
+from squeezedrive.engines.cli import train as verb
 from squeezedrive.engines.config_files import CONFIGS
 from squeezedrive.engines.errors import ConfigError, UserError, WeightsError
 from squeezedrive.engines.model.weights import DEFAULT, load_weights
@@ -249,25 +249,25 @@ def test_settings_that_need_each_other() -> None:
 
 def parse(*arguments: str) -> argparse.Namespace:
     parser = argparse.ArgumentParser()
-    add_train_parser(parser.add_subparsers())
-    return parser.parse_args(["train", *arguments])
+    verb.add_options(parser)
+    return parser.parse_args(arguments)
 
 
 def test_command_line(tmp_path: Path, root: Path) -> None:
     settings = [f"{key}={json.dumps(value)}" for key, value in small() if key != "data.sets"]
     flags = [flag for text in [*settings, "epochs=1"] for flag in ("--set", text)]
     out = str(tmp_path / "run")
-    done = run_train(parse("--data", str(root), "--init", str(DEFAULT), "--out", out, *flags))
+    done = verb.run(parse("--data", str(root), "--init", str(DEFAULT), "--out", out, *flags))
     assert done == 0
-    assert run_train(parse("--resume", "--out", out, "--set", "epochs=2")) == 0
+    assert verb.run(parse("--resume", "--out", out, "--set", "epochs=2")) == 0
     lines = (tmp_path / "run/metrics.jsonl").read_text().splitlines()
     assert [json.loads(line)["epoch"] for line in lines] == [1, 2]
     with pytest.raises(UserError, match="no data set to train on"):
-        run_train(parse("--out", str(tmp_path / "other")))
+        verb.run(parse("--out", str(tmp_path / "other")))
     with pytest.raises(UserError, match="no training here; train without --resume begins one"):
-        run_train(parse("--resume", "--out", str(tmp_path / "other")))
+        verb.run(parse("--resume", "--out", str(tmp_path / "other")))
     with pytest.raises(UserError, match="--resume takes"):
-        run_train(parse("--resume", "--data", str(root), "--out", out))
+        verb.run(parse("--resume", "--data", str(root), "--out", out))
 
 
 def test_what_a_training_has_come_to_can_be_exported(

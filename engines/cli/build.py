@@ -1,0 +1,54 @@
+"""`python -m engines build`: its options, and the engine it builds."""
+
+from __future__ import annotations
+
+import argparse
+
+from squeezedrive.engines.cli.arguments import add_network_options, count
+from squeezedrive.engines.cli.tensorrt import check_machine, say
+
+DESCRIPTION = (
+    "Build a TensorRT engine for this GPU and keep it, so that the first run with it does not"
+    " have to."
+)
+EXAMPLES = """\
+examples:
+  python -m engines build                                # what `--backend tensorrt` will ask for
+  python -m engines build --size 1248x704 --precision int8 --batch 4
+"""
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the verb's options."""
+    add_network_options(parser)
+    add = parser.add_argument
+    add("--precision", choices=("fp16", "fp32", "int8"), default="fp16", help="default: fp16")
+    add(
+        "--batch", type=count, default=8, metavar="N",
+        help="most pictures at a time (default: 8); fewer can be run as well",
+    )  # fmt: skip
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Build an engine, or find that it is there.
+
+    Raises
+    ------
+    UserError
+        If TensorRT cannot run here, or the weights cannot be used.
+    """
+    check_machine()
+    from squeezedrive.engines.backends.base import EngineSettings
+    from squeezedrive.engines.backends.tensorrt.driver import first_gpu
+    from squeezedrive.engines.backends.tensorrt.executor import open_engine
+    from squeezedrive.engines.model.weights import DEFAULT, int8_model, load_weights
+    from squeezedrive.kernels.params import DetectParams
+
+    path = arguments.weights or DEFAULT
+    weights = load_weights(path)
+    width, height = arguments.size or (weights.profile.input.width, weights.profile.input.height)
+    settings = EngineSettings(weights, width, height, DetectParams(), int8=int8_model(path))
+    gpu = first_gpu()
+    executor = open_engine(settings, arguments.precision, arguments.batch, gpu, say)
+    executor.close()
+    print(f"ready: {executor.precision} in {executor.runtime} on {gpu.name}")

@@ -1,0 +1,27 @@
+"""`python -m engines clear-cache`: removes the TensorRT engines in the cache."""
+
+from __future__ import annotations
+
+import argparse
+
+from squeezedrive.engines.cli.tensorrt import mib, open_cache
+
+DESCRIPTION = "Remove the TensorRT engines in the cache and what TensorRT measured for them."
+EXAMPLES = """\
+examples:
+  python -m engines clear-cache
+"""
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add no option: the verb has none."""
+
+
+def run(_: argparse.Namespace) -> None:
+    """Remove what is in the cache, and say what it was."""
+    cache = open_cache()
+    removed, freed = cache.clear()
+    for path in sorted(removed):
+        if path.suffix == ".engine":
+            print(f"removed {path.name}")
+    print(f"removed {len(removed)} files from {cache.folder}, {mib(freed)}")

@@ -1,0 +1,62 @@
+"""The table of verbs: every one is there, described, and loads no more than it needs."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from squeezedrive.engines.__main__ import VERBS, main
+
+ROOT = Path(__file__).parents[2]
+SHARED = {"__init__", "arguments", "tensorrt"}  # files that several verbs use
+
+
+def test_each_file_is_in_the_table() -> None:
+    files = {path.stem for path in (ROOT / "engines" / "cli").glob("*.py")}
+    assert {file for file, _ in VERBS.values()} == files - SHARED
+
+
+def test_help_lists_the_verbs_and_loads_none() -> None:
+    script = (
+        "import sys\n"
+        "from squeezedrive.engines.__main__ import main\n"
+        "try: main(['--help'])\n"
+        "except SystemExit: pass\n"
+        "print(*sys.modules, file=sys.stderr)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=ROOT, capture_output=True, text=True, timeout=60, check=True,
+    )  # fmt: skip
+    for verb, (_, text) in VERBS.items():
+        assert f"    {verb}" in done.stdout
+        assert text in " ".join(done.stdout.split())
+    loaded = {name for name in done.stderr.split() if name.startswith("squeezedrive.engines.")}
+    assert loaded == {"squeezedrive.engines.__main__", "squeezedrive.engines.errors"}
+
+
+def test_the_options_load_nothing_heavy() -> None:
+    script = (
+        "import sys\n"
+        "from squeezedrive.engines.__main__ import VERBS, main\n"
+        "for verb in VERBS:\n"
+        "    try: main([verb, '--help'])\n"
+        "    except SystemExit: pass\n"
+        "print(*sorted({m.split('.')[0] for m in sys.modules}), file=sys.stderr)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=ROOT, capture_output=True, text=True, timeout=60, check=True,
+    )  # fmt: skip
+    assert done.stdout.count("examples:") == len(VERBS)
+    loaded = set(done.stderr.split())
+    assert "squeezedrive" in loaded
+    heavy = {"numpy", "cv2", "yaml", "pydantic", "matplotlib", "openvino", "numba", "torch", "rich"}
+    assert not loaded & heavy
+
+
+def test_a_verb_that_is_not_there(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(["evaluete", "--data", "kitti"])
+    assert "invalid choice: 'evaluete'" in capsys.readouterr().err
