@@ -22,6 +22,7 @@ from squeezedrive.engines.cli.arguments import (
 )
 from squeezedrive.engines.errors import ConfigError, UserError
 from squeezedrive.engines.files import check_free, check_output
+from squeezedrive.engines.progress import counting
 
 if TYPE_CHECKING:
     from squeezedrive.engines.backends.base import BackendOptions
@@ -223,7 +224,7 @@ def _run_network(
     from squeezedrive.engines.backends.cpu.options import CpuOptions
     from squeezedrive.engines.backends.cuda.options import CudaOptions
     from squeezedrive.engines.backends.select import open_backend
-    from squeezedrive.engines.evaluation.run import DETECT, ProgressLine, find_all
+    from squeezedrive.engines.evaluation.run import DETECT, find_all
     from squeezedrive.engines.model.weights import int8_model, load_weights
 
     weights = load_weights(weights_path)
@@ -248,11 +249,10 @@ def _run_network(
         int8=int8_model(weights_path),
     )
     backend = open_backend(name, settings, options)
-    progress = ProgressLine(len(dataset))
     try:
-        found = find_all(backend, profile.output.classes, dataset, progress)
+        with counting(len(dataset)) as progress:
+            found = find_all(backend, profile.output.classes, dataset, progress)
     finally:
-        progress.close()
         backend.close()
     info = backend.info
     source = {

@@ -15,6 +15,7 @@ from squeezedrive.engines.cli.arguments import (
 )
 from squeezedrive.engines.errors import ConfigError, UserError
 from squeezedrive.engines.files import check_output, write_whole
+from squeezedrive.engines.progress import counting
 
 if TYPE_CHECKING:
     import onnx
@@ -143,7 +144,6 @@ def _quantise(
     pictures: list[Path],
 ) -> onnx.ModelProto:
     """Calibrate, decide which layers stay float, and say so; return the model."""
-    from squeezedrive.engines.evaluation.run import ProgressLine
     from squeezedrive.engines.quantisation.calibrate import METHOD, measure_limits
     from squeezedrive.engines.quantisation.graph import quantise
     from squeezedrive.engines.quantisation.pictures import read_pixels, spread
@@ -162,21 +162,15 @@ def _quantise(
         f" fit {arguments.fit}"
     )
     head = profile.head(*size)
-    progress = ProgressLine(len(chosen))
-    try:
+    with counting(len(chosen)) as progress:
         pixels = read_pixels(chosen, profile, size, arguments.fit, arguments.band_centre)
         limits = measure_limits(model, pixels, head, progress)
-    finally:
-        progress.close()
     checked = spread(chosen, CHECKED)
     pixels = read_pixels(checked, profile, size, arguments.fit, arguments.band_centre)
     meter = NoiseMeter(model, limits, list(pixels), head)
     if keep is None:
-        progress = ProgressLine(len(meter.layers), "layers")
-        try:
+        with counting(len(meter.layers), "layers") as progress:
             keep = choose_float_layers(meter, progress)
-        finally:
-            progress.close()
     ratio = decibels(meter.noise(keep))
     print(
         f"{len(meter.layers) - len(keep)} convolutions in int8, in float"

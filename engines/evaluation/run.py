@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-import time
 from collections.abc import Callable
 
 from squeezedrive.engines.backends.base import Backend
@@ -52,33 +50,3 @@ def find_all(
     finally:
         slot.close()
     return found
-
-
-class ProgressLine:
-    """A line on stderr that is written over: pictures or such done and the time that is left.
-
-    Nothing is written where stderr is no terminal, or before a second has passed.
-    """
-
-    def __init__(self, total: int, unit: str = "pictures") -> None:
-        self._total = total
-        self._unit = unit
-        self._start = time.monotonic()
-        self._shown = self._start
-        self._written = False
-
-    def __call__(self, done: int) -> None:
-        """Show that so many pictures are done."""
-        now = time.monotonic()
-        if not sys.stderr.isatty() or (now - self._shown < 1 and done < self._total):
-            return
-        self._shown = now
-        left = (now - self._start) / done * (self._total - done)
-        line = f"{done} of {self._total} {self._unit}, {left:.0f} s left"
-        print(f"\r{line:<50}", end="", file=sys.stderr, flush=True)
-        self._written = True
-
-    def close(self) -> None:
-        """End the line, so that what follows starts a new one."""
-        if self._written:
-            print(file=sys.stderr)

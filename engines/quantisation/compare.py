@@ -16,7 +16,8 @@ from squeezedrive.engines.backends.cpu.options import CpuOptions, CpuPrecision
 from squeezedrive.engines.datasets.dataset import Dataset
 from squeezedrive.engines.datasets.images import read_image
 from squeezedrive.engines.evaluation.evaluate import evaluate
-from squeezedrive.engines.evaluation.run import ProgressLine, find_all
+from squeezedrive.engines.evaluation.run import find_all
+from squeezedrive.engines.progress import counting
 
 _ROUNDS = 60
 _WARM_UP = 5
@@ -89,12 +90,9 @@ def average_precision(
     dict of str to float
         For each class, and last their "mean"; NaN if there is nothing to find.
     """
-    progress = ProgressLine(len(dataset))
-    try:
+    with counting(len(dataset)) as progress:
         names = settings.weights.profile.output.classes
         result = evaluate(dataset, find_all(backend, names, dataset, progress))
-    finally:
-        progress.close()
     if result.kitti:
         kind = "KITTI AP, 11 recall points, mean of the difficulties"
         values = result.kitti.ap(11)

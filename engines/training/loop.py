@@ -26,7 +26,7 @@ from squeezedrive.engines.training.learner import Learner
 from squeezedrive.engines.training.loader import Batches, make_loader, read_batches
 from squeezedrive.engines.training.loss import NAMES
 from squeezedrive.engines.training.optimize import learning_rate
-from squeezedrive.engines.training.progress import Position, Progress
+from squeezedrive.engines.training.progress import Position, TrainingProgress
 from squeezedrive.engines.training.report import RunFolder
 from squeezedrive.engines.training.validate import Scores, Validator
 
@@ -73,7 +73,7 @@ def train(config: TrainConfig, out: Path, resume: bool = False) -> int:
                 " train --resume goes on from the last checkpoint"
             ) from None
         finally:
-            training.folder.close()
+            training.close()
     return 128 + signals[0] if signals else 0
 
 
@@ -90,7 +90,7 @@ class Training:
     ) -> None:
         self.config, self.folder, self.compute = config, folder, compute
         self._stopped = stopped
-        self._progress = Progress(quiet=not compute.first)
+        self._progress = TrainingProgress(enabled=compute.first)
         torch.manual_seed(config.seed + compute.rank)
         self._data = TrainingSet(config)
         self._batches = Batches(self._data, config.batch, compute.rank, compute.world)
@@ -134,6 +134,11 @@ class Training:
             f"training on {self.compute}: {len(self._data)} pictures,"
             f" {len(batches)} steps of {config.batch} an epoch"
         )
+
+    def close(self) -> None:
+        """Close what is open of the folder, and end the line of progress."""
+        self.folder.close()
+        self._progress.close()
 
     def run(self) -> None:
         """Train until the last epoch or a signal."""

@@ -1,7 +1,6 @@
 import argparse
 import importlib.util
 import json
-import sys
 from pathlib import Path
 
 import cv2
@@ -326,27 +325,3 @@ def test_every_picture_goes_through_the_back_end(data: Path) -> None:
         assert len(got) > 3
     slot.close()
     backend.close()
-
-
-def test_progress_is_one_line_on_a_terminal(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    clock = iter([0.0, 0.5, 2.0, 3.0])
-    monkeypatch.setattr(run.time, "monotonic", lambda: next(clock))
-    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
-    line = run.ProgressLine(3)
-    for done in (1, 2, 3):
-        line(done)
-    line.close()
-    shown = capsys.readouterr().err
-    assert [part.strip() for part in shown.split("\r")] == [
-        "", "2 of 3 pictures, 1 s left", "3 of 3 pictures, 0 s left"
-    ]  # fmt: skip
-    assert shown.endswith("\n")
-
-
-def test_nothing_is_shown_in_a_log(capsys: pytest.CaptureFixture[str]) -> None:
-    line = run.ProgressLine(1)
-    line(1)
-    line.close()
-    assert capsys.readouterr().err == ""

@@ -247,7 +247,7 @@ def test_each_process_goes_on_with_its_own_random_numbers(
         training._batches = loop.Batches(TrainingSet(settings), 2, 1, 2)
         training._data = TrainingSet(settings)
         training._sums = torch.zeros(4)
-        training._progress = loop.Progress(quiet=True)
+        training._progress = loop.TrainingProgress(enabled=False)
         training._restore(state)
     assert torch.rand(3).equal(expected)
 

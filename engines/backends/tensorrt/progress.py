@@ -7,6 +7,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from squeezedrive.engines.progress import clock
+
 Say = Callable[[str], None]
 """Takes a line for the user; for example `logging.Logger.info`."""
 
@@ -70,11 +72,6 @@ class BuildProgress:
     def _end(self, name: str) -> None:
         with self._lock:
             self._phases.pop(name, None)
-
-
-def clock(seconds: float) -> str:
-    """Return a duration as m:ss."""
-    return f"{int(seconds) // 60}:{int(seconds) % 60:02}"
 
 
 def _monitor(

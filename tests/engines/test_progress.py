@@ -1,0 +1,110 @@
+"""Lines of progress, on a terminal and elsewhere."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from squeezedrive.engines import progress
+from squeezedrive.engines.progress import Progress, clock, counting
+
+Tick = Callable[[float], None]
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def at(monkeypatch: pytest.MonkeyPatch) -> Tick:
+    """Set the time."""
+    now = [100.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    return lambda seconds: now.__setitem__(0, 100.0 + seconds)
+
+
+def become_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "80")
+
+
+def test_plain_lines_come_at_their_pace(at: Tick, capsys: pytest.CaptureFixture[str]) -> None:
+    with Progress(5.0) as line:
+        for second in range(13):
+            at(second)
+            if line.due():
+                line.show(f"{second} s")
+        line.say("done")
+    assert capsys.readouterr().err == "5 s\n10 s\ndone\n"
+    assert Progress(5.0, at_once=True).due()
+
+
+def test_a_quiet_one_writes_nothing(at: Tick, capsys: pytest.CaptureFixture[str]) -> None:
+    line = Progress(5.0, enabled=False)
+    at(6)
+    assert line.due()  # what is noted at the pace of the lines is noted all the same
+    line.show("now")
+    assert not line.due()
+    line.say("done")
+    assert capsys.readouterr().err == ""
+
+
+def test_a_terminal_shows_one_line(
+    at: Tick, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    become_terminal(monkeypatch)
+    with counting(3) as count:
+        for second, done in ((0.1, 1), (2, 2), (4, 2)):
+            at(second)
+            count(done)
+        shown = capsys.readouterr().err
+        assert "1 of 3" not in shown
+        assert shown.count("2 of 3 pictures") >= 2
+        assert shown.count("\n") == 0
+    assert capsys.readouterr().err.count("\n") == 1
+    with counting(3) as count:
+        count(3)  # too short a time to be worth a line
+    assert capsys.readouterr().err == ""
+
+
+def test_the_last_line_stays_on_a_terminal(
+    at: Tick, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    become_terminal(monkeypatch)
+    with counting(3) as count:
+        at(2)
+        count(2)
+        at(2.1)
+        count(3)
+    shown = capsys.readouterr().err
+    assert "2 of 3 pictures, 1 s left" in shown
+    assert shown.index("2 of 3") < shown.index("3 of 3 pictures, 0 s left")
+    assert shown.count("\n") == 1
+
+
+def test_a_count_shows_nothing_in_a_log(at: Tick, capsys: pytest.CaptureFixture[str]) -> None:
+    with counting(1) as count:
+        at(60)
+        count(1)
+    assert capsys.readouterr().err == ""
+
+
+def test_a_line_that_nobody_reads_ends_nothing() -> None:
+    script = (
+        "import os, sys\n"
+        "from squeezedrive.engines.progress import Progress\n"
+        "os.close(2)\n"
+        "Progress(0.0).show('line')\n"
+        "assert 'rich' not in sys.modules\n"
+        "print('alive')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, stdout=subprocess.PIPE)
+    assert done.stdout == b"alive\n"
+
+
+def test_durations() -> None:
+    assert [clock(s) for s in (0.4, 59.6, 3599, 36610)] == [
+        "0:00:00", "0:01:00", "0:59:59", "10:10:10"
+    ]  # fmt: skip
