@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 from squeezedrive.engines.errors import ConfigError
 from squeezedrive.engines.files import check_free
 from squeezedrive.pipeline.core.errors import SinkError
-from squeezedrive.pipeline.sinks.registry import STDOUT, SinkSpec, sink_specs
+from squeezedrive.pipeline.sinks.registry import sink_specs
+from squeezedrive.pipeline.sinks.spec import STDOUT, SinkSpec
 
 if TYPE_CHECKING:
     from squeezedrive.pipeline.config import Config

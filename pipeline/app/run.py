@@ -24,7 +24,7 @@ from squeezedrive.pipeline.config import Config
 from squeezedrive.pipeline.core.errors import ProfileError, SinkError, SourceError
 from squeezedrive.pipeline.profiling.figures import format_profile
 from squeezedrive.pipeline.profiling.profiler import Profiler, profile_folder
-from squeezedrive.pipeline.sinks.registry import STDOUT
+from squeezedrive.pipeline.sinks.spec import STDOUT
 from squeezedrive.pipeline.stages.pipeline import Pipeline
 
 log = logging.getLogger("squeezedrive")

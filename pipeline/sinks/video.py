@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from squeezedrive.pipeline.core.errors import SinkError
 from squeezedrive.pipeline.core.sink import Sink
-from squeezedrive.pipeline.sinks.registry import SinkContext, SinkSpec
+from squeezedrive.pipeline.sinks.spec import SinkContext, SinkSpec
 
 if TYPE_CHECKING:
     from squeezedrive.pipeline.config import Config

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from squeezedrive.pipeline.core.errors import SinkError
 from squeezedrive.pipeline.core.sink import Result, Sink
-from squeezedrive.pipeline.sinks.registry import SinkContext, SinkSpec
+from squeezedrive.pipeline.sinks.spec import SinkContext, SinkSpec
 
 if TYPE_CHECKING:
     from squeezedrive.pipeline.core.frame import Image

@@ -19,12 +19,13 @@ from squeezedrive.kernels.detections import Detections
 from squeezedrive.pipeline.core.errors import SinkError
 from squeezedrive.pipeline.core.sink import Result
 from squeezedrive.pipeline.core.source import SourceOptions
+from squeezedrive.pipeline.sinks.files.jsonl import SegmentedJsonlSink
 from squeezedrive.pipeline.sinks.recordings import parts, series, writer
 from squeezedrive.pipeline.sinks.recordings.archive import Archive
 from squeezedrive.pipeline.sinks.recordings.encoder import EncoderOptions
 from squeezedrive.pipeline.sinks.recordings.parts import Split
 from squeezedrive.pipeline.sinks.recordings.recorder import RecordingSink
-from squeezedrive.pipeline.sinks.recordings.segments import SegmentedJsonlSink, Segments
+from squeezedrive.pipeline.sinks.recordings.segments import Segments
 from squeezedrive.pipeline.sources.video import VideoSource
 from tests.support.media import packets, times, write_video
 from tests.support.recordings import NAMES, Disk, Pictures, numbers, renumbered, results, used

@@ -23,7 +23,7 @@ CSV = '''
 
 from squeezedrive.pipeline.core.sink import Sink
 from squeezedrive.pipeline.sinks.files.lines import LineFile
-from squeezedrive.pipeline.sinks.registry import SinkSpec
+from squeezedrive.pipeline.sinks.spec import SinkSpec
 
 
 class CsvSink(Sink):
@@ -56,7 +56,7 @@ SPEC = SinkSpec(
 GLANCE = """
 import time
 from squeezedrive.pipeline.core.sink import Sink
-from squeezedrive.pipeline.sinks.registry import SinkSpec
+from squeezedrive.pipeline.sinks.spec import SinkSpec
 
 
 class GlanceSink(Sink):

@@ -10,7 +10,10 @@ from typing import TYPE_CHECKING, Any
 from squeezedrive.pipeline.core.sink import Result, Sink
 from squeezedrive.pipeline.sinks.disk import MakeRoom
 from squeezedrive.pipeline.sinks.files.lines import LineFile
-from squeezedrive.pipeline.sinks.registry import STDOUT, SinkContext, SinkSpec
+from squeezedrive.pipeline.sinks.recordings.archive import Archive
+from squeezedrive.pipeline.sinks.recordings.segments import Segments
+from squeezedrive.pipeline.sinks.recordings.series import Series
+from squeezedrive.pipeline.sinks.spec import STDOUT, SinkContext, SinkSpec
 
 if TYPE_CHECKING:
     from squeezedrive.pipeline.config import Config
@@ -103,6 +106,63 @@ class JsonlSink(Sink):
         self._lines.close()
 
 
+class SegmentedJsonlSink(Sink):
+    """Detections as JSON lines, in files that begin and end with the segments of the video.
+
+    A file that cannot be written does not end the run, see `Series`.
+
+    Parameters
+    ----------
+    archive : Archive
+        Names the files.
+    segments : Segments
+        Shared with the video.
+    header, class_names
+        As for `JsonlSink`; each file has the header.
+
+    Attributes
+    ----------
+    name : str
+        A pattern that all files match.
+    lost : int
+        Frames whose line could not be written.
+    """
+
+    def __init__(
+        self,
+        archive: Archive,
+        segments: Segments,
+        header: Callable[[], Mapping[str, Any]],
+        class_names: Sequence[str],
+    ) -> None:
+        def open_file(path: Path, _: Result) -> JsonlSink:
+            return JsonlSink(path, header, class_names, archive.room)
+
+        self.name = archive.jsonl_pattern
+        self._segments = segments
+        self._series: Series[Result] = Series(
+            self.name, archive, open_file, archive.jsonl, archive.next_segment
+        )
+
+    @property
+    def lost(self) -> int:
+        """Frames whose line could not be written."""
+        return self._series.lost
+
+    @property
+    def warnings(self) -> list[str]:
+        """One line for what is missing."""
+        return self._series.warnings
+
+    def write(self, result: Result) -> None:
+        """Add the line of one frame."""
+        self._series.write(result, self._segments.at(result.frame))
+
+    def close(self) -> None:
+        """Close the file."""
+        self._series.close()
+
+
 def _line(content: dict[str, Any]) -> str:
     return json.dumps(content, separators=(",", ":"), allow_nan=False) + "\n"
 
@@ -115,8 +175,6 @@ def _open(context: SinkContext) -> Sink:
     split = context.split
     if split is None or split.segments is None or context.path == STDOUT:
         return JsonlSink(context.path, context.header, context.class_names)
-    from squeezedrive.pipeline.sinks.recordings.segments import SegmentedJsonlSink
-
     return SegmentedJsonlSink(split.archive, split.segments, context.header, context.class_names)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from squeezedrive.engines.files import replacing
 from squeezedrive.pipeline.core.errors import SinkError
 from squeezedrive.pipeline.core.sink import Result, Sink
-from squeezedrive.pipeline.sinks.registry import SinkContext, SinkSpec
+from squeezedrive.pipeline.sinks.spec import SinkContext, SinkSpec
 
 
 def has_results(folder: str | Path) -> bool:

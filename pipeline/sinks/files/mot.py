@@ -7,7 +7,7 @@ from pathlib import Path
 
 from squeezedrive.pipeline.core.sink import Result, Sink
 from squeezedrive.pipeline.sinks.files.lines import LineFile
-from squeezedrive.pipeline.sinks.registry import SinkContext, SinkSpec
+from squeezedrive.pipeline.sinks.spec import SinkContext, SinkSpec
 
 # The benchmark's own numbers (Milan et al. 2016, "MOT16", table 2). A cyclist is a person on a
 # vehicle. What it does not know is numbered after its last, 13, which is a crowd.

@@ -21,7 +21,7 @@ from squeezedrive.pipeline.sinks.recordings.mp4 import Mp4File
 from squeezedrive.pipeline.sinks.recordings.segments import Segments
 from squeezedrive.pipeline.sinks.recordings.series import Series
 from squeezedrive.pipeline.sinks.recordings.writer import Recorded, Writer
-from squeezedrive.pipeline.sinks.registry import STDOUT
+from squeezedrive.pipeline.sinks.spec import STDOUT
 
 TIDY_SECONDS = 10.0
 # A camera does not wait for the disk, and a vehicle that is switched off waits two seconds.
