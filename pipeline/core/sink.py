@@ -15,7 +15,7 @@ if TYPE_CHECKING:  # the command line imports sinks for its help, which does not
 
 
 @dataclass(frozen=True)
-class Result:
+class FrameResult:
     """A frame, its pixels drawn on where a sink wants a picture, and what was found in it.
 
     Boxes are in pixels of `frame.image`.
@@ -64,7 +64,7 @@ class Sink(ABC):
     ended: bool = False
 
     @abstractmethod
-    def write(self, result: Result) -> None:
+    def write(self, result: FrameResult) -> None:
         """Add one result."""
 
     @abstractmethod

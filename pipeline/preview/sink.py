@@ -9,7 +9,7 @@ from threading import Condition
 import cv2
 
 from squeezedrive.pipeline.core.frame import Image
-from squeezedrive.pipeline.core.sink import Result, Sink
+from squeezedrive.pipeline.core.sink import FrameResult, Sink
 
 INTERVAL = 0.1  # seconds between two pictures at least, however many watch
 MAX_WIDTH = 960  # pixels
@@ -56,7 +56,7 @@ class PreviewSink(Sink):
         self._encoded_at = -INTERVAL
         self._closed = False
 
-    def write(self, result: Result) -> None:
+    def write(self, result: FrameResult) -> None:
         """Take a picture as the newest."""
         image = result.frame.image
         with self._changed:

@@ -6,7 +6,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from squeezedrive.pipeline.core.errors import SinkError
-from squeezedrive.pipeline.core.sink import Result, Sink
+from squeezedrive.pipeline.core.sink import FrameResult, Sink
 from squeezedrive.pipeline.sinks.spec import SinkContext, SinkSpec
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ class WindowSink(Sink):
         self._pygame: Any = None
         self._layout: tuple[tuple[int, int], tuple[int, int]] | None = None
 
-    def write(self, result: Result) -> None:
+    def write(self, result: FrameResult) -> None:
         """Show one frame, after looking for keys and clicks."""
         if self.ended:
             return

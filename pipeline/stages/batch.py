@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from squeezedrive.engines.backends.base import Slot
 from squeezedrive.pipeline.core.frame import Frame
-from squeezedrive.pipeline.core.sink import Result
+from squeezedrive.pipeline.core.sink import FrameResult
 from squeezedrive.pipeline.stages.feed import Feed
 
 
@@ -63,7 +63,7 @@ class ResultEntry(NamedTuple):
     """What was found in a frame, and the feed that it goes to."""
 
     feed: Feed
-    result: Result
+    result: FrameResult
 
 
 @dataclass(frozen=True)

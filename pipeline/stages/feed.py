@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from squeezedrive.kernels.detections import Detections
 from squeezedrive.pipeline.core.frame import Frame, Image
 from squeezedrive.pipeline.core.queues import Policy, StageQueue
-from squeezedrive.pipeline.core.sink import Result, Sink
+from squeezedrive.pipeline.core.sink import FrameResult, Sink
 from squeezedrive.pipeline.core.source import Source, SourceInfo
 from squeezedrive.pipeline.core.timing import Durations, Rate
 from squeezedrive.pipeline.tracking.tracker import FORGET, Tracker
@@ -202,7 +202,7 @@ class Feed:
         """Do not wait for the source any longer."""
         self.source.interrupt()
 
-    def write(self, result: Result) -> None:
+    def write(self, result: FrameResult) -> None:
         """Give a result to every sink.
 
         Raises

@@ -10,7 +10,7 @@ from squeezedrive.kernels.detections import Detections
 from squeezedrive.pipeline.core.controls import Controls
 from squeezedrive.pipeline.core.frame import Frame
 from squeezedrive.pipeline.core.queues import StageQueue
-from squeezedrive.pipeline.core.sink import Result
+from squeezedrive.pipeline.core.sink import FrameResult
 from squeezedrive.pipeline.core.stage import StageName
 from squeezedrive.pipeline.stages.batch import Batch, BatchEntry, ResultEntry, Results
 
@@ -63,16 +63,16 @@ class Postprocess:
         feed, frame, _ = entry
         if feed.tracker is None:
             kept = found if self._controls is None else self._controls.filter(found)
-            return ResultEntry(feed, Result(frame, kept))
+            return ResultEntry(feed, FrameResult(frame, kept))
         shown = feed.tracker.update(found, frame.seconds)
-        return ResultEntry(feed, Result(frame, *shown.within(*_size(frame))))
+        return ResultEntry(feed, FrameResult(frame, *shown.within(*_size(frame))))
 
 
 def _interpolated(entry: BatchEntry) -> ResultEntry:
     feed, frame, _ = entry
     assert feed.tracker is not None  # every frame is due where nothing is followed
     shown = feed.tracker.at(frame.seconds).within(*_size(frame))
-    return ResultEntry(feed, Result(frame, *shown, detected=False))
+    return ResultEntry(feed, FrameResult(frame, *shown, detected=False))
 
 
 def _size(frame: Frame) -> tuple[int, int]:

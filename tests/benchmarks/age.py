@@ -21,7 +21,7 @@ from squeezedrive.kernels.detections import Detections
 from squeezedrive.pipeline.config import load_config
 from squeezedrive.pipeline.core.frame import Frame
 from squeezedrive.pipeline.core.queues import Policy
-from squeezedrive.pipeline.core.sink import Result, Sink
+from squeezedrive.pipeline.core.sink import FrameResult, Sink
 from squeezedrive.pipeline.core.source import Source, SourceInfo
 from squeezedrive.pipeline.core.timing import Durations
 from squeezedrive.pipeline.stages.feed import QueueOptions
@@ -87,7 +87,7 @@ class Screen(Sink):
         self.ages = Durations()
         self.worst = 0.0
 
-    def write(self, result: Result) -> None:
+    def write(self, result: FrameResult) -> None:
         age = time.monotonic() - result.frame.captured_at
         self.ages.add(age)
         self.worst = max(self.worst, age)

@@ -26,7 +26,7 @@ import numpy as np
 
 from squeezedrive.kernels.detections import Detections
 from squeezedrive.pipeline.core.frame import Frame
-from squeezedrive.pipeline.core.sink import Result
+from squeezedrive.pipeline.core.sink import FrameResult
 from tests.support.preview import Run
 
 CLIENTS = (0, 1, 3)
@@ -52,7 +52,9 @@ def watch(url: str, stop: Any, seen: Any) -> None:
     seen.put(count)
 
 
-def measure(clients: int, results: list[Result], seconds: float, fps: float) -> dict[str, float]:
+def measure(
+    clients: int, results: list[FrameResult], seconds: float, fps: float
+) -> dict[str, float]:
     """Return milliseconds a frame in all and in `write`, and pictures a second for each client."""
     run = Run()
     context = multiprocessing.get_context("spawn")
@@ -102,7 +104,7 @@ def main() -> None:
             for frame in itertools.islice(container.decode(video=0), 30)
         ]
     results = [
-        Result(Frame(0, i, i, Fraction(1, 30), 0.0, image), Detections.empty())
+        FrameResult(Frame(0, i, i, Fraction(1, 30), 0.0, image), Detections.empty())
         for i, image in enumerate(pictures)
     ]
     rounds = [

@@ -28,7 +28,7 @@ from squeezedrive.engines.backends.base import Slot
 from squeezedrive.pipeline.app.outputs import Outputs
 from squeezedrive.pipeline.app.session import open_session
 from squeezedrive.pipeline.config import load_config, parse_setting
-from squeezedrive.pipeline.core.sink import Result
+from squeezedrive.pipeline.core.sink import FrameResult
 from squeezedrive.pipeline.drawing import Painter
 
 ROUNDS = 3
@@ -68,7 +68,7 @@ def alone(source: str, config: Any, folder: Path, frames: int) -> dict[str, tupl
         *times["preprocess"], _ = measure(lambda f: slot.preprocess([f.image]), pictures)
         times["inference"] = infer_all(slots, len(pictures))
         *times["postprocess"], found = measure(lambda f: slot.detect()[0], pictures)
-        results = [Result(f, d) for f, d in zip(pictures, found, strict=True)]
+        results = [FrameResult(f, d) for f, d in zip(pictures, found, strict=True)]
         *times["render"], _ = measure(
             lambda r: painter.draw(r.frame.image, r.detections, "25 fps  60 ms"), results
         )
@@ -114,7 +114,7 @@ def in_one_thread(source: str, config: Any, folder: Path, frames: int) -> tuple[
             slot.infer()
             (found,) = slot.detect()
             painter.draw(frame.image, found, "25 fps  60 ms")
-            video.write(Result(frame, found))
+            video.write(FrameResult(frame, found))
             count += 1
         video.close()
         wall, cpu = time.perf_counter() - start, cpu_seconds() - cpu

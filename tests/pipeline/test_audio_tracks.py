@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from squeezedrive.kernels.detections import Detections
-from squeezedrive.pipeline.core.sink import Result
+from squeezedrive.pipeline.core.sink import FrameResult
 from squeezedrive.pipeline.core.source import SourceOptions
 from squeezedrive.pipeline.sinks.recordings.encoder import EncoderOptions
 from squeezedrive.pipeline.sinks.recordings.recorder import RecordingSink
@@ -22,7 +22,7 @@ def copy(path: Path, limit: int | None = None, start: float = 0.0) -> tuple[Path
     out = path.with_name("out.mp4")
     sink = RecordingSink(source, EncoderOptions(preset="ultrafast"), out)
     while sink.frames_written != limit and (frame := source.read()) is not None:
-        sink.write(Result(frame, Detections.empty()))
+        sink.write(FrameResult(frame, Detections.empty()))
     sink.close()
     source.close()
     return out, sink
@@ -151,7 +151,7 @@ def test_a_source_that_is_gone_costs_no_picture(tmp_path: Path) -> None:
     path.unlink()
     sink = RecordingSink(source, EncoderOptions(), tmp_path / "out.mp4")
     while (frame := source.read()) is not None:
-        sink.write(Result(frame, Detections.empty()))
+        sink.write(FrameResult(frame, Detections.empty()))
     sink.close()
     assert len(times(tmp_path / "out.mp4")) == 30
     (warning,) = sink.warnings

@@ -9,7 +9,7 @@ import pytest
 
 from squeezedrive.kernels.detections import Detections
 from squeezedrive.pipeline.core.errors import SinkError
-from squeezedrive.pipeline.core.sink import Result
+from squeezedrive.pipeline.core.sink import FrameResult
 from squeezedrive.pipeline.core.source import SourceOptions
 from squeezedrive.pipeline.sinks.recordings import clips as clips_module
 from squeezedrive.pipeline.sinks.recordings import series
@@ -132,7 +132,7 @@ def test_a_clip_has_its_sound(tmp_path: Path) -> None:
         ),
     )
     while (frame := source.read()) is not None:
-        sink.write(Result(frame, seen(frame.frame_id)))
+        sink.write(FrameResult(frame, seen(frame.frame_id)))
     sink.close()
     source.close()
     (path,) = clips(tmp_path)

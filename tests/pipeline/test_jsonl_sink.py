@@ -15,7 +15,7 @@ import pytest
 from squeezedrive.kernels.detections import Detections
 from squeezedrive.pipeline.core.errors import SinkError
 from squeezedrive.pipeline.core.frame import Frame
-from squeezedrive.pipeline.core.sink import Result
+from squeezedrive.pipeline.core.sink import FrameResult
 from squeezedrive.pipeline.sinks.files.jsonl import JsonlSink
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -27,10 +27,10 @@ TWO = Detections(
 )
 
 
-def result(frame_id: int = 0, found: Detections = TWO, pts: int | None = None) -> Result:
+def result(frame_id: int = 0, found: Detections = TWO, pts: int | None = None) -> FrameResult:
     pts = 1001 * frame_id if pts is None else pts
     image = np.zeros((48, 64, 3), np.uint8)
-    return Result(Frame(0, frame_id, pts, Fraction(1, 30000), 0.0, image), found)
+    return FrameResult(Frame(0, frame_id, pts, Fraction(1, 30000), 0.0, image), found)
 
 
 def test_lines_are_what_was_written(tmp_path):

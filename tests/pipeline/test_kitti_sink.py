@@ -9,7 +9,7 @@ import pytest
 from squeezedrive.kernels.detections import Detections
 from squeezedrive.pipeline.core.errors import SinkError
 from squeezedrive.pipeline.core.frame import Frame
-from squeezedrive.pipeline.core.sink import Result
+from squeezedrive.pipeline.core.sink import FrameResult
 from squeezedrive.pipeline.sinks.files.kitti import KittiSink, has_results
 
 ROAD = ["car", "cyclist", "pedestrian"]
@@ -22,9 +22,9 @@ THREE = Detections(
 )
 
 
-def result(frame_id: int, found: Detections = THREE) -> Result:
+def result(frame_id: int, found: Detections = THREE) -> FrameResult:
     image = np.zeros((48, 64, 3), np.uint8)
-    return Result(Frame(0, frame_id, frame_id, Fraction(1, 25), 0.0, image), found)
+    return FrameResult(Frame(0, frame_id, frame_id, Fraction(1, 25), 0.0, image), found)
 
 
 def read(path) -> list[list[str]]:

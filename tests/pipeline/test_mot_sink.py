@@ -9,7 +9,7 @@ import pytest
 from squeezedrive.kernels.detections import Detections
 from squeezedrive.pipeline.core.errors import SinkError
 from squeezedrive.pipeline.core.frame import Frame
-from squeezedrive.pipeline.core.sink import Result
+from squeezedrive.pipeline.core.sink import FrameResult
 from squeezedrive.pipeline.sinks.files.mot import MotSink
 
 ROAD = ["car", "cyclist", "pedestrian"]
@@ -23,7 +23,7 @@ NUMBERS = np.array([7, 3], np.int32)
 
 def result(frame_id=0, found=TWO, ids=NUMBERS):
     image = np.zeros((48, 64, 3), np.uint8)
-    return Result(Frame(0, frame_id, frame_id, Fraction(1, 30), 0.0, image), found, ids)
+    return FrameResult(Frame(0, frame_id, frame_id, Fraction(1, 30), 0.0, image), found, ids)
 
 
 def nothing(frame_id):

@@ -17,7 +17,7 @@ import pytest
 from squeezedrive.kernels.detections import Detections
 from squeezedrive.pipeline.core.errors import SourceError, SourceTimeout
 from squeezedrive.pipeline.core.frame import Frame
-from squeezedrive.pipeline.core.sink import Result
+from squeezedrive.pipeline.core.sink import FrameResult
 from squeezedrive.pipeline.core.source import (
     Source,
     SourceInfo,
@@ -396,7 +396,7 @@ def test_the_video_of_a_source_that_was_not_there_at_the_start(tmp_path: Path) -
     )
     first = frames_of(source, 1)[0]
     for frame in [first, *frames_of(source, 1)]:
-        sink.write(Result(frame, nothing))
+        sink.write(FrameResult(frame, nothing))
     sink.close()
     end(source)
     assert times(path)[0] == 0

@@ -17,7 +17,7 @@ import pytest
 
 from squeezedrive.kernels.detections import Detections
 from squeezedrive.pipeline.core.errors import SinkError
-from squeezedrive.pipeline.core.sink import Result
+from squeezedrive.pipeline.core.sink import FrameResult
 from squeezedrive.pipeline.core.source import SourceOptions
 from squeezedrive.pipeline.sinks.files.jsonl import SegmentedJsonlSink
 from squeezedrive.pipeline.sinks.recordings import parts, series, writer
@@ -50,7 +50,7 @@ class Recording:
         self.jsonl = SegmentedJsonlSink(archive, segments, lambda: {"made": "by a test"}, NAMES)
         self.video = RecordingSink(source or Pictures(), FAST, split=Split(archive, segments))
 
-    def write(self, made: list[Result]) -> None:
+    def write(self, made: list[FrameResult]) -> None:
         for result in made:
             self.jsonl.write(result)
             self.video.write(result)
@@ -60,7 +60,7 @@ class Recording:
         self.video.close()
 
 
-def record(folder: Path, made: list[Result], **options: object) -> Recording:
+def record(folder: Path, made: list[FrameResult], **options: object) -> Recording:
     recording = Recording(folder, **options)  # type: ignore[arg-type]
     recording.write(made)
     recording.close()
@@ -185,7 +185,7 @@ def test_every_segment_has_its_sound(tmp_path: Path, codec: str) -> None:
     source = VideoSource(str(tmp_path / "a.mov"), SourceOptions())
     made = []
     while (frame := source.read()) is not None:
-        made.append(Result(frame, Detections.empty()))
+        made.append(FrameResult(frame, Detections.empty()))
     recording = record(folder, made, source=source)
     source.close()
     assert recording.video.warnings == []

@@ -11,7 +11,7 @@ import pytest
 
 from squeezedrive.engines.errors import UserError
 from squeezedrive.pipeline.core.errors import SinkError, SourceError, StageError, Stuck
-from squeezedrive.pipeline.core.sink import Result
+from squeezedrive.pipeline.core.sink import FrameResult
 from squeezedrive.pipeline.core.worker import StageEvent
 from squeezedrive.pipeline.stages.feed import Draw, QueueOptions
 from squeezedrive.pipeline.stages.pipeline import Pipeline
@@ -270,7 +270,7 @@ def test_frames_are_let_go() -> None:
     most = 0
 
     class Watching(FakeSink):
-        def write(self, result: Result) -> None:
+        def write(self, result: FrameResult) -> None:
             nonlocal most
             alive.append(weakref.ref(result.frame.image))
             most = max(most, sum(ref() is not None for ref in alive[-100:]))

@@ -14,7 +14,7 @@ from squeezedrive.engines.errors import GpuLost, GpuMemoryError
 from squeezedrive.kernels.detections import Detections
 from squeezedrive.pipeline.core.errors import StageError
 from squeezedrive.pipeline.core.frame import Frame
-from squeezedrive.pipeline.core.sink import Result, Sink
+from squeezedrive.pipeline.core.sink import FrameResult, Sink
 from squeezedrive.pipeline.core.source import Source, SourceInfo
 from squeezedrive.pipeline.stages.feed import QueueOptions
 from squeezedrive.pipeline.stages.pipeline import Pipeline
@@ -57,7 +57,7 @@ class Found(Sink):
         self.frames: list[int] = []
         self.closed = 0
 
-    def write(self, result: Result) -> None:
+    def write(self, result: FrameResult) -> None:
         self.frames.append(result.frame.frame_id)
         self.found.append(result.detections)
 

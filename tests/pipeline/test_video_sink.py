@@ -17,7 +17,7 @@ import pytest
 from squeezedrive.kernels.detections import Detections
 from squeezedrive.pipeline.core.errors import SinkError
 from squeezedrive.pipeline.core.frame import Frame
-from squeezedrive.pipeline.core.sink import Result
+from squeezedrive.pipeline.core.sink import FrameResult
 from squeezedrive.pipeline.core.source import Source, SourceInfo, SourceOptions
 from squeezedrive.pipeline.sinks.recordings.encoder import EncoderOptions
 from squeezedrive.pipeline.sinks.recordings.recorder import RecordingSink
@@ -41,8 +41,8 @@ class Pictures(Source):
         pass
 
 
-def result(image: np.ndarray, pts: int, time_base: Fraction = Fraction(1, 25)) -> Result:
-    return Result(Frame(0, pts, pts, time_base, 0.0, image), Detections.empty())
+def result(image: np.ndarray, pts: int, time_base: Fraction = Fraction(1, 25)) -> FrameResult:
+    return FrameResult(Frame(0, pts, pts, time_base, 0.0, image), Detections.empty())
 
 
 def copy(
@@ -52,7 +52,7 @@ def copy(
     source = VideoSource(str(source_path), SourceOptions(**options))  # type: ignore[arg-type]
     sink = RecordingSink(source, EncoderOptions(), path)
     while (frame := source.read()) is not None and sink.frames_written != limit:
-        sink.write(Result(frame, Detections.empty()))
+        sink.write(FrameResult(frame, Detections.empty()))
     sink.close()
     source.close()
     assert source.report.warnings == []

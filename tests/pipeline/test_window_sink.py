@@ -12,17 +12,17 @@ import pytest
 from squeezedrive.kernels.detections import Detections
 from squeezedrive.pipeline.core.errors import SinkError
 from squeezedrive.pipeline.core.frame import Frame
-from squeezedrive.pipeline.core.sink import Result
+from squeezedrive.pipeline.core.sink import FrameResult
 from squeezedrive.pipeline.sinks.window import WindowSink
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def result(height: int = 90, width: int = 160) -> Result:
+def result(height: int = 90, width: int = 160) -> FrameResult:
     image = np.zeros((height, width, 3), np.uint8)
     image[:, : width // 2] = (255, 40, 10)  # blue on the left
     image[:, width // 2 :] = (10, 40, 255)  # red on the right
-    return Result(Frame(0, 0, 0, Fraction(1, 25), 0.0, image), Detections.empty())
+    return FrameResult(Frame(0, 0, 0, Fraction(1, 25), 0.0, image), Detections.empty())
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ import numpy as np
 from squeezedrive.engines.backends.base import Backend, BackendInfo, Slot
 from squeezedrive.kernels.detections import Detections
 from squeezedrive.pipeline.core.frame import Frame, Image
-from squeezedrive.pipeline.core.sink import Result, Sink
+from squeezedrive.pipeline.core.sink import FrameResult, Sink
 from squeezedrive.pipeline.core.source import Source, SourceInfo, SourceKind
 from squeezedrive.pipeline.stages.feed import Feed, QueueOptions
 
@@ -128,11 +128,11 @@ class FakeSink(Sink):
         on_close: Callable[[], Any] = lambda: None,
     ) -> None:
         self.name = "fake"
-        self.results: list[Result] = []
+        self.results: list[FrameResult] = []
         self.closed = 0
         self._on_write, self._on_close = on_write, on_close
 
-    def write(self, result: Result) -> None:
+    def write(self, result: FrameResult) -> None:
         self._on_write()
         self.results.append(result)
 

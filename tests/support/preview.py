@@ -18,7 +18,7 @@ import numpy as np
 from squeezedrive.kernels.detections import Detections
 from squeezedrive.pipeline.core.controls import Controls
 from squeezedrive.pipeline.core.frame import Frame
-from squeezedrive.pipeline.core.sink import Result
+from squeezedrive.pipeline.core.sink import FrameResult
 from squeezedrive.pipeline.preview.server import PreviewServer
 from squeezedrive.pipeline.preview.sink import PreviewSink
 from squeezedrive.pipeline.preview.status import SourceStatus, Status
@@ -26,9 +26,9 @@ from squeezedrive.pipeline.preview.status import SourceStatus, Status
 CLASSES = ("car", "pedestrian", "cyclist")
 
 
-def result(value: int = 128, height: int = 90, width: int = 160) -> Result:
+def result(value: int = 128, height: int = 90, width: int = 160) -> FrameResult:
     image = np.full((height, width, 3), value, np.uint8)
-    return Result(Frame(0, 0, 0, Fraction(1, 25), 0.0, image), Detections.empty())
+    return FrameResult(Frame(0, 0, 0, Fraction(1, 25), 0.0, image), Detections.empty())
 
 
 def source_status(number: int = 0, **changes: Any) -> SourceStatus:
@@ -74,7 +74,7 @@ class Run:
         return server
 
     @contextmanager
-    def feeding(self, picture: Callable[[], Result] = result):
+    def feeding(self, picture: Callable[[], FrameResult] = result):
         """Let pictures come, 25 a second."""
         stop = threading.Event()
 

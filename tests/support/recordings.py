@@ -16,7 +16,7 @@ import pytest
 
 from squeezedrive.kernels.detections import Detections
 from squeezedrive.pipeline.core.frame import Frame
-from squeezedrive.pipeline.core.sink import Result
+from squeezedrive.pipeline.core.sink import FrameResult
 from squeezedrive.pipeline.core.source import Source, SourceInfo, SourceOptions
 from squeezedrive.pipeline.sources.video import VideoSource
 from tests.support.media import number_of, picture, read_all
@@ -55,7 +55,7 @@ def results(
     detections: Detections | None = None,
     time_base: Fraction = TIME_BASE,
     noise: bool = False,
-) -> list[Result]:
+) -> list[FrameResult]:
     """Make a result for each pts; the picture spells the number of the frame, which is its pts."""
     made = []
     rng = np.random.default_rng(0)
@@ -64,11 +64,11 @@ def results(
         if noise:  # so that files grow
             image[90:] = rng.integers(0, 256, image[90:].shape, np.uint8)
         frame = Frame(0, stamp, stamp, time_base, 0.0, image)
-        made.append(Result(frame, detections or Detections.empty()))
+        made.append(FrameResult(frame, detections or Detections.empty()))
     return made
 
 
-def renumbered(result: Result, number: int) -> Result:
+def renumbered(result: FrameResult, number: int) -> FrameResult:
     """Let the picture of a result spell another number than its pts."""
     return replace(result, frame=replace(result.frame, picture=picture(number)))
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from squeezedrive.pipeline.core.sink import Result, Sink
+from squeezedrive.pipeline.core.sink import FrameResult, Sink
 from squeezedrive.pipeline.sinks.disk import MakeRoom
 from squeezedrive.pipeline.sinks.files.lines import LineFile
 from squeezedrive.pipeline.sinks.recordings.archive import Archive
@@ -19,16 +19,51 @@ if TYPE_CHECKING:
     from squeezedrive.pipeline.config import Config
 
 
+def frame_record(result: FrameResult, class_names: Sequence[str]) -> dict[str, Any]:
+    """Return what is written of one frame, a mapping that `json` can write.
+
+    It has exactly these keys: ``frame`` (int), ``pts`` (presentation time in seconds, not rounded),
+    ``width``, ``height`` (pixels) and ``detections``, best score first, each with ``class`` (name),
+    ``score`` (4 decimals) and ``box`` ([x1, y1, x2, y2] in pixels of the source, 2 decimals). If
+    objects are tracked, a detection also has ``id`` (int, the same for one object in all frames),
+    and a frame ``detected``: false where the network has not seen it and boxes are interpolated
+    between two frames that it has.
+
+    Parameters
+    ----------
+    result : FrameResult
+        What was found in the frame.
+    class_names : sequence of str
+        Names in the order of the class indices.
+    """
+    frame, found = result.frame, result.detections
+    height, width = frame.picture.shape[:2]
+    # In float64, where rounded numbers print as short as they are.
+    boxes = found.boxes.astype("float64").round(2).tolist()
+    scores = found.scores.astype("float64").round(4).tolist()
+    names = [class_names[k] for k in found.classes.tolist()]
+    detections: list[dict[str, Any]] = [
+        {"class": name, "score": score, "box": box}
+        for name, score, box in zip(names, scores, boxes, strict=True)
+    ]
+    record: dict[str, Any] = {
+        "frame": frame.frame_id,
+        "pts": frame.seconds,
+        "width": width,
+        "height": height,
+    }
+    if result.ids is not None:
+        ids = result.ids.tolist()
+        detections = [{"id": i, **d} for i, d in zip(ids, detections, strict=True)]
+        record["detected"] = result.detected
+    return {**record, "detections": detections}
+
+
 class JsonlSink(Sink):
     """One line of JSON per frame, after a header line, in a file as `LineFile` keeps it.
 
     The header is the mapping that `header` returns, with ``"type": "header"`` before it. Lines of
-    frames have no type and exactly these keys: ``frame`` (int), ``pts`` (presentation time in
-    seconds, not rounded), ``width``, ``height`` (pixels) and ``detections``, best score first, each
-    with ``class`` (name), ``score`` (4 decimals) and ``box`` ([x1, y1, x2, y2] in pixels of the
-    source, 2 decimals). If objects are followed, a detection also has ``id`` (int, the same for one
-    object in all frames), and a frame ``detected``: false where the network has not seen it and
-    objects are on the way between two frames that it has.
+    frames have no type; `frame_record` says what is in them.
 
     Parameters
     ----------
@@ -68,32 +103,11 @@ class JsonlSink(Sink):
         self._class_names = list(class_names)
         self.frames = 0
 
-    def write(self, result: Result) -> None:
+    def write(self, result: FrameResult) -> None:
         """Add the line of one frame."""
         if not self._lines.is_open:
             self._lines.append(_line({"type": "header", **self._header()}))
-        frame, found = result.frame, result.detections
-        height, width = frame.picture.shape[:2]
-        # In float64, where rounded numbers print as short as they are.
-        boxes = found.boxes.astype("float64").round(2).tolist()
-        scores = found.scores.astype("float64").round(4).tolist()
-        names = [self._class_names[k] for k in found.classes.tolist()]
-        detections: list[dict[str, Any]] = [
-            {"class": name, "score": score, "box": box}
-            for name, score, box in zip(names, scores, boxes, strict=True)
-        ]
-        if result.ids is not None:
-            ids = result.ids.tolist()
-            detections = [{"id": i, **d} for i, d in zip(ids, detections, strict=True)]
-        line = {
-            "frame": frame.frame_id,
-            "pts": frame.seconds,
-            "width": width,
-            "height": height,
-        }
-        if result.ids is not None:
-            line["detected"] = result.detected
-        self._lines.append(_line({**line, "detections": detections}))
+        self._lines.append(_line(frame_record(result, self._class_names)))
         self.frames += 1
 
     @property
@@ -135,12 +149,12 @@ class SegmentedJsonlSink(Sink):
         header: Callable[[], Mapping[str, Any]],
         class_names: Sequence[str],
     ) -> None:
-        def open_file(path: Path, _: Result) -> JsonlSink:
+        def open_file(path: Path, _: FrameResult) -> JsonlSink:
             return JsonlSink(path, header, class_names, archive.room)
 
         self.name = archive.jsonl_pattern
         self._segments = segments
-        self._series: Series[Result] = Series(
+        self._series: Series[FrameResult] = Series(
             self.name, archive, open_file, archive.jsonl, archive.next_segment
         )
 
@@ -154,7 +168,7 @@ class SegmentedJsonlSink(Sink):
         """One line for what is missing."""
         return self._series.warnings
 
-    def write(self, result: Result) -> None:
+    def write(self, result: FrameResult) -> None:
         """Add the line of one frame."""
         self._series.write(result, self._segments.at(result.frame))
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from squeezedrive.engines.files import replacing
 from squeezedrive.pipeline.core.errors import SinkError
-from squeezedrive.pipeline.core.sink import Result, Sink
+from squeezedrive.pipeline.core.sink import FrameResult, Sink
 from squeezedrive.pipeline.sinks.spec import SinkContext, SinkSpec
 
 
@@ -59,7 +59,7 @@ class KittiSink(Sink):
         self._stem = stem or "{:06d}".format
         self._made = False
 
-    def write(self, result: Result) -> None:
+    def write(self, result: FrameResult) -> None:
         """Write the file of one frame."""
         if not self._made:
             self._make_folder()

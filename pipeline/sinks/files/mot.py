@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from squeezedrive.pipeline.core.sink import Result, Sink
+from squeezedrive.pipeline.core.sink import FrameResult, Sink
 from squeezedrive.pipeline.sinks.files.lines import LineFile
 from squeezedrive.pipeline.sinks.spec import SinkContext, SinkSpec
 
@@ -62,7 +62,7 @@ class MotSink(Sink):
             MOT_CLASSES.get(name) or FIRST_OTHER + others.index(name) for name in class_names
         ]
 
-    def write(self, result: Result) -> None:
+    def write(self, result: FrameResult) -> None:
         """Add the lines of one frame."""
         if result.ids is None:
             raise ValueError(f"{self.name}: expected detections with ids, got none")

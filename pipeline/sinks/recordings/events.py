@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from squeezedrive.engines.errors import ConfigError
 from squeezedrive.pipeline.config import RecordConfig
-from squeezedrive.pipeline.core.sink import Result
+from squeezedrive.pipeline.core.sink import FrameResult
 
 # A box that flickers up is no event: a condition has to hold in so many frames within a moment,
 # or in all where there are fewer.
@@ -166,7 +166,7 @@ class EventDetector:
         self._young = True
         self._event: Event | None = None
 
-    def at(self, result: Result) -> Event | None:
+    def at(self, result: FrameResult) -> Event | None:
         """Return the event whose clip shows a frame. Frames are given in their order."""
         frame, found = result.frame, result.detections
         counts = np.bincount(found.classes, minlength=len(self._class_names))

@@ -11,7 +11,7 @@ from pathlib import Path
 from av.video.stream import VideoStream
 
 from squeezedrive.pipeline.config import RecordConfig
-from squeezedrive.pipeline.core.sink import Result
+from squeezedrive.pipeline.core.sink import FrameResult
 from squeezedrive.pipeline.core.source import SourceInfo
 from squeezedrive.pipeline.sinks.recordings.archive import Archive, SegmentLabel
 from squeezedrive.pipeline.sinks.recordings.clips import Clips
@@ -143,7 +143,7 @@ class Parts:
         lines += self._segments.warnings
         return lines if self._clips is None else lines + self._clips.warnings
 
-    def assign(self, result: Result) -> bool:
+    def assign(self, result: FrameResult) -> bool:
         """Decide which files show a frame, before it is encoded.
 
         Returns

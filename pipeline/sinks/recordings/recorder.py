@@ -9,7 +9,7 @@ from av.error import FFmpegError
 
 from squeezedrive.pipeline.core.errors import SinkError
 from squeezedrive.pipeline.core.frame import Frame
-from squeezedrive.pipeline.core.sink import Result, Sink
+from squeezedrive.pipeline.core.sink import FrameResult, Sink
 from squeezedrive.pipeline.core.source import Source
 from squeezedrive.pipeline.sinks.recordings.encoder import EncodedPicture, Encoder, EncoderOptions
 from squeezedrive.pipeline.sinks.recordings.mp4 import Mp4File
@@ -101,7 +101,7 @@ class RecordingSink(Sink):
         opened = () if self._files is None else (self._files.whole, self._files.parts)
         return [line for part in opened if part is not None for line in part.warnings]
 
-    def write(self, result: Result) -> None:
+    def write(self, result: FrameResult) -> None:
         """Encode the picture of a result.
 
         Raises
