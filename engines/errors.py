@@ -36,6 +36,10 @@ class BackendUnavailable(UserError, RuntimeError):
     """A back end was asked for by name and cannot run on this machine."""
 
 
+class PackageMissing(UserError, ImportError):
+    """An optional package is needed and cannot be imported."""
+
+
 class GpuMemoryError(UserError, MemoryError):
     """The memory of the GPU, or the host's memory that it can reach, is not enough."""
 

@@ -11,7 +11,7 @@ from typing import Any
 from squeezedrive.engines.backends.base import Backend
 from squeezedrive.pipeline.app.network import NetworkDescription
 from squeezedrive.pipeline.config import Config
-from squeezedrive.pipeline.core.sink import Sink
+from squeezedrive.pipeline.core.sink import FrameResult, Sink
 from squeezedrive.pipeline.core.source import Source
 from squeezedrive.pipeline.drawing import Painter
 from squeezedrive.pipeline.sinks.registry import open_sinks
@@ -66,9 +66,10 @@ def build_feeds(
         written = open_sinks(
             paths, source, network.class_names, config, header, share=1 / len(sources)
         )
+        sinks = [*first, *written, *(own(source) if callable(own) else own)]
         painted = draw
-        if draw is None and any(sink.draws for sink in (*first, *written)):
-            painted = Painter(network.class_names, status=config.draw.status).draw
+        if draw is None and any(sink.draws for sink in sinks):
+            painted = partial(_paint, Painter(network.class_names, status=config.draw.status))
         tracker = None
         if config.track.follows and network.controls is not None:
             tracker = Tracker(network.controls)
@@ -76,7 +77,7 @@ def build_feeds(
             Feed(
                 source,
                 options.new_queue(source.info, changed),
-                [*first, *written, *(own(source) if callable(own) else own)],
+                sinks,
                 painted,
                 config.source.frames,
                 tracker,
@@ -84,6 +85,10 @@ def build_feeds(
             )
         )
     return feeds
+
+
+def _paint(painter: Painter, result: FrameResult, status: str) -> None:
+    painter.draw(result.frame.image, result.detections, status, result.ids)
 
 
 def _header(

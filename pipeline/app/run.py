@@ -21,7 +21,7 @@ from squeezedrive.pipeline.app.progress import open_progress
 from squeezedrive.pipeline.app.session import Session, open_session
 from squeezedrive.pipeline.app.summary import format_summary, summarise
 from squeezedrive.pipeline.config import Config
-from squeezedrive.pipeline.core.errors import ProfileError, SinkError, SourceError
+from squeezedrive.pipeline.core.errors import ProfileError, SinkError
 from squeezedrive.pipeline.profiling.figures import format_profile
 from squeezedrive.pipeline.profiling.profiler import Profiler, profile_folder
 from squeezedrive.pipeline.sinks.spec import STDOUT
@@ -140,8 +140,8 @@ def run_session(session: Session, profile: Path | None, progress: bool) -> RunOu
         cpu = _cpu_seconds() - cpu_before
         if received:
             ended = signal.Signals(received[0]).name
-        if pipeline.read == 0 and failure is None and not received:
-            failure = SourceError(f"{session.name}: has no frames that can be shown")
+        if failure is None and not received:
+            failure = session.emptiness()
         for line in session.warnings:
             log.warning("%s", line)
         summary = summarise(session, cpu, len(os.sched_getaffinity(0)), ended)

@@ -16,6 +16,7 @@ from squeezedrive.pipeline.app.inputs import decode_on_device, open_sources
 from squeezedrive.pipeline.app.network import NetworkDescription, describe_network, open_network
 from squeezedrive.pipeline.app.outputs import Outputs, plan_outputs
 from squeezedrive.pipeline.config import Config, QueueConfig
+from squeezedrive.pipeline.core.errors import SourceError
 from squeezedrive.pipeline.core.sink import Sink
 from squeezedrive.pipeline.core.source import Source
 from squeezedrive.pipeline.core.timing import thread_named
@@ -113,6 +114,12 @@ class Session:
                 return None
             total += min(known)
         return total
+
+    def emptiness(self) -> SourceError | None:
+        """Return an error if the run is over and there was no frame."""
+        if self.pipeline.read:
+            return None
+        return SourceError(f"{self.name}: has no frames that can be shown")
 
     @property
     def warnings(self) -> list[str]:

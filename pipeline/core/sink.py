@@ -59,7 +59,7 @@ class Sink(ABC):
     """
 
     name: str
-    draws: ClassVar[bool] = False
+    draws: bool = False
     is_display: ClassVar[bool] = False
     ended: bool = False
 

@@ -10,20 +10,15 @@ from dataclasses import dataclass
 from threading import Condition
 from typing import Literal, NamedTuple
 
-import numpy as np
-from numpy.typing import NDArray
-
-from squeezedrive.kernels.detections import Detections
-from squeezedrive.pipeline.core.frame import Frame, Image
+from squeezedrive.pipeline.core.frame import Frame
 from squeezedrive.pipeline.core.queues import Policy, StageQueue
 from squeezedrive.pipeline.core.sink import FrameResult, Sink
 from squeezedrive.pipeline.core.source import Source, SourceInfo
 from squeezedrive.pipeline.core.timing import Durations, Rate
 from squeezedrive.pipeline.tracking.tracker import FORGET, Tracker
 
-# Draws into a picture: the picture, what is in it, a line of figures about the run, and the number
-# of each object where they are followed. As `pipeline.drawing.Painter.draw`.
-Draw = Callable[[Image, Detections, str, NDArray[np.int32] | None], None]
+# Draws a result into its picture, with a line of figures about the run.
+Draw = Callable[[FrameResult, str], None]
 
 
 class Captured(NamedTuple):

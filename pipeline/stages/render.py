@@ -28,5 +28,5 @@ class Render:
             status = f"{rate:.0f} fps  " * (rate > 0) + f"{self._spent * 1e3:.0f} ms"
             if feed.every > 1:
                 status += f"  1 frame in {feed.every}"
-            feed.draw(result.frame.image, result.detections, status, result.ids)
+            feed.draw(result, status)
         return results

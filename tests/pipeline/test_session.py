@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 from squeezedrive.engines.errors import UserError
-from squeezedrive.kernels.detections import Detections
 from squeezedrive.pipeline.app import session as module
 from squeezedrive.pipeline.app.outputs import Outputs
 from squeezedrive.pipeline.app.session import Session, open_session
 from squeezedrive.pipeline.config import Config, load_config
+from squeezedrive.pipeline.core.sink import FrameResult
 from squeezedrive.pipeline.core.source import Source
 from squeezedrive.pipeline.core.stage import STAGES
 from squeezedrive.pipeline.sources.video import VideoSource
@@ -55,10 +55,10 @@ def test_sinks_and_drawing_of_the_callers_own(clip: Path, config: Config, tmp_pa
     jsonl = tmp_path / "out.jsonl"
     sink = FakeSink(on_write=lambda: written.append(jsonl.exists()))
 
-    def draw(image: Any, found: Detections, status: str, ids: Any) -> None:
-        image[:] = 7
+    def draw(result: FrameResult, status: str) -> None:
+        result.frame.image[:] = 7
 
-    with open_session([str(clip)], config, Outputs(jsonl=jsonl), [sink], draw) as session:
+    with open_session([str(clip)], config, Outputs({"jsonl": jsonl}), [sink], draw) as session:
         assert session.files == [str(jsonl), "fake"]
         session.pipeline.run()
     assert numbers(sink) == list(range(FRAMES))

@@ -1,0 +1,295 @@
+"""Detection in videos, cameras and streams, as results to iterate over."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import weakref
+from collections import deque
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Protocol
+
+from squeezedrive.engines.errors import ConfigError
+from squeezedrive.options import configure
+from squeezedrive.pipeline.app.outputs import Outputs
+from squeezedrive.pipeline.app.session import Session, open_session
+from squeezedrive.pipeline.core.queues import POLL_SECONDS
+from squeezedrive.pipeline.core.sink import FrameResult, Sink
+from squeezedrive.pipeline.sinks.registry import sink_specs
+from squeezedrive.result import Result
+
+log = logging.getLogger("squeezedrive")
+
+SourceName = str | Path | int
+"""A file, folder, pattern, URL, `demo:`, or the number of a camera."""
+
+ROOM = 2  # results that wait for whoever iterates
+ORDERLY_SECONDS = 1.0  # for frames on their way when a run is ended early
+STUCK_SECONDS = 5.0  # for a file or device that does not answer
+
+
+class ResultSink(Protocol):
+    """A sink of the user's own; called in a thread of the run, one call at a time."""
+
+    def write(self, result: Result) -> None:
+        """Take one result."""
+
+    def close(self) -> None:
+        """Take notice that no more will come."""
+
+
+def detect(
+    source: SourceName | Sequence[SourceName],
+    *,
+    track: bool | None = None,
+    classes: Collection[str] = (),
+    threshold: float | None = None,
+    frames: int | None = None,
+    start: float | None = None,
+    fps: float | None = None,
+    fit: str | None = None,
+    backend: str | None = None,
+    detect_every: int | None = None,
+    draw: bool | Callable[[Result], None] = False,
+    sinks: Sequence[ResultSink] = (),
+    outputs: Mapping[str, str | Path] | None = None,
+    overwrite: bool = False,
+    config: str | Path | None = None,
+    settings: Mapping[str, Any] | None = None,
+) -> DetectionRun:
+    """Find objects in every frame of one or more sources.
+
+    The pipeline runs in threads of its own, a few frames ahead. They end when the results do, when
+    the run is closed or no longer referenced, as after a `break`, and at the end of the program.
+
+    Parameters
+    ----------
+    source : str, Path or int, or a sequence of them
+        A video file, a folder or pattern of pictures, a camera's number or device, an rtsp:// or
+        http:// stream, or "demo:". Several share one network.
+    track : bool, optional
+        Whether to track objects: ids that last, steady boxes.
+    classes : collection of str
+        Only these; empty: all that the network knows.
+    threshold : float, optional
+        Lowest score of a box, 0 to 1.
+    frames : int, optional
+        Stop after so many frames of each source.
+    start : float, optional
+        Seconds to skip at the beginning.
+    fps : float, optional
+        Frame rate of pictures and of files without timestamps.
+    fit : str, optional
+        How a picture of another shape is put into the wide input: "band", "letterbox", "stretch".
+    backend : str, optional
+        What runs the network: "auto", "tensorrt", "torch" or "cpu".
+    detect_every : int, optional
+        The network sees one frame in so many; boxes are interpolated in the others.
+    draw : bool or callable
+        True to draw the boxes into `result.image`; or what draws into it, called with each result.
+    sinks : sequence of ResultSink
+        Sinks of your own: objects with `write(result)` and `close()`.
+    outputs : mapping of str to str or Path, optional
+        What else is written, by the names of the program's options: ``{"output": "out.mp4",
+        "jsonl": "out.jsonl"}``.
+    overwrite : bool
+        Whether outputs that exist may be replaced.
+    config : str or Path, optional
+        A file that changes some keys of configs/file.yaml, such as "configs/live.yaml".
+    settings : mapping, optional
+        Values by dotted configuration key, such as ``{"queue.depth": 4}``.
+
+    Returns
+    -------
+    DetectionRun
+        An iterator over `Result`, in the order of the frames.
+
+    Raises
+    ------
+    UserError
+        If an argument, a source, an output or the back end asked for cannot be used.
+    """
+    asked = {option: Path(path) for option, path in (outputs or {}).items()}
+    specs = {spec.option: spec for spec in sink_specs()}
+    for option in asked:
+        if option not in specs:
+            raise ConfigError(f"outputs: expected some of {', '.join(specs)}, got {option!r}")
+    chosen: dict[str, Any] = {"video.write": False}
+    chosen |= {key: True for option in asked for key in specs[option].turns_on}
+    chosen |= settings or {}
+    options = configure(
+        config, chosen, track=track, classes=classes or None, threshold=threshold, frames=frames,
+        start=start, fps=fps, fit=fit, backend=backend, detect_every=detect_every,
+    )  # fmt: skip
+    names = [str(source)] if isinstance(source, str | Path | int) else list(map(str, source))
+    if not names:
+        raise ConfigError("source: expected at least one, got none")
+    handoff = _Handoff(draws=draw is True)
+    class_names: list[str] = []  # known when the network is open
+    own = [handoff, *(_OwnSink(sink, class_names) for sink in sinks)]
+    painter = None
+    if callable(draw):
+        user_draw = draw
+
+        def painter(result: FrameResult, status: str) -> None:
+            user_draw(Result(result, class_names))
+
+    session = open_session(names, options, Outputs(asked, overwrite=overwrite), own, painter)
+    class_names += session.class_names
+    return DetectionRun(session, handoff)
+
+
+class DetectionRun(Iterator[Result]):
+    """Results of a run, which goes on in threads of its own while you iterate; see `detect`.
+
+    Use it in a `for` loop, or in a `with` block where the loop may end early and something else
+    still refers to the run.
+
+    Attributes
+    ----------
+    class_names : tuple of str
+        What the network knows, in the order of the class indices.
+    """
+
+    def __init__(self, session: Session, handoff: _Handoff) -> None:
+        self.class_names = session.class_names
+        self._handoff = handoff
+        # Nothing in the thread refers to this object, or it would never be collected.
+        thread = threading.Thread(
+            target=_run, args=(session, handoff), name="squeezedrive", daemon=True
+        )
+        self._end = weakref.finalize(self, _end, session, handoff, thread)
+        thread.start()
+
+    def __iter__(self) -> DetectionRun:
+        return self
+
+    def __next__(self) -> Result:
+        try:
+            result = self._handoff.get()
+        except BaseException:  # the run has failed, or Ctrl-C came while waiting
+            self.close()
+            raise
+        if result is None:
+            self.close()
+            raise StopIteration
+        return Result(result, self.class_names)
+
+    def close(self) -> None:
+        """End the run and all of its threads; may be called more than once."""
+        self._end()
+
+    def __enter__(self) -> DetectionRun:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+class _Handoff(Sink):
+    """Hands results from the pipeline to the thread that iterates over them."""
+
+    is_display = True  # it leaves nothing behind
+
+    def __init__(self, draws: bool) -> None:
+        self.name = "results"
+        self.draws = draws
+        self._waiting: deque[FrameResult] = deque()
+        self._changed = threading.Condition()
+        self._ended = False
+        self._abandoned = False
+        self._failure: BaseException | None = None
+
+    def write(self, result: FrameResult) -> None:
+        """Wait for room and add a result; results that nobody wants are dropped."""
+        with self._changed:
+            while len(self._waiting) >= ROOM and not self._abandoned:
+                self._changed.wait(POLL_SECONDS)
+            if not self._abandoned:
+                self._waiting.append(result)
+                self._changed.notify_all()
+
+    def close(self) -> None:
+        """Do nothing: the run ends when its session is closed, see `finish`."""
+
+    def finish(self, failure: BaseException | None) -> None:
+        """Take notice that the run is over, and what ended it."""
+        with self._changed:
+            self._ended, self._failure = True, failure
+            self._changed.notify_all()
+
+    def abandon(self) -> None:
+        """Drop the results that wait, and all that come."""
+        with self._changed:
+            self._abandoned = True
+            self._waiting.clear()
+            self._changed.notify_all()
+
+    def get(self) -> FrameResult | None:
+        """Wait for the next result; None at the end. Raises what ended the run."""
+        with self._changed:
+            while not self._waiting:
+                if self._abandoned:
+                    return None
+                if self._ended:
+                    failure, self._failure = self._failure, None
+                    if failure is not None:
+                        raise failure
+                    return None
+                self._changed.wait(POLL_SECONDS)
+            result = self._waiting.popleft()
+            self._changed.notify_all()
+            return result
+
+
+class _OwnSink(Sink):
+    """A sink of the user's own behind the pipeline's contract; closed once."""
+
+    def __init__(self, sink: ResultSink, class_names: Sequence[str]) -> None:
+        self.name = type(sink).__name__
+        self._sink = sink
+        self._class_names = class_names
+        self._closed = False
+
+    def write(self, result: FrameResult) -> None:
+        """Pass a result on."""
+        self._sink.write(Result(result, self._class_names))
+
+    def close(self) -> None:
+        """Close it, the first time."""
+        if not self._closed:
+            self._closed = True
+            self._sink.close()
+
+
+def _run(session: Session, handoff: _Handoff) -> None:
+    """Run a session in a thread of its own."""
+    failure: BaseException | None = None
+    try:
+        with session:
+            session.pipeline.run()
+            failure = session.emptiness()
+            for line in session.warnings:
+                log.warning("%s", line)
+    except BaseException as error:  # raised again in the thread that iterates
+        failure = error
+    handoff.finish(failure)
+
+
+def _end(session: Session, handoff: _Handoff, thread: threading.Thread) -> None:
+    """End a run: at first in order, so that files hold what was on its way, then at once."""
+    handoff.abandon()
+    session.pipeline.stop()
+    if thread is threading.current_thread():  # collected there: it ends by itself
+        return
+    thread.join(ORDERLY_SECONDS)
+    if thread.is_alive():
+        session.pipeline.give_up()  # which raises Stuck in the thread if even that is not enough
+        thread.join(STUCK_SECONDS)
