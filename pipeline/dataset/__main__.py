@@ -15,9 +15,9 @@ from squeezedrive.engines.errors import DatasetError, UserError
 from squeezedrive.pipeline.core.frame import Image
 from squeezedrive.pipeline.core.source import SourceOptions
 from squeezedrive.pipeline.dataset.labels import KittiLabel, labels_of_scene, labels_of_teacher
-from squeezedrive.pipeline.scene.spec import PREFIX, parse_scene
-from squeezedrive.pipeline.scene.street import Street
-from squeezedrive.pipeline.sources.open import open_source
+from squeezedrive.pipeline.sources import open_source
+from tests.street.spec import PREFIX, parse_scene
+from tests.street.street import Street
 
 EXAMPLES = """\
 examples:
@@ -98,7 +98,7 @@ def make_dataset(
     out : Path
         Folder to be made.
     sources : list of str
-        As `pipeline.sources.open.open_source` takes them. Pictures are named by source and frame.
+        As `pipeline.sources.open_source` takes them. Pictures are named by source and frame.
     teacher : Path or None
         Network of the teacher; scenes need none.
     every : int

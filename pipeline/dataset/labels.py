@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from squeezedrive.pipeline.dataset.teacher import Found
-from squeezedrive.pipeline.scene.street import TruthBox
+from tests.street.street import TruthBox
 
 PERSON, BICYCLE, CAR, MOTORCYCLE, BUS, TRUCK = 0, 1, 2, 3, 5, 7  # in COCO's order
 DONT_CARE = "DontCare"

@@ -9,12 +9,12 @@ from pathlib import Path
 
 from squeezedrive.pipeline.core.errors import SourceError
 from squeezedrive.pipeline.core.frame import Frame
-from squeezedrive.pipeline.core.source import Source, SourceInfo, SourceOptions
-from squeezedrive.pipeline.scene.spec import parse_scene
-from squeezedrive.pipeline.scene.street import Street
+from squeezedrive.pipeline.core.source import SourceInfo, SourceOptions, SourceReport
+from tests.street.spec import parse_scene
+from tests.street.street import Street
 
 
-class SceneSource(Source):
+class SceneSource:
     """A rendered street as a source of frames; pts are frame indexes, one per 1/fps seconds.
 
     Parameters
@@ -31,7 +31,6 @@ class SceneSource(Source):
     """
 
     def __init__(self, spec: str, options: SourceOptions) -> None:
-        super().__init__()
         scene = parse_scene(spec)
         first = math.ceil(Fraction(str(options.start)) * scene.fps)
         if first >= scene.frames:
@@ -43,6 +42,7 @@ class SceneSource(Source):
         self._street = Street(scene)
         self._source_id = options.source_id
         self._next, self._end = first, scene.frames
+        self.report = SourceReport()
         self.info = SourceInfo(
             name=spec,
             kind="scene",

@@ -24,10 +24,10 @@ from squeezedrive.pipeline.app.outputs import Outputs
 from squeezedrive.pipeline.app.session import open_session
 from squeezedrive.pipeline.config import load_config, parse_setting
 from squeezedrive.pipeline.core.controls import Controls
-from squeezedrive.pipeline.scene.spec import PREFIX, parse_scene
-from squeezedrive.pipeline.scene.street import Street
 from squeezedrive.pipeline.tracking.tracker import Tracker
 from tests.benchmarks.tracking_measures import Shown, Truth, against_truth, agreement, for_the_eye
+from tests.street.spec import PREFIX, parse_scene
+from tests.street.street import Street
 
 TALL = 35  # pixels; what is lower, or hidden by half, need not be found
 

@@ -12,8 +12,8 @@ from squeezedrive.engines.datasets.load import load_dataset
 from squeezedrive.pipeline.dataset.__main__ import main
 from squeezedrive.pipeline.dataset.labels import labels_of_scene, labels_of_teacher
 from squeezedrive.pipeline.dataset.teacher import TILES, Found, Teacher, _starts
-from squeezedrive.pipeline.scene.spec import parse_scene
-from squeezedrive.pipeline.scene.street import Street, TruthBox
+from tests.street.spec import parse_scene
+from tests.street.street import Street, TruthBox
 from tests.support.media import write_video
 
 NAMES = ("car", "pedestrian", "cyclist")

@@ -9,8 +9,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from squeezedrive.pipeline.scene.camera import NEAR, Camera, Floats
-from squeezedrive.pipeline.scene.light import HAZE, VISIBILITY
+from tests.street.camera import NEAR, Camera, Floats
+from tests.street.light import HAZE, VISIBILITY
 
 Ints = NDArray[np.int64]
 SHIFT = 4  # corners are given to OpenCV in 1/16 pixel

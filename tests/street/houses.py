@@ -9,10 +9,10 @@ import cv2
 import numpy as np
 
 from squeezedrive.pipeline.core.frame import Image
-from squeezedrive.pipeline.scene.camera import Camera
-from squeezedrive.pipeline.scene.layout import HOUSES_LEFT, HOUSES_RIGHT
-from squeezedrive.pipeline.scene.light import VEIL, cloudiness, haze, rng
-from squeezedrive.pipeline.scene.shapes import Polygons, hazy
+from tests.street.camera import Camera
+from tests.street.layout import HOUSES_LEFT, HOUSES_RIGHT
+from tests.street.light import VEIL, cloudiness, haze, rng
+from tests.street.shapes import Polygons, hazy
 
 LENGTH = 15.0  # metres of street one front takes
 FRONTS = 9  # different fronts, one for each colour of `WALLS`

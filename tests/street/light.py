@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from squeezedrive.pipeline.scene.camera import Floats
+from tests.street.camera import Floats
 
 SUN = np.array((0.42, 0.74, -0.53))  # unit vector towards the sun: high, behind us on the right
 HAZE = np.array((222.0, 214.0, 204.0))  # BGR of what is infinitely far away

@@ -9,19 +9,19 @@ import cv2
 import numpy as np
 
 from squeezedrive.pipeline.core.frame import Image
-from squeezedrive.pipeline.scene.backdrop import backdrop
-from squeezedrive.pipeline.scene.camera import Camera
-from squeezedrive.pipeline.scene.cars import Car
-from squeezedrive.pipeline.scene.furniture import Post, posts
-from squeezedrive.pipeline.scene.houses import Houses
-from squeezedrive.pipeline.scene.light import rng
-from squeezedrive.pipeline.scene.mesh import project_meshes
-from squeezedrive.pipeline.scene.road import Road
-from squeezedrive.pipeline.scene.shadows import draw_shadows
-from squeezedrive.pipeline.scene.shapes import Polygons, project_rods
-from squeezedrive.pipeline.scene.spec import SceneSpec
-from squeezedrive.pipeline.scene.traffic import SPEED, Actor, Traffic
-from squeezedrive.pipeline.scene.trees import Crowns
+from tests.street.backdrop import backdrop
+from tests.street.camera import Camera
+from tests.street.cars import Car
+from tests.street.furniture import Post, posts
+from tests.street.houses import Houses
+from tests.street.light import rng
+from tests.street.mesh import project_meshes
+from tests.street.road import Road
+from tests.street.shadows import draw_shadows
+from tests.street.shapes import Polygons, project_rods
+from tests.street.spec import SceneSpec
+from tests.street.traffic import SPEED, Actor, Traffic
+from tests.street.trees import Crowns
 
 SMALLEST = 8  # pixels of height; what is smaller is not in the truth
 FINE = 45  # pixels of height from which on a car is drawn in detail

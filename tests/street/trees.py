@@ -7,8 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from squeezedrive.pipeline.core.frame import Image
-from squeezedrive.pipeline.scene.camera import Camera
-from squeezedrive.pipeline.scene.light import VEIL, haze, rng
+from tests.street.camera import Camera
+from tests.street.light import VEIL, haze, rng
 
 KINDS = 4
 CROWN = 2.35  # metres above the ground where the crown begins; no car or person reaches that high

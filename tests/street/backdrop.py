@@ -6,8 +6,8 @@ import cv2
 import numpy as np
 
 from squeezedrive.pipeline.core.frame import Image
-from squeezedrive.pipeline.scene.camera import Camera
-from squeezedrive.pipeline.scene.light import HAZE, cloudiness, rng
+from tests.street.camera import Camera
+from tests.street.light import HAZE, cloudiness, rng
 
 
 def backdrop(seed: int, camera: Camera) -> Image:

@@ -8,10 +8,10 @@ from functools import lru_cache
 
 import numpy as np
 
-from squeezedrive.pipeline.scene.cars import Car
-from squeezedrive.pipeline.scene.layout import CROSSING, KERB_LEFT, KERB_RIGHT, crossing_at
-from squeezedrive.pipeline.scene.light import rng
-from squeezedrive.pipeline.scene.people import Cyclist, Pedestrian
+from tests.street.cars import Car
+from tests.street.layout import CROSSING, KERB_LEFT, KERB_RIGHT, crossing_at
+from tests.street.light import rng
+from tests.street.people import Cyclist, Pedestrian
 
 SPEED = 9.5  # metres per second of the camera
 BEHIND = 3.0  # metres behind the camera from which things are kept: long ones reach forward

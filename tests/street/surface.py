@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 
 from squeezedrive.pipeline.core.frame import Image
-from squeezedrive.pipeline.scene.layout import (
+from tests.street.layout import (
     HOUSES_LEFT,
     HOUSES_RIGHT,
     KERB_LEFT,
@@ -18,7 +18,7 @@ from squeezedrive.pipeline.scene.layout import (
     TREES_LEFT,
     TREES_RIGHT,
 )
-from squeezedrive.pipeline.scene.light import SUN, cloudiness, rng
+from tests.street.light import SUN, cloudiness, rng
 
 
 def paint_surface(seed: int, scale: float) -> Image:

@@ -12,9 +12,9 @@ from itertools import pairwise
 
 import numpy as np
 
-from squeezedrive.pipeline.scene.camera import Floats
-from squeezedrive.pipeline.scene.mesh import Colour, Point
-from squeezedrive.pipeline.scene.shapes import Rods
+from tests.street.camera import Floats
+from tests.street.mesh import Colour, Point
+from tests.street.shapes import Rods
 
 POSES = 48
 SKINS: tuple[Colour, ...] = ((142, 172, 224), (118, 150, 206), (84, 112, 164), (56, 78, 118))

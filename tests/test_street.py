@@ -10,11 +10,11 @@ import pytest
 
 from squeezedrive.pipeline.core.errors import SourceError
 from squeezedrive.pipeline.core.source import SourceOptions
-from squeezedrive.pipeline.scene.layout import CROSSING, crossing_at
-from squeezedrive.pipeline.scene.spec import SceneSpec, parse_scene
-from squeezedrive.pipeline.scene.street import SMALLEST, Street, TruthBox
-from squeezedrive.pipeline.scene.traffic import SPEED, STREAMS, Traffic
 from squeezedrive.pipeline.sources.scene import SceneSource
+from tests.street.layout import CROSSING, crossing_at
+from tests.street.spec import SceneSpec, parse_scene
+from tests.street.street import SMALLEST, Street, TruthBox
+from tests.street.traffic import SPEED, STREAMS, Traffic
 
 SMALL = "scene:size=320x180"
 

@@ -8,10 +8,10 @@ import cv2
 import numpy as np
 
 from squeezedrive.pipeline.core.frame import Image
-from squeezedrive.pipeline.scene.camera import Camera, Floats
-from squeezedrive.pipeline.scene.light import SUN
-from squeezedrive.pipeline.scene.shapes import Polygons, hazy
-from squeezedrive.pipeline.scene.traffic import Actor
+from tests.street.camera import Camera, Floats
+from tests.street.light import SUN
+from tests.street.shapes import Polygons, hazy
+from tests.street.traffic import Actor
 
 DARK = 0.34  # brightness in the middle of a shadow
 SIDE, MARGIN = 48, 8  # pixels of the soft square that is laid on the ground

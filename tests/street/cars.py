@@ -8,8 +8,8 @@ from itertools import pairwise
 
 import numpy as np
 
-from squeezedrive.pipeline.scene.camera import Floats
-from squeezedrive.pipeline.scene.mesh import Colour, Mesh, Modeller, Point, inset
+from tests.street.camera import Floats
+from tests.street.mesh import Colour, Mesh, Modeller, Point, inset
 
 GLASS, GLASS_LIGHT = (44.0, 38.0, 34.0), (104.0, 94.0, 84.0)
 SEAT, BLUE = (66.0, 62.0, 60.0), (150.0, 60.0, 20.0)

@@ -8,8 +8,8 @@ import cv2
 import numpy as np
 
 from squeezedrive.pipeline.core.frame import Image
-from squeezedrive.pipeline.scene.camera import Camera, Floats
-from squeezedrive.pipeline.scene.layout import (
+from tests.street.camera import Camera, Floats
+from tests.street.layout import (
     CROSSING,
     HOUSES_LEFT,
     HOUSES_RIGHT,
@@ -21,10 +21,10 @@ from squeezedrive.pipeline.scene.layout import (
     PERIOD,
     crossing_at,
 )
-from squeezedrive.pipeline.scene.light import VEIL, VISIBILITY, haze
-from squeezedrive.pipeline.scene.mesh import Colour
-from squeezedrive.pipeline.scene.shapes import Polygons, hazy
-from squeezedrive.pipeline.scene.surface import paint_surface
+from tests.street.light import VEIL, VISIBILITY, haze
+from tests.street.mesh import Colour
+from tests.street.shapes import Polygons, hazy
+from tests.street.surface import paint_surface
 
 BANDS = 1.55  # ratio of the distances between which one size of texture is used
 WHITE: Colour = (206, 208, 208)

@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from squeezedrive.pipeline.scene.camera import Camera, Floats
-from squeezedrive.pipeline.scene.light import shade
-from squeezedrive.pipeline.scene.shapes import Ints, Polygons, hazy
+from tests.street.camera import Camera, Floats
+from tests.street.light import shade
+from tests.street.shapes import Ints, Polygons, hazy
 
 # Square pixels; smaller faces are left out, as a lens would blur them away.
 SMALLEST_BODY, SMALLEST_DETAIL = 0.5, 6.0

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from squeezedrive.pipeline.scene.layout import TREE_SPACING, TREES_LEFT, TREES_RIGHT
-from squeezedrive.pipeline.scene.shapes import Rods
-from squeezedrive.pipeline.scene.trees import KINDS
+from tests.street.layout import TREE_SPACING, TREES_LEFT, TREES_RIGHT
+from tests.street.shapes import Rods
+from tests.street.trees import KINDS
 
 REACH = 160.0  # metres
 LAMP_SPACING = 36.0  # metres
