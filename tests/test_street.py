@@ -1,90 +1,95 @@
-"""The rendered street: its name, its pictures, its truth, and the source made of them."""
+"""The rendered street: its name, its pictures, its truth, and the data sets made of them."""
 
 from __future__ import annotations
 
 from collections import Counter
 from fractions import Fraction
+from pathlib import Path
 
+import av
+import cv2
 import numpy as np
 import pytest
 
+from squeezedrive.engines.datasets.load import load_dataset
 from squeezedrive.pipeline.core.errors import SourceError
-from squeezedrive.pipeline.core.source import SourceOptions
-from squeezedrive.pipeline.sources.scene import SceneSource
+from tests.street.__main__ import main
+from tests.street.clip import write_clip
+from tests.street.data import labels_of_street
 from tests.street.layout import CROSSING, crossing_at
-from tests.street.spec import SceneSpec, parse_scene
+from tests.street.spec import StreetSpec, parse_street
 from tests.street.street import SMALLEST, Street, TruthBox
 from tests.street.traffic import SPEED, STREAMS, Traffic
 
-SMALL = "scene:size=320x180"
+SMALL = "street:size=320x180"
 
 
 @pytest.fixture(scope="module")
 def street() -> Street:
-    return Street(parse_scene(SMALL))
+    return Street(parse_street(SMALL))
 
 
 @pytest.fixture(scope="module")
 def large() -> Street:
-    return Street(parse_scene("scene:size=960x540"))
+    return Street(parse_street("street:size=960x540"))
 
 
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("scene:", SceneSpec()),
-        ("scene:size=641x359,seed=7", SceneSpec(width=641, height=359, seed=7)),
-        ("scene:fps=30000/1001", SceneSpec(fps=Fraction(30000, 1001), frames=300)),
-        ("scene:fps=29.97,seconds=100", SceneSpec(fps=Fraction(2997, 100), frames=2997)),
-        ("scene: fps=12.5 , seconds=2.5", SceneSpec(fps=Fraction(25, 2), frames=31)),
-        ("scene:frames=20000", SceneSpec(frames=20000)),
-        ("scene:seconds=0.001", SceneSpec(frames=1)),
+        ("street:", StreetSpec()),
+        ("street:size=641x359,seed=7", StreetSpec(width=641, height=359, seed=7)),
+        ("street:fps=30000/1001", StreetSpec(fps=Fraction(30000, 1001), frames=300)),
+        ("street:fps=29.97,seconds=100", StreetSpec(fps=Fraction(2997, 100), frames=2997)),
+        ("street: fps=12.5 , seconds=2.5", StreetSpec(fps=Fraction(25, 2), frames=31)),
+        ("street:frames=20000", StreetSpec(frames=20000)),
+        ("street:seconds=0.001", StreetSpec(frames=1)),
     ],
 )
-def test_parse(text: str, expected: SceneSpec) -> None:
-    assert parse_scene(text) == expected
+def test_parse(text: str, expected: StreetSpec) -> None:
+    assert parse_street(text) == expected
 
 
 @pytest.mark.parametrize(
     ("text", "named"),
     [
-        ("scene:sise=640x360", ["'sise'", "did you mean 'size'"]),
-        ("scene:second=3", ["'second'", "did you mean 'seconds'"]),
-        ("scene:frame=3", ["'frame'", "did you mean 'frames'"]),
-        ("scene:size", ["size=VALUE"]),
-        ("scene:size=640", ["size", "WIDTHxHEIGHT", "'640'"]),
-        ("scene:size=8x9000", ["size", "'8x9000'"]),
-        ("scene:fps=0", ["fps", "'0'"]),
-        ("scene:fps=30/0", ["fps", "'30/0'"]),
-        ("scene:fps=fast", ["fps", "'fast'"]),
-        ("scene:fps=1e999999", ["fps"]),
-        ("scene:seconds=-1", ["seconds", "'-1'"]),
-        ("scene:seconds=nan", ["seconds", "'nan'"]),
-        ("scene:frames=2.5", ["frames", "whole number", "'2.5'"]),
-        ("scene:frames=0", ["frames", "'0'"]),
-        ("scene:seed=-1", ["seed", "'-1'"]),
-        ("scene:seed=1,seed=2", ["seed", "twice"]),
-        ("scene:frames=3,seconds=1", ["seconds and frames"]),
-        ("street:", ["scene:", "'street:'"]),
+        ("street:sise=640x360", ["'sise'", "did you mean 'size'"]),
+        ("street:second=3", ["'second'", "did you mean 'seconds'"]),
+        ("street:frame=3", ["'frame'", "did you mean 'frames'"]),
+        ("street:size", ["size=VALUE"]),
+        ("street:size=640", ["size", "WIDTHxHEIGHT", "'640'"]),
+        ("street:size=8x9000", ["size", "'8x9000'"]),
+        ("street:fps=0", ["fps", "'0'"]),
+        ("street:fps=30/0", ["fps", "'30/0'"]),
+        ("street:fps=fast", ["fps", "'fast'"]),
+        ("street:fps=1e999999", ["fps"]),
+        ("street:seconds=-1", ["seconds", "'-1'"]),
+        ("street:seconds=nan", ["seconds", "'nan'"]),
+        ("street:frames=2.5", ["frames", "whole number", "'2.5'"]),
+        ("street:frames=0", ["frames", "'0'"]),
+        ("street:seed=-1", ["seed", "'-1'"]),
+        ("street:seed=1,seed=2", ["seed", "twice"]),
+        ("street:frames=3,seconds=1", ["seconds and frames"]),
+        ("scene:", ["street:", "'scene:'"]),
     ],
 )
 def test_parse_names_what_is_wrong(text: str, named: list[str]) -> None:
     with pytest.raises(SourceError) as caught:
-        parse_scene(text)
+        parse_street(text)
     message = str(caught.value)
     assert "\n" not in message
     assert all(name in message for name in named), message
 
 
 def test_same_seed_same_pixels(street: Street) -> None:
-    again = Street(parse_scene(SMALL))
+    again = Street(parse_street(SMALL))
     for index in (0, 7):
         np.testing.assert_array_equal(street.render(index), again.render(index))
         assert street.truth(index) == again.truth(index)
 
 
 def test_other_seed_other_street(street: Street) -> None:
-    other = Street(parse_scene(SMALL + ",seed=1"))
+    other = Street(parse_street(SMALL + ",seed=1"))
     assert np.mean(street.render(5) != other.render(5)) > 0.5
     assert street.truth(5) != other.truth(5)
 
@@ -92,7 +97,7 @@ def test_other_seed_other_street(street: Street) -> None:
 def test_any_order_gives_the_same_frames(street: Street) -> None:
     indexes = [0, 1, 2, 40, 41, 299]
     forward = {index: street.render(index) for index in indexes}
-    fresh = Street(parse_scene(SMALL))
+    fresh = Street(parse_street(SMALL))
     for index in (41, 299, 2, 0, 40, 1):
         np.testing.assert_array_equal(fresh.render(index), forward[index])
 
@@ -106,7 +111,7 @@ def test_it_moves(street: Street) -> None:
 @pytest.mark.parametrize("size", ["33x17", "16x16", "641x359", "1248x384", "180x320", "100x16"])
 def test_any_size(size: str) -> None:
     width, height = (int(side) for side in size.split("x"))
-    street = Street(parse_scene(f"scene:size={size}"))
+    street = Street(parse_street(f"street:size={size}"))
     for index in (0, 100):
         image = street.render(index)
         assert image.shape == (height, width, 3)
@@ -170,8 +175,8 @@ def test_occlusion_is_the_share_of_pixels_lost(large: Street) -> None:
     assert 1 - rest.sum() / whole.sum() == pytest.approx(target.occluded, abs=0.1)
 
 
-def test_every_class_appears_in_the_default_scene() -> None:
-    street = Street(parse_scene("scene:size=640x360"))
+def test_every_class_appears_in_the_default_street() -> None:
+    street = Street(parse_street("street:size=640x360"))
     seen = Counter(
         box.name
         for index in range(0, 300, 30)
@@ -226,7 +231,7 @@ def test_crossings_are_free_of_parked_cars() -> None:
 
 
 def test_endless_and_of_bounded_memory() -> None:
-    street = Street(parse_scene("scene:size=64x36,fps=1"))
+    street = Street(parse_street("street:size=64x36,fps=1"))
     for index in (10**6, 10**9):
         assert street.render(index).std() > 10
         _check(street.truth(index), 64, 36)
@@ -238,46 +243,51 @@ def test_endless_and_of_bounded_memory() -> None:
     assert info.misses > info.maxsize >= info.currsize
 
 
-def test_source_counts_and_stamps_exactly() -> None:
-    source = SceneSource("scene:size=32x18,fps=30000/1001,seconds=2", SourceOptions(source_id=3))
-    info = source.info
-    assert (info.kind, info.width, info.height, info.frames) == ("scene", 32, 18, 60)
-    assert info.fps == Fraction(30000, 1001)
-    assert info.time_base == Fraction(1001, 30000)
-    assert info.origin == 0
-    assert not info.live
-    assert info.path is None
-    frames = list(iter(source.read, None))
-    assert [frame.pts for frame in frames] == list(range(60))
-    assert [frame.frame_id for frame in frames] == list(range(60))
-    assert {frame.source_id for frame in frames} == {3}
-    assert frames[-1].seconds == float(Fraction(59 * 1001, 30000))
-    captured = [frame.captured_at for frame in frames]
-    assert captured == sorted(captured)
-    assert source.read() is None
-    assert not source.report.warnings
-    assert not source.report.skipped
+def test_what_is_hidden_or_low_is_ignored_in_labels() -> None:
+    there = [
+        TruthBox(1, "car", (1, 2, 50, 40), 0.2, 0.0),
+        TruthBox(2, "cyclist", (1, 2, 20, 40), 0.0, 0.3),
+        TruthBox(3, "pedestrian", (1, 2, 20, 40), 0.0, 0.8),
+        TruthBox(4, "pedestrian", (1, 2, 5, 12), 0.0, 0.0),
+    ]
+    labels = labels_of_street(there)
+    assert [label.name for label in labels] == ["Car", "Cyclist", "DontCare", "DontCare"]
+    assert [label.occluded for label in labels[:2]] == [0, 1]
+    assert labels[0].line().split()[:2] == ["Car", "0.20"]
+    assert len(labels[0].line().split()) == 15
 
 
-def test_start_skips_but_keeps_numbers() -> None:
-    spec = "scene:size=48x27,frames=40"
-    whole = list(iter(SceneSource(spec, SourceOptions()).read, None))
-    source = SceneSource(spec, SourceOptions(start=1.0))
-    assert (source.info.origin, source.info.frames) == (30, 10)
-    rest = list(iter(source.read, None))
-    assert [(frame.frame_id, frame.pts) for frame in rest] == [(n, n) for n in range(30, 40)]
-    for late, frame in zip(rest, whole[30:], strict=True):
-        np.testing.assert_array_equal(late.image, frame.image)
+def test_streets_become_a_data_set(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out, name = tmp_path / "street", "street:size=320x180,seed=3,frames=40"
+    assert main(["data", str(out), name, name, "--every", "15", "--frames", "2"]) == 0
+    assert f"wrote {out}: 4 pictures" in capsys.readouterr().out
+    dataset = load_dataset(out, "train", ("car", "pedestrian", "cyclist"))
+    assert [item.image.stem for item in dataset.items] == [
+        "00_000000", "00_000015", "01_000000", "01_000015",
+    ]  # fmt: skip
+    street = Street(parse_street(name))
+    image = cv2.imread(str(dataset.items[1].image))
+    assert image is not None
+    assert np.abs(image.astype(int) - street.render(15)).mean() < 4
+    wanted = [label for label in labels_of_street(street.truth(15)) if label.name != "DontCare"]
+    np.testing.assert_allclose(
+        dataset.items[1].labels.boxes, [label.box for label in wanted], atol=0.01
+    )
+    assert len(wanted) > 0
+    assert main(["data", str(out), name]) == 2
+    assert "exists already" in capsys.readouterr().err
+    assert main(["data", str(tmp_path / "other"), "street:wheels=3"]) == 2
+    assert "unknown key 'wheels'" in capsys.readouterr().err
 
 
-def test_start_past_the_end() -> None:
-    with pytest.raises(SourceError, match=r"2 s long.*got 2 s"):
-        SceneSource("scene:size=32x18,seconds=2", SourceOptions(start=2.0))
-
-
-def test_close_ends_the_source() -> None:
-    source = SceneSource("scene:size=32x18", SourceOptions())
-    assert source.read() is not None
-    source.close()
-    source.close()
-    assert source.read() is None
+def test_a_clip_is_the_same_each_time_and_has_sound(tmp_path: Path) -> None:
+    spec = StreetSpec(64, 36, Fraction(25), 30, seed=3)
+    for name in ("a.mp4", "b.mp4"):
+        write_clip(tmp_path / name, spec, first=50, crf=10, sound=True)
+    assert (tmp_path / "a.mp4").read_bytes() == (tmp_path / "b.mp4").read_bytes()
+    with av.open(str(tmp_path / "a.mp4")) as container:
+        frames = [frame.to_ndarray(format="bgr24") for frame in container.decode(video=0)]
+        (audio,) = container.streams.audio
+        assert float(audio.duration * audio.time_base) == pytest.approx(1.2, abs=0.05)
+    assert len(frames) == 30
+    assert np.abs(frames[7].astype(int) - Street(spec).render(57)).mean() < 8

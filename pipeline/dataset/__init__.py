@@ -1,1 +1,1 @@
-"""Makes data sets to train on: footage labelled by a teacher, and rendered scenes."""
+"""Makes data sets to train on: footage labelled by a teacher."""

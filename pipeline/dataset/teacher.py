@@ -1,33 +1,31 @@
-"""A large detector of COCO classes that labels footage: YOLOX in ncnn."""
+"""A large detector that labels footage: an OpenVINO model of vehicles, persons and two-wheelers."""
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from squeezedrive.engines.backends.cpu.openvino import core
 from squeezedrive.engines.errors import DatasetError
 from squeezedrive.pipeline.core.frame import Image
 
 Boxes = NDArray[np.float32]
 
-SIDE = 640  # pixels of the teacher's square input
-STRIDES = (8, 16, 32)
-TILES = (375, 800)  # sides of the square tiles; small ones find small objects, large ones large
+VEHICLE, PERSON, TWO_WHEELER = 0, 1, 2
+TILE = (675, 375)  # width and height: what is small in the whole picture is large in a tile
 STEP = 0.7  # from one tile to the next, as a share of the side
 MARGIN = 4  # pixels: a box that ends so near an inner edge of a tile is cut off there
 LOWEST = 0.1  # scores below are noise
 SAME = 0.55  # IoU from which on two boxes of one class are the same object
-MEAN = np.array([0.485, 0.456, 0.406], np.float32) * 255  # RGB, of ImageNet
-STD = np.array([0.229, 0.224, 0.225], np.float32) * 255
 
 
 @dataclass(frozen=True)
-class Found:
+class TeacherBoxes:
     """What the teacher sees in a picture.
 
     Attributes
@@ -36,7 +34,7 @@ class Found:
         Corners x1, y1, x2, y2 in pixels, best first.
     scores : float32 array (n,)
     classes : int array (n,)
-        COCO's 80 classes in their usual order: 0 person, 1 bicycle, 2 car, ...
+        `VEHICLE` (trucks and buses among them), `PERSON` or `TWO_WHEELER`.
     """
 
     boxes: Boxes
@@ -45,87 +43,83 @@ class Found:
 
 
 class Teacher:
-    """YOLOX (Ge et al., arXiv 2107.08430) that looks at a picture tile by tile.
+    """A detector such as person-vehicle-bike-detection-2003 of the Open Model Zoo.
+
+    The whole picture is squeezed to the model's input, for large objects; tiles of it follow, for
+    small ones. Boxes that a tile cuts off are left to its neighbours and to the whole picture.
 
     Parameters
     ----------
-    param : Path
-        ncnn's description of a network without the focus layer; its weights lie beside it, of the
-        same name without `-nofocus` and with `.bin`. Input blob "683", output blob "output".
-    threads : int
-        Threads to compute with.
+    path : Path
+        OpenVINO's XML file, the weights beside it. Input: (1, 3, height, width), BGR, 0 to 255.
+        Outputs: "boxes" (n, 5), corners in pixels of the input and score; "labels" (n,), as
+        `TeacherBoxes.classes`.
+    tiles : bool
+        Whether to look at tiles, too; a picture no larger than one has none.
 
     Raises
     ------
     DatasetError
-        If ncnn or a file is missing.
+        If a file is missing, or is not such a model.
     """
 
-    def __init__(self, param: Path, threads: int = 1) -> None:
+    def __init__(self, path: Path, tiles: bool = True) -> None:
+        for file in (path, path.with_suffix(".bin")):
+            if not file.is_file():
+                raise DatasetError(f"{file}: no such file, expected the teacher's OpenVINO model")
         try:
-            import ncnn
-        except ImportError:
-            raise DatasetError("a teacher needs ncnn: pip install -e '.[teacher]'") from None
-        weights = param.with_name(param.name.replace("-nofocus", "")).with_suffix(".bin")
-        for path in (param, weights):
-            if not path.is_file():
-                raise DatasetError(f"{path}: no such file, expected the teacher's network")
-        self._ncnn: Any = ncnn
-        self._net = ncnn.Net()
-        self._net.opt.num_threads = threads
-        if self._net.load_param(str(param)) or self._net.load_model(str(weights)):
-            raise DatasetError(f"{param}: ncnn cannot read the teacher's network")
-        self._cells, self._strides = _grid()
+            model = core().read_model(path)
+            inputs = [str(one.partial_shape) for one in model.inputs]
+            outputs = {name for one in model.outputs for name in one.names}
+            self._height, self._width = _input_size(path, inputs, outputs)
+            self._network = core().compile_model(model, "CPU", {"PERFORMANCE_HINT": "LATENCY"})
+        except RuntimeError as error:  # OpenVINO's errors have many lines
+            reason = str(error).strip().splitlines()[-1].strip()
+            raise DatasetError(f"{path}: OpenVINO cannot read it: {reason}") from None
+        self._tiles = tiles
 
-    def detect(self, image: Image) -> Found:
-        """Find everything in a BGR picture."""
+    def detect(self, image: Image) -> TeacherBoxes:
+        """Find all vehicles, persons and two-wheelers in a BGR picture."""
         height, width = image.shape[:2]
-        boxes, scores, classes = [], [], []
-        for side in TILES:
-            for x in _starts(width, side):
-                for y in _starts(height, side):
-                    tile = image[y : y + side, x : x + side]
-                    found = self._detect_tile(tile, SIDE / side)
-                    whole = _not_cut(found.boxes, (x, y), tile, (width, height))
-                    boxes.append(found.boxes[whole] + np.array([x, y, x, y], np.float32))
-                    scores.append(found.scores[whole])
-                    classes.append(found.classes[whole])
-        return _distinct(
-            Found(np.concatenate(boxes), np.concatenate(scores), np.concatenate(classes))
+        parts = [self._look(image, (0, 0), image)]
+        if self._tiles and (width > TILE[0] or height > TILE[1]):
+            for y in _starts(height, TILE[1]):
+                for x in _starts(width, TILE[0]):
+                    tile = image[y : y + TILE[1], x : x + TILE[0]]
+                    parts.append(self._look(tile, (x, y), image))
+        rows, classes = (np.concatenate(part) for part in zip(*parts, strict=True))
+        kept = _best_of_each(rows, classes)
+        return TeacherBoxes(rows[kept, :4], rows[kept, 4], classes[kept])
+
+    def _look(
+        self, part: Image, corner: tuple[int, int], image: Image
+    ) -> tuple[NDArray[np.float32], NDArray[np.intp]]:
+        """Return boxes with scores (n, 5) and classes of a part, in pixels of the picture."""
+        height, width = part.shape[:2]
+        squeezed = cv2.resize(part, (self._width, self._height), interpolation=cv2.INTER_LINEAR)
+        blob = squeezed.transpose(2, 0, 1)[np.newaxis].astype(np.float32)
+        found = self._network(blob)
+        rows, classes = found["boxes"], found["labels"]
+        good = rows[:, 4] > LOWEST
+        rows, classes = rows[good].astype(np.float32), classes[good].astype(np.intp)
+        rows[:, :4] *= np.tile((width / self._width, height / self._height), 2)
+        rows[:, :4] = np.clip(rows[:, :4], 0, (width, height) * 2)
+        whole = _not_cut(rows, corner, (width, height), image.shape[1::-1])
+        rows[:, :4] += corner * 2
+        return rows[whole], classes[whole]
+
+
+def _input_size(path: Path, inputs: list[str], outputs: set[str]) -> tuple[int, int]:
+    """Return height and width from the shapes of a model's inputs; `outputs` are names."""
+    match = re.fullmatch(r"\[1,3,(\d+),(\d+)\]", " ".join(inputs))
+    if match is None:
+        raise DatasetError(
+            f"{path}: expected one input of shape [1,3,height,width], got {' '.join(inputs)}"
         )
-
-    def _detect_tile(self, tile: Image, scale: float) -> Found:
-        height, width = (round(n * scale) for n in tile.shape[:2])
-        canvas = np.full((SIDE, SIDE, 3), 114, np.uint8)
-        canvas[:height, :width] = cv2.resize(tile, (width, height), interpolation=cv2.INTER_LINEAR)
-        pixels = (canvas[..., ::-1].astype(np.float32) - MEAN) / STD
-        # The focus layer: every second pixel, in the order of the network's training.
-        slices = [pixels[y::2, x::2] for x in (0, 1) for y in (0, 1)]
-        blob = np.ascontiguousarray(np.concatenate(slices, axis=2).transpose(2, 0, 1))
-        extractor = self._net.create_extractor()
-        extractor.input("683", self._ncnn.Mat(blob))
-        _, output = extractor.extract("output")
-        raw = np.array(output)
-        each = raw[:, 5:] * raw[:, 4:5]
-        classes = each.argmax(axis=1)
-        scores = each[np.arange(len(each)), classes]
-        kept = scores > LOWEST
-        centre = (raw[kept, :2] + self._cells[kept]) * self._strides[kept]
-        half = np.exp(raw[kept, 2:4]) * self._strides[kept] / 2
-        boxes = np.concatenate([centre - half, centre + half], axis=1) / scale
-        size = np.array(tile.shape[1::-1] * 2, np.float32)
-        return _distinct(Found(np.clip(boxes, 0, size), scores[kept], classes[kept]))
-
-
-def _grid() -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Return cell (x, y) and stride of each output row."""
-    cells, strides = [], []
-    for stride in STRIDES:
-        count = SIDE // stride
-        y, x = np.mgrid[:count, :count]
-        cells.append(np.stack([x, y], axis=2).reshape(-1, 2))
-        strides.append(np.full((count * count, 1), stride))
-    return np.concatenate(cells).astype(np.float32), np.concatenate(strides).astype(np.float32)
+    if not {"boxes", "labels"} <= outputs:
+        came = ", ".join(sorted(outputs)) or "none with a name"
+        raise DatasetError(f"{path}: expected the outputs boxes and labels, got {came}")
+    return int(match[1]), int(match[2])
 
 
 def _starts(length: int, side: int) -> list[int]:
@@ -137,34 +131,24 @@ def _starts(length: int, side: int) -> list[int]:
 
 
 def _not_cut(
-    boxes: Boxes, corner: tuple[int, int], tile: Image, size: tuple[int, int]
+    boxes: Boxes, corner: tuple[int, int], part: tuple[int, int], picture: tuple[int, ...]
 ) -> NDArray[np.bool_]:
-    """Return which boxes do not end at an edge of the tile inside the picture."""
+    """Return which boxes do not end at an edge of the part that is inside the picture."""
     whole = np.ones(len(boxes), np.bool_)
     for axis in (0, 1):
-        end = tile.shape[1 - axis]
         if corner[axis] > 0:
             whole &= boxes[:, axis] > MARGIN
-        if corner[axis] + end < size[axis]:
-            whole &= boxes[:, axis + 2] < end - MARGIN
+        if corner[axis] + part[axis] < picture[axis]:
+            whole &= boxes[:, axis + 2] < part[axis] - MARGIN
     return whole
 
 
-def _distinct(found: Found) -> Found:
-    """Keep the best of several boxes of one class on one object."""
-    order = np.argsort(-found.scores, kind="stable")
-    kept: list[int] = []
-    for index in order.tolist():
-        same = [k for k in kept if found.classes[k] == found.classes[index]]
-        if not same or overlap(found.boxes[index], found.boxes[same]).max() < SAME:
-            kept.append(index)
-    return Found(found.boxes[kept], found.scores[kept], found.classes[kept])
-
-
-def overlap(box: Boxes, others: Boxes) -> NDArray[np.float32]:
-    """Return intersection over union of a box (4,) with others (n, 4)."""
-    sides = np.minimum(box[2:], others[:, 2:]) - np.maximum(box[:2], others[:, :2])
-    shared = np.prod(np.maximum(sides, 0), axis=1)
-    areas = np.prod(others[:, 2:] - others[:, :2], axis=1) + np.prod(box[2:] - box[:2])
-    ratio: NDArray[np.float32] = shared / np.maximum(areas - shared, 1e-6)
-    return ratio
+def _best_of_each(rows: NDArray[np.float32], classes: NDArray[np.intp]) -> list[int]:
+    """Return the best of several boxes of one class on one object, best first."""
+    if not len(rows):
+        return []
+    corners, sizes = rows[:, :2], rows[:, 2:4] - rows[:, :2]
+    kept = cv2.dnn.NMSBoxesBatched(
+        np.hstack((corners, sizes)).tolist(), rows[:, 4].tolist(), classes.tolist(), LOWEST, SAME
+    )
+    return sorted(map(int, kept), key=lambda index: -float(rows[index, 4]))

@@ -1,4 +1,4 @@
-"""What a `scene:` source is asked to show: size, rate, length and seed."""
+"""What a street is asked to show: size, rate, length and seed."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from fractions import Fraction
 
 from squeezedrive.pipeline.core.errors import SourceError
 
-PREFIX = "scene:"
+PREFIX = "street:"
 KEYS = ("size", "fps", "seconds", "frames", "seed")
 LARGEST = 8192  # pixels a side
 
 
 @dataclass(frozen=True)
-class SceneSpec:
-    """A scene in numbers.
+class StreetSpec:
+    """A street in numbers.
 
     Attributes
     ----------
@@ -38,7 +38,7 @@ class SceneSpec:
 
 
 def _wrong(key: str, expected: str, came: str) -> SourceError:
-    return SourceError(f"scene: {key} should be {expected}, got {came!r}")
+    return SourceError(f"street: {key} should be {expected}, got {came!r}")
 
 
 def _positive(key: str, text: str, expected: str, largest: int) -> Fraction:
@@ -73,24 +73,24 @@ def _pairs(text: str) -> dict[str, str]:
         if key not in KEYS:
             near = difflib.get_close_matches(key, KEYS, n=1, cutoff=0.0)
             raise SourceError(
-                f"scene: unknown key {key!r}, expected {', '.join(KEYS)}; "
+                f"street: unknown key {key!r}, expected {', '.join(KEYS)}; "
                 f"did you mean {near[0] if near else KEYS[0]!r}?"
             )
         if not equals:
-            raise SourceError(f"scene: expected {key}=VALUE, got {item!r}")
+            raise SourceError(f"street: expected {key}=VALUE, got {item!r}")
         if key in values:
-            raise SourceError(f"scene: {key} is given twice, {values[key]!r} and {value!r}")
+            raise SourceError(f"street: {key} is given twice, {values[key]!r} and {value!r}")
         values[key] = value
     return values
 
 
-def parse_scene(spec: str) -> SceneSpec:
-    """Read a scene from its name, as in `scene:size=1280x720,fps=30000/1001,seconds=10,seed=1`.
+def parse_street(spec: str) -> StreetSpec:
+    """Read a street from its name, as in `street:size=1280x720,fps=30000/1001,seconds=10,seed=1`.
 
     Parameters
     ----------
     spec : str
-        `scene:` and any of the keys size, fps, seconds or frames, and seed, with commas between.
+        `street:` and any of the keys size, fps, seconds or frames, and seed, with commas between.
         What is left out is 1280x720, 30 fps, 10 seconds, seed 0. `fps` may be a ratio or a decimal.
 
     Raises
@@ -99,10 +99,12 @@ def parse_scene(spec: str) -> SceneSpec:
         If a key is unknown or given twice, or a value is not what the key takes.
     """
     if not spec.startswith(PREFIX):
-        raise SourceError(f"expected a scene such as scene:size=1280x720,seconds=10, got {spec!r}")
+        raise SourceError(
+            f"expected a street such as street:size=1280x720,seconds=10, got {spec!r}"
+        )
     values = _pairs(spec[len(PREFIX) :])
     if "seconds" in values and "frames" in values:
-        raise SourceError("scene: seconds and frames both say how long it is, give one of them")
+        raise SourceError("street: seconds and frames both say how long it is, give one of them")
     width, height = _size(values.get("size", "1280x720"))
     fps = _positive("fps", values.get("fps", "30"), "a rate such as 30, 12.5 or 30000/1001", 1000)
     fps = fps.limit_denominator(1001)  # 29.97002997 is 30000/1001
@@ -112,4 +114,4 @@ def parse_scene(spec: str) -> SceneSpec:
         expected = "a length in seconds, more than 0"
         frames = round(fps * _positive("seconds", values.get("seconds", "10"), expected, 10**9))
     seed = _whole("seed", values.get("seed", "0"), 0)
-    return SceneSpec(width, height, fps, max(1, frames), seed)
+    return StreetSpec(width, height, fps, max(1, frames), seed)

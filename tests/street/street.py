@@ -19,7 +19,7 @@ from tests.street.mesh import project_meshes
 from tests.street.road import Road
 from tests.street.shadows import draw_shadows
 from tests.street.shapes import Polygons, project_rods
-from tests.street.spec import SceneSpec
+from tests.street.spec import StreetSpec
 from tests.street.traffic import SPEED, Actor, Traffic
 from tests.street.trees import Crowns
 
@@ -65,11 +65,11 @@ class Street:
 
     Parameters
     ----------
-    spec : SceneSpec
+    spec : StreetSpec
         Size, rate and seed; `frames` plays no part.
     """
 
-    def __init__(self, spec: SceneSpec) -> None:
+    def __init__(self, spec: StreetSpec) -> None:
         self.spec = spec
         self._camera = Camera(spec.width, spec.height)
         self._backdrop = backdrop(spec.seed, self._camera)
