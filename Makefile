@@ -1,4 +1,4 @@
-# make demo [VIDEO=drive.mp4]   install into .venv and mark a video, or a rendered street
+# make demo [VIDEO=drive.mp4]   install into .venv and mark a video, or the clip demo:
 # make test                     install into .venv and run all checks
 # PYTHON=python3.12 chooses the interpreter; 3.10 to 3.13 will do.
 
@@ -14,8 +14,8 @@ BINDINGS := 10.16.1.11 11.4.0.106
 
 demo: $(VENV)/installed
 	@mkdir -p out
-	@name=$$(basename "$(VIDEO)"); name=$${name%.*}; output="out/$${name:-scene}.detected.mp4"; \
-	$(RUN) run_pipeline.py "$(or $(VIDEO),scene:)" --output "$$output" --overwrite && \
+	@name=$$(basename "$(VIDEO)"); name=$${name%.*}; output="out/$${name:-demo}.detected.mp4"; \
+	$(RUN) run_pipeline.py "$(or $(VIDEO),demo:)" --output "$$output" --overwrite && \
 	echo "The result is in $(CURDIR)/$$output"
 
 test: $(VENV)/installed-test

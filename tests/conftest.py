@@ -7,12 +7,15 @@ import os
 import signal
 import threading
 from collections.abc import Iterator
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from squeezedrive.pipeline.app import command_line
+from tests.street.clip import write_clip
+from tests.street.spec import StreetSpec
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -60,6 +63,14 @@ def small_network(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "classes: [car, pedestrian, cyclist]\n"
         "input: {width: 320, height: 96}\n"
     )
+    return path
+
+
+@pytest.fixture(scope="session")
+def drive(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a video of the rendered street: 90 frames of 320x192, 25 a second."""
+    path = tmp_path_factory.mktemp("street") / "drive.mp4"
+    write_clip(path, StreetSpec(320, 192, Fraction(25), 90, seed=3))
     return path
 
 

@@ -14,14 +14,14 @@ from pathlib import Path
 from typing import Any
 
 import av
+import cv2
 import pytest
 
 from squeezedrive.engines.model.weights import DEFAULT, load_weights, save_weights
 from squeezedrive.pipeline.app import command_line
-from tests.support.media import write_video
+from tests.support.media import picture, write_video
 
 ROOT = Path(__file__).resolve().parent.parent
-SCENE = "scene:size=320x192,fps=25,frames=12,seed=3"
 
 
 @pytest.fixture(scope="module")
@@ -58,11 +58,25 @@ def lines_of(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
-def test_a_scene_becomes_a_video_and_readable_detections(run: Any, tmp_path: Path) -> None:
+def test_a_drive_becomes_a_video_and_readable_detections(
+    run: Any, drive: Path, tmp_path: Path
+) -> None:
     video, jsonl, kitti = tmp_path / "out.mp4", tmp_path / "out.jsonl", tmp_path / "kitti"
     figures = tmp_path / "figures.json"
     code, out, err = run(
-        SCENE, "-o", video, "--jsonl", jsonl, "--kitti", kitti, "--summary", figures, "-t", "0.001"
+        drive,
+        "-n",
+        "12",
+        "-o",
+        video,
+        "--jsonl",
+        jsonl,
+        "--kitti",
+        kitti,
+        "--summary",
+        figures,
+        "-t",
+        "0.001",
     )
     assert code == 0, err
     assert frames_of(video) == [Fraction(i, 25) for i in range(12)]
@@ -70,7 +84,7 @@ def test_a_scene_becomes_a_video_and_readable_detections(run: Any, tmp_path: Pat
     header, *lines = lines_of(jsonl)
     assert header["model"]["name"] == "squeezedrive-v2"
     assert header["config"]["detect"]["threshold"] == 0.001
-    assert header["source"]["kind"] == "scene"
+    assert header["source"]["kind"] == "file"
     assert [line["frame"] for line in lines] == list(range(12))
     assert [line["pts"] for line in lines] == [pytest.approx(i / 25) for i in range(12)]
     assert {(line["width"], line["height"]) for line in lines} == {(320, 192)}
@@ -102,9 +116,9 @@ def test_a_scene_becomes_a_video_and_readable_detections(run: Any, tmp_path: Pat
         assert part in out
 
 
-def test_the_network_may_see_every_third_frame_only(run: Any, tmp_path: Path) -> None:
+def test_the_network_may_see_every_third_frame_only(run: Any, drive: Path, tmp_path: Path) -> None:
     out, jsonl, summary = (tmp_path / f"out{end}" for end in (".mp4", ".jsonl", ".json"))
-    code, text, _ = run(SCENE, "-o", out, "--jsonl", jsonl, "--summary", summary,
+    code, text, _ = run(drive, "-n", "12", "-o", out, "--jsonl", jsonl, "--summary", summary,
                         "--detect-every", "3")  # fmt: skip
     assert code == 0
     assert "12 read, 12 processed (4 by the network, between them by tracking)" in text
@@ -118,12 +132,14 @@ def test_the_network_may_see_every_third_frame_only(run: Any, tmp_path: Path) ->
     assert figures["stages"]["sinks"]["frames"] == 12
 
 
-def test_frames_in_the_network_at_once_change_nothing(run: Any, tmp_path: Path) -> None:
+def test_frames_in_the_network_at_once_change_nothing(
+    run: Any, drive: Path, tmp_path: Path
+) -> None:
     found = []
     for batch in (1, 3):
         jsonl = tmp_path / f"{batch}.jsonl"
         options = "--no-video", "-t", "0.01", "--jsonl", jsonl, "--set", f"queue.batch={batch}"
-        assert run(SCENE, *options)[0] == 0
+        assert run(drive, "-n", "12", *options)[0] == 0
         found.append(lines_of(jsonl)[1:])
     assert found[0] == found[1]
     assert sum(len(line["detections"]) for line in found[0]) > 0
@@ -268,14 +284,14 @@ def test_classes_and_top_n_limit_what_is_found(run: Any, clip: Path, tmp_path: P
 
 @pytest.mark.parametrize(("fit", "warned"), [("band", True), ("letterbox", False)])
 def test_another_fit_than_the_weights_were_trained_with_is_told(
-    run: Any, small_network: Path, tmp_path: Path, fit: str, warned: bool
+    run: Any, small_network: Path, clip: Path, tmp_path: Path, fit: str, warned: bool
 ) -> None:
     shipped = load_weights(DEFAULT)
     profile = shipped.profile.model_copy(update={"fit": "letterbox"})
     save_weights(replace(shipped, profile=profile), tmp_path / "mine.npz")
     network = tmp_path / "mine.yaml"
     network.write_text(small_network.read_text().replace(str(DEFAULT), "mine.npz"))
-    code, _, err = run("scene:size=320x192,frames=2", "--no-video", "--fit", fit,
+    code, _, err = run(clip, "-n", "2", "--no-video", "--fit", fit,
                        "--set", f"network={network}")  # fmt: skip
     assert code == 0, err
     assert ("put into its input by letterbox, not band: --fit letterbox" in err) == warned
@@ -283,8 +299,9 @@ def test_another_fit_than_the_weights_were_trained_with_is_told(
 
 @pytest.mark.parametrize("fit", ["band", "letterbox", "stretch"])
 def test_boxes_come_back_in_source_pixels_in_every_fit(run: Any, tmp_path: Path, fit: str) -> None:
-    jsonl = tmp_path / "out.jsonl"
-    run("scene:size=641x359,frames=3", "--no-video", "-t", "0", "--fit", fit, "--jsonl", jsonl)
+    image, jsonl = tmp_path / "odd.png", tmp_path / "out.jsonl"
+    cv2.imwrite(str(image), picture(0, (641, 359)))
+    run(image, "--no-video", "-t", "0", "--fit", fit, "--jsonl", jsonl)
     boxes = [d["box"] for line in lines_of(jsonl)[1:] for d in line["detections"]]
     assert max(x2 for _, _, x2, _ in boxes) > 400
     assert all(x1 >= 0 and x2 <= 640 and y1 >= 0 and y2 <= 358 for x1, y1, x2, y2 in boxes)
@@ -310,11 +327,11 @@ def test_what_goes_to_standard_output_is_alone_there(
 def test_from_another_folder_with_spaces_in_its_name(small_network: Path, tmp_path: Path) -> None:
     folder = tmp_path / "a folder with spaces"
     folder.mkdir()
-    process = start(SCENE, "--set", f"network={small_network}", cwd=folder)
+    process = start("demo:", "-n", "12", "--set", f"network={small_network}", cwd=folder)
     _, err = process.communicate(timeout=100)
     assert process.returncode == 0, err
-    assert [path.name for path in folder.iterdir()] == ["scene.detected.mp4"]
-    assert len(frames_of(folder / "scene.detected.mp4")) == 12
+    assert [path.name for path in folder.iterdir()] == ["demo.detected.mp4"]
+    assert len(frames_of(folder / "demo.detected.mp4")) == 12
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
@@ -323,7 +340,7 @@ def test_a_signal_ends_the_run_with_finished_outputs(
 ) -> None:
     video, jsonl = tmp_path / "out.mp4", tmp_path / "out.jsonl"
     process = start(
-        "scene:size=320x192,seconds=100000", "-o", video, "--jsonl", jsonl,
+        "demo:loop", "-o", video, "--jsonl", jsonl,
         "--set", f"network={small_network}",
     )  # fmt: skip
     wait_for_lines(process, jsonl, 30)
@@ -339,7 +356,7 @@ def test_a_signal_ends_the_run_with_finished_outputs(
 def test_after_kill_the_outputs_can_be_read(small_network: Path, tmp_path: Path) -> None:
     video, jsonl = tmp_path / "out.mp4", tmp_path / "out.jsonl"
     process = start(
-        "scene:size=320x192,seconds=100000", "-o", video, "--jsonl", jsonl,
+        "demo:loop", "-o", video, "--jsonl", jsonl,
         "--set", f"network={small_network}",
     )  # fmt: skip
     wait_for_lines(process, jsonl, 100)
@@ -347,7 +364,7 @@ def test_after_kill_the_outputs_can_be_read(small_network: Path, tmp_path: Path)
     process.communicate(timeout=60)
     lines = lines_of(jsonl)[1:]
     lost = len(lines) - readable_frames(video)
-    assert lost <= 45  # of 30 fps: what the encoder and the open fragment held
+    assert lost <= 45  # of 25 fps: what the encoder and the open fragment held
 
 
 def wait_for_lines(process: subprocess.Popen[str], path: Path, count: int) -> None:
@@ -368,8 +385,8 @@ def test_a_full_disk_ends_the_run_and_loses_nothing_written(
 
     video, jsonl = tmp_path / "out.mp4", tmp_path / "out.jsonl"
     process = start(
-        "scene:size=640x384,seconds=100000", "-o", video, "--jsonl", jsonl,
-        "--set", f"network={small_network}", "--set", "video.crf=10", preexec_fn=no_room,
+        "demo:loop", "-o", video, "--jsonl", jsonl,
+        "--set", f"network={small_network}", "--set", "video.preset=ultrafast", preexec_fn=no_room,
     )  # fmt: skip
     _, err = process.communicate(timeout=100)
     assert process.returncode == 2

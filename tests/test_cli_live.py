@@ -17,7 +17,6 @@ from tests.test_cli import frames_of, lines_of, start, wait_for_lines
 
 ROOT = Path(__file__).resolve().parent.parent
 LIVE = ROOT / "configs" / "live.yaml"
-SCENE = "scene:size=320x192,fps=25,frames=60,seed=3"
 
 
 @pytest.fixture(scope="module")
@@ -75,10 +74,9 @@ def test_the_videos_of_several_sources_lie_beside_them(
 ) -> None:
     write_video(tmp_path / "a.mp4", 3)
     monkeypatch.chdir(tmp_path)
-    scene = "scene:size=320x192,frames=3"
-    assert run(tmp_path / "a.mp4", scene, scene)[0] == 0
+    assert run(tmp_path / "a.mp4", "demo:", "demo:loop", "-n", "3")[0] == 0
     assert sorted(p.name for p in tmp_path.iterdir()) == [
-        "a.detected.mp4", "a.mp4", "scene.1.detected.mp4", "scene.2.detected.mp4",
+        "a.detected.mp4", "a.mp4", "demo.1.detected.mp4", "demo.2.detected.mp4",
     ]  # fmt: skip
 
 
@@ -182,10 +180,9 @@ def test_a_camera_that_fails(small_network: Path, tmp_path: Path, comes_back: bo
     assert len(frames_of(video)) == len(stamps)
 
 
-def test_segments_and_clips_of_events(run: Any, tmp_path: Path) -> None:
-    scene = "scene:size=320x192,fps=25,frames=90,seed=3"
+def test_segments_and_clips_of_events(run: Any, drive: Path, tmp_path: Path) -> None:
     code, out, err = run(
-        scene, "-o", tmp_path / "ride.mp4", "--jsonl", tmp_path / "ride.jsonl", "--segment", "1",
+        drive, "-o", tmp_path / "ride.mp4", "--jsonl", tmp_path / "ride.jsonl", "--segment", "1",
         "--keep", "1", "--event", "car>=1", "-t", "0.001",
         "--set", "record.before=0.2", "--set", "record.after=0.2",
     )  # fmt: skip
@@ -203,14 +200,14 @@ def test_segments_and_clips_of_events(run: Any, tmp_path: Path) -> None:
     assert str(tmp_path / "ride") in out
     assert not (tmp_path / "ride.mp4").exists()
     # Numbers go on, so that nothing has to be replaced.
-    assert run(scene, "-n", "5", "-o", tmp_path / "ride.mp4", "--segment", "1")[0] == 0
+    assert run(drive, "-n", "5", "-o", tmp_path / "ride.mp4", "--segment", "1")[0] == 0
     assert len(list(tmp_path.glob("ride.0*.mp4"))) == 5
 
 
-def test_clips_without_the_video(run: Any, tmp_path: Path) -> None:
-    scene = "scene:size=320x192,fps=25,frames=40,seed=3"
-    code, _, err = run(scene, "--no-video", "-o", tmp_path / "x.mp4", "--event", "car>=1",
-                       "-t", "0.001", "--jsonl", tmp_path / "x.jsonl")  # fmt: skip
+def test_clips_without_the_video(run: Any, drive: Path, tmp_path: Path) -> None:
+    code, _, err = run(drive, "-n", "40", "--no-video", "-o", tmp_path / "x.mp4",
+                       "--event", "car>=1", "-t", "0.001",
+                       "--jsonl", tmp_path / "x.jsonl")  # fmt: skip
     assert code == 0, err
     (clip,) = tmp_path.glob("*.mp4")
     assert clip.name.startswith("x.event.000001.")
@@ -232,9 +229,10 @@ def test_recordings_that_cannot_be(refused: Any, clips: tuple[Path, Path], tmp_p
     assert not list(tmp_path.iterdir())
 
 
-def test_objects_have_numbers_that_last(run: Any, tmp_path: Path) -> None:
+def test_objects_have_numbers_that_last(run: Any, drive: Path, tmp_path: Path) -> None:
     jsonl, mot = tmp_path / "out.jsonl", tmp_path / "out.txt"
-    assert run(SCENE, "--no-video", "-t", "0.01", "--jsonl", jsonl, "--mot", mot)[0] == 0
+    options = "--no-video", "-t", "0.01", "--jsonl", jsonl, "--mot", mot
+    assert run(drive, "-n", "60", *options)[0] == 0
     header, *lines = lines_of(jsonl)
     assert header["config"]["track"]["enabled"] is True
     ids = [[found["id"] for found in line["detections"]] for line in lines]
@@ -270,7 +268,7 @@ def test_the_live_page_shows_and_changes_the_run(
 ) -> None:
     jsonl = tmp_path / "out.jsonl"
     process = start(
-        "scene:size=320x192,fps=25,seconds=100000,seed=3", "--no-video", "--jsonl", jsonl,
+        "demo:loop", "--no-video", "--jsonl", jsonl,
         "-t", "0.001", "--preview", f"127.0.0.1:{port}", "--set", "preview.token=hunter2",
         "--set", f"network={small_network}",
     )  # fmt: skip

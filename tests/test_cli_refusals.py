@@ -82,5 +82,5 @@ def test_asking_for_a_back_end_that_cannot_run(refused: Any, clip: Path, backend
 
 def test_argparse_refuses_unknown_options() -> None:
     with pytest.raises(SystemExit) as caught:
-        command_line.main(["scene:", "--thresold", "0.5"])
+        command_line.main(["demo:", "--thresold", "0.5"])
     assert caught.value.code == 2

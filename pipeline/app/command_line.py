@@ -25,9 +25,9 @@ EXAMPLES = (
     ),
     ("0 2 -c configs/live.yaml -o ride.mp4", "two cameras: ride.0.mp4, ride.1.mp4"),
     ("drive.mp4 --detect-every 3", "faster: objects are followed between"),
-    ("scene:size=1920x1080,seconds=20", "a street rendered on the fly"),
+    ("demo:", "the clip that comes with the program"),
     (
-        "scene: --config configs/profile.yaml --profile out/profile",
+        "demo:loop,frames=2000 --config configs/profile.yaml --profile out/profile",
         "what this machine can do, and what limits",
     ),
     ("drive.mp4 -n 300 --profile out/sweep --sweep video.preset=ultrafast,veryfast", ""),

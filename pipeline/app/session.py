@@ -152,7 +152,7 @@ def open_session(
     Parameters
     ----------
     specs : sequence of str
-        The sources: each a file, folder, pattern, camera, URL or "scene:".
+        The sources: each a file, folder, pattern, camera, URL or "demo:".
     config : Config
         Validated configuration.
     outputs : Outputs

@@ -14,7 +14,7 @@ from squeezedrive.pipeline.core.frame import Frame
 
 DEFAULT_FPS = Fraction(25)  # where neither source nor user give a rate
 
-SourceKind = Literal["file", "images", "camera", "stream", "scene"]
+SourceKind = Literal["file", "images", "camera", "stream", "demo"]
 ConnectionState = Literal["connecting", "connected", "stalled", "reconnecting", "given up"]
 
 

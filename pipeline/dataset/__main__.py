@@ -14,7 +14,7 @@ from squeezedrive.pipeline.core.source import SourceOptions
 from squeezedrive.pipeline.dataset.labels import labels_of_teacher
 from squeezedrive.pipeline.dataset.layout import LabelledPicture, write_kitti_layout
 from squeezedrive.pipeline.dataset.teacher import Teacher
-from squeezedrive.pipeline.sources import open_source
+from squeezedrive.pipeline.sources.open import open_source
 
 EXAMPLES = """\
 examples:

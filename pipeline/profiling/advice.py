@@ -97,11 +97,7 @@ def _for_stage(
     found = []
     if verdict.stage == "capture":
         found.append(
-            Advice(
-                "rendering the street is the work here: a recorded video costs less"
-                if kind == "scene"
-                else "decoding is the work here: a smaller picture or a lower bit rate costs less"
-            )
+            Advice("decoding is the work here: a smaller picture or a lower bit rate costs less")
         )
     elif verdict.stage == "preprocess":
         found.append(Advice("another fit touches fewer pixels", "fit.mode=band,letterbox,stretch"))

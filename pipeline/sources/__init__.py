@@ -1,1 +1,1 @@
-"""Sources of frames: files, streams, images, cameras and the rendered scene."""
+"""Sources of frames: files, streams, images, cameras and the clip that comes with the program."""

@@ -16,7 +16,8 @@ def open_source(spec: str, options: SourceOptions) -> Source:
     ----------
     spec : str
         A video file; an image, a folder of images or a pattern of their names; a camera as its
-        number or `/dev/videoN`; the URL of a stream; or "scene:" for the rendered street.
+        number or `/dev/videoN`; the URL of a stream; or "demo:" or "demo:loop" for the clip
+        that comes with the program.
     options : SourceOptions
         How to open it.
 
@@ -28,10 +29,10 @@ def open_source(spec: str, options: SourceOptions) -> Source:
         If a camera or stream does not answer in time.
     """
     # Each kind of source brings a library that only runs with it need.
-    if spec.startswith("scene:"):
-        from squeezedrive.pipeline.sources.scene import SceneSource
+    if spec.startswith("demo:"):
+        from squeezedrive.pipeline.sources.demo import open_demo
 
-        return SceneSource(spec, options)
+        return open_demo(spec, options)
     if CAMERA.fullmatch(spec):
         from squeezedrive.pipeline.sources.camera import CameraSource
 

@@ -138,7 +138,7 @@ class VideoSource(Source):
         if not isinstance(self._first, av.VideoFrame):
             raise DecoderRefused("it has no frames")
         track = DeviceTrack(self._decoder.stream, self._first, open_decoder)
-        moved = VideoSource(self._location, self._options, track)
+        moved = type(self)(self._location, self._options, track)
         if moved._first is None:
             moved.close()
             raise DecoderRefused("the device finds no frames in it")

@@ -44,11 +44,12 @@ from squeezedrive.engines.errors import UserError
 from squeezedrive.engines.model.weights import DEFAULT, load_weights
 from squeezedrive.kernels.params import DetectParams
 from squeezedrive.pipeline.core.frame import Frame
-from squeezedrive.pipeline.core.source import Source, SourceInfo, SourceOptions
-from squeezedrive.pipeline.sources.open import open_source
+from squeezedrive.pipeline.core.source import Source, SourceInfo
 from squeezedrive.pipeline.stages.feed import QueueOptions
 from squeezedrive.pipeline.stages.pipeline import Pipeline
 from tests.benchmarks.obvious import NMS, obvious_way
+from tests.street.spec import StreetSpec
+from tests.street.street import Street
 from tests.support.executors import open_executor
 from tests.support.fakes import feed_of
 
@@ -376,11 +377,7 @@ def run(size: tuple[int, int], names: Sequence[str], seconds: float) -> Report:
     weights = load_weights(DEFAULT)
     profile = weights.profile
     settings = EngineSettings(weights, profile.input.width, profile.input.height, DetectParams())
-    source = open_source(f"scene:size={size[0]}x{size[1]},seconds=1", SourceOptions())
-    frame = source.read()
-    source.close()
-    assert frame is not None
-    picture = frame.image
+    picture = Street(StreetSpec(*size)).render(0)
     driver_version = "{}.{}".format(*divmod(gpu.driver.get_driver_version() // 10, 100))
     report.add("machine", gpu.name, f"CUDA driver {driver_version}, {size[0]}x{size[1]} in")
     with gpu.current():

@@ -1,9 +1,9 @@
 """How steady boxes are, and whether objects keep their numbers: raw, with a library, with ours.
 
     pip install trackers        # what is compared, with the SciPy that the measures need
-    python -m tests.benchmarks.tracking drive.mp4 scene:seed=3,seconds=15,fps=20 [--frames 500]
+    python -m tests.benchmarks.tracking drive.mp4 street:seed=3,seconds=15,fps=20 [--frames 500]
 
-Runs the network once over each source, then every method over the same detections. Scenes have
+Runs the network once over each source, then every method over the same detections. Streets have
 exact truth, so what is shown there is also compared with that. "as ours": agreement with `--track`
 where the network sees every frame. See `tracking_measures` for what the columns mean.
 """
@@ -15,18 +15,20 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from itertools import islice
 
 import numpy as np
 
 from squeezedrive.kernels.detections import Detections
-from squeezedrive.pipeline.app.outputs import Outputs
-from squeezedrive.pipeline.app.session import open_session
+from squeezedrive.pipeline.app.network import describe_network, open_network
 from squeezedrive.pipeline.config import load_config, parse_setting
 from squeezedrive.pipeline.core.controls import Controls
+from squeezedrive.pipeline.core.frame import Image
+from squeezedrive.pipeline.core.source import SourceOptions
+from squeezedrive.pipeline.sources.open import open_source
 from squeezedrive.pipeline.tracking.tracker import Tracker
 from tests.benchmarks.tracking_measures import Shown, Truth, against_truth, agreement, for_the_eye
-from tests.street.spec import PREFIX, parse_scene
+from tests.street.spec import PREFIX, parse_street
 from tests.street.street import Street
 
 TALL = 35  # pixels; what is lower, or hidden by half, need not be found
@@ -50,14 +52,30 @@ def detect(source: str, threshold: float, limit: int, settings: list[str]) -> Cl
     own = ["video.write=false", f"detect.threshold={Tracker.weakest(threshold)}"]
     config = load_config(settings=[parse_setting(text) for text in own + settings])
     frames: list[tuple[float, Detections]] = []
-    with open_session([source], config, Outputs(summary=Path("-"))) as session:
-        slot = session.backend.new_slot()
-        while len(frames) < limit and (frame := session.source.read()) is not None:
-            slot.preprocess([frame.image])
-            slot.infer()
-            frames.append((frame.seconds, slot.detect()[0]))
-        slot.close()
-        return Clip(source, session.class_names, threshold, frames)
+    network = describe_network(config)
+    backend = open_network(config, network)
+    slot = backend.new_slot()
+    for seconds, image in islice(pictures(source), limit):
+        slot.preprocess([image])
+        slot.infer()
+        frames.append((seconds, slot.detect()[0]))
+    slot.close()
+    backend.close()
+    return Clip(source, network.class_names, threshold, frames)
+
+
+def pictures(source: str) -> Iterator[tuple[float, Image]]:
+    """Yield seconds and pixels of each frame of a source or a rendered street."""
+    if source.startswith(PREFIX):
+        spec = parse_street(source)
+        street = Street(spec)
+        for index in range(spec.frames):
+            yield float(index / spec.fps), street.render(index)
+        return
+    opened = open_source(source, SourceOptions())
+    while (frame := opened.read()) is not None:
+        yield frame.seconds, frame.image
+    opened.close()
 
 
 def raw(clip: Clip) -> Iterator[Shown]:
@@ -130,8 +148,8 @@ def methods(threshold: float) -> dict[str, Method]:
 
 
 def truths(clip: Clip) -> list[Truth]:
-    """Return what is to be found in the frames of a scene."""
-    street = Street(parse_scene(clip.source))
+    """Return what is to be found in the frames of a street."""
+    street = Street(parse_street(clip.source))
     found = []
     for index in range(len(clip.frames)):
         objects = street.truth(index)

@@ -36,6 +36,8 @@ from squeezedrive.pipeline.sources.open import open_source
 from squeezedrive.pipeline.stages.feed import QueueOptions
 from squeezedrive.pipeline.stages.pipeline import Pipeline
 from tests.pipeline.test_run_cuda import Sink
+from tests.street.spec import StreetSpec
+from tests.street.street import Street
 from tests.support.executors import open_executor
 from tests.support.fakes import feed_of
 
@@ -71,12 +73,8 @@ def backend(name: Any) -> Iterator[CudaBackend]:
 @pytest.fixture(scope="module")
 def pictures() -> list[np.ndarray]:
     """Frames of a rendered street."""
-    source = open_source("scene:size=1280x720,seconds=2", SourceOptions())
-    images = []
-    while (frame := source.read()) is not None:
-        images.append(frame.image)
-    source.close()
-    return images[::10]
+    street = Street(StreetSpec())
+    return [street.render(index) for index in range(0, 60, 10)]
 
 
 def run(slot: Any, image: np.ndarray) -> Detections:
@@ -164,7 +162,7 @@ def test_memory_does_not_grow_over_10_000_frames(
 
 
 def pipeline_of(backend: CudaBackend, sink: Sink, seconds: int = 2) -> Pipeline:
-    source = open_source(f"scene:size=640x360,seconds={seconds}", SourceOptions())
+    source = open_source(f"demo:loop,frames={30 * seconds}", SourceOptions())
     return Pipeline([feed_of(source, [sink])], backend, QueueOptions(slots=4))
 
 
@@ -263,7 +261,7 @@ def test_a_captured_graph_finds_the_same(name: Any, pictures: list[np.ndarray]) 
 
 def test_the_program_runs_on_it(run: Any, tmp_path: Path, name: Any) -> None:
     out = tmp_path / "out.jsonl"
-    code, _, err = run("scene:seconds=1", "--no-video", "--jsonl", out, "--backend", name)
+    code, _, err = run("demo:", "-n", "30", "--no-video", "--jsonl", out, "--backend", name)
     assert code == 0, err
     assert f"backend {name}" in err
     assert len(out.read_text().splitlines()) > 20

@@ -22,8 +22,7 @@ from squeezedrive.pipeline.profiling.compare import read_profile
 from squeezedrive.pipeline.stages.feed import Feed
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-SCENE = "scene:size=320x192,fps=25,frames=40,seed=3"
-FRAMES = 40
+FRAMES = 90
 
 
 class Page(HTMLParser):
@@ -49,8 +48,8 @@ class Page(HTMLParser):
 
 
 @pytest.fixture(scope="module")
-def profile(small_network: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Profile a small scene; return the folder."""
+def profile(drive: Path, small_network: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Profile a small video; return the folder."""
     folder = tmp_path_factory.mktemp("runs") / "profile"
     marked: list[str] = []
 
@@ -63,7 +62,8 @@ def profile(small_network: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
         patch.setattr("squeezedrive.pipeline.profiling.profiler.measure_alone", _alone)
         # Nothing would put the log back before the next module's tests listen to it.
         patch.setattr("squeezedrive.pipeline.app.command_line._log_to_stderr", lambda level: None)
-        arguments = [SCENE, "--profile", str(folder), "--set", f"network={small_network}"]
+        arguments = [str(drive), "--profile", str(folder)]
+        arguments += ["--set", f"network={small_network}"]
         printed = io.StringIO()
         with redirect_stdout(printed):
             assert command_line.main(arguments) == 0
@@ -223,7 +223,7 @@ def gone() -> None:
     raise SourceError("camera: is gone")
 
 
-LONG = "scene:size=320x192,fps=25,seconds=60"
+LONG = "demo:loop"
 
 
 def test_what_was_measured_before_a_source_failed_is_not_lost(
@@ -267,12 +267,12 @@ def test_a_signal_ends_a_profiled_run_with_its_profile(
 
 
 def test_figures_that_cannot_be_written_are_printed_and_the_others_written(
-    run: Any, small_network: Path, tmp_path: Path
+    run: Any, drive: Path, small_network: Path, tmp_path: Path
 ) -> None:
     folder = tmp_path / "p"
     (folder / "report.html").mkdir(parents=True)
-    code, out, err = run(SCENE, "--no-video", "--no-progress", "--profile", folder, "--overwrite",
-                         "--set", f"network={small_network}")  # fmt: skip
+    code, out, err = run(drive, "-n", "40", "--no-video", "--no-progress", "--profile", folder,
+                         "--overwrite", "--set", f"network={small_network}")  # fmt: skip
     assert code == 2
     assert "report.html: cannot write the profile: Is a directory" in err.splitlines()[-1]
     assert "fps: everything from the source to the outputs" in out
@@ -280,18 +280,18 @@ def test_figures_that_cannot_be_written_are_printed_and_the_others_written(
     assert read_profile(folder)["measured"]["frames"] > 0
 
 
-def test_what_cannot_be_is_told_in_one_line(refused: Any, tmp_path: Path) -> None:
+def test_what_cannot_be_is_told_in_one_line(refused: Any, drive: Path, tmp_path: Path) -> None:
     folder = tmp_path / "p"
     taken = tmp_path / "file"
     taken.write_text("")
-    assert "is a file, expected a folder" in refused(SCENE, "--profile", taken)
+    assert "is a file, expected a folder" in refused(drive, "--profile", taken)
     for name in (taken / "p", tmp_path / ("n" * 300)):
-        assert f"{name}: cannot make the folder" in refused(SCENE, "--profile", name)
-    few = "scene:size=320x192,frames=30"
-    assert "take 35 or more" in refused(few, "--no-video", "--profile", tmp_path / "few" / "p")
+        assert f"{name}: cannot make the folder" in refused(drive, "--profile", name)
+    few = ("-n", "30", "--no-video", "--profile", tmp_path / "few" / "p")
+    assert "take 35 or more" in refused(drive, *few)
     assert not (tmp_path / "few" / "p").exists()
     folder.mkdir()
     same = ("--no-video", "--profile", folder, "--summary", folder / "summary.json")
-    assert "is named for two outputs" in refused(SCENE, *same)
+    assert "is named for two outputs" in refused(drive, *same)
     (folder / "trace.json").write_text("")
-    assert "trace.json: exists already; --overwrite" in refused(SCENE, "--profile", folder)
+    assert "trace.json: exists already; --overwrite" in refused(drive, "--profile", folder)

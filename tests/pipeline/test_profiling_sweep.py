@@ -16,7 +16,7 @@ from squeezedrive.engines.errors import BackendUnavailable, UserError
 from squeezedrive.pipeline.app.run import RunOutcome
 from squeezedrive.pipeline.profiling import sweep as sweep_module
 
-SCENE = "scene:size=320x192,fps=25,frames=40,seed=3"
+DEMO = "demo:loop,frames=40"
 
 
 class Runs:
@@ -70,7 +70,7 @@ def test_a_sweep_goes_round_and_takes_medians(
     runs = Runs(rates, monkeypatch)
     folder = tmp_path / "sweep"
     with caplog.at_level(logging.INFO, "squeezedrive"):
-        code, out, err = run(SCENE, "--profile", folder, "--sweep", "cpu.streams=1,2",
+        code, out, err = run(DEMO, "--profile", folder, "--sweep", "cpu.streams=1,2",
                              "--sweep", "video.preset=fast,medium")  # fmt: skip
     assert code == 0, err
     round_ = ["1/fast", "1/medium", "2/fast"]
@@ -102,14 +102,14 @@ def test_a_sweep_of_which_nothing_runs_is_an_error(
     refused: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     Runs({}, monkeypatch)
-    told = refused(SCENE, "--profile", tmp_path / "s", "--sweep", "cpu.streams=1,2")
+    told = refused(DEMO, "--profile", tmp_path / "s", "--sweep", "cpu.streams=1,2")
     assert told == "error: no such thing here"
 
 
 def test_a_sweep_over_lists(run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Runs({"2/veryfast": [20.0] * 6}, monkeypatch)
     axis = "detect.classes=[car, pedestrian],[car]"
-    code, out, err = run(SCENE, "--profile", tmp_path / "s", "--sweep", axis)
+    code, out, err = run(DEMO, "--profile", tmp_path / "s", "--sweep", axis)
     assert code == 0, err
     data = json.loads((tmp_path / "s" / "sweep.json").read_text())
     classes = [cell["settings"]["detect.classes"] for cell in data["cells"]]
@@ -122,7 +122,7 @@ def test_a_sweep_over_one_value_has_no_winner(
     run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     Runs({"2/veryfast": [20.0, 21.0, 22.0]}, monkeypatch)
-    code, out, _ = run(SCENE, "--profile", tmp_path / "s", "--sweep", "cpu.streams=2")
+    code, out, _ = run(DEMO, "--profile", tmp_path / "s", "--sweep", "cpu.streams=2")
     assert code == 0
     assert "fastest" not in out
 
@@ -133,7 +133,7 @@ def test_a_signal_ends_a_sweep_and_what_was_measured_is_kept(
 ) -> None:
     runs = Runs({"1/veryfast": [20.0, end], "2/veryfast": [30.0, 31.0]}, monkeypatch)
     folder = tmp_path / "s"
-    ended, out, err = run(SCENE, "--profile", folder, "--sweep", "cpu.streams=1,2")
+    ended, out, err = run(DEMO, "--profile", folder, "--sweep", "cpu.streams=1,2")
     assert ended == (130 if end in (signal.SIGINT, "interrupt") else 143)
     assert runs.order == ["1/veryfast", "2/veryfast", "2/veryfast", "1/veryfast"]
     (line,) = [line for line in out.splitlines() if line.startswith("cpu.streams=1")]
@@ -147,7 +147,7 @@ def test_a_signal_in_the_first_round(
     run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     Runs({"1/veryfast": [20.0], "2/veryfast": [signal.SIGINT]}, monkeypatch)
-    _, out, _ = run(SCENE, "--profile", tmp_path / "s", "--sweep", "cpu.streams=1,2")
+    _, out, _ = run(DEMO, "--profile", tmp_path / "s", "--sweep", "cpu.streams=1,2")
     assert "cpu.streams=2  not run yet" in out
     assert "fastest" not in out
 
@@ -157,7 +157,7 @@ def test_a_combination_that_fails_later_keeps_its_runs(
 ) -> None:
     failure = BackendUnavailable("out of memory")
     Runs({"1/veryfast": [20.0, failure], "2/veryfast": [30.0] * 3}, monkeypatch)
-    code, out, _ = run(SCENE, "--profile", tmp_path / "s", "--sweep", "cpu.streams=1,2")
+    code, out, _ = run(DEMO, "--profile", tmp_path / "s", "--sweep", "cpu.streams=1,2")
     assert code == 0
     assert "(1 of 3 runs; then it could not run: out of memory)" in out
 
@@ -166,7 +166,7 @@ def test_a_sweep_replaces_no_profile_of_its_folders(refused: Any, tmp_path: Path
     mine = tmp_path / "s" / "2" / "video.mp4"
     mine.parent.mkdir(parents=True)
     mine.write_text("mine")
-    told = refused(SCENE, "--profile", tmp_path / "s", "--sweep", "cpu.streams=1,2")
+    told = refused(DEMO, "--profile", tmp_path / "s", "--sweep", "cpu.streams=1,2")
     assert f"{mine}: exists already; --overwrite replaces it" in told
     assert mine.read_text() == "mine"
 
@@ -180,14 +180,14 @@ def test_a_source_that_does_not_open_ends_a_sweep(refused: Any, tmp_path: Path) 
 
 def test_a_sweep_that_cannot_be_is_told_in_one_line(refused: Any, tmp_path: Path) -> None:
     folder = tmp_path / "p"
-    assert "expected --profile DIR" in refused(SCENE, "--sweep", "cpu.streams=1,2")
+    assert "expected --profile DIR" in refused(DEMO, "--sweep", "cpu.streams=1,2")
     both = ("--profile", folder, "--sweep", "cpu.streams=1,2")
-    assert "profiles only" in refused(SCENE, *both, "--jsonl", tmp_path / "x.jsonl")
-    assert "is there twice" in refused(SCENE, *both, "--sweep", "cpu.streams=3")
+    assert "profiles only" in refused(DEMO, *both, "--jsonl", tmp_path / "x.jsonl")
+    assert "is there twice" in refused(DEMO, *both, "--sweep", "cpu.streams=3")
     for wrong in (
         "cpu.streams", "cpu.streems=1", "cpu.streams=1,none", "cpu.streams=1,", "cpu.streams=",
         "cpu.streams=1,,2", "cpu.streams=2, 2", "detect.classes=[car", "preview.token=a,b",
     ):  # fmt: skip
         empty = tmp_path / "empty"
-        assert "--sweep" in refused(SCENE, "--profile", empty, "--sweep", wrong)
+        assert "--sweep" in refused(DEMO, "--profile", empty, "--sweep", wrong)
         assert not empty.exists()

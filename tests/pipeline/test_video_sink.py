@@ -31,7 +31,7 @@ class Pictures(Source):
     """A source that tells a sink about itself; the test makes the frames."""
 
     def __init__(self, time_base: Fraction = Fraction(1, 25), origin: int = 0) -> None:
-        self.info = SourceInfo("made", "scene", 160, 120, Fraction(25), None, time_base, origin)
+        self.info = SourceInfo("made", "demo", 160, 120, Fraction(25), None, time_base, origin)
         super().__init__()
 
     def read(self) -> Frame | None:

@@ -29,7 +29,7 @@ class Pictures(Source):
     """A source that tells a sink about itself; the test makes the frames."""
 
     def __init__(self, time_base: Fraction = TIME_BASE, live: bool = False) -> None:
-        kind = "camera" if live else "scene"
+        kind = "camera" if live else "demo"
         self.info = SourceInfo("made", kind, 160, 120, Fraction(25), None, time_base)  # type: ignore[arg-type]
         super().__init__()
 
