@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pydantic import ValidationError
@@ -44,19 +45,42 @@ class GpuMemoryError(UserError, MemoryError):
     """The memory of the GPU, or the host's memory that it can reach, is not enough."""
 
 
-def describe_validation(error: ValidationError) -> str:
-    """Put the first complaint of pydantic into one line: key, what was expected, what came."""
+def describe_validation(error: ValidationError, values: Mapping[str, Any] | None = None) -> str:
+    """Put the first complaint of pydantic into one line: key, what was expected, what came.
+
+    Parameters
+    ----------
+    error : ValidationError
+        What pydantic found.
+    values : mapping, optional
+        What was validated: keeps the members of unions, which pydantic names, out of the key.
+    """
     first = error.errors(include_url=False)[0]
-    key = ".".join(str(part) for part in first["loc"]) or "file"
+    path: Sequence[str | int] = first["loc"]
+    if first["type"] == "missing":
+        return f"{'.'.join(map(str, path))} is missing"
+    if values is not None:
+        path = _present(values, path)
+    key = ".".join(map(str, path)) or "file"
     if first["type"] == "extra_forbidden":
         return f"unknown key {key}"
-    if first["type"] == "missing":
-        return f"{key} is missing"
     if first["type"] in ("tuple_type", "list_type"):
         return f"{key}: expected a list, got {first['input']!r}"
     message = str(first["msg"]).removeprefix("Value error, ")
     if first["type"] == "value_error" and not first["loc"]:
         return message  # about keys that contradict each other
+    if message.startswith("Input should be "):
+        message = message.replace("Input should be", "expected", 1)
     got = first["input"]
     shown = "" if isinstance(got, dict | list) else f", got {got!r}"
     return f"{key}: {message[0].lower()}{message[1:]}{shown}"
+
+
+def _present(values: Any, path: Sequence[str | int]) -> Sequence[str | int]:
+    """Return the part of a path that leads to a value."""
+    for depth, part in enumerate(path):
+        try:
+            values = values[part]
+        except (LookupError, TypeError):
+            return path[:depth]
+    return path

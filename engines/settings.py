@@ -1,35 +1,62 @@
-"""Keys and values of a training's configuration, before they are validated."""
+"""Settings: YAML files and settings of the command line, merged in layers and validated.
+
+What can be set is a pydantic model, one for a run of the pipeline and one for a training.
+"""
 
 from __future__ import annotations
 
 import difflib
+from collections.abc import Iterator, Mapping, Sequence
+from copy import deepcopy
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, get_args
 
 import yaml
+from pydantic import BaseModel, SecretStr, ValidationError
 
-from squeezedrive.engines.errors import ConfigError
+from squeezedrive.engines.errors import ConfigError, describe_validation
+
+Setting = tuple[str, str, Any]
+"""How the user wrote it, the dotted key, the value."""
+
+Model = TypeVar("Model", bound=BaseModel)
 
 
-def parse_setting(text: str) -> tuple[str, Any]:
-    """Split "key=value"; the value is read as YAML.
+@dataclass(frozen=True)
+class Layer:
+    """Settings that come from one place, and how to name that place to the user."""
+
+    origin: str
+    values: dict[str, Any]
+
+
+def parse_setting(text: str, option: str = "--set") -> Setting:
+    """Split "key=value" as given to an option; the value is read as YAML.
 
     Raises
     ------
     ConfigError
-        If it is not of this form.
+        If there is no "=" or the value is not YAML.
     """
     key, equals, value = text.partition("=")
     if not equals or not key:
-        raise ConfigError(f"--set: expected KEY=VALUE, got {text!r}")
+        raise ConfigError(f"{option}: expected KEY=VALUE, got {text!r}")
     try:
-        return key, yaml.safe_load(value)
+        return f"{option} {text}", key, yaml.safe_load(value)
     except yaml.YAMLError:
-        raise ConfigError(f"--set {text}: {value!r} is not valid YAML") from None
+        raise ConfigError(f"{option} {text}: the value is not valid YAML") from None
 
 
-def read_file(path: Path) -> dict[str, Any]:
+def file_layer(path: Path, paths: Sequence[str] = ()) -> Layer:
     """Read a file of keys and values.
+
+    Parameters
+    ----------
+    path : Path
+        A YAML file; an empty one sets nothing.
+    paths : sequence of str
+        Dotted keys that hold paths, which are relative to the file; `*` is each item of a list.
 
     Raises
     ------
@@ -42,67 +69,154 @@ def read_file(path: Path) -> dict[str, Any]:
         raise ConfigError(f"{path}: cannot read the configuration: {error.strerror}") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
+    if values is None:
+        values = {}
     if not isinstance(values, dict):
         raise ConfigError(f"{path}: expected keys with values, got {type(values).__name__}")
-    return values
+    for key in paths:
+        _resolve(values, key.split("."), path.parent)
+    return Layer(str(path), values)
 
 
-def resolve_paths(values: dict[str, Any], folder: Path) -> None:
-    """Make paths absolute that are relative to a folder; what is no path is left to be checked."""
-    network, data, evaluate = (values.get(key) or {} for key in ("network", "data", "evaluate"))
-    if isinstance(network, dict) and isinstance(network.get("init"), str):
-        network["init"] = str(folder / network["init"])
-    if isinstance(data, dict):
-        sets = data.get("sets")
-        for entry in sets if isinstance(sets, list | tuple) else []:
-            if isinstance(entry, dict) and isinstance(entry.get("root"), str):
-                entry["root"] = str(folder / entry["root"])
-    if isinstance(evaluate, dict) and isinstance(evaluate.get("roots"), list):
-        evaluate["roots"] = [str(folder / str(root)) for root in evaluate["roots"]]
+def setting_layer(setting: Setting, paths: Sequence[str] = ()) -> Layer:
+    """Make a layer of a single setting; paths in it are relative to the working directory."""
+    origin, key, value = setting
+    value = deepcopy(value)
+    for part in reversed(key.split(".")):
+        value = {part: value}
+    for path in paths:
+        _resolve(value, path.split("."), Path.cwd())
+    return Layer(origin, value)
 
 
-def leaves(values: dict[str, Any], prefix: str = "") -> list[str]:
-    """Return the dotted keys that have values of their own."""
-    names = []
-    for key, value in values.items():
-        nested = leaves(value, f"{prefix}{key}.") if isinstance(value, dict) else []
-        names += nested or [f"{prefix}{key}"]
-    return names
-
-
-def merge(
-    target: dict[str, Any], values: dict[str, Any], origin: str, known: list[str], prefix: str = ""
-) -> None:
-    """Change the values of a configuration.
-
-    Parameters
-    ----------
-    target : dict
-        The configuration; is changed.
-    values : dict
-        What becomes of some of its keys.
-    origin : str
-        Where the values come from, for messages.
-    known : list of str
-        All dotted keys, for "did you mean".
-    prefix : str
-        Dotted key of `target` in the whole configuration.
+def merge(model: type[Model], layers: Sequence[Layer]) -> Model:
+    """Merge layers, of which later ones win, and validate the result.
 
     Raises
     ------
     ConfigError
-        If there is no such key, or keys were expected and a value came.
+        If a key is unknown or a value does not fit its key. The message names the place, the key,
+        what was expected and what came, and the nearest valid key.
     """
+    for layer in layers:
+        _check_keys(layer, layer.values, model, list(_leaves(model)))
+    values = _merged(layers)
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        origin = _culprit(model, layers, _complaints(error)[0])
+        first = error.errors(include_url=False)[0]
+        path = [str(part) for part in first["loc"]]
+        if _is_secret(model, path):
+            raise ConfigError(
+                f"{origin.partition('=')[0]}: {'.'.join(path)}: expected a valid string, got"
+                f" {type(first['input']).__name__}; put it in double quotes"
+            ) from None
+        raise ConfigError(f"{origin}: {describe_validation(error, values)}") from None
+
+
+def _resolve(values: Any, key: Sequence[str], folder: Path) -> None:
+    """Make the paths at a key relative to a folder; what is not a path is left to be checked."""
+    first, *rest = key
+    places: Sequence[Any] = ()
+    if isinstance(values, dict):
+        places = [first] if first in values else []
+    elif isinstance(values, list) and first == "*":
+        places = range(len(values))
+    for place in places:
+        if rest:
+            _resolve(values[place], rest, folder)
+        elif isinstance(values[place], str):
+            values[place] = str(folder / values[place])
+
+
+def _merged(layers: Sequence[Layer]) -> dict[str, Any]:
+    merged: dict[str, Any] = {}
+    for layer in layers:
+        _merge(merged, layer.values)
+    return merged
+
+
+def _merge(target: dict[str, Any], values: Mapping[str, Any]) -> None:
+    for key, value in values.items():
+        if isinstance(value, dict):
+            there = target.get(key)
+            target[key] = there if isinstance(there, dict) else {}
+            _merge(target[key], value)
+        else:
+            target[key] = value
+
+
+def _fields(model: type[BaseModel]) -> dict[str, Any]:
+    """Return the type of each key of a model."""
+    return {field.alias or name: field.annotation for name, field in model.model_fields.items()}
+
+
+def _is_group(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, BaseModel)
+
+
+def _leaves(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
+    for name, kind in _fields(model).items():
+        if _is_group(kind):
+            yield from _leaves(kind, f"{prefix}{name}.")
+        else:
+            yield prefix + name
+
+
+def _is_secret(model: type[BaseModel], path: Sequence[str]) -> bool:
+    """Return whether no message may show the value at a key."""
+    for part in path:
+        kind: Any = _fields(model).get(part)
+        if not _is_group(kind):
+            return SecretStr in (kind, *get_args(kind))
+        model = kind
+    return False
+
+
+def _check_keys(
+    layer: Layer,
+    values: Mapping[Any, Any],
+    model: type[BaseModel],
+    known: Sequence[str],
+    prefix: str = "",
+) -> None:
+    fields = _fields(model)
     for key, value in values.items():
         name = f"{prefix}{key}"
-        if key not in target:
-            near = difflib.get_close_matches(name, known, 1)
-            hint = f", did you mean {near[0]}?" if near else ""
-            raise ConfigError(f"{origin}: unknown key {name}{hint}")
-        if not isinstance(target[key], dict):
-            target[key] = value
-        elif isinstance(value, dict):
-            merge(target[key], value, origin, known, f"{name}.")
-        else:
-            keys = ", ".join(target[key])
-            raise ConfigError(f"{origin}: {name}: expected keys ({keys}), got {value!r}")
+        if key not in fields:
+            while isinstance(value, dict) and value:  # name the key in an unknown group, too
+                inner, value = next(iter(value.items()))
+                name = f"{name}.{inner}"
+            # Someone who writes `treshold` means detect.threshold, wherever it stands.
+            by_leaf = {leaf.rsplit(".", 1)[-1]: leaf for leaf in known}
+            near = difflib.get_close_matches(name, known, 1) or [
+                by_leaf[leaf]
+                for leaf in difflib.get_close_matches(name.rsplit(".", 1)[-1], by_leaf, 1)
+            ]
+            hint = f", did you mean {near[0]}?" if near else f"; valid are {', '.join(fields)}"
+            raise ConfigError(f"{layer.origin}: unknown key {name}{hint}")
+        if _is_group(fields[key]):
+            if not isinstance(value, dict):
+                keys = ", ".join(_fields(fields[key]))
+                raise ConfigError(f"{layer.origin}: {name}: expected keys ({keys}), got {value!r}")
+            _check_keys(layer, value, fields[key], known, f"{name}.")
+
+
+def _complaints(error: ValidationError) -> list[tuple[Any, ...]]:
+    return [
+        (one["loc"], one["msg"], None if isinstance(one["input"], dict) else repr(one["input"]))
+        for one in error.errors(include_url=False)
+    ]
+
+
+def _culprit(model: type[BaseModel], layers: Sequence[Layer], complaint: tuple[Any, ...]) -> str:
+    """Return the origin of the layer without which there would not be this complaint."""
+    for count in range(len(layers) - 1, 0, -1):
+        try:
+            model.model_validate(_merged(layers[:count]))
+        except ValidationError as error:
+            if complaint in _complaints(error):
+                continue
+        return layers[count].origin
+    return layers[0].origin

@@ -58,7 +58,7 @@ def run(arguments: argparse.Namespace) -> int:
     from squeezedrive.engines.training.loop import train
     from squeezedrive.engines.training.report import stored_config
 
-    settings = [parse_setting(text) for text in arguments.settings]
+    settings = [(key, value) for _, key, value in map(parse_setting, arguments.settings)]
     path = arguments.config
     if arguments.resume:
         if path or arguments.data or arguments.init:

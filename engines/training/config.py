@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from copy import deepcopy
 from functools import reduce
 from operator import getitem
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from squeezedrive.engines.config_files import CONFIGS, find_config
-from squeezedrive.engines.errors import ConfigError, describe_validation
 from squeezedrive.engines.model.network import NETWORKS, Padding
 from squeezedrive.engines.model.profile import (
     AnchorProfile,
@@ -22,10 +20,11 @@ from squeezedrive.engines.model.profile import (
     OutputProfile,
     Profile,
 )
-from squeezedrive.engines.settings import leaves, merge, read_file, resolve_paths
+from squeezedrive.engines.settings import file_layer, merge, setting_layer
 from squeezedrive.kernels.fit import FitMode as FitKind
 
-BASE = CONFIGS / "training" / "default.yaml"
+TRAIN_DEFAULTS = CONFIGS / "training" / "default.yaml"
+PATHS = ("network.init", "data.sets.*.root", "evaluate.roots.*")
 
 STRUCTURE = (
     "network.architecture", "network.padding", "network.anchors.shapes", "network.anchors.centres",
@@ -246,43 +245,7 @@ def load_train_config(path: Path | None, settings: Sequence[tuple[str, Any]] = (
     ConfigError
         If a file cannot be read, a key is unknown or a value does not fit.
     """
-    merged = read_file(BASE)
-    known = leaves(merged)
-    origin = str(BASE)
-    if path is not None:
-        path = find_config(path)
-        values = read_file(path)
-        resolve_paths(values, path.parent.resolve())
-        merge(merged, values, str(path), known)
-        origin = str(path)
-    files = deepcopy(merged)
-    for key, value in settings:
-        nested: Any = deepcopy(value)
-        for part in reversed(key.split(".")):
-            nested = {part: nested}
-        resolve_paths(nested, Path.cwd())
-        merge(merged, nested, f"--set {key}", known)
-    try:
-        return TrainConfig.model_validate(merged)
-    except ValidationError as error:
-        if _is_valid(files):
-            origin = _culprits([key for key, _ in settings], error)
-        raise ConfigError(f"{origin}: {describe_validation(error)}") from None
-
-
-def _is_valid(values: dict[str, Any]) -> bool:
-    try:
-        TrainConfig.model_validate(values)
-    except ValidationError:
-        return False
-    return True
-
-
-def _culprits(keys: Sequence[str], error: ValidationError) -> str:
-    """Return the settings that the first complaint is about; all if it does not name a key."""
-    where = [str(part) for part in error.errors()[0]["loc"]]
-    split = {key: key.split(".") for key in keys}
-    about = [
-        key for key, parts in split.items() if where and where[: len(parts)] == parts[: len(where)]
-    ]
-    return f"--set {', '.join(about or split)}"
+    files = [TRAIN_DEFAULTS] if path is None else [TRAIN_DEFAULTS, find_config(path).absolute()]
+    layers = [file_layer(file, PATHS) for file in files]
+    layers += [setting_layer((f"--set {key}", key, value), PATHS) for key, value in settings]
+    return merge(TrainConfig, layers)

@@ -169,7 +169,8 @@ def asked_sinks(arguments: argparse.Namespace) -> dict[str, Path]:
 
 def settings_of(arguments: argparse.Namespace) -> list[tuple[str, str, Any]]:
     """List what the command line sets as (how it was written, configuration key, value)."""
-    from squeezedrive.pipeline.config import parse_number, parse_setting
+    from squeezedrive.engines.settings import parse_setting
+    from squeezedrive.pipeline.config import parse_number
 
     settings = [parse_setting(text) for text in arguments.set]
     for name, (key, _, _) in SHORTCUTS.items():

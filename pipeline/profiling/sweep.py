@@ -16,6 +16,7 @@ import yaml
 
 from squeezedrive.engines.errors import ConfigError, UserError
 from squeezedrive.engines.files import check_free
+from squeezedrive.engines.settings import Setting
 from squeezedrive.engines.signals import on_signals
 from squeezedrive.pipeline.app.outputs import PROFILE_FILES, PROFILE_VIDEO, Outputs
 from squeezedrive.pipeline.app.run import RunOutcome, run_session
@@ -32,7 +33,6 @@ ROUNDS = 3
 _MARGIN = 0.02  # runs of the same program differ by so much
 _NO_AXIS = ("preview.token",)  # shown and written, with every value
 _BUSY_OTHERS = 0.05  # from this share of the cores on, other programs are worth a word
-Setting = tuple[str, str, Any]  # as `pipeline.config.load_config` takes them
 
 
 @dataclass

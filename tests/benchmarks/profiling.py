@@ -16,9 +16,10 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from squeezedrive.engines.settings import parse_setting
 from squeezedrive.pipeline.app.outputs import Outputs
 from squeezedrive.pipeline.app.session import open_session
-from squeezedrive.pipeline.config import load_config, parse_setting
+from squeezedrive.pipeline.config import load_config
 from squeezedrive.pipeline.profiling.profiler import Profiler
 
 

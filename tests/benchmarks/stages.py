@@ -25,9 +25,10 @@ from pathlib import Path
 from typing import Any
 
 from squeezedrive.engines.backends.base import Slot
+from squeezedrive.engines.settings import parse_setting
 from squeezedrive.pipeline.app.outputs import Outputs
 from squeezedrive.pipeline.app.session import open_session
-from squeezedrive.pipeline.config import load_config, parse_setting
+from squeezedrive.pipeline.config import load_config
 from squeezedrive.pipeline.core.sink import FrameResult
 from squeezedrive.pipeline.drawing import Painter
 

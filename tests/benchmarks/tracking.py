@@ -19,9 +19,10 @@ from itertools import islice
 
 import numpy as np
 
+from squeezedrive.engines.settings import parse_setting
 from squeezedrive.kernels.detections import Detections
 from squeezedrive.pipeline.app.network import describe_network, open_network
-from squeezedrive.pipeline.config import load_config, parse_setting
+from squeezedrive.pipeline.config import load_config
 from squeezedrive.pipeline.core.controls import Controls
 from squeezedrive.pipeline.core.frame import Image
 from squeezedrive.pipeline.core.source import SourceOptions

@@ -222,7 +222,7 @@ def test_loss_that_is_not_finite_ends_the_training(tmp_path: Path, root: Path) -
     ("setting", "message"),
     [
         ("optimizer.rat=1", "unknown key optimizer.rat, did you mean optimizer.rate?"),
-        ("epochs=0", "epochs: input should be greater than or equal to 1, got 0"),
+        ("epochs=0", "epochs: expected greater than or equal to 1, got 0"),
         ("augment.zoom=[2, 1]", "the smaller first"),
         ("network.architecture=yolo", "expected one of squeezedet, squeezedet-plus, got 'yolo'"),
         ("network.input.width=1242", "multiples of 16 pixels .* got 1242x384"),
@@ -232,7 +232,7 @@ def test_loss_that_is_not_finite_ends_the_training(tmp_path: Path, root: Path) -
 )
 def test_wrong_settings_are_explained(setting: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        load_train_config(None, [parse_setting(setting)])
+        load_train_config(None, [parse_setting(setting)[1:]])
 
 
 def test_settings_that_need_each_other() -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from squeezedrive.engines.errors import ConfigError
 from squeezedrive.engines.settings import parse_setting
-from squeezedrive.engines.training.config import BASE, load_train_config
+from squeezedrive.engines.training.config import TRAIN_DEFAULTS, load_train_config
 
 
 def test_relative_paths_in_settings_are_relative_to_the_working_directory(
@@ -17,7 +17,7 @@ def test_relative_paths_in_settings_are_relative_to_the_working_directory(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     texts = ("data.sets=[{root: a}]", "evaluate.roots=[b]", "network.init=c.npz")
-    config = load_train_config(None, [parse_setting(text) for text in texts])
+    config = load_train_config(None, [parse_setting(text)[1:] for text in texts])
     stored = tmp_path / "run/config.yaml"
     stored.parent.mkdir()
     stored.write_text(config.to_yaml())
@@ -55,5 +55,5 @@ def test_the_blame_is_on_what_is_wrong(
         path = tmp_path / "mine.yaml"
         path.write_text(file)
     with pytest.raises(ConfigError) as caught:
-        load_train_config(path, [parse_setting(text) for text in settings])
-    assert str(caught.value).startswith(message.format(file=path or BASE))
+        load_train_config(path, [parse_setting(text)[1:] for text in settings])
+    assert str(caught.value).startswith(message.format(file=path or TRAIN_DEFAULTS))

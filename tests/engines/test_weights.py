@@ -49,7 +49,7 @@ def test_a_profile_may_tell_how_pictures_came_in(copy: Path) -> None:
     assert load_weights(copy).profile == told.profile
     assert (told.profile.fit, told.profile.band_centre) == ("letterbox", 0.6)
     edit_profile(copy, fit="crop")
-    with pytest.raises(WeightsError, match="fit: input should be 'band', 'letterbox' or 'stretch'"):
+    with pytest.raises(WeightsError, match="fit: expected 'band', 'letterbox' or 'stretch'"):
         load_weights(copy)
 
 
@@ -119,7 +119,7 @@ def test_a_truncated_archive_is_refused(copy: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"padding": "none"}, "padding: input should be 'symmetric', 'same_upper' or 'valid', got"),
+        ({"padding": "none"}, "padding: expected 'symmetric', 'same_upper' or 'valid', got"),
         ({"colour": "BGR"}, "unknown key colour"),
         ({"network": "yolo"}, "network: expected one of squeezedet, squeezedet-plus, got 'yolo'"),
         ({"network": "squeezedet-plus"}, "expected shape (96, 3, 7, 7), got (64, 3, 3, 3)"),
@@ -128,7 +128,7 @@ def test_a_truncated_archive_is_refused(copy: Path) -> None:
             {"input": {**INPUT, "height": 30}, "padding": "valid"},
             "expected an input of at least 31x31 pixels for squeezedet with padding valid",
         ),
-        ({"input": {**INPUT, "width": 0}}, "input.width: input should be greater than 0, got 0"),
+        ({"input": {**INPUT, "width": 0}}, "input.width: expected greater than 0, got 0"),
         ({"parameters": 7}, "expected 7 parameters, got 2,082,120"),
     ],
 )

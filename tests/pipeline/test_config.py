@@ -6,12 +6,8 @@ import yaml
 
 from squeezedrive.engines.config_files import CONFIGS
 from squeezedrive.engines.errors import ConfigError
-from squeezedrive.pipeline.config import (
-    BASE,
-    load_config,
-    load_network_config,
-    parse_setting,
-)
+from squeezedrive.engines.settings import parse_setting
+from squeezedrive.pipeline.config import DEFAULTS, load_config, load_network_config
 
 
 def write(path: Path, text: str) -> Path:
@@ -29,7 +25,7 @@ def test_the_base_file_loads_and_names_an_existing_network() -> None:
 
 
 def test_every_key_of_the_base_file_has_a_comment() -> None:
-    for line in BASE.read_text().splitlines():
+    for line in DEFAULTS.read_text().splitlines():
         if ":" in line and not line.startswith("#") and not line.rstrip().endswith(":"):
             assert "#" in line, line
 
@@ -69,7 +65,7 @@ def test_the_network_is_found_beside_the_file_that_names_it(tmp_path: Path) -> N
         ("detect: {threshold: 1.5}", ["detect.threshold", "less than or equal to 1", "got 1.5"]),
         ("detect: {threshold: high}", ["detect.threshold", "number", "got 'high'"]),
         ("detect: {top_n: 0}", ["detect.top_n", "greater than or equal to 1", "got 0"]),
-        ("detect: 5", ["detect: expected a group of keys", "threshold", "got 5"]),
+        ("detect: 5", ["detect: expected keys", "threshold", "got 5"]),
         ("backend: gpu", ["backend", "'auto', 'tensorrt', 'torch' or 'cpu'", "got 'gpu'"]),
         ("fit: {mode: crop}", ["fit.mode", "'band', 'letterbox' or 'stretch'", "got 'crop'"]),
         ("queue: {policy: newest}", ["queue.policy", "'latest'", "got 'newest'"]),

@@ -7,7 +7,8 @@ import pytest
 
 from squeezedrive.engines.backends.base import BackendInfo
 from squeezedrive.engines.config_files import CONFIGS
-from squeezedrive.pipeline.config import Config, load_config, parse_setting
+from squeezedrive.engines.settings import parse_setting
+from squeezedrive.pipeline.config import Config, load_config
 from squeezedrive.pipeline.profiling.advice import advise, explain
 from squeezedrive.pipeline.profiling.verdict import Load, StageLoad, judge
 
