@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from squeezedrive.engines.datasets.dataset import (
-    DONT_CARE,
     EVERY_CLASS,
     Dataset,
     LabelledImage,
     LabelledImageBuilder,
-    check_overlap,
     class_key,
-    label_indices,
 )
 from squeezedrive.engines.datasets.images import pictures_of, without_suffix
+from squeezedrive.engines.datasets.label_files import LabelFiles
 from squeezedrive.engines.datasets.text import read_text
 from squeezedrive.engines.errors import DatasetError
 
@@ -29,23 +27,9 @@ def load_kitti(
 ) -> Dataset:
     """Read a split; see `engines.datasets.load.load_dataset`."""
     pictures = kitti_pictures(root, split)
-    labels = root / "training" / "label_2"
-    texts = {name: _label_text(labels / f"{name}.txt") for name in pictures}
-    found = _classes_in(texts.values())
-    labelled = [name for name in found if name != DONT_CARE]
-    if classes is None:
-        classes = [name for name in labelled if NEIGHBOURS.get(name) not in labelled]
-    indices = label_indices(classes, aliases)
-    # A set may show vans only, so that cars are learned not to be there.
-    check_overlap(root, classes, indices, [*labelled, *(NEIGHBOURS.get(n, n) for n in labelled)])
-    items = tuple(
-        _read_item(pictures[name], labels / f"{name}.txt", text, indices)
-        for name, text in texts.items()
-    )
-    if any(class_key(name) not in found for name in aliases):
-        # A class may be too rare to be in this split; only a name that is nowhere is a mistake.
-        found = _classes_in(map(_label_text, labels.glob("*.txt")))
-    return Dataset(root, split, "kitti", tuple(classes), items, tuple(found))
+    folder = root / "training" / "label_2"
+    files = LabelFiles("kitti", folder, ".txt", _label_text, _names, _read_item, NEIGHBOURS)
+    return files.load(root, split, pictures, classes, aliases)
 
 
 def kitti_pictures(root: Path, split: str) -> dict[str, Path]:
@@ -76,11 +60,13 @@ def _label_text(path: Path) -> list[str]:
     return [line for line in text.splitlines() if line.strip()]
 
 
-def _classes_in(texts: Iterable[list[str]]) -> list[str]:
-    return sorted({class_key(line.split()[0]) for text in texts for line in text})
+def _names(lines: list[str]) -> list[str]:
+    return [class_key(line.split()[0]) for line in lines]
 
 
-def _read_item(image: Path, path: Path, lines: list[str], indices: dict[str, int]) -> LabelledImage:
+def _read_item(
+    image: Path, path: Path, lines: list[str], indices: Mapping[str, int]
+) -> LabelledImage:
     builder = LabelledImageBuilder(image)
     for line in lines:
         name, values = parse_line(path, line, LABEL_COLUMNS)

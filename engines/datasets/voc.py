@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import re
 import xml.etree.ElementTree as ET
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from squeezedrive.engines.datasets.dataset import (
@@ -17,11 +17,10 @@ from squeezedrive.engines.datasets.dataset import (
     Dataset,
     LabelledImage,
     LabelledImageBuilder,
-    check_overlap,
     class_key,
-    label_indices,
 )
 from squeezedrive.engines.datasets.images import pictures_of, without_suffix
+from squeezedrive.engines.datasets.label_files import LabelFiles
 from squeezedrive.engines.datasets.text import read_text
 from squeezedrive.engines.errors import DatasetError
 
@@ -44,21 +43,8 @@ def load_voc(
     """Read a split; see `engines.datasets.load.load_dataset`."""
     folder = annotation_folder(root)
     assert folder is not None
-    pictures = voc_pictures(root, split)
-    trees = {name: _read_xml(folder / f"{name}.xml") for name in pictures}
-    there = _classes_in(trees.values())
-    if classes is None:
-        classes = [name for name in there if name not in map(class_key, aliases)]
-    indices = label_indices(classes, aliases)
-    check_overlap(root, classes, indices, there)
-    items = tuple(
-        _read_item(pictures[name], folder / f"{name}.xml", tree, indices)
-        for name, tree in trees.items()
-    )
-    if any(class_key(name) not in there for name in aliases):
-        # A class may be too rare to be in this split; only a name that is nowhere is a mistake.
-        there = _classes_in(map(_read_xml, folder.glob("*.xml")))
-    return Dataset(root, split, "voc", tuple(classes), items, tuple(there))
+    files = LabelFiles("voc", folder, ".xml", _read_xml, _object_names, _read_item)
+    return files.load(root, split, voc_pictures(root, split), classes, aliases)
 
 
 def voc_pictures(root: Path, split: str) -> dict[str, Path]:
@@ -102,8 +88,8 @@ def _read_xml(path: Path) -> ET.Element:
         raise DatasetError(f"{path}: is not XML: {error}") from None
 
 
-def _classes_in(trees: Iterable[ET.Element]) -> list[str]:
-    return sorted({_name(entry) for tree in trees for entry in tree.iter("object")})
+def _object_names(tree: ET.Element) -> list[str]:
+    return [_name(entry) for entry in tree.iter("object")]
 
 
 def _name(entry: ET.Element) -> str:

@@ -1,0 +1,84 @@
+"""What the layouts with one label file a picture have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Generic, TypeVar
+
+from squeezedrive.engines.datasets.dataset import (
+    DONT_CARE,
+    Dataset,
+    DatasetLayout,
+    LabelledImage,
+    check_overlap,
+    class_key,
+    label_indices,
+)
+
+Content = TypeVar("Content")
+
+
+@dataclass(frozen=True)
+class LabelFiles(Generic[Content]):
+    """How the label files of a layout are read.
+
+    Attributes
+    ----------
+    layout : str
+        Name of the layout.
+    folder : Path
+        Where the files are, each with its picture's name.
+    suffix : str
+        How their names end.
+    read : callable
+        Return what is in a file.
+    names : callable
+        Return the class of each object in it, as `class_key`.
+    item : callable
+        Return a labelled picture from its file, the label file, what is in that and the indices.
+    neighbours : mapping of str to str
+        Classes that count as like another one if they are not asked for by name.
+    """
+
+    layout: DatasetLayout
+    folder: Path
+    suffix: str
+    read: Callable[[Path], Content]
+    names: Callable[[Content], Iterable[str]]
+    item: Callable[[Path, Path, Content, Mapping[str, int]], LabelledImage]
+    neighbours: Mapping[str, str] = field(default_factory=dict)
+
+    def load(
+        self,
+        root: Path,
+        split: str,
+        pictures: Mapping[str, Path],
+        classes: Sequence[str] | None,
+        aliases: Mapping[str, str],
+    ) -> Dataset:
+        """Read the labels of some pictures; see `engines.datasets.load.load_dataset`."""
+        paths = {name: self.folder / f"{name}{self.suffix}" for name in pictures}
+        contents = {name: self.read(path) for name, path in paths.items()}
+        found = self._classes(contents.values())
+        labelled = [name for name in found if name != DONT_CARE]
+        if classes is None:
+            others = {class_key(name) for name in aliases}
+            others |= {name for name in labelled if self.neighbours.get(name) in labelled}
+            classes = [name for name in labelled if name not in others]
+        indices = label_indices(classes, aliases)
+        # A set may show vans only, so that cars are learned not to be there.
+        there = [*labelled, *(self.neighbours.get(name, name) for name in labelled)]
+        check_overlap(root, classes, indices, there)
+        items = tuple(
+            self.item(pictures[name], paths[name], content, indices)
+            for name, content in contents.items()
+        )
+        if any(class_key(name) not in found for name in aliases):
+            # A class may be too rare to be in this split; only a name that is nowhere is a mistake.
+            found = self._classes(map(self.read, self.folder.glob(f"*{self.suffix}")))
+        return Dataset(root, split, self.layout, tuple(classes), items, tuple(found))
+
+    def _classes(self, contents: Iterable[Content]) -> list[str]:
+        return sorted({name for content in contents for name in self.names(content)})
