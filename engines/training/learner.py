@@ -130,8 +130,7 @@ class Learner:
             If it is that of another network or optimiser.
         """
         now = self._config.structure()
-        # Checkpoints of earlier versions of this program do not tell.
-        for key, value in state.get("structure", now).items():
+        for key, value in state["structure"].items():
             if value != now[key]:
                 raise CheckpointError(
                     f"{key} is {value} in the checkpoint and {now[key]} now: a training goes on"
@@ -143,17 +142,11 @@ class Learner:
             {k: v for k, v in g.items() if k not in ("params", "lr")}
             for g in self._optimizer.param_groups
         ]
-        try:
-            self.model.load_state_dict(state["model"])
-            self._optimizer.load_state_dict(state["optimizer"])
-            if self._average is not None and state["average"] is not None:
-                self._average.model.load_state_dict(state["average"])
-                self._average.steps = state["average_steps"]
-        except (RuntimeError, ValueError, KeyError) as error:
-            reason = " ".join(str(error).split())
-            raise CheckpointError(
-                f"the checkpoint is of another network or optimiser: {reason[:200]}"
-            ) from None
+        self.model.load_state_dict(state["model"])
+        self._optimizer.load_state_dict(state["optimizer"])
+        if self._average is not None and state["average"] is not None:
+            self._average.model.load_state_dict(state["average"])
+            self._average.steps = state["average_steps"]
         for group, current in zip(self._optimizer.param_groups, settings, strict=True):
             group.update(current)
         self._scaler.load_state_dict(state["scaler"])

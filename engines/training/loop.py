@@ -296,7 +296,7 @@ class Training:
         self._best = state["best"]
         self._sums.copy_(state["sums"])
         now = self._size()
-        before = state.get("size", now)  # earlier versions of this program did not tell
+        before = state["size"]
         if self._batches.skip and before != now:
             changes = ", ".join(f"{key} {before[key]}, now {now[key]}" for key in now)
             self._progress.say(
@@ -305,7 +305,5 @@ class Training:
             )
             self._batches.skip = 0
             self._sums.zero_()
-        # As of old: of the first process only.
-        random = state["random"] if isinstance(state["random"], list) else [state["random"]]
-        if self.compute.rank < len(random):
-            restore_random_state(random[self.compute.rank])
+        if self.compute.rank < len(state["random"]):  # there may have been fewer processes
+            restore_random_state(state["random"][self.compute.rank])
