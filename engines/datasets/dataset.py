@@ -112,7 +112,7 @@ class Dataset:
         "kitti", "coco", "yolo" or "voc".
     classes : tuple of str
         Names in the order of the class indices.
-    items : tuple of Item
+    items : tuple of LabelledImage
         The pictures, in the order of the split.
     names : tuple of str
         All class names there are, asked for or not: those that the data set declares; in KITTI and

@@ -53,9 +53,9 @@ def evaluate_coco(
 
     Parameters
     ----------
-    items : sequence of Item
+    items : sequence of LabelledImage
         Labelled pictures.
-    found : sequence of Found
+    found : sequence of ImageDetections
         The boxes in each of them.
     classes : sequence of str
         Names of the class indices.

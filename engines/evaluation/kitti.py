@@ -146,9 +146,9 @@ def evaluate_kitti(
 
     Parameters
     ----------
-    items : sequence of Item
+    items : sequence of LabelledImage
         Labelled pictures.
-    found : sequence of Found
+    found : sequence of ImageDetections
         The boxes in each of them.
     classes : sequence of str
         Names of the class indices.

@@ -67,9 +67,9 @@ def find_mistakes(
 
     Parameters
     ----------
-    items : sequence of Item
+    items : sequence of LabelledImage
         Labelled pictures.
-    found : sequence of Found
+    found : sequence of ImageDetections
         The boxes in each of them.
     min_iou : sequence of float
         For each class the overlap, exclusive, of a correct box.

@@ -71,7 +71,7 @@ def read_results(folder: Path, dataset: Dataset) -> list[ImageDetections]:
 
     Returns
     -------
-    list of Found
+    list of ImageDetections
         In the order of the pictures and of the lines.
 
     Raises

@@ -62,7 +62,7 @@ def draw_window(
     ----------
     image : uint8 array (height, width, 3)
         The picture, BGR.
-    item : Item
+    item : LabelledImage
         Its labels.
     fit : Fit
         How inference would put it into the network's input, which the changes start from.

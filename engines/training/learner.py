@@ -37,7 +37,7 @@ class Learner:
 
     Attributes
     ----------
-    model : Detector
+    model : TrainableNetwork
         The network.
     fresh : list of str
         Its convolutions that started with random weights.

@@ -28,7 +28,7 @@ def draw_comparison(
     ----------
     image : uint8 array (height, width, 3)
         The picture, BGR; is not changed.
-    item : Item
+    item : LabelledImage
         Its labels.
     found : Detections
         In pixels of the picture.

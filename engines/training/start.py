@@ -21,7 +21,7 @@ def start_from(model: TrainableNetwork, path: Path) -> list[str]:
 
     Parameters
     ----------
-    model : Detector
+    model : TrainableNetwork
         Has random weights.
     path : Path
         Weights in our layout (.npz).
