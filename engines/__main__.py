@@ -7,7 +7,7 @@ import sys
 from importlib import import_module
 from types import ModuleType
 
-from squeezedrive.engines.errors import UserError
+from squeezedrive.engines.errors import exit_code
 
 # A verb's file in engines/cli has DESCRIPTION, EXAMPLES, add_options(parser) and run(arguments).
 VERBS = {
@@ -66,14 +66,7 @@ def _load(verb: str) -> ModuleType:
 def main(argv: list[str] | None = None) -> int:
     """Run a verb; return the exit code: 0, 2 for wrong input, 130 if interrupted."""
     arguments = _parse(sys.argv[1:] if argv is None else argv)
-    try:
-        return _load(arguments.verb).run(arguments) or 0
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return 130
+    return exit_code(lambda: _load(arguments.verb).run(arguments) or 0)
 
 
 if __name__ == "__main__":

@@ -228,13 +228,6 @@ def main(argv: list[str] | None = None) -> int:
     """Run the program; return its exit code."""
     arguments = parse_arguments(argv)
     _log_to_stderr(arguments.log_level)
-    from squeezedrive.engines.errors import UserError
+    from squeezedrive.engines.errors import exit_code
 
-    try:
-        return run(arguments)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return 130
+    return exit_code(lambda: run(arguments))
