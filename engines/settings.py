@@ -10,10 +10,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Annotated, Any, TypeVar, get_args
 
 import yaml
-from pydantic import BaseModel, SecretStr, ValidationError
+from pydantic import BaseModel, Field, SecretStr, ValidationError
 
 from squeezedrive.engines.errors import ConfigError, describe_validation
 
@@ -21,6 +21,8 @@ Setting = tuple[str, str, Any]
 """How the user wrote it, the dotted key, the value."""
 
 Model = TypeVar("Model", bound=BaseModel)
+Count = Annotated[int, Field(ge=1)]
+Positive = Annotated[float, Field(gt=0)]
 
 
 @dataclass(frozen=True)

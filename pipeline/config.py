@@ -13,7 +13,7 @@ from squeezedrive.engines.backends.cpu.options import CpuOptions
 from squeezedrive.engines.backends.cuda.options import CudaOptions
 from squeezedrive.engines.backends.select import CHOICES
 from squeezedrive.engines.config_files import CONFIGS, find_config
-from squeezedrive.engines.settings import Setting, file_layer, merge, setting_layer
+from squeezedrive.engines.settings import Count, Setting, file_layer, merge, setting_layer
 from squeezedrive.kernels.fit import FitMode
 
 DEFAULTS = CONFIGS / "file.yaml"
@@ -21,7 +21,6 @@ MOST_EVERY = 5  # so many frames wait for each other, in every place of the queu
 
 Fraction01 = Annotated[float, Field(ge=0, le=1)]
 Seconds = Annotated[float, Field(ge=0, le=10**7)]
-Count = Annotated[int, Field(ge=1)]
 
 
 def _known_backend(name: str) -> str:

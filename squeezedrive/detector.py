@@ -11,17 +11,14 @@ from types import TracebackType
 from typing import Any, overload
 
 import numpy as np
-from numpy.typing import NDArray
 
 from squeezedrive.engines.backends.base import Slot
 from squeezedrive.options import configure
 from squeezedrive.pipeline.app.network import describe_network, open_network
 from squeezedrive.pipeline.core.errors import SourceError
-from squeezedrive.pipeline.core.frame import Frame
+from squeezedrive.pipeline.core.frame import Frame, Image
 from squeezedrive.pipeline.core.sink import FrameResult
 from squeezedrive.result import Result
-
-Image = NDArray[np.uint8]
 
 # What only frames of a video have.
 _PICTURES_ALONE = {"track.enabled": False, "track.every": 1, "preview.address": None}

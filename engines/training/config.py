@@ -20,7 +20,7 @@ from squeezedrive.engines.model.profile import (
     OutputProfile,
     Profile,
 )
-from squeezedrive.engines.settings import file_layer, merge, setting_layer
+from squeezedrive.engines.settings import Count, Positive, file_layer, merge, setting_layer
 from squeezedrive.kernels.fit import FitMode as FitKind
 
 TRAIN_DEFAULTS = CONFIGS / "training" / "default.yaml"
@@ -34,8 +34,6 @@ STRUCTURE = (
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Amount = Annotated[float, Field(ge=0)]
-Positive = Annotated[float, Field(gt=0)]
-Count = Annotated[int, Field(ge=1)]
 Range = tuple[float, float]
 
 

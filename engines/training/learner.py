@@ -13,7 +13,7 @@ from squeezedrive.engines.training.checkpoint import CheckpointError
 from squeezedrive.engines.training.config import TrainConfig
 from squeezedrive.engines.training.data import TrainingSet
 from squeezedrive.engines.training.device import Compute
-from squeezedrive.engines.training.loader import Batch, collate
+from squeezedrive.engines.training.loader import TrainingBatch, collate
 from squeezedrive.engines.training.loss import LossParts, compute_loss
 from squeezedrive.engines.training.model import TrainableNetwork
 from squeezedrive.engines.training.optimize import Average, clip_gradients, make_optimizer, set_rate
@@ -82,7 +82,7 @@ class Learner:
         """The learning rate of the last step."""
         return float(self._optimizer.param_groups[0]["lr"])
 
-    def step(self, batch: Batch, rate: float) -> LossParts:
+    def step(self, batch: TrainingBatch, rate: float) -> LossParts:
         """Learn from a batch at a learning rate; return the loss before."""
         set_rate(self._optimizer, rate)
         # Not at the end: until the next step the gradients can be looked at.
@@ -97,7 +97,7 @@ class Learner:
             self._average.update(self.model)
         return parts
 
-    def loss(self, batch: Batch) -> LossParts:
+    def loss(self, batch: TrainingBatch) -> LossParts:
         """Return the loss of a batch, in float32 whatever the network computes in."""
         device = self._compute.device
         pixels = batch.pixels.to(device, non_blocking=True)

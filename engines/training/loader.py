@@ -23,15 +23,15 @@ MAX_WORKERS = 16
 
 
 @dataclass(frozen=True)
-class Batch:
+class TrainingBatch:
     """Pictures uint8 (B, 3, H, W), channels last in memory, and what is labelled in them."""
 
     pixels: torch.Tensor
     truth: Truth
 
-    def pin_memory(self) -> Batch:
+    def pin_memory(self) -> TrainingBatch:
         """Lock the pixels in memory, so that a GPU can fetch them by itself."""
-        return Batch(self.pixels.pin_memory(), self.truth)
+        return TrainingBatch(self.pixels.pin_memory(), self.truth)
 
 
 class Batches:
@@ -72,7 +72,7 @@ class Batches:
 
 def make_loader(
     dataset: TrainingSet, batches: Batches, workers: int | None, pin: bool
-) -> DataLoader[Batch | DatasetError]:
+) -> DataLoader[TrainingBatch | DatasetError]:
     """Return a loader that prepares batches in `workers` processes, or in this one if 0.
 
     In place of a batch it may give the error that a picture caused: see `read_batches`.
@@ -93,7 +93,7 @@ def make_loader(
     )
 
 
-def read_batches(loader: DataLoader[Batch | DatasetError]) -> Iterator[Batch]:
+def read_batches(loader: DataLoader[TrainingBatch | DatasetError]) -> Iterator[TrainingBatch]:
     """Yield the batches of an epoch.
 
     Raises
@@ -122,7 +122,7 @@ class _Handed(Dataset[Any]):
 
 def _collate_or_error(
     samples: Sequence[tuple[Sample, NDArray[np.bool_]] | DatasetError],
-) -> Batch | DatasetError:
+) -> TrainingBatch | DatasetError:
     good = []
     for sample in samples:
         if isinstance(sample, DatasetError):
@@ -138,14 +138,14 @@ def _init_worker(_: int) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
-def collate(samples: Sequence[tuple[Sample, NDArray[np.bool_]]]) -> Batch:
+def collate(samples: Sequence[tuple[Sample, NDArray[np.bool_]]]) -> TrainingBatch:
     """Put samples into a batch, their boxes padded to the largest number among them."""
     boxes, classes = _padded([(s.boxes, s.classes) for s, _ in samples], NOTHING)
     regions, ignored = _padded([(s.ignore_boxes, s.ignore_classes) for s, _ in samples], NO_REGION)
     pixels = torch.from_numpy(np.stack([sample.image for sample, _ in samples]))
     labelled = torch.from_numpy(np.stack([labelled for _, labelled in samples]))
     truth = Truth(boxes, classes, regions, ignored, labelled)
-    return Batch(pixels.permute(0, 3, 1, 2), truth)
+    return TrainingBatch(pixels.permute(0, 3, 1, 2), truth)
 
 
 def _padded(

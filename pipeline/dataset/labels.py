@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from squeezedrive.pipeline.dataset.teacher import (
     PERSON,
     TWO_WHEELER,
     VEHICLE,
-    Boxes,
     TeacherBoxes,
 )
 
@@ -98,7 +98,7 @@ def _riders(found: TeacherBoxes) -> dict[int, int]:
     return riders
 
 
-def _share(one: Boxes, other: Boxes) -> float:
+def _share(one: NDArray[np.float32], other: NDArray[np.float32]) -> float:
     """Return the common area of two boxes (4,) as a share of the smaller one."""
     sides = np.minimum(one[2:], other[2:]) - np.maximum(one[:2], other[:2])
     smaller = min(np.prod(one[2:] - one[:2]), np.prod(other[2:] - other[:2]))

@@ -14,8 +14,6 @@ from squeezedrive.engines.backends.cpu.openvino import core
 from squeezedrive.engines.errors import DatasetError
 from squeezedrive.pipeline.core.frame import Image
 
-Boxes = NDArray[np.float32]
-
 VEHICLE, PERSON, TWO_WHEELER = 0, 1, 2
 TILE = (675, 375)  # width and height: what is small in the whole picture is large in a tile
 STEP = 0.7  # from one tile to the next, as a share of the side
@@ -37,7 +35,7 @@ class TeacherBoxes:
         `VEHICLE` (trucks and buses among them), `PERSON` or `TWO_WHEELER`.
     """
 
-    boxes: Boxes
+    boxes: NDArray[np.float32]
     scores: NDArray[np.float32]
     classes: NDArray[np.intp]
 
@@ -131,7 +129,10 @@ def _starts(length: int, side: int) -> list[int]:
 
 
 def _not_cut(
-    boxes: Boxes, corner: tuple[int, int], part: tuple[int, int], picture: tuple[int, ...]
+    boxes: NDArray[np.float32],
+    corner: tuple[int, int],
+    part: tuple[int, int],
+    picture: tuple[int, ...],
 ) -> NDArray[np.bool_]:
     """Return which boxes do not end at an edge of the part that is inside the picture."""
     whole = np.ones(len(boxes), np.bool_)

@@ -7,10 +7,8 @@ from numpy.typing import NDArray
 
 from squeezedrive.kernels.boxes import iou
 
-Array = NDArray[np.float64]
 
-
-def overlaps(a: Array, b: Array, margin: float) -> Array:
+def overlaps(a: NDArray[np.float64], b: NDArray[np.float64], margin: float) -> NDArray[np.float64]:
     """Return the IoU (n, m) of each of `a` (n, 4) with each of `b` (m, 4), all of them enlarged.
 
     Boxes grow on each side by the share `margin` of their width and height, so that small and fast
@@ -21,12 +19,12 @@ def overlaps(a: Array, b: Array, margin: float) -> Array:
     return iou(_enlarged(a, margin), _enlarged(b, margin))
 
 
-def _enlarged(boxes: Array, margin: float) -> Array:
+def _enlarged(boxes: NDArray[np.float64], margin: float) -> NDArray[np.float64]:
     out = margin * (boxes[:, 2:] - boxes[:, :2])
     return np.asarray(boxes + np.concatenate([-out, out], axis=1))
 
 
-def pair(table: Array, least: float) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+def pair(table: NDArray[np.float64], least: float) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     """Pair rows with columns, the largest value of the table first.
 
     The best sum (the Hungarian method) found no better pairs on road video, and would bring SciPy.

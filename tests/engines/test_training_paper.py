@@ -23,7 +23,7 @@ from squeezedrive.engines.training.config import load_train_config
 from squeezedrive.engines.training.data import TrainingSet
 from squeezedrive.engines.training.device import Compute
 from squeezedrive.engines.training.learner import Learner
-from squeezedrive.engines.training.loader import Batch, collate
+from squeezedrive.engines.training.loader import TrainingBatch, collate
 from tests.support.rectangles import SIZE, write_kitti
 
 SHAPES = ((36, 37), (366, 174), (115, 59), (162, 87), (38, 90), (258, 173), (224, 108), (78, 170))
@@ -33,7 +33,7 @@ Array = NDArray[np.float64]
 
 
 @pytest.fixture
-def learner_and_batch(tmp_path: Path) -> tuple[Learner, Batch]:
+def learner_and_batch(tmp_path: Path) -> tuple[Learner, TrainingBatch]:
     """Return a network whose head says something, and three pictures, one without objects."""
     root = write_kitti(tmp_path / "set", 3)
     for number in range(3):
@@ -121,7 +121,7 @@ def published(output: Array, boxes: Array, classes: NDArray[np.int64]) -> list[f
     return [class_loss / count, 75 * positive / count, 100 * negative, 5 * box_loss / count]
 
 
-def test_the_loss_of_real_outputs(learner_and_batch: tuple[Learner, Batch]) -> None:
+def test_the_loss_of_real_outputs(learner_and_batch: tuple[Learner, TrainingBatch]) -> None:
     learner, batch = learner_and_batch
     with torch.no_grad():
         outputs = learner.model(batch.pixels).double().numpy()
@@ -138,7 +138,7 @@ def test_the_loss_of_real_outputs(learner_and_batch: tuple[Learner, Batch]) -> N
     assert found.min() > 0.1  # no part is compared at zero
 
 
-def test_the_step_that_follows(learner_and_batch: tuple[Learner, Batch]) -> None:
+def test_the_step_that_follows(learner_and_batch: tuple[Learner, TrainingBatch]) -> None:
     learner, batch = learner_and_batch
     before = {name: p.detach().clone() for name, p in learner.model.named_parameters()}
     learner.loss(batch).total.backward()

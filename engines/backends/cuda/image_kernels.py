@@ -14,14 +14,14 @@ from squeezedrive.kernels.detections import Detections
 from squeezedrive.kernels.fit import Fit
 
 
-class Preprocess(Protocol):
+class PreprocessKernel(Protocol):
     """`kernels.cuda.preprocess.Preprocessor`, made for one `Fit`."""
 
     def enqueue(self, source: Any, target: Any, stream: Any) -> None:
         """Crop, scale and normalise pictures (B, H, W, 3) into (B, 3, height, width)."""
 
 
-class Detect(Protocol):
+class DetectKernel(Protocol):
     """`kernels.cuda.detect.DetectKernels`, with a workspace of its own."""
 
     def enqueue(self, output: Any, result: Any, stream: Any) -> None:
@@ -53,8 +53,8 @@ class ImageKernels:
     """
 
     make_fit: Callable[[tuple[int, int]], Fit]
-    preprocessor: Callable[[Fit, ColourMatrix | None], Preprocess]
-    detector: Callable[[int], Detect]
+    preprocessor: Callable[[Fit, ColourMatrix | None], PreprocessKernel]
+    detector: Callable[[int], DetectKernel]
     input_shape: tuple[int, int, int]
     output_shape: tuple[int, int, int]
     result_type: np.dtype[Any]

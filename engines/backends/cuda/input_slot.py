@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from squeezedrive.engines.backends.cuda.context import GpuContext
-from squeezedrive.engines.backends.cuda.image_kernels import ImageKernels, Preprocess
+from squeezedrive.engines.backends.cuda.image_kernels import ImageKernels, PreprocessKernel
 from squeezedrive.engines.backends.cuda.nvdec import NvPicture
 from squeezedrive.engines.backends.video_decoder import ColourMatrix
 from squeezedrive.kernels.fit import Fit
@@ -35,7 +35,7 @@ class InputPath:
 
     fit: Fit
     matrix: ColourMatrix | None
-    kernel: Preprocess
+    kernel: PreprocessKernel
 
     @property
     def rows(self) -> slice:
