@@ -76,7 +76,7 @@ def test_the_videos_of_several_sources_lie_beside_them(
     monkeypatch.chdir(tmp_path)
     assert run(tmp_path / "a.mp4", "demo:", "demo:loop", "-n", "3")[0] == 0
     assert sorted(p.name for p in tmp_path.iterdir()) == [
-        "a.detected.mp4", "a.mp4", "demo.1.detected.mp4", "demo.2.detected.mp4",
+        "a.detected.mp4", "a.mp4", "demo.2.detected.mp4", "demo.detected.mp4",
     ]  # fmt: skip
 
 

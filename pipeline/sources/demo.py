@@ -98,7 +98,6 @@ class DemoLoop(Source):
             frames=None if frames is None else frames - first,
             time_base=1 / fps,
             origin=first,
-            inputs=(CLIP,),
             stem=STEM,
         )
 
