@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 from squeezedrive.engines.errors import ConfigError
 from squeezedrive.engines.files import check_free
 from squeezedrive.pipeline.core.errors import SinkError
+from squeezedrive.pipeline.core.sink import STDOUT
 from squeezedrive.pipeline.sinks.registry import sink_specs
-from squeezedrive.pipeline.sinks.spec import STDOUT, SinkSpec
+from squeezedrive.pipeline.sinks.spec import SinkSpec
 
 if TYPE_CHECKING:
     from squeezedrive.pipeline.config import Config

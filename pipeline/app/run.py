@@ -22,9 +22,9 @@ from squeezedrive.pipeline.app.session import Session, open_session
 from squeezedrive.pipeline.app.summary import format_summary, summarise
 from squeezedrive.pipeline.config import Config
 from squeezedrive.pipeline.core.errors import ProfileError, SinkError
+from squeezedrive.pipeline.core.sink import STDOUT
 from squeezedrive.pipeline.profiling.figures import format_profile
 from squeezedrive.pipeline.profiling.profiler import Profiler, profile_folder
-from squeezedrive.pipeline.sinks.spec import STDOUT
 from squeezedrive.pipeline.stages.pipeline import Pipeline
 
 log = logging.getLogger("squeezedrive")

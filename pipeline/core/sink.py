@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:  # the command line imports sinks for its help, which does not wait for NumPy
@@ -12,6 +13,9 @@ if TYPE_CHECKING:  # the command line imports sinks for its help, which does not
 
     from squeezedrive.kernels.detections import Detections
     from squeezedrive.pipeline.core.frame import Frame
+
+
+STDOUT = Path("-")  # the name for standard output
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,6 @@ if TYPE_CHECKING:
     from squeezedrive.pipeline.core.source import Source
     from squeezedrive.pipeline.sinks.recordings.parts import Split
 
-STDOUT = Path("-")  # the name for standard output
-
 
 @dataclass(frozen=True)
 class SinkContext:

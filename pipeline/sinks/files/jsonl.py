@@ -7,13 +7,13 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from squeezedrive.pipeline.core.sink import FrameResult, Sink
+from squeezedrive.pipeline.core.sink import STDOUT, FrameResult, Sink
 from squeezedrive.pipeline.sinks.disk import MakeRoom
 from squeezedrive.pipeline.sinks.files.lines import LineFile
 from squeezedrive.pipeline.sinks.recordings.archive import Archive
 from squeezedrive.pipeline.sinks.recordings.segments import Segments
 from squeezedrive.pipeline.sinks.recordings.series import Series
-from squeezedrive.pipeline.sinks.spec import STDOUT, SinkContext, SinkSpec
+from squeezedrive.pipeline.sinks.spec import SinkContext, SinkSpec
 
 if TYPE_CHECKING:
     from squeezedrive.pipeline.config import Config

@@ -11,7 +11,7 @@ from pathlib import Path
 from av.video.stream import VideoStream
 
 from squeezedrive.pipeline.config import RecordConfig
-from squeezedrive.pipeline.core.sink import FrameResult
+from squeezedrive.pipeline.core.sink import STDOUT, FrameResult
 from squeezedrive.pipeline.core.source import SourceInfo
 from squeezedrive.pipeline.sinks.recordings.archive import Archive, SegmentLabel
 from squeezedrive.pipeline.sinks.recordings.clips import Clips
@@ -21,7 +21,6 @@ from squeezedrive.pipeline.sinks.recordings.mp4 import Mp4File
 from squeezedrive.pipeline.sinks.recordings.segments import Segments
 from squeezedrive.pipeline.sinks.recordings.series import Series
 from squeezedrive.pipeline.sinks.recordings.writer import Recorded, Writer
-from squeezedrive.pipeline.sinks.spec import STDOUT
 
 TIDY_SECONDS = 10.0
 # A camera does not wait for the disk, and a vehicle that is switched off waits two seconds.
