@@ -10,7 +10,7 @@ import openvino as ov
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
-from squeezedrive.engines.backends.cpu.openvino import core, unsigned
+from squeezedrive.engines.backends.cpu.openvino import compile_model, core, unsigned
 from squeezedrive.engines.quantisation.graph import LEVELS, quantised_values
 from squeezedrive.kernels.head import Head
 
@@ -140,4 +140,4 @@ def measure_limits(
 def compile_graph(model: onnx.ModelProto) -> ov.CompiledModel:
     """Return the graph ready to run on the CPU; what is float in it computes in fp32."""
     graph = core().read_model(unsigned(model).SerializeToString())
-    return core().compile_model(graph, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    return compile_model(graph, {"INFERENCE_PRECISION_HINT": "f32"})

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from squeezedrive.engines.backends.cpu.openvino import core
+from squeezedrive.engines.backends.cpu.openvino import compile_model, core
 from squeezedrive.engines.errors import DatasetError
 from squeezedrive.pipeline.core.frame import Image
 
@@ -70,7 +70,7 @@ class Teacher:
             inputs = [str(one.partial_shape) for one in model.inputs]
             outputs = {name for one in model.outputs for name in one.names}
             self._height, self._width = _input_size(path, inputs, outputs)
-            self._network = core().compile_model(model, "CPU", {"PERFORMANCE_HINT": "LATENCY"})
+            self._network = compile_model(model, {"PERFORMANCE_HINT": "LATENCY"})
         except RuntimeError as error:  # OpenVINO's errors have many lines
             reason = str(error).strip().splitlines()[-1].strip()
             raise DatasetError(f"{path}: OpenVINO cannot read it: {reason}") from None

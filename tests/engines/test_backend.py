@@ -12,7 +12,7 @@ import pytest
 from squeezedrive.engines.__main__ import main
 from squeezedrive.engines.backends.base import BackendInfo, EngineSettings, find_options
 from squeezedrive.engines.backends.cpu.backend import CpuBackend
-from squeezedrive.engines.backends.cpu.openvino import core
+from squeezedrive.engines.backends.cpu.openvino import compile_model, core
 from squeezedrive.engines.backends.cpu.options import CpuOptions
 from squeezedrive.engines.backends.cuda import machine
 from squeezedrive.engines.backends.cuda.options import CudaOptions
@@ -49,7 +49,7 @@ def test_a_slot_does_what_graph_and_reference_do() -> None:
     pixels = np.empty((64, 128, 3), np.uint8)
     fit.preprocess(image, (104, 117, 124), pixels)
     graph = core().read_model(build_onnx(chosen.weights, 128, 64).SerializeToString())
-    run = core().compile_model(graph, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    run = compile_model(graph, {"INFERENCE_PRECISION_HINT": "f32"})
     output = run(pixels.transpose(2, 0, 1)[None].astype(np.float32))[0][0]
     expected = reference.detect(output, chosen.head(), PARAMS)
     assert len(found) == len(expected) > 5

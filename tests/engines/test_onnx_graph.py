@@ -10,7 +10,7 @@ from onnx import TensorProto, numpy_helper
 
 from squeezedrive.engines.backends.base import EngineSettings
 from squeezedrive.engines.backends.cpu.backend import CpuBackend
-from squeezedrive.engines.backends.cpu.openvino import core
+from squeezedrive.engines.backends.cpu.openvino import compile_model, core
 from squeezedrive.engines.backends.cpu.options import CpuOptions
 from squeezedrive.engines.errors import ConfigError, NetworkError, WeightsError
 from squeezedrive.engines.model.network import Padding
@@ -37,8 +37,8 @@ def with_profile(weights: Weights, **changes: object) -> Weights:
 
 def run(model: onnx.ModelProto, image: NDArray[np.float32]) -> NDArray[np.float32]:
     """Execute a graph on the CPU in single precision."""
-    compiled = core().compile_model(
-        core().read_model(model.SerializeToString()), "CPU", {"INFERENCE_PRECISION_HINT": "f32"}
+    compiled = compile_model(
+        core().read_model(model.SerializeToString()), {"INFERENCE_PRECISION_HINT": "f32"}
     )
     return np.array(compiled(image)[0])
 
@@ -108,8 +108,8 @@ def test_the_graph_computes_what_its_layers_say(weights: Weights) -> None:
     model.graph.output.append(pick)
     rng = np.random.default_rng(0)
     pixels = rng.uniform(0, 255, (1, 3, 32, 32)).astype(np.float32)
-    compiled = core().compile_model(
-        core().read_model(model.SerializeToString()), "CPU", {"INFERENCE_PRECISION_HINT": "f32"}
+    compiled = compile_model(
+        core().read_model(model.SerializeToString()), {"INFERENCE_PRECISION_HINT": "f32"}
     )
     got = np.array(compiled(pixels)["pool1"])[0]
 

@@ -18,7 +18,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from squeezedrive.engines.backends.base import EngineSettings
-from squeezedrive.engines.backends.cpu.openvino import core, unsigned
+from squeezedrive.engines.backends.cpu.openvino import compile_model, core, unsigned
 from squeezedrive.engines.backends.tensorrt import progress
 from squeezedrive.engines.backends.tensorrt.builder import BuildOptions, build_engine
 from squeezedrive.engines.backends.tensorrt.cache import EngineCache
@@ -149,8 +149,8 @@ def test_the_graph_with_the_mean_outside_computes_the_same(settings: EngineSetti
     """
 
     def run(model: onnx.ModelProto, pixels: np.ndarray) -> np.ndarray:
-        compiled = core().compile_model(
-            core().read_model(model.SerializeToString()), "CPU", {"INFERENCE_PRECISION_HINT": "f32"}
+        compiled = compile_model(
+            core().read_model(model.SerializeToString()), {"INFERENCE_PRECISION_HINT": "f32"}
         )
         return np.array(compiled(pixels)[0], np.float32)
 

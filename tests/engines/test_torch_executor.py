@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from squeezedrive.engines.backends.base import EngineSettings
-from squeezedrive.engines.backends.cpu.openvino import core
+from squeezedrive.engines.backends.cpu.openvino import compile_model, core
 from squeezedrive.engines.backends.torch import executor as torch_executor
 from squeezedrive.engines.backends.torch.executor import TorchExecutor
 from squeezedrive.engines.errors import ConfigError
@@ -64,7 +64,7 @@ def by_onnx(weights: Weights, pixels: np.ndarray) -> np.ndarray:
     raw = pixels / profile.scale + np.reshape(profile.mean, (1, 3, 1, 1))
     graph = build_onnx(weights, width, height, batch=len(pixels))
     model = core().read_model(graph.SerializeToString())
-    run = core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    run = compile_model(model, {"INFERENCE_PRECISION_HINT": "f32"})
     return np.array(run(raw.astype(np.float32))[0])
 
 

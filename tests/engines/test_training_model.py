@@ -11,7 +11,7 @@ pytest.importorskip("torch", reason="training needs PyTorch: pip install -e '.[t
 
 import torch
 
-from squeezedrive.engines.backends.cpu.openvino import core
+from squeezedrive.engines.backends.cpu.openvino import compile_model, core
 from squeezedrive.engines.errors import WeightsError
 from squeezedrive.engines.model.onnx_graph import build_onnx
 from squeezedrive.engines.model.weights import DEFAULT, Weights, load_weights, save_weights
@@ -25,7 +25,7 @@ torch.set_num_threads(1)
 def run_onnx(weights: Weights, pixels: NDArray[np.float32]) -> NDArray[np.float32]:
     graph = build_onnx(weights, pixels.shape[3], pixels.shape[2])
     model = core().read_model(io.BytesIO(graph.SerializeToString()))
-    compiled = core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    compiled = compile_model(model, {"INFERENCE_PRECISION_HINT": "f32"})
     return np.array(compiled(pixels)[0])
 
 

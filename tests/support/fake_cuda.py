@@ -13,7 +13,7 @@ import numpy as np
 
 from squeezedrive.engines.backends.base import EngineSettings
 from squeezedrive.engines.backends.cpu.backend import CpuBackend
-from squeezedrive.engines.backends.cpu.openvino import core
+from squeezedrive.engines.backends.cpu.openvino import compile_model, core
 from squeezedrive.engines.backends.cpu.options import CpuOptions
 from squeezedrive.engines.backends.cuda.context import GpuContext
 from squeezedrive.engines.backends.cuda.image_kernels import ImageKernels
@@ -56,7 +56,7 @@ class FakeExecutor:
 def _compiled(width: int, height: int) -> Any:
     graph = build_onnx(load_weights(DEFAULT), width, height)
     model = core().read_model(graph.SerializeToString())
-    return core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    return compile_model(model, {"INFERENCE_PRECISION_HINT": "f32"})
 
 
 class FakeExecution:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from squeezedrive.engines.backends.cpu.openvino import core
+from squeezedrive.engines.backends.cpu.openvino import compile_model, core
 from squeezedrive.engines.model.onnx_graph import build_onnx
 from squeezedrive.engines.model.weights import DEFAULT, Weights, load_weights
 from squeezedrive.kernels.head import Head, HeadLayout
@@ -62,7 +62,7 @@ def run_network(weights: Weights, pixels: NDArray[np.float32]) -> NDArray[np.flo
     """Return the output (channels, rows, columns) for pixels (3, height, width)."""
     graph = build_onnx(weights, pixels.shape[2], pixels.shape[1])
     model = core().read_model(io.BytesIO(graph.SerializeToString()))
-    compiled = core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    compiled = compile_model(model, {"INFERENCE_PRECISION_HINT": "f32"})
     return np.array(compiled(pixels[None])[0][0])
 
 

@@ -18,7 +18,7 @@ from squeezedrive.engines.backends.base import (
     Slot,
     check_batch,
 )
-from squeezedrive.engines.backends.cpu.openvino import core, unsigned
+from squeezedrive.engines.backends.cpu.openvino import compile_model, core, unsigned
 from squeezedrive.engines.backends.cpu.options import CpuOptions
 from squeezedrive.engines.errors import ConfigError
 from squeezedrive.engines.model.onnx_graph import Precision, build_onnx, load_onnx
@@ -84,7 +84,7 @@ class CpuBackend(Backend):
             "INFERENCE_PRECISION_HINT": _TYPES[precision],
             "INFERENCE_NUM_THREADS": threads,
         }
-        self._compiled = {1: core().compile_model(self._model, "CPU", self._options)}
+        self._compiled = {1: compile_model(self._model, self._options)}
         self.head = settings.head()
         self.fill = settings.fill()
         device = f"{core().get_property('CPU', 'FULL_DEVICE_NAME')}, {threads} threads"
@@ -108,7 +108,7 @@ class CpuBackend(Backend):
             _, *size = self._model.input().partial_shape
             model = self._model.clone()
             model.reshape(ov.PartialShape([ov.Dimension(1, batch), *size]))
-            self._compiled[batch] = core().compile_model(model, "CPU", self._options)
+            self._compiled[batch] = compile_model(model, self._options)
         return CpuSlot(self, self._compiled[batch].create_infer_request(), batch)
 
     def close(self) -> None:
