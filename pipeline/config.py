@@ -26,7 +26,7 @@ Seconds = Annotated[float, Field(ge=0, le=10**7)]
 def _known_backend(name: str) -> str:
     if name not in CHOICES:
         *others, last = map(repr, CHOICES)
-        raise PydanticCustomError("backend", f"{', '.join(others)} or {last}")
+        raise PydanticCustomError("backend", f"Input should be {', '.join(others)} or {last}")
     return name
 
 

@@ -77,7 +77,8 @@ def test_the_only_name_it_installs_is_its_own(wheel: ZipFile) -> None:
 
 def test_everything_of_the_checkout_is_in_it_and_nothing_else(wheel: ZipFile) -> None:
     expected = {file for folder in FOLDERS for file in sources(folder)}
-    expected |= {"__init__.py", "__main__.py", "py.typed"}
+    own = (path for path in (ROOT / "squeezedrive").iterdir() if path.is_file())
+    expected |= {path.name for path in own}
     package = {name for name in wheel.namelist() if name.startswith("squeezedrive/")}
     assert {name.removeprefix("squeezedrive/") for name in package} == expected
 

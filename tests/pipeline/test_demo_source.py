@@ -13,8 +13,8 @@ import pytest
 
 from squeezedrive.pipeline.core.errors import SourceError
 from squeezedrive.pipeline.core.source import SourceOptions
-from squeezedrive.pipeline.sources import open_source
 from squeezedrive.pipeline.sources.demo import CLIP, LOOPED
+from squeezedrive.pipeline.sources.open import open_source
 from tests.support.media import read_all
 from tests.test_cli import frames_of
 
