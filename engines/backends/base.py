@@ -71,12 +71,6 @@ class EngineSettings:
     band_centre: float = 0.5
     int8: Path | None = None
 
-    def fill(self) -> tuple[int, int, int]:
-        """Return blue, green and red of what no picture covers: the mean, for the network zero."""
-        profile = self.weights.profile.input
-        mean = profile.mean if profile.channels == "BGR" else profile.mean[::-1]
-        return round(mean[0]), round(mean[1]), round(mean[2])
-
     def head(self) -> Head:
         """Return what decoding has to know of these weights at this input size."""
         return self.weights.profile.head(self.width, self.height)

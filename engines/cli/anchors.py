@@ -75,7 +75,7 @@ def run(arguments: argparse.Namespace) -> None:
     profile = load_profile((arguments.weights or DEFAULT).with_suffix(".json"))
     classes = arguments.classes or list(profile.output.classes)
     datasets = load_datasets(arguments.data, arguments.split, classes, arguments.names)
-    size = arguments.size or (profile.input.width, profile.input.height)
+    size = arguments.size or profile.input.size
     objects = measure(datasets, arguments.fit, size, arguments.band_centre)
     # Rounded before they are judged: the figures are those of the shapes that are printed.
     shapes = cluster(objects.sizes, arguments.count, arguments.seed).round()

@@ -46,7 +46,7 @@ def run(arguments: argparse.Namespace) -> None:
 
     path = arguments.weights or DEFAULT
     weights = load_weights(path)
-    width, height = arguments.size or (weights.profile.input.width, weights.profile.input.height)
+    width, height = arguments.size or weights.profile.input.size
     settings = EngineSettings(weights, width, height, DetectParams(), int8=int8_model(path))
     gpu = first_gpu()
     executor = open_engine(settings, arguments.precision, arguments.batch, gpu, say)

@@ -46,5 +46,5 @@ def run(arguments: argparse.Namespace) -> None:
         profile = load_train_config(arguments.config).profile("none", 0)
     else:
         profile = load_weights(arguments.weights or DEFAULT).profile
-    size = arguments.size or (profile.input.width, profile.input.height)
+    size = arguments.size or profile.input.size
     print(describe(profile, *size))

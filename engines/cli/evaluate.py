@@ -229,7 +229,7 @@ def _run_network(
 
     weights = load_weights(weights_path)
     profile = weights.profile
-    width, height = arguments.size or (profile.input.width, profile.input.height)
+    width, height = arguments.size or profile.input.size
     detect = replace(DETECT, top_n=arguments.top_n)
     name: str = arguments.backend
     options: list[BackendOptions] = [CpuOptions(precision=cast("CpuPrecision", precision))]

@@ -94,9 +94,9 @@ def run(arguments: argparse.Namespace) -> None:
 
     weights = load_weights(path)
     profile = weights.profile
-    width, height = arguments.size or (profile.input.width, profile.input.height)
+    width, height = arguments.size or profile.input.size
     model = build_onnx(weights, width, height)
-    keep = _float_layers(arguments.keep_float, weights.operations(width, height))
+    keep = _float_layers(arguments.keep_float, profile.operations(width, height))
     pictures = [path for root in arguments.data for path in load_pictures(root, arguments.split)]
     judges = None
     if arguments.evaluate:

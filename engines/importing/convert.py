@@ -157,6 +157,6 @@ def _fold_deviation(arrays: dict[str, NDArray[np.float32]], std: Triple, scale: 
 
 def _shift_boxes(head_bias: NDArray[np.float32], profile: Profile, pixels: float) -> None:
     """Move all boxes right and down: dx and dy count in widths and heights of the anchor."""
-    channels = profile.head(profile.input.width, profile.input.height).channels
+    channels = profile.head(*profile.input.size).channels
     dx = len(profile.output.classes) + 1
     head_bias[channels[:, dx : dx + 2]] += pixels / np.array(profile.anchors.shapes, np.float32)

@@ -14,7 +14,7 @@ def describe(profile: Profile, width: int, height: int) -> str:
     Parameters
     ----------
     profile : Profile
-        The network with what belongs to its weights; there need not be any yet.
+        There need not be any weights yet.
     width, height : int
         Input size in pixels.
 
@@ -36,11 +36,10 @@ def describe(profile: Profile, width: int, height: int) -> str:
     for name, group in groupby(steps, key=lambda step: step.layer):
         members = list(group)
         last = members[-1]
-        fire = fires.get(name)
         rows.append(
             (
                 name,
-                _fire_kind(fire) if fire is not None else _kind(last),
+                _fire_kind(fires[name]) if name in fires else _kind(last),
                 str(last.out_channels),
                 f"{last.out_size[0]}x{last.out_size[1]}",
                 f"{sum(step.parameters for step in members):,}" if last.kind != "pool" else "-",
@@ -58,10 +57,13 @@ def describe(profile: Profile, width: int, height: int) -> str:
         for row in rows
     ]
     anchors = last.out_size[0] * last.out_size[1] * len(profile.anchors.shapes)
+    pixels = profile.input
+    mean = ", ".join(f"{value:g}" for value in pixels.mean)
+    scale = f" times {pixels.scale:g}" if pixels.scale != 1 else ""
     return "\n".join(
         [
             f"{profile.network}, weights {profile.name}: input {width}x{height}"
-            f" {_normalisation(profile)}",
+            f" {pixels.channels} minus ({mean}){scale}",
             *table,
             f"weights in fp32: {parameters * 4 / 2**20:.2f} MiB, in fp16:"
             f" {parameters * 2 / 2**20:.2f} MiB",
@@ -71,14 +73,6 @@ def describe(profile: Profile, width: int, height: int) -> str:
             f"licence of the weights: {profile.licence}",
         ]
     )
-
-
-def _normalisation(profile: Profile) -> str:
-    """Return how pixels are normalised, for example "BGR minus (103.939, 116.779, 123.68)"."""
-    pixels = profile.input
-    mean = ", ".join(f"{value:g}" for value in pixels.mean)
-    scale = f" times {pixels.scale:g}" if pixels.scale != 1 else ""
-    return f"{pixels.channels} minus ({mean}){scale}"
 
 
 def _fire_kind(fire: Fire) -> str:

@@ -6,7 +6,7 @@ walk the same list of operations. Facts: arXiv 1612.01051, section 3, and the au
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -245,7 +245,39 @@ def operations(
         If the network cannot read an input of this size.
     """
     network.check_size(width, height, padding)
-    return list(_unroll(network, head_channels, (width, height), padding))
+    steps: list[Operation] = []
+    source, channels, size = "image", 3, (width, height)
+    for layer in network.layers:
+        name = layer.name
+        if isinstance(layer, Fire):
+            squeeze = Operation(
+                "conv", f"{name}_squeeze1x1", name, (source,),
+                channels, layer.squeeze, 1, 1, True, size, padding,
+            )  # fmt: skip
+            branches = [
+                Operation(
+                    "conv", f"{name}_expand{kernel}x{kernel}", name, (squeeze.name,),
+                    layer.squeeze, out, kernel, 1, True, size, padding,
+                )
+                for kernel, out in ((1, layer.expand1x1), (3, layer.expand3x3))
+            ]  # fmt: skip
+            read, out = tuple(b.name for b in branches), layer.expand1x1 + layer.expand3x3
+            join = Operation("concat", name, name, read, out, out, 1, 1, False, size, padding)
+            steps += [squeeze, *branches, join]
+        else:
+            if isinstance(layer, Conv):
+                out = head_channels if layer.out_channels is None else layer.out_channels
+                kind, relu = "conv", layer.relu
+            else:
+                out, kind, relu = channels, "pool", False
+            step = Operation(
+                kind, name, name, (source,),
+                channels, out, layer.kernel, layer.stride, relu, size, padding,
+            )  # fmt: skip
+            steps.append(step)
+            size = step.out_size
+        source, channels = name, out
+    return steps
 
 
 def output_grid(steps: Sequence[Operation]) -> Grid:
@@ -262,39 +294,3 @@ def output_grid(steps: Sequence[Operation]) -> Grid:
             stride *= step.stride
     first = centre if steps[0].padding == "valid" else stride / 2
     return Grid(*steps[0].in_size, *steps[-1].out_size, stride, first)
-
-
-def _unroll(
-    network: Network, head: int, size: tuple[int, int], padding: Padding
-) -> Iterator[Operation]:
-    source, channels = "image", 3
-    for layer in network.layers:
-        name = layer.name
-        if isinstance(layer, Fire):
-            squeeze = Operation(
-                "conv", f"{name}_squeeze1x1", name, (source,),
-                channels, layer.squeeze, 1, 1, True, size, padding,
-            )  # fmt: skip
-            branches = [
-                Operation(
-                    "conv", f"{name}_expand{kernel}x{kernel}", name, (squeeze.name,),
-                    layer.squeeze, width, kernel, 1, True, size, padding,
-                )
-                for kernel, width in ((1, layer.expand1x1), (3, layer.expand3x3))
-            ]  # fmt: skip
-            yield from (squeeze, *branches)
-            read, out = tuple(b.name for b in branches), layer.expand1x1 + layer.expand3x3
-            yield Operation("concat", name, name, read, out, out, 1, 1, False, size, padding)
-        else:
-            if isinstance(layer, Conv):
-                out = head if layer.out_channels is None else layer.out_channels
-                kind, relu = "conv", layer.relu
-            else:
-                out, kind, relu = channels, "pool", False
-            step = Operation(
-                kind, name, name, (source,),
-                channels, out, layer.kernel, layer.stride, relu, size, padding,
-            )  # fmt: skip
-            yield step
-            size = step.out_size
-        source, channels = name, out

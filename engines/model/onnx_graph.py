@@ -11,7 +11,7 @@ import onnx
 from google.protobuf.message import DecodeError
 from onnx import TensorProto, helper, numpy_helper
 
-from squeezedrive.engines.errors import WeightsError
+from squeezedrive.engines.errors import ConfigError, WeightsError
 from squeezedrive.engines.model.weights import Weights
 
 Precision = Literal["fp32", "fp16"]
@@ -79,7 +79,7 @@ def build_onnx(
         nodes.append(helper.make_node("Mul", ["centred", scale], ["scaled"]))
         values["image"] = "scaled"
 
-    steps = weights.operations(width, height)
+    steps = profile.operations(width, height)
     for step in steps:
         inputs = [values[name] for name in step.inputs]
         values[step.name] = step.name
@@ -128,16 +128,24 @@ def build_onnx(
     return model
 
 
-def load_onnx(path: Path, weights: Weights, width: int, height: int) -> onnx.ModelProto:
+def load_onnx(path: Path | None, weights: Weights, width: int, height: int) -> onnx.ModelProto:
     """Read a quantised model of these weights for an input of this size in pixels.
 
     No size is part of the graph but those of its input and output: the same file does for all.
 
     Raises
     ------
+    ConfigError
+        If there is none, which `path` None stands for.
     WeightsError
         If it cannot be read, is not quantised, or belongs to other weights.
     """
+    profile = weights.profile
+    if path is None:
+        raise ConfigError(
+            f"precision int8: the weights {profile.name} have no quantised model beside them;"
+            " python -m engines quantize makes one"
+        )
     try:
         model = onnx.load(path)
         onnx.checker.check_model(model)
@@ -145,7 +153,6 @@ def load_onnx(path: Path, weights: Weights, width: int, height: int) -> onnx.Mod
         raise WeightsError(f"{path}: cannot be read: {error.strerror}") from None
     except (DecodeError, onnx.checker.ValidationError):
         raise WeightsError(f"{path}: is not a valid ONNX model") from None
-    profile = weights.profile
     stored = {prop.key: prop.value for prop in model.metadata_props}
     digest = weights.digest()
     # Models of earlier versions of this program hold none.
@@ -160,7 +167,7 @@ def load_onnx(path: Path, weights: Weights, width: int, height: int) -> onnx.Mod
             )
     if not any(node.op_type == "QuantizeLinear" for node in model.graph.node):
         raise WeightsError(f"{path}: expected a quantised model, got one in float")
-    last = weights.operations(width, height)[-1]
+    last = profile.operations(width, height)[-1]
     for value, shape in (
         (model.graph.input[0], (1, 3, height, width)),
         (model.graph.output[0], (1, profile.head_channels, last.out_size[1], last.out_size[0])),

@@ -49,6 +49,17 @@ class InputProfile(_Strict):
     mean: tuple[float, float, float]
     scale: PositiveNumber
 
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height in pixels."""
+        return self.width, self.height
+
+    @property
+    def fill(self) -> tuple[int, int, int]:
+        """Blue, green and red of what no picture covers: the mean, for the network zero."""
+        blue, green, red = self.mean if self.channels == "BGR" else self.mean[::-1]
+        return round(blue), round(green), round(red)
+
 
 class AnchorProfile(_Strict):
     """Anchor shapes (width, height) in network pixels, and where they are centred.
@@ -109,7 +120,7 @@ class Profile(_Strict):
 
     @model_validator(mode="after")
     def _possible(self) -> Profile:
-        NETWORKS[self.network].check_size(self.input.width, self.input.height, self.padding)
+        NETWORKS[self.network].check_size(*self.input.size, self.padding)
         return self
 
     @property

@@ -13,7 +13,6 @@ from pydantic import ValidationError
 
 from squeezedrive.engines.errors import UserError, WeightsError, describe_validation
 from squeezedrive.engines.files import replacing
-from squeezedrive.engines.model.network import Operation
 from squeezedrive.engines.model.profile import Profile
 
 FOLDER = Path(__file__).resolve().parent.parent / "shipped"
@@ -34,10 +33,6 @@ class Weights:
 
     profile: Profile
     arrays: dict[str, NDArray[np.float32]]
-
-    def operations(self, width: int, height: int) -> list[Operation]:
-        """List the network's operations for an input of this size; see `Profile.operations`."""
-        return self.profile.operations(width, height)
 
     def digest(self) -> str:
         """Return the SHA-256 of the arrays in hexadecimal, whatever their order."""
@@ -91,15 +86,26 @@ def load_weights(path: Path) -> Weights:
 def _load(path: Path, profile_path: Path) -> Weights:
     if not path.is_file():
         raise WeightsError(f"{path}: no such weights file")
-    profile = load_profile(profile_path)
-    try:
-        with np.load(path) as archive:
-            arrays = {name: archive[name].astype(np.float32) for name in archive.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, AttributeError, TypeError) as error:
-        raise WeightsError(f"{path}: expected a NumPy .npz archive: {error}") from None
-    weights = Weights(profile, arrays)
+    weights = Weights(load_profile(profile_path), load_arrays(path))
     _check(path, weights)
     return weights
+
+
+def load_arrays(path: Path) -> dict[str, NDArray[np.float32]]:
+    """Read the arrays of a weights file as float32, whatever they belong to.
+
+    Raises
+    ------
+    WeightsError
+        If the file is missing or is not a NumPy archive.
+    """
+    if not path.is_file():
+        raise WeightsError(f"{path}: no such weights file")
+    try:
+        with np.load(path) as archive:
+            return {name: archive[name].astype(np.float32) for name in archive.files}
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, AttributeError, TypeError) as error:
+        raise WeightsError(f"{path}: expected a NumPy .npz archive: {error}") from None
 
 
 def save_weights(weights: Weights, path: Path) -> None:
@@ -128,7 +134,7 @@ def _check(path: Path, weights: Weights) -> None:
     profile, arrays = weights.profile, weights.arrays
     expected = {
         f"{operation.name}_{suffix}": shape
-        for operation in weights.operations(profile.input.width, profile.input.height)
+        for operation in profile.operations(*profile.input.size)
         if operation.kind == "conv"
         for suffix, shape in (
             ("w", (operation.out_channels, operation.in_channels) + (operation.kernel,) * 2),

@@ -38,12 +38,10 @@ def read_pixels(
         If a picture cannot be read.
     """
     bgr = profile.input.channels == "BGR"
-    mean = profile.input.mean if bgr else profile.input.mean[::-1]
-    fill = (round(mean[0]), round(mean[1]), round(mean[2]))
     network_input = np.empty((size[1], size[0], 3), np.uint8)
     for path in pictures:
         image = read_image(path)
         chosen = make_fit(fit, (image.shape[1], image.shape[0]), size, band_centre)
-        chosen.preprocess(image, fill, network_input)
+        chosen.preprocess(image, profile.input.fill, network_input)
         pixels = network_input if bgr else network_input[:, :, ::-1]
         yield np.ascontiguousarray(pixels.transpose(2, 0, 1)[None], np.float32)

@@ -184,7 +184,7 @@ class TrainConfig(_Strict):
     @model_validator(mode="after")
     def _possible(self) -> TrainConfig:
         network = self.network
-        whole = (network.input.width, network.input.height)
+        whole = network.input.size
         for size in (whole, self.window):
             NETWORKS[network.architecture].check_size(*size, network.padding)
         if network.anchors.centres == "even" and self.window != whole:
@@ -197,7 +197,7 @@ class TrainConfig(_Strict):
     @property
     def window(self) -> tuple[int, int]:
         """Width and height of what the network sees in training, in pixels."""
-        return self.augment.window or (self.network.input.width, self.network.input.height)
+        return self.augment.window or self.network.input.size
 
     def to_yaml(self) -> str:
         """Return the whole configuration as YAML that `load_train_config` reads."""

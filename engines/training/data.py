@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -59,20 +59,12 @@ class TrainingSet(Dataset[Any]):
         self._items: list[tuple[_Part, LabelledImage]] = [
             (part, item) for part in self.parts for item in part.dataset.items
         ]
-        by_class = {
-            index: np.array(
-                [
-                    k
-                    for k, (_, item) in enumerate(self._items)
-                    if (item.objects.classes == index).any()
-                ]
-            )
-            for index in range(len(config.network.output.classes))
-        }
-        self._donors = {index: keys for index, keys in by_class.items() if len(keys)}
-        mean = config.network.input.mean
-        blue, green, red = mean if config.network.input.channels == "BGR" else mean[::-1]
-        self._fill = (round(blue), round(green), round(red))
+        self._donors: dict[int, NDArray[np.intp]] = {}
+        shown = [item.objects.classes for _, item in self._items]
+        for index in range(len(config.network.output.classes)):
+            keys = np.flatnonzero([(classes == index).any() for classes in shown])
+            if len(keys):
+                self._donors[index] = keys
 
     def __len__(self) -> int:
         return len(self._items)
@@ -104,12 +96,7 @@ class TrainingSet(Dataset[Any]):
         image = change_light(sample.image, augment, rng)
         if self.config.network.input.channels == "RGB":
             image = np.ascontiguousarray(image[..., ::-1])
-        return (
-            Sample(
-                image, sample.boxes, sample.classes, sample.ignore_boxes, sample.ignore_classes
-            ),
-            labelled,
-        )  # fmt: skip
+        return replace(sample, image=image), labelled
 
     def _window(self, index: int, window: tuple[int, int], rng: np.random.Generator) -> Sample:
         part, item = self._items[index]
@@ -118,11 +105,11 @@ class TrainingSet(Dataset[Any]):
         fit = make_fit(
             part.config.fit or data.fit,
             (image.shape[1], image.shape[0]),
-            (pixels.width, pixels.height),
+            pixels.size,
             data.band_centre,
         )
         edges = part.dataset.layout != "kitti"
-        return draw_window(image, item, fit, window, self.config.augment, self._fill, rng, edges)
+        return draw_window(image, item, fit, window, self.config.augment, pixels.fill, rng, edges)
 
     def order(self, epoch: int) -> list[Key]:
         """Return the samples of an epoch: of each data set its length times its weight."""

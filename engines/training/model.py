@@ -79,7 +79,7 @@ class TrainableNetwork(nn.Module):
         super().__init__()
         self.profile = profile
         self.dropout = dropout
-        self.steps = profile.operations(profile.input.width, profile.input.height)
+        self.steps = profile.operations(*profile.input.size)
         self.head = self.steps[-1].name
         self.units = nn.ModuleDict({s.name: ConvUnit(s) for s in self.steps if s.kind == "conv"})
         mean = torch.tensor(profile.input.mean, dtype=torch.float32).reshape(1, 3, 1, 1)

@@ -2,29 +2,19 @@
 
 from __future__ import annotations
 
-import zipfile
 from pathlib import Path
 
-import numpy as np
-
 from squeezedrive.engines.errors import WeightsError
-from squeezedrive.engines.model.weights import load_weights
+from squeezedrive.engines.model.weights import load_arrays, load_weights
 from squeezedrive.engines.training.model import TrainableNetwork
 
 
 def start_from(model: TrainableNetwork, path: Path) -> list[str]:
-    """Load weights into a new model as far as they fit.
+    """Load weights in our layout (.npz) into a new model as far as they fit.
 
     Weights without a profile are a backbone: what the channels of a head mean is not known, so
     the head stays random, as do layers that are missing. With a profile the head is taken over if
     anchors, classes and layout are the same.
-
-    Parameters
-    ----------
-    model : TrainableNetwork
-        Has random weights.
-    path : Path
-        Weights in our layout (.npz).
 
     Returns
     -------
@@ -53,7 +43,7 @@ def start_from(model: TrainableNetwork, path: Path) -> list[str]:
         arrays = dict(weights.arrays)
         keep_head = (theirs.anchors, theirs.output) == (ours.anchors, ours.output)
     else:
-        arrays = _read_backbone(path)
+        arrays = load_arrays(path)
         keep_head = False
     if not keep_head:
         arrays.pop(f"{head}_w", None)
@@ -65,13 +55,3 @@ def start_from(model: TrainableNetwork, path: Path) -> list[str]:
     if len(fresh) == len(model.units):
         raise WeightsError(f"{path}: holds no layer of {model.profile.network}")
     return fresh
-
-
-def _read_backbone(path: Path) -> dict[str, np.ndarray]:
-    if not path.is_file():
-        raise WeightsError(f"{path}: no such weights file")
-    try:
-        with np.load(path) as archive:
-            return {name: archive[name].astype(np.float32) for name in archive.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, AttributeError) as error:
-        raise WeightsError(f"{path}: expected a NumPy .npz archive: {error}") from None

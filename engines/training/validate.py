@@ -82,10 +82,7 @@ class Validator:
             ValidationSet(dataset, entry.fit or config.data.fit, name)
             for dataset, entry, name in zip(datasets, entries, _names(places), strict=True)
         ]
-        pixels = config.network.input
-        self._head = config.profile("new", 0).head(pixels.width, pixels.height)
-        mean = pixels.mean if pixels.channels == "BGR" else pixels.mean[::-1]
-        self._fill = (round(mean[0]), round(mean[1]), round(mean[2]))
+        self._head = config.profile("new", 0).head(*config.network.input.size)
 
     def evaluate(self, model: TrainableNetwork, stopped: Callable[[], bool]) -> Scores | None:
         """Find the boxes in all pictures, in float32, and compare them with the labels.
@@ -114,13 +111,12 @@ class Validator:
         """Yield each picture of a data set with the boxes found in it, in its own pixels."""
         model.eval()
         data, pixels = self._config.data, self._config.network.input
-        size = (pixels.width, pixels.height)
         network_input = np.empty((pixels.height, pixels.width, 3), np.uint8)
         for item in chosen.dataset.items:
             image = read_image(item.image, item.size)
             source = (image.shape[1], image.shape[0])
-            fit = make_fit(chosen.fit, source, size, data.band_centre)
-            fit.preprocess(image, self._fill, network_input)
+            fit = make_fit(chosen.fit, source, pixels.size, data.band_centre)
+            fit.preprocess(image, pixels.fill, network_input)
             ordered = network_input if pixels.channels == "BGR" else network_input[..., ::-1]
             batch = torch.from_numpy(np.ascontiguousarray(ordered))[None].to(self._device)
             output = model(batch.permute(0, 3, 1, 2))

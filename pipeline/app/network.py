@@ -98,7 +98,7 @@ def load_network(network_file: Path, network: NetworkConfig) -> Weights:
                 f" {path.with_suffix('.json')}, which has {trained}"
             )
     try:
-        weights.operations(network.input.width, network.input.height)
+        weights.profile.operations(network.input.width, network.input.height)
     except NetworkError as error:
         raise ConfigError(f"{network_file}: input: {error}") from None
     return weights

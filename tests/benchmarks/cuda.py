@@ -171,7 +171,7 @@ def floors(
     rows = (y1 - y0) * picture.shape[1] * 3  # whole rows are copied
     item = executor.input_type.itemsize
     written = 3 * settings.width * settings.height * item
-    steps = settings.weights.operations(settings.width, settings.height)
+    steps = settings.weights.profile.operations(settings.width, settings.height)
     network = 0.0
     for step in steps:
         if step.kind == "concat":

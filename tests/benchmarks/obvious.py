@@ -27,7 +27,7 @@ def obvious_way(settings: EngineSettings, device: str) -> Callable[[np.ndarray],
     half = torch.float16 if device.startswith("cuda") else torch.float32
     torch.backends.cudnn.benchmark = True
     profile, head, params = settings.weights.profile, settings.head(), settings.detect
-    steps = settings.weights.operations(settings.width, settings.height)
+    steps = settings.weights.profile.operations(settings.width, settings.height)
     parameters = {}
     for name, array in settings.weights.arrays.items():
         tensor = torch.from_numpy(array).to(device, half)
@@ -44,7 +44,7 @@ def obvious_way(settings: EngineSettings, device: str) -> Callable[[np.ndarray],
     @torch.inference_mode()
     def find(picture: np.ndarray) -> Detections:
         fit = make_fit(settings.fit, picture.shape[1::-1], size, settings.band_centre)
-        fit.preprocess(picture, settings.fill(), pixels)
+        fit.preprocess(picture, settings.weights.profile.input.fill, pixels)
         x = torch.from_numpy(pixels).to(device).permute(2, 0, 1)[None].float()
         if profile.input.channels == "RGB":
             x = x.flip(1)

@@ -123,7 +123,7 @@ def test_convolutions_and_ends_have_the_format_asked_for(
         if layer:
             image, weights = (re.findall(r"Datatype: (\w+)", layer[part]) for part in (2, 3))
             found[layer[1]] = (*image, weights[0])
-    operations = settings.weights.operations(WIDTH, HEIGHT)
+    operations = settings.weights.profile.operations(WIDTH, HEIGHT)
     assert found == {step.name: (kind, kind) for step in operations if step.kind == "conv"}
     assert len(found) == 32
 

@@ -104,7 +104,7 @@ class FakePreprocessor:
         def preprocess() -> None:
             pixels = np.empty((self.settings.height, self.settings.width, 3), np.uint8)
             for picture, out in zip(source, target, strict=True):
-                self.fit.preprocess(picture, self.settings.fill(), pixels)
+                self.fit.preprocess(picture, self.settings.weights.profile.input.fill, pixels)
                 out[:] = (pixels - mean).transpose(2, 0, 1)
 
         self.driver.enqueue("preprocess", stream.handle, preprocess)

@@ -20,7 +20,6 @@ from squeezedrive.engines.backends.base import (
 )
 from squeezedrive.engines.backends.cpu.openvino import compile_model, core, unsigned
 from squeezedrive.engines.backends.cpu.options import CpuOptions
-from squeezedrive.engines.errors import ConfigError
 from squeezedrive.engines.model.onnx_graph import Precision, build_onnx, load_onnx
 from squeezedrive.kernels.cpu import detect
 from squeezedrive.kernels.detections import Detections
@@ -37,15 +36,6 @@ class CpuBackend(Backend):
     made 20.0, 21.2 and 21.0 frames a second with 1, 2 and 4 pictures at once, with overlapping
     runs, at 370, 570 and 1120 ms from picture to outputs.
 
-    Parameters
-    ----------
-    settings : EngineSettings
-        What to run.
-    options : CpuOptions
-        How.
-    reason : str
-        Why this back end.
-
     Raises
     ------
     ConfigError, WeightsError
@@ -57,14 +47,15 @@ class CpuBackend(Backend):
     def __init__(self, settings: EngineSettings, options: CpuOptions, reason: str) -> None:
         self.settings = settings
         profile = settings.weights.profile
-        precision = _choose_precision(settings, options)
+        size = settings.width, settings.height
+        precision = options.precision
+        if precision == "auto":
+            precision = "fp32" if settings.int8 is None else "int8"
         if precision == "int8":
-            assert settings.int8 is not None
-            graph = load_onnx(settings.int8, settings.weights, settings.width, settings.height)
-            graph = unsigned(graph)
+            graph = unsigned(load_onnx(settings.int8, settings.weights, *size))
         else:
             stored: Precision = "fp16" if precision == "fp16" else "fp32"
-            graph = build_onnx(settings.weights, settings.width, settings.height, stored)
+            graph = build_onnx(settings.weights, *size, stored)
         model = core().read_model(io.BytesIO(graph.SerializeToString()))
         # Bytes go in as they are: conversion, layout and mean are one pass inside the graph.
         adapter = PrePostProcessor(model)
@@ -86,7 +77,7 @@ class CpuBackend(Backend):
         }
         self._compiled = {1: compile_model(self._model, self._options)}
         self.head = settings.head()
-        self.fill = settings.fill()
+        self.fill = profile.input.fill
         device = f"{core().get_property('CPU', 'FULL_DEVICE_NAME')}, {threads} threads"
         device += f" in {self.parallel} streams"
         # Where a processor lacks a number format, OpenVINO takes single precision without a word.
@@ -164,17 +155,3 @@ class CpuSlot(Slot):
     def close(self) -> None:
         """Release the memory."""
         del self._request
-
-
-def _choose_precision(settings: EngineSettings, options: CpuOptions) -> str:
-    """Return "int8", "bf16", "fp16" or "fp32"."""
-    wanted = options.precision
-    if wanted == "int8" and settings.int8 is None:
-        name = settings.weights.profile.name
-        raise ConfigError(
-            f"precision int8: the weights {name} have no quantised model beside them;"
-            " python -m engines quantize makes one"
-        )
-    if wanted != "auto":
-        return wanted
-    return "fp32" if settings.int8 is None else "int8"

@@ -61,7 +61,7 @@ def make_kernels(settings: EngineSettings, executor: Executor) -> ImageKernels:
 
     profile, head = settings.weights.profile, settings.head()
     size = (settings.width, settings.height)
-    mean, fill = profile.input.mean, settings.fill()
+    mean, fill = profile.input.mean, profile.input.fill
 
     def fit_of(source_size: tuple[int, int]) -> Fit:
         return make_fit(settings.fit, source_size, size, settings.band_centre)

@@ -14,7 +14,6 @@ import onnx
 from onnx import TensorProto, numpy_helper
 
 from squeezedrive.engines.backends.base import EngineSettings
-from squeezedrive.engines.errors import ConfigError
 from squeezedrive.engines.model.onnx_graph import build_onnx, load_onnx
 
 EnginePrecision = Literal["fp16", "fp32", "int8"]
@@ -57,15 +56,10 @@ def engine_graph(settings: EngineSettings, precision: EnginePrecision) -> onnx.M
         If there is no quantised model, or the network cannot read an input of this size.
     """
     weights, width, height = settings.weights, settings.width, settings.height
-    if precision != "int8":
-        model = build_onnx(weights, width, height)
-    elif settings.int8 is None:
-        raise ConfigError(
-            f"precision int8: the weights {weights.profile.name} have no quantised model beside"
-            " them; python -m engines quantize makes one"
-        )
-    else:
+    if precision == "int8":
         model = load_onnx(settings.int8, weights, width, height)
+    else:
+        model = build_onnx(weights, width, height)
     _without_normalisation(model.graph)
     for value in (model.graph.input[0], model.graph.output[0]):
         value.type.tensor_type.shape.dim[0].dim_param = "batch"

@@ -52,7 +52,7 @@ class TorchExecutor:
         torch.backends.cudnn.benchmark = True
         if precision == "fp32":  # or convolutions would compute in TF32, with 10 bits
             torch.backends.cudnn.allow_tf32 = False
-        self.steps = settings.weights.operations(settings.width, settings.height)
+        self.steps = settings.weights.profile.operations(settings.width, settings.height)
         self.parameters = {
             name: torch.from_numpy(array).to(self.device, dtype)
             for name, array in settings.weights.arrays.items()
