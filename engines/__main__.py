@@ -9,7 +9,8 @@ from types import ModuleType
 
 from squeezedrive.engines.errors import exit_code
 
-# A verb's file in engines/cli has DESCRIPTION, EXAMPLES, add_options(parser) and run(arguments).
+# A verb's file in engines/cli has DESCRIPTION, EXAMPLES, add_options(parser) and run(arguments),
+# which raises UserError for what the user can correct.
 VERBS = {
     "describe": ("describe", "print the layers with sizes and costs"),
     "export": (

@@ -60,13 +60,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Cluster and print shapes, how well they match, and how to train with them.
-
-    Raises
-    ------
-    UserError
-        If a data set or the weights' profile cannot be used, or there are too few objects.
-    """
+    """Cluster and print shapes, how well they match, and how to train with them."""
     use_trained_fit(arguments)
     from squeezedrive.engines.datasets.anchors import cluster, measure
     from squeezedrive.engines.datasets.load import load_datasets

@@ -1,4 +1,7 @@
-"""Command-line options that several verbs take, and their values."""
+"""Command-line options that several verbs take, and their values.
+
+What reads a value raises ArgumentTypeError if the text is not one.
+"""
 
 from __future__ import annotations
 
@@ -7,13 +10,7 @@ from pathlib import Path
 
 
 def input_size(text: str) -> tuple[int, int]:
-    """Read "WIDTHxHEIGHT", the size of the network's input in pixels.
-
-    Raises
-    ------
-    ArgumentTypeError
-        If it is not two numbers of at least 1.
-    """
+    """Read "WIDTHxHEIGHT", the size of the network's input in pixels."""
     width, _, height = text.partition("x")
     if not (width.isdecimal() and height.isdecimal() and int(width) and int(height)):
         raise argparse.ArgumentTypeError(f"expected WIDTHxHEIGHT, got {text!r}")
@@ -26,13 +23,7 @@ def names(text: str) -> list[str]:
 
 
 def aliases(text: str) -> dict[str, str]:
-    """Read "person=pedestrian,truck=dontcare": names in a data set and what they stand for.
-
-    Raises
-    ------
-    ArgumentTypeError
-        If a part is not of this form.
-    """
+    """Read "person=pedestrian,truck=dontcare": names in a data set and what they stand for."""
     pairs = [pair.partition("=") for pair in names(text)]
     if not all(theirs.strip() and ours.strip() for theirs, _, ours in pairs):
         raise argparse.ArgumentTypeError(f"expected NAME=CLASS,NAME=CLASS, got {text!r}")
@@ -40,13 +31,7 @@ def aliases(text: str) -> dict[str, str]:
 
 
 def fraction(text: str) -> float:
-    """Read a number 0 to 1.
-
-    Raises
-    ------
-    ArgumentTypeError
-        If it is none.
-    """
+    """Read a number 0 to 1."""
     try:
         value = float(text)
     except ValueError:
@@ -57,13 +42,7 @@ def fraction(text: str) -> float:
 
 
 def count(text: str) -> int:
-    """Read a whole number of at least 1.
-
-    Raises
-    ------
-    ArgumentTypeError
-        If it is none.
-    """
+    """Read a whole number of at least 1."""
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"expected a number of at least 1, got {text!r}")
     return int(text)

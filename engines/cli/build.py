@@ -30,13 +30,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Build an engine, or find that it is there.
-
-    Raises
-    ------
-    UserError
-        If TensorRT cannot run here, or the weights cannot be used.
-    """
+    """Build an engine, or find that it is there."""
     check_machine()
     from squeezedrive.engines.backends.base import EngineSettings
     from squeezedrive.engines.backends.tensorrt.driver import first_gpu

@@ -31,13 +31,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Print the layers.
-
-    Raises
-    ------
-    UserError
-        If the weights or the configuration cannot be used.
-    """
+    """Print the layers."""
     from squeezedrive.engines.model.describe import describe
     from squeezedrive.engines.model.weights import DEFAULT, load_weights
     from squeezedrive.engines.training.config import load_train_config

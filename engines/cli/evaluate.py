@@ -6,6 +6,7 @@ import argparse
 import importlib.util
 import json
 import sys
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -118,13 +119,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Evaluate, print the tables and write what was asked for.
-
-    Raises
-    ------
-    UserError
-        If the data set, the weights, the back end or an output cannot be used.
-    """
+    """Evaluate, print the tables and write what was asked for."""
     use_trained_fit(arguments)
     plots = _check_outputs(arguments)
 
@@ -239,21 +234,14 @@ def _run_network(
         name = "cpu"
     elif precision != "auto":
         options.append(CudaOptions(precision=cast("CudaPrecision", precision)))
-    settings = EngineSettings(
-        weights=weights,
-        width=width,
-        height=height,
-        detect=detect,
-        fit=arguments.fit,
-        band_centre=arguments.band_centre,
-        int8=int8_model(weights_path),
-    )
-    backend = open_backend(name, settings, options)
-    try:
-        with counting(len(dataset)) as progress:
-            found = find_all(backend, profile.output.classes, dataset, progress)
-    finally:
-        backend.close()
+    fit, centre = arguments.fit, arguments.band_centre
+    int8 = int8_model(weights_path)
+    settings = EngineSettings(weights, width, height, detect, fit, centre, int8)
+    with (
+        closing(open_backend(name, settings, options)) as backend,
+        counting(len(dataset)) as progress,
+    ):
+        found = find_all(backend, profile.output.classes, dataset, progress)
     info = backend.info
     source = {
         "weights": profile.name,
@@ -263,8 +251,8 @@ def _run_network(
         "precision": info.precision,
         "width": width,
         "height": height,
-        "fit": arguments.fit,
-        "band_centre": arguments.band_centre,
+        "fit": fit,
+        "band_centre": centre,
         "threshold": detect.threshold,
         "top_n": detect.top_n,
         "nms_iou": detect.nms_iou,

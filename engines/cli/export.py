@@ -44,13 +44,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Write the weights.
-
-    Raises
-    ------
-    UserError
-        If the weights or the training cannot be used, or the output cannot be written.
-    """
+    """Write the weights."""
     from squeezedrive.engines.model.onnx_graph import build_onnx
     from squeezedrive.engines.model.weights import DEFAULT, Weights, load_weights, save_weights
 

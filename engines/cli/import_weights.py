@@ -99,13 +99,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Read, convert and write weights, and say what was assumed about them.
-
-    Raises
-    ------
-    UserError
-        If the file cannot be used, a value is impossible or a file cannot be written.
-    """
+    """Read, convert and write weights, and say what was assumed about them."""
     from squeezedrive.engines.importing.conventions import CONVENTIONS
     from squeezedrive.engines.importing.convert import Overrides, convert
     from squeezedrive.engines.importing.files import check_weights_output, read_shapes

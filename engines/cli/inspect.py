@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from contextlib import closing
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -29,13 +30,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Print what is in the cache, or the layers of an engine.
-
-    Raises
-    ------
-    UserError
-        If there is no such engine, it is damaged, or TensorRT cannot run here.
-    """
+    """Print what is in the cache, or the layers of an engine."""
     cache = open_cache()
     entries = cache.entries()
     if arguments.engine is not None:
@@ -77,10 +72,8 @@ def _layers(entry: Entry) -> str:
         plan = None
     if plan is None:
         raise UserError(f"{entry.path}: is damaged; python -m engines clear-cache removes it")
-    executor = TensorRTExecutor(trt, plan, entry.fields["precision"])
-    text = executor.layers()
-    executor.close()
-    return describe_layers(text)
+    with closing(TensorRTExecutor(trt, plan, entry.fields["precision"])) as executor:
+        return describe_layers(executor.layers())
 
 
 def describe_layers(text: str) -> str:

@@ -72,13 +72,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Quantise, write the model and print what became of it.
-
-    Raises
-    ------
-    UserError
-        If the weights, a data set, a layer's name or the output cannot be used.
-    """
+    """Quantise, write the model and print what became of it."""
     use_trained_fit(arguments)
     from squeezedrive.engines.model.weights import DEFAULT
 

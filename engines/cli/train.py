@@ -44,13 +44,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Run the verb; return the exit code.
-
-    Raises
-    ------
-    UserError
-        If something given cannot be used.
-    """
+    """Run the verb; return the exit code."""
     if importlib.util.find_spec("torch") is None:
         raise UserError("training needs PyTorch: pip install -e '.[train]'")
     from squeezedrive.engines.settings import parse_setting

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,6 @@ from squeezedrive.engines.datasets.dataset import (
     EVERY_CLASS,
     Dataset,
     LabelledImageBuilder,
-    check_overlap,
     class_key,
     label_indices,
 )
@@ -88,8 +87,7 @@ def _read(
     names = {category["id"]: category["name"] for category in content["categories"]}
     if classes is None:
         classes = list(names.values())
-    wanted = label_indices(classes, aliases)
-    check_overlap(path, classes, wanted, names.values())
+    wanted = label_indices(path, classes, aliases, names.values())
     pictures = _pictures(root, split, path, content["images"])
     builders = {
         image["id"]: LabelledImageBuilder(pictures[image["id"]], (image["width"], image["height"]))
@@ -136,12 +134,7 @@ def _pictures(root: Path, split: str, path: Path, images: Any) -> dict[Any, Path
         raise DatasetError(f"{path}: lists no images")
     folder = _picture_folder(root, split, path, images[0]["file_name"])
     pictures = {image["id"]: folder / image["file_name"] for image in images}
-    _check_there(path, pictures.values())
-    return pictures
-
-
-def _check_there(path: Path, pictures: Iterable[Path]) -> None:
-    wanted = set(pictures)
+    wanted = set(pictures.values())
     # Listing a folder is far faster than asking for each of a hundred thousand files.
     folders = {picture.parent for picture in wanted}
     try:
@@ -154,6 +147,7 @@ def _check_there(path: Path, pictures: Iterable[Path]) -> None:
             f"{path}: {len(missing)} of {len(wanted)} pictures are missing, the first is"
             f" {missing[0]}"
         )
+    return pictures
 
 
 def _picture_folder(root: Path, split: str, path: Path, first: str) -> Path:

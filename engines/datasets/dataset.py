@@ -222,21 +222,27 @@ def class_indices(names: Sequence[str]) -> dict[str, int]:
     return indices
 
 
-def label_indices(classes: Sequence[str], names: Mapping[str, str]) -> dict[str, int]:
+def label_indices(
+    where: Path, classes: Sequence[str], names: Mapping[str, str], there: Iterable[str]
+) -> dict[str, int]:
     """Return the class index of each name in a data set, by `class_key`.
 
     Parameters
     ----------
+    where : Path
+        The data set, for messages.
     classes : sequence of str
         The classes wanted.
     names : mapping of str to str
         Further names in the data set, each with the class it stands for, or "dontcare": its
         objects are to be ignored for every class (`EVERY_CLASS`).
+    there : iterable of str
+        The names there are.
 
     Raises
     ------
     DatasetError
-        If a class comes twice, or a name stands for none of the classes.
+        If a class comes twice, a name stands for none of the classes, or none of them is there.
     """
     wanted = {**class_indices(classes), DONT_CARE: EVERY_CLASS}
     indices = dict(wanted)
@@ -247,16 +253,10 @@ def label_indices(classes: Sequence[str], names: Mapping[str, str]) -> dict[str,
                 f" {ours!r}"
             )
         indices[class_key(theirs)] = wanted[class_key(ours)]
-    return indices
-
-
-def check_overlap(
-    where: Path, asked: Sequence[str], indices: Mapping[str, int], there: Iterable[str]
-) -> None:
-    """Raise DatasetError if none of the names there is one of the classes asked for."""
     there = list(dict.fromkeys(there))
     if all(indices.get(class_key(name), EVERY_CLASS) == EVERY_CLASS for name in there):
         raise DatasetError(
-            f"{where}: none of the classes asked for ({', '.join(asked)}) is labelled here;"
+            f"{where}: none of the classes asked for ({', '.join(classes)}) is labelled here;"
             f" there are {', '.join(there) or 'no labels'}"
         )
+    return indices

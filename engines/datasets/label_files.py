@@ -12,7 +12,6 @@ from squeezedrive.engines.datasets.dataset import (
     Dataset,
     DatasetLayout,
     LabelledImage,
-    check_overlap,
     class_key,
     label_indices,
 )
@@ -67,10 +66,9 @@ class LabelFiles(Generic[Content]):
             others = {class_key(name) for name in aliases}
             others |= {name for name in labelled if self.neighbours.get(name) in labelled}
             classes = [name for name in labelled if name not in others]
-        indices = label_indices(classes, aliases)
         # A set may show vans only, so that cars are learned not to be there.
         there = [*labelled, *(self.neighbours.get(name, name) for name in labelled)]
-        check_overlap(root, classes, indices, there)
+        indices = label_indices(root, classes, aliases, there)
         items = tuple(
             self.item(pictures[name], paths[name], content, indices)
             for name, content in contents.items()

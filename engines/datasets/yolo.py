@@ -19,7 +19,6 @@ from squeezedrive.engines.datasets.dataset import (
     Dataset,
     LabelledImage,
     LabelledImageBuilder,
-    check_overlap,
     class_key,
     label_indices,
 )
@@ -40,8 +39,7 @@ def load_yolo(
     names = _class_names(description, content)
     if classes is None:
         classes = list(names.values())
-    indices = label_indices(classes, aliases)
-    check_overlap(description, classes, indices, names.values())
+    indices = label_indices(description, classes, aliases, names.values())
     pictures = _pictures(description, content, split)
     paths = _label_paths(pictures, description.parent)
     # With a folder for labels, none in it may mean that none of the pictures shows an object.

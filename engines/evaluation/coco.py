@@ -49,17 +49,7 @@ class CocoCurve:
 def evaluate_coco(
     items: Sequence[LabelledImage], found: Sequence[ImageDetections], classes: Sequence[str]
 ) -> tuple[CocoCurve, ...]:
-    """Compute the curves of every class.
-
-    Parameters
-    ----------
-    items : sequence of LabelledImage
-        Labelled pictures.
-    found : sequence of ImageDetections
-        The boxes in each of them.
-    classes : sequence of str
-        Names of the class indices.
-    """
+    """Compute the curve of each class for labelled pictures and the boxes found in them."""
     return tuple(_curve(items, found, index) for index in range(len(classes)))
 
 

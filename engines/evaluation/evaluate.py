@@ -56,10 +56,8 @@ def evaluate(
 
     Parameters
     ----------
-    dataset : Dataset
-        Labelled pictures.
     found : sequence of ImageDetections
-        The boxes in each of them, with scores as low as they come: a threshold costs AP.
+        The boxes in each picture, with scores as low as they come: a threshold costs AP.
     min_iou : mapping of str to float, optional
         Overlap of a correct box for classes by name, else in KITTI layout 0.7 for cars, and 0.5.
     kit : str

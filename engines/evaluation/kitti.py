@@ -86,15 +86,10 @@ class KittiCurve:
     precision: NDArray[np.float64]
     objects: int
 
-    @property
-    def ap11(self) -> float:
-        """AP on 11 recall positions, 0 to 1; NaN if there was nothing to find."""
-        return float(self.precision[::4].mean()) if self.objects else float("nan")
-
-    @property
-    def ap40(self) -> float:
-        """AP on 40 recall positions, 0 to 1; NaN if there was nothing to find."""
-        return float(self.precision[1:].mean()) if self.objects else float("nan")
+    def ap(self, positions: int) -> float:
+        """Return AP on 11 or 40 recall positions, 0 to 1; NaN if there was nothing to find."""
+        chosen = self.precision[::4] if positions == 11 else self.precision[1:]
+        return float(chosen.mean()) if self.objects else float("nan")
 
 
 @dataclass(frozen=True)
@@ -120,9 +115,7 @@ class KittiResult:
 
     def ap(self, positions: int) -> NDArray[np.float64]:
         """Return AP for each class and difficulty, on 11 or 40 recall positions."""
-        values = [
-            [curve.ap11 if positions == 11 else curve.ap40 for curve in row] for row in self.curves
-        ]
+        values = [[curve.ap(positions) for curve in row] for row in self.curves]
         return np.array(values, np.float64).reshape(-1, len(DIFFICULTIES))
 
     def mean_ap(self, positions: int) -> float:
@@ -142,16 +135,10 @@ def evaluate_kitti(
     min_iou: Mapping[str, float] | None = None,
     kit: Kit = "paper",
 ) -> KittiResult:
-    """Compute the curves of all classes and difficulties.
+    """Compute all curves for labelled pictures and the boxes found in them.
 
     Parameters
     ----------
-    items : sequence of LabelledImage
-        Labelled pictures.
-    found : sequence of ImageDetections
-        The boxes in each of them.
-    classes : sequence of str
-        Names of the class indices.
     min_iou : mapping of str to float, optional
         Smallest overlap, exclusive, for classes by name; KITTI's 0.7 for cars, 0.5 for others.
     kit : str

@@ -63,14 +63,10 @@ def find_mistakes(
     score: float,
     limits: Difficulty | None = None,
 ) -> Mistakes:
-    """Judge every box and every object.
+    """Judge every box found in some pictures, and every object labelled there.
 
     Parameters
     ----------
-    items : sequence of LabelledImage
-        Labelled pictures.
-    found : sequence of ImageDetections
-        The boxes in each of them.
     min_iou : sequence of float
         For each class the overlap, exclusive, of a correct box.
     score : float

@@ -60,7 +60,7 @@ def _curves(evaluation: Evaluation) -> Figure:
 def _draw_kitti(axes: Axes, curves: tuple[KittiCurve, ...]) -> None:
     recall = np.linspace(0, 1, POSITIONS)
     for curve, difficulty in zip(curves, DIFFICULTIES, strict=True):
-        label = f"{difficulty.name}, {_ap('AP11', curve.ap11)}"
+        label = f"{difficulty.name}, {_ap('AP11', curve.ap(11))}"
         axes.plot(recall, curve.precision, label=label)
 
 

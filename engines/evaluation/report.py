@@ -176,8 +176,8 @@ def _kitti_data(result: KittiResult) -> dict[str, Any]:
         "mAP40": _number(result.mean_ap(40)),
         "classes": {
             name: {
-                "AP11": [_number(curve.ap11) for curve in curves],
-                "AP40": [_number(curve.ap40) for curve in curves],
+                "AP11": [_number(curve.ap(11)) for curve in curves],
+                "AP40": [_number(curve.ap(40)) for curve in curves],
                 "objects": [curve.objects for curve in curves],
                 "precision": [_numbers(curve.precision) for curve in curves],
             }

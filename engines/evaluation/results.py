@@ -66,8 +66,6 @@ def read_results(folder: Path, dataset: Dataset) -> list[ImageDetections]:
     ----------
     folder : Path
         Holds `<picture's stem>.txt`; lines of 16 columns, the last one the score.
-    dataset : Dataset
-        Says which pictures, and which classes have which index.
 
     Returns
     -------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import closing
 
 from squeezedrive.engines.backends.base import Backend
 from squeezedrive.engines.datasets.dataset import Dataset
@@ -28,8 +29,6 @@ def find_all(
         Opened with `DETECT` or the like.
     class_names : tuple of str
         Names of the back end's class indices.
-    dataset : Dataset
-        Which pictures, and which classes have which index in the result.
     progress : callable
         Is given the number of pictures done after each.
 
@@ -39,14 +38,11 @@ def find_all(
         If a picture cannot be read or does not have the size that its labels were made for.
     """
     found = []
-    slot = backend.new_slot()
-    try:
+    with closing(backend.new_slot()) as slot:
         for item in dataset.items:
             slot.preprocess([read_image(item.image, item.size)])
             slot.infer()
             (detections,) = slot.detect()
             found.append(ImageDetections.from_detections(detections, class_names, dataset))
             progress(len(found))
-    finally:
-        slot.close()
     return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import zipfile
 from pathlib import Path
 
@@ -10,8 +11,8 @@ import numpy as np
 from squeezedrive.engines.errors import WeightsError
 from squeezedrive.engines.importing.tensors import Tensors, collect_tensors, own_name
 
-_TRAINING = ("global_step", "iou")  # variables of the authors' code besides the network's
-_SLOT = "Momentum"  # its optimizer keeps one for each variable
+# Variables of the authors' code besides the network's; its optimizer keeps one for each variable.
+_TRAINING = re.compile(r"(global_step|iou|.*/Momentum)(:0)?")
 
 
 def read_authors(path: Path) -> Tensors:
@@ -34,15 +35,10 @@ def read_authors(path: Path) -> Tensors:
             f"{path}: expected a NumPy .npz archive of plain arrays; pickles and TensorFlow"
             " checkpoints are not read: `python -m engines import --help` shows how to convert one"
         ) from None
-    left_out = [name for name in content if _of_training(name)]
+    left_out = [name for name in content if _TRAINING.fullmatch(name)]
     named = [
         (name, own_name(name), array) for name, array in content.items() if name not in left_out
     ]
     return collect_tensors(
         path, named, left_out, "names like conv1/kernels and fire2/squeeze1x1/biases"
     )
-
-
-def _of_training(name: str) -> bool:
-    plain = name.removesuffix(":0")
-    return plain in _TRAINING or plain.endswith(f"/{_SLOT}")

@@ -109,20 +109,17 @@ _KERAS = replace(
 # Its conv1 pads a pixel on every side, its pools none before and, by ceil_mode, what is missing
 # after. "same_upper" pads the pools so and looks with conv1 one pixel further right and down:
 # cells look where they are meant to look for a picture that lies one pixel further left and up.
-_PYTORCH = Convention(
+_PYTORCH = replace(
+    _AUTHORS,
     source="the PyTorch code of J. Qiu",
-    width=1248,
-    height=384,
     channels="RGB",
     mean=(93.877, 98.801, 95.923),
     std=(78.782, 80.130, 81.200),
-    padding="same_upper",
     shift=1.0,
     anchors=_QIU_SHAPES,
     centres="half_stride",
     head="per_anchor",
     exponential=None,
-    classes=("car", "pedestrian", "cyclist"),
     notes=(
         "its code counts the last pixel into a box: boxes are half a pixel larger on each side",
     ),

@@ -73,16 +73,7 @@ def convert(
 ) -> tuple[Weights, list[str]]:
     """Return weights that this project runs, and in words what had to be changed in them.
 
-    Parameters
-    ----------
-    tensors : Tensors
-        What the file holds.
-    network : Network
-        Which network it is.
-    meant : Convention
-        How the weights are meant.
-    name, licence, training
-        For the profile.
+    `name`, `licence` and `training` are for the profile.
 
     Raises
     ------

@@ -54,7 +54,8 @@ def read_shapes(text: str) -> Shapes:
             f"--anchors: {text} is neither a file nor a list like 36x37,72x43"
         ) from None
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ConfigError(f"{path}: cannot be read as YAML: {_first_line(error)}") from None
+        reason = str(error).splitlines()[0]
+        raise ConfigError(f"{path}: cannot be read as YAML: {reason}") from None
     for key in ("network", "anchors", "shapes"):
         if isinstance(content, Mapping) and isinstance(content.get(key), Mapping | list):
             content = content[key]  # in a profile `network` is a name
@@ -69,7 +70,3 @@ def _shapes(where: str, content: Any) -> Shapes:
     if not pairs or not all(0 < side < np.inf for pair in pairs for side in pair):
         raise ConfigError(f"{where}: expected anchor shapes as a list of [width, height] in pixels")
     return pairs
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).splitlines()[0]

@@ -128,4 +128,4 @@ def test_names_work_in_every_layout(tmp_path: Path) -> None:
 
 def test_a_name_has_to_stand_for_a_class() -> None:
     with pytest.raises(DatasetError, match="names: human: expected one of car or dontcare, got"):
-        label_indices(["car"], {"human": "person"})
+        label_indices(Path("set"), ["car"], {"human": "person"}, ["car"])

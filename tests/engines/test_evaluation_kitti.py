@@ -44,15 +44,15 @@ def test_all_found_is_an_ap_of_one() -> None:
     perfect = curve(items, results)
     assert perfect.objects == 80
     assert perfect.precision.tolist() == [1.0] * 41
-    assert perfect.ap11 == perfect.ap40 == 1
+    assert perfect.ap(11) == perfect.ap(40) == 1
 
 
 def test_few_objects_reach_few_recall_positions() -> None:
     """The kit's own weakness: one object found is one position of 41."""
     one = curve(item({"box": box(0)}), found((box(0), 0.5)))
     assert one.precision.tolist() == [1.0] + [0.0] * 40
-    assert one.ap11 == pytest.approx(1 / 11)
-    assert one.ap40 == 0
+    assert one.ap(11) == pytest.approx(1 / 11)
+    assert one.ap(40) == 0
 
 
 def test_a_false_box_counts_from_its_score_on() -> None:
@@ -82,7 +82,7 @@ def test_a_box_on_a_neighbour_is_neither_right_nor_wrong() -> None:
     assert precisions(item(car, {"box": box(200), "class_index": 1}), boxes) == [0.5]
     van_only = curve(item({"box": box(200), "neighbour": True}), found())
     assert van_only.objects == 0
-    assert np.isnan(van_only.ap11)
+    assert np.isnan(van_only.ap(11))
 
 
 def test_labels_take_boxes_in_the_order_of_the_file() -> None:
@@ -214,7 +214,7 @@ def test_boxes_with_the_score_of_the_threshold_are_in() -> None:
 
 def test_no_boxes_and_no_objects() -> None:
     missed = curve(item({"box": box(0)}), found())
-    assert (missed.ap11, missed.ap40, missed.objects) == (0, 0, 1)
+    assert (missed.ap(11), missed.ap(40), missed.objects) == (0, 0, 1)
     nothing = evaluate_kitti([item()], [found((box(0), 0.5))], NAMES)
     assert np.isnan(nothing.ap(11)).all()
     assert np.isnan(nothing.mean_ap(11))
@@ -352,5 +352,5 @@ def test_agrees_with_the_official_kit(shared: Path) -> None:
     for name, curves in zip(NAMES, mine.curves, strict=True):
         official = expected["classes"][name]
         for got, ap, values in zip(curves, official["AP11"], official["precision"], strict=True):
-            assert got.ap11 == pytest.approx(ap, abs=1e-6)
+            assert got.ap(11) == pytest.approx(ap, abs=1e-6)
             np.testing.assert_allclose(got.precision[::4], values, atol=1e-6)
