@@ -21,6 +21,9 @@ MOST_EVERY = 5  # so many frames wait for each other, in every place of the queu
 
 Fraction01 = Annotated[float, Field(ge=0, le=1)]
 Seconds = Annotated[float, Field(ge=0, le=10**7)]
+Preset = Literal[  # of libx264, the fastest first
+    "ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower"
+]
 
 
 def _known_backend(name: str) -> str:
@@ -81,9 +84,7 @@ class VideoConfig(_Strict):
     """How the annotated video is encoded."""
 
     write: bool
-    preset: Literal[
-        "ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower"
-    ]
+    preset: Preset
     crf: Annotated[int, Field(ge=1, le=51)]  # 0, lossless, is a profile browsers do not play
     threads: Annotated[int, Field(ge=0)]
 

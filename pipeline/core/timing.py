@@ -51,9 +51,9 @@ class Durations:
         return [(_SMALLEST * _RATIO ** (i + 0.5), count) for i, count in bins if count]
 
 
-def percentiles(durations: Durations) -> dict[str, float]:
-    """Return the 50th, 95th and 99th percentile in milliseconds, as p50, p95 and p99."""
-    return {f"p{p}": durations.percentile(p) * 1e3 for p in (50, 95, 99)}
+def percentiles(durations: Durations, percents: tuple[int, ...] = (50, 95, 99)) -> dict[str, float]:
+    """Return percentiles in milliseconds, called p50, p95 and so on."""
+    return {f"p{p}": durations.percentile(p) * 1e3 for p in percents}
 
 
 @dataclass

@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from squeezedrive.engines.errors import UserError
+from squeezedrive.engines.errors import exit_code
 from squeezedrive.pipeline.profiling.compare import format_comparison, read_profile
 
 
@@ -23,12 +23,12 @@ def main(argv: list[str] | None = None) -> int:
     )
     compare.add_argument("after", type=Path, metavar="B", help="another one")
     arguments = parser.parse_args(argv)
-    try:
+
+    def run() -> int:
         print(format_comparison(read_profile(arguments.before), read_profile(arguments.after)))
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+        return 0
+
+    return exit_code(run)
 
 
 if __name__ == "__main__":

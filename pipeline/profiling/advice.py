@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import get_args
 
 from squeezedrive.engines.backends.base import BackendInfo
-from squeezedrive.pipeline.config import MOST_EVERY, Config
+from squeezedrive.pipeline.config import MOST_EVERY, Config, Preset
 from squeezedrive.pipeline.profiling.verdict import Verdict
-
-_PRESETS = ("ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower")
 
 
 @dataclass(frozen=True)
@@ -133,9 +132,9 @@ def _for_stage(
     elif verdict.stage == "render" and config.draw.status:
         found.append(Advice("no status line", "draw.status=true,false"))
     elif verdict.stage == "sinks" and config.video.write:
-        preset = config.video.preset
-        if preset != _PRESETS[0]:
-            faster = ",".join(_PRESETS[: _PRESETS.index(preset)])
+        preset, presets = config.video.preset, get_args(Preset)
+        if preset != presets[0]:
+            faster = ",".join(presets[: presets.index(preset)])
             found.append(Advice("a faster encoder", f"video.preset={preset},{faster}"))
         if verdict.limit == "stage":
             threads = config.video.threads or max(cores // 2, 1)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from squeezedrive.pipeline.core.errors import ProfileError
-from squeezedrive.pipeline.profiling.figures import SCHEMA, VERSION
+from squeezedrive.pipeline.profiling.figures import SCHEMA, VERSION, flat_settings
 
 # Standard errors of a difference. Errors are estimated from ten parts of a run, so that chance
 # alone goes beyond this with one figure in 130, or in one comparison of nine figures in 15.
@@ -113,7 +113,7 @@ def _render(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
     for key in ("source", "model", "backend"):
         if before[key] != after[key]:
             lines.append(f"{key} differs: {_short(before[key])}, now {_short(after[key])}")
-    old, new = _settings(before), _settings(after)
+    old, new = flat_settings(before), flat_settings(after)
     for key in old | new:
         if old.get(key) != new.get(key):
             lines.append(f"{key} was {old.get(key)}, is {new.get(key)}")
@@ -147,16 +147,6 @@ def _change(
         chance = _ERRORS * math.hypot(before["error"], after["error"])
         noise = max(chance, _LEAST * abs(before["mean"]), _LEAST_MS if "ms" in unit else 0.0)
     return Change(name, unit, before["mean"], after["mean"], noise, more_is_better)
-
-
-def _settings(profile: Mapping[str, Any]) -> dict[str, Any]:
-    flat = {}
-    for group, values in profile["config"].items():
-        if isinstance(values, Mapping):
-            flat.update({f"{group}.{key}": value for key, value in values.items()})
-        else:
-            flat[group] = values
-    return flat
 
 
 def _short(value: Any) -> str:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 from squeezedrive.pipeline.app.session import Session
 from squeezedrive.pipeline.app.summary import frame_counts
 from squeezedrive.pipeline.core.stage import StageName
-from squeezedrive.pipeline.core.timing import Durations
+from squeezedrive.pipeline.core.timing import percentiles
 from squeezedrive.pipeline.profiling.advice import advise, explain
 from squeezedrive.pipeline.profiling.recorder import Recorder
 from squeezedrive.pipeline.profiling.series import Estimate
@@ -23,6 +24,7 @@ COVERS = {
     "detection": "preprocess, network and postprocess, nothing else running",
     "pipeline": "everything from the source to the outputs",
 }
+_PERCENTS = (50, 90, 99)
 _FRAMES_OF_A_RATE = 8  # least frames on average behind each point of the throughput over time
 _RING: tuple[StageName, ...] = ("preprocess", "inference", "postprocess")
 _COPIED = ("source", "model", "backend", "ended", "frames", "outputs", "warnings")
@@ -88,7 +90,7 @@ def collect_figures(
         },
         "latency_ms": {
             **_estimate(recorder.late.mean(recorder.seconds), 1e3),
-            **_percentiles(recorder.latency),
+            **percentiles(recorder.latency, _PERCENTS),
         },
         "cpu": {
             "cores": cores,
@@ -108,7 +110,7 @@ def collect_figures(
             for name, gauge in recorder.queues.items()
         },
         "device_ms": {
-            step: {"mean": d.total / d.count * 1e3, **_percentiles(d)}
+            step: {"mean": d.total / d.count * 1e3, **percentiles(d, _PERCENTS)}
             for step, d in recorder.device.items()
         },
         "verdict": {
@@ -118,7 +120,7 @@ def collect_figures(
             "next": verdict.next,
             "text": explain(verdict, cores),
             "try": [
-                {"text": advice.text, "sweep": advice.sweep}
+                asdict(advice)
                 for advice in advise(verdict, config, info.kind, session.backend.info, cores)
             ],
         },
@@ -174,6 +176,17 @@ def cores(count: int) -> str:
     return f"{count} core{'s' * (count != 1)}"
 
 
+def flat_settings(figures: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the configuration of a run by dotted key."""
+    flat = {}
+    for group, values in figures["config"].items():
+        if isinstance(values, Mapping):
+            flat.update({f"{group}.{key}": value for key, value in values.items()})
+        else:
+            flat[group] = values
+    return flat
+
+
 def _pace(session: Session, run: Mapping[str, Any]) -> float | None:
     """Return the source's frames per second: those it names or, if it is live, those that came."""
     info, frames = session.source.info, run["frames"]
@@ -221,7 +234,7 @@ def _stage(recorder: Recorder, load: StageLoad, seconds: float) -> dict[str, Any
         "wait_out_share": timing.wait_out / available,
         "busy_ms": {
             **_estimate(record.work.mean(recorder.seconds), 1e3),
-            **_percentiles(timing.busy),
+            **percentiles(timing.busy, _PERCENTS),
         },
         "thread_cpu_ms": load.cpu / frames * 1e3,
         "library_cpu_ms": load.library_cpu / frames * 1e3,
@@ -264,7 +277,3 @@ def _series(recorder: Recorder, seconds: float) -> dict[str, Any]:
 def _estimate(estimate: Estimate, scale: float) -> dict[str, float | None]:
     error = None if estimate.error is None else estimate.error * scale
     return {"mean": estimate.mean * scale, "error": error}
-
-
-def _percentiles(durations: Durations) -> dict[str, float]:
-    return {f"p{p}": durations.percentile(p) * 1e3 for p in (50, 90, 99)}

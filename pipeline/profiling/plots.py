@@ -56,9 +56,8 @@ def line(
     unit: str,
     highest: float = 0.0,
     height: int = 150,
-    area: bool = False,
 ) -> str:
-    """Draw values over time.
+    """Draw values over time, the area below them filled.
 
     Parameters
     ----------
@@ -71,8 +70,6 @@ def line(
         The value at the upper edge, unless there is a higher one.
     height : int
         Of the picture in pixels.
-    area : bool
-        Whether to fill what is under the line.
     """
     if not values:
         return '<p class="note">too short to show</p>'
@@ -96,11 +93,13 @@ def line(
             f' y2="{y(value):.1f}"/>'
         )
         drawn.append(_text(_LEFT - 8, y(value) + 4, _number(value, unit), "end"))
-    if area:
-        ends = f"{_LEFT},{bottom} {' '.join(points)} {_LEFT + wide},{bottom}"
-        drawn.append(f'<polygon class="area" points="{ends}"/>')
+    ends = f"{_LEFT},{bottom} {' '.join(points)} {_LEFT + wide},{bottom}"
+    drawn.append(f'<polygon class="area" points="{ends}"/>')
     drawn.append(f'<polyline class="line" points="{" ".join(points)}"/>')
-    drawn += _time_axis(seconds, wide, height)
+    tick = _round_up(seconds / 6)
+    for i in range(int(seconds / tick + 1e-9) + 1):
+        x = _LEFT + wide * i * tick / seconds
+        drawn.append(_text(x, height - 5, f"{i * tick:g} s", "middle"))
     return _svg(height, drawn)
 
 
@@ -145,12 +144,6 @@ def histogram(
     for value in _ticks(low, high):
         drawn.append(_text(x(value), bottom + 18, _number(value, unit), "middle"))
     return _svg(height, drawn)
-
-
-def _time_axis(seconds: float, wide: float, height: int) -> list[str]:
-    step = _round_up(seconds / 6)
-    marks = [i * step for i in range(int(seconds / step + 1e-9) + 1)]
-    return [_text(_LEFT + wide * at / seconds, height - 5, f"{at:g} s", "middle") for at in marks]
 
 
 def _ticks(low: float, high: float) -> list[float]:

@@ -108,11 +108,11 @@ class Recorder:
         Length of the measurement, and the processor time of the whole process in it.
     stages : dict of StageName to StageRecord
     queues : dict of str to Gauge
-    finished : Timeline
+    finished : LoadCurves
         Frames that came out, with the processor time spent since those before, in seconds.
     latency : Durations
         From the moment a picture was there to the moment all sinks had it, in seconds.
-    late : Timeline
+    late : LoadCurves
         The same latencies over time.
     device : dict of str to Durations
         Seconds of the accelerator by step, where the back end tells them.

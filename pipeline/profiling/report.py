@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from squeezedrive.pipeline.app.summary import frame_counts
-from squeezedrive.pipeline.profiling.figures import cores
+from squeezedrive.pipeline.profiling.figures import cores, flat_settings
 from squeezedrive.pipeline.profiling.plots import bars, histogram, line
 
 STYLE = Path(__file__).parent / "report.css"
@@ -19,12 +19,16 @@ _CPU = (("the stage's own threads", "busy"), ("threads of its libraries", "libra
 
 def build_report(figures: Mapping[str, Any]) -> str:
     """Return the page for a profile as `pipeline.profiling.figures.collect_figures` makes it."""
+    shares = [
+        (name, [stage["busy_share"], stage["wait_in_share"], stage["wait_out_share"]])
+        for name, stage in figures["stages"].items()
+    ]
     sections = [
         _head(figures),
         _section("Throughput over time", line(
-            figures["series"]["fps"], figures["series"]["fps_bucket_s"], "fps", area=True
+            figures["series"]["fps"], figures["series"]["fps_bucket_s"], "fps"
         ), "Frames that reached every output, per second."),
-        _section("What the stages do", bars(_shares(figures), _TIME, 1.0, "%"),
+        _section("What the stages do", bars(shares, _TIME, 1.0, "%"),
                  "Share of the time of each stage's threads; the number is busy. What is missing"
                  " at the right: the stage has ended, or its thread had no core between two"
                  " frames."),
@@ -40,7 +44,9 @@ def build_report(figures: Mapping[str, Any]) -> str:
                  " after; a stage waits for its queue when that is empty."),
         _section("Figures of the stages", _stage_table(figures)),
         _section("Threads", _thread_table(figures)),
-        _section("Settings", _settings(figures)),
+        _section("Settings", _table(
+            ("key", "value"), list(flat_settings(figures).items())
+        )),
     ]  # fmt: skip
     return (
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
@@ -94,11 +100,6 @@ def _section(title: str, body: str, note: str = "") -> str:
     return f"<section><h2>{escape(title)}</h2>{body}{below}</section>"
 
 
-def _shares(figures: Mapping[str, Any]) -> list[tuple[str, list[float]]]:
-    keys = ("busy_share", "wait_in_share", "wait_out_share")
-    return [(name, [s[key] for key in keys]) for name, s in figures["stages"].items()]
-
-
 def _cpu(figures: Mapping[str, Any]) -> str:
     rows = [
         (name, [stage["thread_cpu_ms"], stage["library_cpu_ms"]])
@@ -122,7 +123,7 @@ def _queues(figures: Mapping[str, Any]) -> str:
             f" full {queue['full_share']:.0%} and empty {queue['empty_share']:.0%} of the time</h3>"
         )
         values = series["queues"][name]
-        parts.append(line(values, series["bucket_s"], "", queue["depth"], 86, area=True))
+        parts.append(line(values, series["bucket_s"], "", queue["depth"], 86))
     return "".join(parts)
 
 
@@ -158,16 +159,6 @@ def _thread_table(figures: Mapping[str, Any]) -> str:
     return _table(
         ("thread", "how many", "works for", "started by", "of a core", "ms a frame"), rows
     )
-
-
-def _settings(figures: Mapping[str, Any]) -> str:
-    rows = []
-    for group, values in figures["config"].items():
-        if isinstance(values, Mapping):
-            rows += [[f"{group}.{key}", value] for key, value in values.items()]
-        else:
-            rows.append([group, values])
-    return _table(("key", "value"), rows)
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:

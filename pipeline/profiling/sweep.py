@@ -60,6 +60,14 @@ class Cell:
     runs: list[dict[str, float]] = field(default_factory=list)
     failure: UserError | None = None
 
+    def column(self, key: str) -> list[float]:
+        """Return one figure of all runs."""
+        return [run[key] for run in self.runs]
+
+    def median(self, key: str) -> float:
+        """Return the median of one figure."""
+        return statistics.median(self.column(key))
+
 
 def sweep(
     source: str,
@@ -219,26 +227,24 @@ def format_sweep(cells: Sequence[Cell]) -> str:
         f"median of {ROUNDS} runs, taken in turn",
         f"{'setting':<{width}}     fps  lowest highest  to first  cpu ms/frame  latency p50, ms",
     ]
-    first = next(statistics.median(_column(cell, "fps")) for cell in cells if cell.runs)
+    first = next(cell.median("fps") for cell in cells if cell.runs)
     for cell in cells:
         if not cell.runs:
             reason = "not run yet" if cell.failure is None else f"cannot run: {cell.failure}"
             lines.append(f"{cell.label:<{width}}  {reason}")
             continue
-        fps = _column(cell, "fps")
-        median = statistics.median(fps)
-        cpu = statistics.median(_column(cell, "cpu_ms_per_frame"))
-        latency = statistics.median(_column(cell, "latency_p50_ms"))
+        fps, median = cell.column("fps"), cell.median("fps")
         lines.append(
             f"{cell.label:<{width}} {median:7.1f} {min(fps):7.1f} {max(fps):7.1f}"
-            f" {median / first:8.2f}x {cpu:13.1f} {latency:16.0f}"
+            f" {median / first:8.2f}x {cell.median('cpu_ms_per_frame'):13.1f}"
+            f" {cell.median('latency_p50_ms'):16.0f}"
         )
         if len(cell.runs) < ROUNDS:
             reason = "" if cell.failure is None else f"; then it could not run: {cell.failure}"
             lines[-1] += f"  ({len(cell.runs)} of {ROUNDS} runs{reason})"
     if sum(len(cell.runs) > 0 for cell in cells) > 1:
         lines += ["", _winner(cells)]
-    busy = max((max(_column(cell, "others")) for cell in cells if cell.runs), default=0.0)
+    busy = max((max(cell.column("others")) for cell in cells if cell.runs), default=0.0)
     if busy > _BUSY_OTHERS:
         lines.append(f"other programs took up to {busy:.0%} of the cores: repeat without them")
     return "\n".join(lines)
@@ -256,9 +262,7 @@ def sweep_data(source: str, cells: Sequence[Cell]) -> dict[str, Any]:
                 "settings": cell.settings,
                 "folder": cell.folder.name,
                 "runs": cell.runs,
-                "median": {
-                    key: statistics.median(_column(cell, key)) for key in (cell.runs or [{}])[0]
-                },
+                "median": {key: cell.median(key) for key in (cell.runs or [{}])[0]},
                 "failure": None if cell.failure is None else str(cell.failure),
             }
             for cell in cells
@@ -267,19 +271,13 @@ def sweep_data(source: str, cells: Sequence[Cell]) -> dict[str, Any]:
 
 
 def _winner(cells: Sequence[Cell]) -> str:
-    ran = sorted(
-        (cell for cell in cells if cell.runs), key=lambda c: -statistics.median(_column(c, "fps"))
-    )
+    ran = sorted((cell for cell in cells if cell.runs), key=lambda cell: -cell.median("fps"))
     best = ran[0]
-    lowest = min(_column(best, "fps"))
-    rivals = [cell.label for cell in ran[1:] if max(_column(cell, "fps")) * (1 + _MARGIN) >= lowest]
+    lowest = min(best.column("fps"))
+    rivals = [cell.label for cell in ran[1:] if max(cell.column("fps")) * (1 + _MARGIN) >= lowest]
     if not rivals:
         return f"fastest: {best.label}, in every run by more than {_MARGIN:.0%}"
     return f"fastest: {best.label}, but by less than {_MARGIN:.0%} in some run: {', '.join(rivals)}"
-
-
-def _column(cell: Cell, key: str) -> list[float]:
-    return [run[key] for run in cell.runs]
 
 
 def _figures(profile: Mapping[str, Any]) -> dict[str, float]:
