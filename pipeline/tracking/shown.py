@@ -66,9 +66,8 @@ def between(before: Tracked, after: Tracked, share: float) -> Tracked:
         new = np.isin(after.ids, before.ids, invert=True)
         found.append(after.found[new])
         ids.append(after.ids[new])
-    boxes, scores, classes = (
-        np.concatenate([getattr(one, name) for one in found])
-        for name in ("boxes", "scores", "classes")
-    )
+    boxes = np.concatenate([one.boxes for one in found])
+    scores = np.concatenate([one.scores for one in found])
+    classes = np.concatenate([one.classes for one in found])
     order = np.argsort(-scores, kind="stable")
     return Tracked(Detections(boxes, scores, classes)[order], np.concatenate(ids)[order])

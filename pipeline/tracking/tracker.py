@@ -52,6 +52,16 @@ class _Objects:
             setattr(self, name, np.concatenate([getattr(self, name), more]))
 
 
+def _no_objects(classes: int) -> _Objects:
+    return _Objects(
+        ids=np.empty(0, np.int32),
+        scores=np.empty(0),
+        votes=np.empty((0, classes)),
+        seen=np.empty(0),
+        shown=np.empty(0, np.bool_),
+    )
+
+
 class Tracker:
     """Follows the objects of one source.
 
@@ -79,7 +89,7 @@ class Tracker:
         self._threshold = controls.threshold
         self._seconds = -math.inf
         self._last_id = 0
-        self._forget()
+        self._motion, self._objects = Motion(), _no_objects(len(controls.class_names))
         nothing = Tracked(Detections.empty(), np.empty(0, np.int32))
         self._last_two = ((-math.inf, nothing), (-math.inf, nothing))  # seconds, what was shown
 
@@ -105,7 +115,7 @@ class Tracker:
         """
         passed, self._seconds = seconds - self._seconds, seconds
         if not 0 <= passed <= FORGET:
-            self._forget()
+            self._motion, self._objects = Motion(), _no_objects(len(self._controls.class_names))
             passed = 0.0
         boxes, scores = found.boxes.astype(np.float64), found.scores.astype(np.float64)
         threshold = self._controls.threshold
@@ -136,16 +146,6 @@ class Tracker:
             return between(before, after, min((seconds - begin) / (end - begin), FURTHEST))
         # There was only one, or time has gone back.
         return before if abs(seconds - begin) < abs(seconds - end) else after
-
-    def _forget(self) -> None:
-        self._motion = Motion()
-        self._objects = _Objects(
-            ids=np.empty(0, np.int32),
-            scores=np.empty(0),
-            votes=np.empty((0, len(self._controls.class_names))),
-            seen=np.empty(0),
-            shown=np.empty(0, np.bool_),
-        )
 
     def _pair(
         self,
