@@ -11,8 +11,9 @@ from types import MappingProxyType
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+from prometheus_client import CONTENT_TYPE_LATEST
+
 from squeezedrive.pipeline.preview.listener import REQUEST_SECONDS, Listener
-from squeezedrive.pipeline.preview.metrics import CONTENT_TYPE
 from squeezedrive.pipeline.preview.status import health
 from squeezedrive.pipeline.preview.view import View
 
@@ -142,7 +143,7 @@ class Handler(BaseHTTPRequestHandler):
             good = found["healthy"]
             self._send_json(HTTPStatus.OK if good else HTTPStatus.SERVICE_UNAVAILABLE, found)
         elif path == "/metrics":
-            self._send(HTTPStatus.OK, CONTENT_TYPE, view.metrics.render())
+            self._send(HTTPStatus.OK, CONTENT_TYPE_LATEST, view.metrics.render())
         elif path.startswith("/pictures/"):
             self._get_picture(path.removeprefix("/pictures/"), query.get("last", ["0"])[0])
         else:

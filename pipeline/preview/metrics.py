@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import (
     CounterMetricFamily,
     GaugeMetricFamily,
@@ -15,14 +15,9 @@ from prometheus_client.core import (
 from prometheus_client.registry import Collector
 
 from squeezedrive.pipeline.core.controls import Controls
-from squeezedrive.pipeline.preview.status import STATES, Latency, Status
+from squeezedrive.pipeline.preview.status import STATES, Status
 
-CONTENT_TYPE = CONTENT_TYPE_LATEST
-QUANTILES: dict[str, Callable[[Latency], float]] = {
-    "0.5": lambda latency: latency["p50"],
-    "0.95": lambda latency: latency["p95"],
-    "0.99": lambda latency: latency["p99"],
-}
+QUANTILES = {"0.5": "p50", "0.95": "p95", "0.99": "p99"}
 
 
 class Metrics(Collector):
@@ -93,12 +88,9 @@ def _source_metrics(status: Status) -> Iterable[Metric]:
         if source["age_ms"] is not None:
             age.add_metric([label], source["age_ms"] / 1e3)
         if source["processed"]:
-            for quantile, pick in QUANTILES.items():
-                latency.add_sample(
-                    latency.name,
-                    {"source": label, "quantile": quantile},
-                    pick(source["latency_ms"]) / 1e3,
-                )
+            for quantile, key in QUANTILES.items():
+                labels = {"source": label, "quantile": quantile}
+                latency.add_sample(latency.name, labels, source["latency_ms"][key] / 1e3)
         reconnects.add_metric([label], source["reconnects"])
         read.add_metric([label], source["read"])
         frames.add_metric([label], source["processed"])

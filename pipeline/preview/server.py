@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from types import TracebackType
-from typing import Any
 
 from squeezedrive.pipeline.core.controls import Controls
 from squeezedrive.pipeline.preview.access import Access
@@ -70,7 +68,9 @@ class PreviewServer:
         parsed = parse_address(address)
         check_reach(parsed, token)
         self._sinks = sinks
-        self._listener = Listener(parsed, self._handle)
+        self._listener = Listener(
+            parsed, lambda socket, client, server: Handler(socket, client, server, self._view)
+        )
         bound = self._listener.address
         self._view = View(status, controls, sinks, Access(token, bound.loopback, bound.port))
         self.url = f"http://{bound}/"
@@ -78,12 +78,7 @@ class PreviewServer:
     def __enter__(self) -> PreviewServer:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def start(self) -> None:
@@ -95,6 +90,3 @@ class PreviewServer:
         for sink in self._sinks:
             sink.close()  # sends away who waits for a picture
         self._listener.close()
-
-    def _handle(self, connection: Any, client: Any, listener: Any) -> None:
-        Handler(connection, client, listener, self._view)

@@ -37,17 +37,12 @@ class PreviewSink(Sink):
 
     `write` only keeps a reference, so that it costs the pipeline nothing to be watched: pictures
     are reduced and encoded in the thread that calls `picture`, without the lock that `write` takes.
-
-    Attributes
-    ----------
-    name : str
-        "preview".
     """
 
+    name = "preview"
     draws = is_display = True
 
     def __init__(self) -> None:
-        self.name = "preview"
         self._changed = Condition()
         self._image: Image | None = None
         self._number = 0

@@ -10,14 +10,6 @@ STATES: tuple[State, ...] = get_args(State)
 RECENT = 5.0  # seconds; a source whose newest result is older has a problem
 
 
-class Latency(TypedDict):
-    """Percentiles of the time from a picture's capture to its arrival in all outputs, in ms."""
-
-    p50: float
-    p95: float
-    p99: float
-
-
 class SourceStatus(TypedDict):
     """How one source is doing.
 
@@ -38,7 +30,9 @@ class SourceStatus(TypedDict):
         Frames taken from the source, and frames that reached the outputs.
     dropped : dict of str to int
         Frames that did not, by reason.
-    latency_ms : Latency
+    latency_ms : dict of str to float
+        Percentiles p50, p95 and p99 of the time from a picture's capture to its arrival in all
+        outputs.
     age_ms : float or None
         Milliseconds since the newest frame in the outputs was captured; None before the first.
     now, total : dict of str to int
@@ -55,7 +49,7 @@ class SourceStatus(TypedDict):
     read: int
     processed: int
     dropped: dict[str, int]
-    latency_ms: Latency
+    latency_ms: dict[str, float]
     age_ms: float | None
     now: dict[str, int]
     total: dict[str, int]
