@@ -19,20 +19,14 @@ class WindowSink(Sink):
     """A resizable window that shows each frame as soon as it comes.
 
     The window opens with the first frame, in its size or smaller where the screen is smaller, and
-    keeps the picture's aspect. SDL wants one thread for everything: `write` and `close` are called
-    from the same thread. Keys and clicks are seen when a frame comes.
+    keeps the picture's aspect. Once the user has closed it or pressed q or Esc, the run should
+    end, and further frames are ignored. SDL wants one thread for everything: `write` and `close`
+    are called from the same thread. Keys and clicks are seen when a frame comes.
 
     Parameters
     ----------
     title : str
         Title of the window.
-
-    Attributes
-    ----------
-    name : str
-        "window".
-    ended : bool
-        True once the user has closed the window or pressed q or Esc; further frames are ignored.
 
     Raises
     ------
@@ -40,10 +34,10 @@ class WindowSink(Sink):
         From `write`, if pygame is not installed or there is no display.
     """
 
+    name = "window"
     draws = is_display = True
 
     def __init__(self, title: str) -> None:
-        self.name = "window"
         self._title = title
         self._pygame: Any = None
         self._layout: tuple[tuple[int, int], tuple[int, int]] | None = None

@@ -138,8 +138,6 @@ class SegmentedJsonlSink(Sink):
     ----------
     name : str
         A pattern that all files match.
-    lost : int
-        Frames whose line could not be written.
     """
 
     def __init__(

@@ -32,8 +32,8 @@ class KittiSink(Sink):
         name are replaced.
     class_names : sequence of str
         Names in the order of the class indices; written with a capital and without spaces.
-    stem : callable or None
-        File name, without ``.txt``, for a frame number; None for six digits, ``000042``.
+    stem : callable
+        File name, without ``.txt``, for a frame number; six digits, ``000042``, if not given.
 
     Attributes
     ----------
@@ -51,12 +51,12 @@ class KittiSink(Sink):
         self,
         folder: str | Path,
         class_names: Sequence[str],
-        stem: Callable[[int], str] | None = None,
+        stem: Callable[[int], str] = "{:06d}".format,
     ) -> None:
         self.name = str(folder)
         self._folder = Path(folder)
         self._types = ["_".join((name[:1].upper() + name[1:]).split()) for name in class_names]
-        self._stem = stem or "{:06d}".format
+        self._stem = stem
         self._made = False
 
     def write(self, result: FrameResult) -> None:
@@ -95,7 +95,7 @@ class KittiSink(Sink):
 
 
 def _open(context: SinkContext) -> Sink:
-    return KittiSink(context.path, context.class_names, getattr(context.source, "stem", None))
+    return KittiSink(context.path, context.class_names, context.source.stem)
 
 
 SPEC = SinkSpec(

@@ -98,7 +98,7 @@ class Encoder:
         self._step = max(round(1 / (fps * info.time_base)), 1)
         height, width = first.image.shape[:2]
         self._size = width, height
-        width, height = _even(width), _even(height)
+        width, height = width + width % 2, height + height % 2
         self._yuv = np.empty((height * 3 // 2, width), np.uint8)
         # x264 keeps a copy of its own, so that one frame serves for all.
         self._frame = av.VideoFrame(width, height, "yuv420p")
@@ -185,7 +185,3 @@ class Encoder:
     def _picture(self, packet: av.Packet, duration: int) -> EncodedPicture:
         pts = (packet.pts or 0) + self._zero
         return EncodedPicture(bytes(packet), pts, duration, packet.is_keyframe)
-
-
-def _even(size: int) -> int:
-    return size + size % 2

@@ -53,8 +53,6 @@ class Mp4File:
         Pictures taken.
     safe : int
         How many of them are in the file for certain if its end cannot be written.
-    warnings : list of str
-        One line for everything that could not be carried over.
 
     Raises
     ------

@@ -93,13 +93,6 @@ class Parts:
         The encoder's stream.
     info : SourceInfo
         Of the source the pictures come from.
-
-    Attributes
-    ----------
-    lost : int
-        Frames that could not be written to a segment or clip they belong to.
-    warnings : list of str
-        One line for everything that is missing.
     """
 
     def __init__(self, name: str, split: Split, stream: VideoStream, info: SourceInfo) -> None:

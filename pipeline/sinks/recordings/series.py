@@ -27,8 +27,6 @@ class SeriesFile(Protocol[Item]):
     ----------
     frames, safe : int
         Frames taken, and how many of them can be read even if the file ends here.
-    warnings : list of str
-        One line for everything that is not as it should be in the file.
     """
 
     frames: int
@@ -73,8 +71,6 @@ class Series(Generic[Item]):
         Frames that are in no file.
     path : Path or None
         The first file written for the last label.
-    warnings : list of str
-        What was not as it should be in the files; every line only once.
     """
 
     def __init__(

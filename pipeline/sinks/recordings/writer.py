@@ -7,13 +7,13 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from squeezedrive.pipeline.core.queues import POLL_SECONDS
 from squeezedrive.pipeline.core.timing import name_thread
 from squeezedrive.pipeline.sinks.recordings.archive import SegmentLabel
 from squeezedrive.pipeline.sinks.recordings.encoder import EncodedPicture
 from squeezedrive.pipeline.sinks.recordings.events import Event
 
 MAX_BYTES = 32 * 2**20  # of pictures waiting, which is half a minute of a dashcam's
-POLL_SECONDS = 0.5  # seconds
 
 
 @dataclass(frozen=True)
