@@ -75,6 +75,7 @@ class Decoder:
         self._options = options
         self._begin: int | None = None
         self._last: int | None = None  # pts of the last frame
+        self._asked_at = self._good_at = time.monotonic()  # when FFmpeg was; when a picture came
         # Frame threads decode several frames at once, but hold as many back.
         self._frame_threads = not self.is_url
         self.container, self.stream = self._open()

@@ -31,7 +31,7 @@ MATRICES: dict[int, ColourMatrix] = {
     5: "bt601",
     6: "bt601",
 }  # code points of ISO 23091-2
-UPRIGHT = (1, 0, 0, 1)
+UPRIGHT = (1, 0, 0, 1)  # signs of the display matrix
 NO_PTS = -(1 << 63)  # AV_NOPTS_VALUE
 
 
@@ -86,7 +86,7 @@ class DeviceTrack:
             (self._colourspace not in MATRICES, "the colours are neither BT.601 nor BT.709"),
             (first.width % 2 or first.height % 2, f"its size is {first.width}x{first.height}"),
             (first.interlaced_frame, "it is interlaced"),
-            (upright(first) != UPRIGHT, "it has to be turned or mirrored"),
+            (tuple(np.sign(display_matrix(first))) != UPRIGHT, "it has to be turned or mirrored"),
         ):
             if refused:
                 raise DecoderRefused(reason)
@@ -140,9 +140,3 @@ class DeviceTrack:
         frame = av.VideoFrame.from_ndarray(packed, format="yuv420p")
         frame.colorspace = self._colourspace
         return self._convert(frame)
-
-
-def upright(frame: av.VideoFrame) -> tuple[int, int, int, int]:
-    """Return the frame's display matrix without its scale, of 16.16 fixed point."""
-    a, b, c, d = display_matrix(frame)
-    return int(np.sign(a)), int(np.sign(b)), int(np.sign(c)), int(np.sign(d))

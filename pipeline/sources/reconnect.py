@@ -30,6 +30,9 @@ POLL_SECONDS = 1.0  # seconds
 STEADY = 2.0  # seconds of pictures that make a connection a good one
 STALL_SECONDS = 1.0
 STALL_FRAMES = 5  # durations of a frame after which one is missed, if that is longer
+# Share by which a wait may be longer or shorter: cameras that went down together are not all asked
+# at once.
+JITTER = 0.25
 MAX_WARNINGS = 50  # of all connections together
 
 
@@ -40,9 +43,6 @@ class Backoff:
     ----------
     shortest, longest : float
         Seconds before the first attempt, and at most.
-    jitter : float
-        Share by which a wait may be longer or shorter, so that cameras that went down together
-        are not all asked at once.
     uniform : callable
         Draws a number between two.
     """
@@ -51,19 +51,17 @@ class Backoff:
         self,
         shortest: float = 0.5,
         longest: float = 10.0,
-        jitter: float = 0.25,
         uniform: Callable[[float, float], float] = random.uniform,
     ) -> None:
         self._shortest = shortest
         self._longest = longest
-        self._jitter = jitter
         self._uniform = uniform
         self._next = shortest
 
     def seconds(self) -> float:
         """Return how long to wait now."""
         wait, self._next = self._next, min(self._next * 2, self._longest)
-        return wait * self._uniform(1 - self._jitter, 1 + self._jitter)
+        return wait * self._uniform(1 - JITTER, 1 + JITTER)
 
     def reset(self) -> None:
         """Make the next wait the shortest again."""
