@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import logging
 import os
-import resource
 import signal
 import sys
+import time
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
@@ -119,7 +119,7 @@ def run_session(session: Session, profile: Path | None, progress: bool) -> RunOu
     ended = "complete"
     failure: UserError | None = None
     figures = None
-    cpu_before = _cpu_seconds()
+    cpu_before = time.process_time()
     received: list[int] = []  # the first is to end the run in order, the second at once
     with on_signals(received.append):
         with open_progress(session.expected_frames, progress) as show:
@@ -137,7 +137,7 @@ def run_session(session: Session, profile: Path | None, progress: bool) -> RunOu
                 pipeline.run(tick)
             except UserError as error:
                 failure, ended = error, str(error)
-        cpu = _cpu_seconds() - cpu_before
+        cpu = time.process_time() - cpu_before
         if received:
             ended = signal.Signals(received[0]).name
         if failure is None and not received:
@@ -159,8 +159,3 @@ def run_session(session: Session, profile: Path | None, progress: bool) -> RunOu
             except SinkError as error:
                 failure = failure or error
         return RunOutcome(summary, figures, failure, tuple(received))
-
-
-def _cpu_seconds() -> float:
-    usage = resource.getrusage(resource.RUSAGE_SELF)
-    return usage.ru_utime + usage.ru_stime

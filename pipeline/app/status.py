@@ -25,7 +25,6 @@ def _source(
     pipeline: Pipeline, feed: Feed, number: int, class_names: tuple[str, ...], now: float
 ) -> SourceStatus:
     state, since, reconnects = _state(pipeline, feed)
-    latency = percentiles(feed.latency)
     return SourceStatus(
         id=number,
         name=feed.source.info.name,
@@ -35,10 +34,10 @@ def _source(
         read=feed.read,
         processed=feed.processed,
         dropped=dict(feed.dropped + Counter(feed.source.report.skipped)),
-        latency_ms={"p50": latency["p50"], "p95": latency["p95"], "p99": latency["p99"]},
+        latency_ms=percentiles(feed.latency),
         age_ms=None if feed.newest is None else (now - feed.newest) * 1e3,
-        now=_by_name(feed.now, class_names),
-        total=_by_name(feed.found, class_names),
+        now=by_name(feed.now, class_names),
+        total=by_name(feed.found, class_names),
         reconnects=reconnects,
     )
 
@@ -56,5 +55,6 @@ def _state(pipeline: Pipeline, feed: Feed) -> tuple[State, float, int]:
     return ("connected" if feed.read else "connecting"), pipeline.began_at, reconnects
 
 
-def _by_name(found: Counter[int], class_names: tuple[str, ...]) -> dict[str, int]:
+def by_name(found: Counter[int], class_names: tuple[str, ...]) -> dict[str, int]:
+    """Return detections by the name of their class, those that were not found as 0."""
     return {name: found[index] for index, name in enumerate(class_names)}

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 from squeezedrive.pipeline.app.session import Session
+from squeezedrive.pipeline.app.status import by_name
 from squeezedrive.pipeline.core.timing import percentiles
 from squeezedrive.pipeline.stages.feed import Feed
 from squeezedrive.pipeline.stages.pipeline import Pipeline
@@ -34,7 +37,6 @@ def summarise(session: Session, cpu_seconds: float, cores: int, ended: str) -> d
     """
     pipeline = session.pipeline
     seconds = max(pipeline.seconds, 1e-9)
-    skipped = sum((feed.source.report.skipped for feed in session.feeds), Counter())
     stages = {
         stage.name: {
             "frames": stage.timing.busy.count,
@@ -48,29 +50,22 @@ def summarise(session: Session, cpu_seconds: float, cores: int, ended: str) -> d
         }
         for stage in pipeline.stages
     }
-    info = session.backend.info
     return {
         "schema": 1,
         "source": session.name,
-        "sources": [_source(feed, session) for feed in session.feeds],
+        "sources": [
+            {
+                "name": feed.source.info.name,
+                **_counts([feed], session.class_names),
+                "latency_ms": percentiles(feed.latency),
+            }
+            for feed in session.feeds
+        ],
         "model": session.network.weights.profile.name,
-        "backend": {
-            "name": info.name,
-            "runtime": info.runtime,
-            "device": info.device,
-            "precision": info.precision,
-            "reason": info.reason,
-        },
+        "backend": asdict(session.backend.info),
         "ended": ended,
         "seconds": pipeline.seconds,
-        "frames": {
-            "read": pipeline.read,
-            "processed": pipeline.processed,
-            "detected": pipeline.detected,
-            "dropped": dict(pipeline.dropped),
-            "skipped": dict(skipped),
-        },
-        "detections": _by_name(pipeline.found, session),
+        **_counts(session.feeds, session.class_names),
         "fps": {
             "pipeline": pipeline.processed / seconds,
             "inference_stage": _inference(pipeline),
@@ -134,22 +129,20 @@ def frame_counts(frames: dict[str, Any]) -> str:
     return ", ".join(counts)
 
 
-def _by_name(found: Counter[int], session: Session) -> dict[str, int]:
-    return {name: found[index] for index, name in enumerate(session.class_names)}
-
-
-def _source(feed: Feed, session: Session) -> dict[str, Any]:
+def _counts(feeds: Sequence[Feed], class_names: tuple[str, ...]) -> dict[str, Any]:
+    """Return what became of the frames of one or all sources, and what was found in them."""
+    found: Counter[int] = sum((feed.found for feed in feeds), Counter())
+    dropped: Counter[str] = sum((feed.dropped for feed in feeds), Counter())
+    skipped: Counter[str] = sum((feed.source.report.skipped for feed in feeds), Counter())
     return {
-        "name": feed.source.info.name,
         "frames": {
-            "read": feed.read,
-            "processed": feed.processed,
-            "detected": feed.detected,
-            "dropped": dict(feed.dropped),
-            "skipped": dict(feed.source.report.skipped),
+            "read": sum(feed.read for feed in feeds),
+            "processed": sum(feed.processed for feed in feeds),
+            "detected": sum(feed.detected for feed in feeds),
+            "dropped": dict(dropped),
+            "skipped": dict(skipped),
         },
-        "detections": _by_name(feed.found, session),
-        "latency_ms": percentiles(feed.latency),
+        "detections": by_name(found, class_names),
     }
 
 

@@ -9,7 +9,7 @@ from squeezedrive.pipeline.core.errors import SinkError
 from squeezedrive.pipeline.core.stage import StageName
 from squeezedrive.pipeline.core.timing import Durations
 from squeezedrive.pipeline.stages.batch import Results
-from squeezedrive.pipeline.stages.feed import Feed, close_all
+from squeezedrive.pipeline.stages.feed import Feed
 
 
 class Deliver:
@@ -54,12 +54,20 @@ class Deliver:
                     feed.write(result)
                 except SinkError as error:
                     feed.broken = True
-                    feed.interrupt()  # or it might wait for ever for a picture nobody wants
+                    feed.source.interrupt()  # or it might wait for ever for a picture nobody wants
                     self._lose(error)
                 else:
                     self.latency.add(time.monotonic() - result.frame.captured_at)
         return results
 
     def finish(self) -> None:
-        """Close all sinks."""
-        close_all(self._feeds)
+        """Close all sinks; what the first raised comes when the others are closed."""
+        failure: Exception | None = None
+        for feed in self._feeds:
+            for sink in feed.sinks:
+                try:
+                    sink.close()
+                except Exception as error:  # the others have to be finished all the same
+                    failure = failure or error
+        if failure is not None:
+            raise failure

@@ -193,10 +193,6 @@ class Feed:
         self._skipped, self._seen = 0, frame.seconds
         return True
 
-    def interrupt(self) -> None:
-        """Do not wait for the source any longer."""
-        self.source.interrupt()
-
     def write(self, result: FrameResult) -> None:
         """Give a result to every sink.
 
@@ -214,19 +210,3 @@ class Feed:
         self.rate.tick(now)
         self.processed += 1
         self.detected += result.detected
-
-    def close(self) -> None:
-        """Finish all outputs, as `close_all`."""
-        close_all(self.sinks)
-
-
-def close_all(things: Sequence[Sink | Feed]) -> None:
-    """Close every one of them; what the first raised comes when the others are closed."""
-    failure: Exception | None = None
-    for thing in things:
-        try:
-            thing.close()
-        except Exception as error:  # the others have to be finished all the same
-            failure = failure or error
-    if failure is not None:
-        raise failure

@@ -59,8 +59,6 @@ class Pipeline:
 
     Attributes
     ----------
-    read, processed : int
-        Frames taken from the sources, and frames that reached every sink.
     began_at, seconds : float
         `time.monotonic()` when the run began, and how long it took.
     stages : list of Worker
@@ -158,11 +156,6 @@ class Pipeline:
         return sum(feed.processed for feed in self.feeds)
 
     @property
-    def detected(self) -> int:
-        """Frames that reached every sink and that the network has seen."""
-        return sum(feed.detected for feed in self.feeds)
-
-    @property
     def found(self) -> Counter[int]:
         """Detections by class index."""
         return sum((feed.found for feed in self.feeds), Counter())
@@ -226,7 +219,7 @@ class Pipeline:
         """End the run in order: read no further frame, finish those on their way."""
         self._stop.set()
         for feed in self.feeds:
-            feed.interrupt()
+            feed.source.interrupt()
 
     def give_up(self) -> None:
         """End the run now: finish the outputs, leave out the frames on their way."""

@@ -62,7 +62,8 @@ def test_the_network_sees_one_frame_in_so_many(every: int, parallel: int) -> Non
     assert backend.seen == due
     assert [r.frame.frame_id for r in sink.results] == list(range(70))
     assert [r.frame.frame_id for r in sink.results if r.detected] == due
-    assert (pipeline.processed, pipeline.detected) == (70, len(due))
+    (feed,) = pipeline.feeds
+    assert (feed.processed, feed.detected) == (70, len(due))
     assert pipeline.found == {0: 70}
     assert {int(i) for r in sink.results for i in r.ids} == {1}  # type: ignore[union-attr]
     # Once its speed is known, the car is where it is, seen or not.
