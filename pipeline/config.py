@@ -15,6 +15,7 @@ from squeezedrive.engines.backends.select import CHOICES
 from squeezedrive.engines.config_files import CONFIGS, find_config
 from squeezedrive.engines.settings import Count, Setting, file_layer, merge, setting_layer
 from squeezedrive.kernels.fit import FitMode
+from squeezedrive.pipeline.stages.feed import QueueOptions
 
 DEFAULTS = CONFIGS / "file.yaml"
 MOST_EVERY = 5  # so many frames wait for each other, in every place of the queues
@@ -58,16 +59,6 @@ class DetectConfig(_Strict):
     classes: list[str]
 
 
-class QueueConfig(_Strict):
-    """How frames wait for each other."""
-
-    policy: Literal["auto", "lossless", "latest", "bounded_age"]
-    depth: Count
-    max_age: Annotated[float, Field(gt=0)]
-    slots: Count
-    batch: Annotated[int, Field(ge=0)]
-
-
 class SourceConfig(_Strict):
     """Which part of the source is read, and how long to wait for it."""
 
@@ -81,12 +72,13 @@ class SourceConfig(_Strict):
 
 
 class VideoConfig(_Strict):
-    """How the annotated video is encoded."""
+    """Whether there is an annotated video, and how it is encoded."""
 
-    write: bool
-    preset: Preset
-    crf: Annotated[int, Field(ge=1, le=51)]  # 0, lossless, is a profile browsers do not play
-    threads: Annotated[int, Field(ge=0)]
+    write: bool = True
+    preset: Preset = "veryfast"
+    # 0, lossless, is a profile browsers do not play.
+    crf: Annotated[int, Field(ge=1, le=51)] = 23
+    threads: Annotated[int, Field(ge=0)] = 0
 
 
 class RecordConfig(_Strict):
@@ -139,7 +131,7 @@ class Config(_Strict):
     cuda: CudaOptions
     fit: FitConfig
     detect: DetectConfig
-    queue: QueueConfig
+    queue: QueueOptions
     source: SourceConfig
     video: VideoConfig
     record: RecordConfig

@@ -15,7 +15,7 @@ from squeezedrive.pipeline.core.sink import FrameResult, Sink
 from squeezedrive.pipeline.core.source import Source
 from squeezedrive.pipeline.drawing import Painter
 from squeezedrive.pipeline.sinks.registry import open_sinks
-from squeezedrive.pipeline.stages.feed import Draw, Feed, QueueOptions
+from squeezedrive.pipeline.stages.feed import Draw, Feed
 from squeezedrive.pipeline.tracking.tracker import Tracker
 
 # Sinks of the caller's own: the same ones for every source, or what returns those of a source.
@@ -31,7 +31,6 @@ def build_feeds(
     config: Config,
     network: NetworkDescription,
     backend: Backend,
-    options: QueueOptions,
 ) -> list[Feed]:
     """Return one feed a source; none of the sinks writes before the first frame.
 
@@ -48,11 +47,9 @@ def build_feeds(
     draw : callable or None
         Draws in place of `Painter`.
     config : Config
-        How to draw, follow and write.
+        How to draw, follow and write, and how frames wait.
     network, backend : NetworkDescription, Backend
         What finds the objects.
-    options : QueueOptions
-        How frames wait.
 
     Raises
     ------
@@ -76,7 +73,7 @@ def build_feeds(
         feeds.append(
             Feed(
                 source,
-                options.new_queue(source.info, changed),
+                config.queue.new_queue(source.info, changed),
                 sinks,
                 painted,
                 config.source.frames,

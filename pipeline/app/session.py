@@ -14,13 +14,13 @@ from squeezedrive.pipeline.app.feeds import OwnSinks, build_feeds
 from squeezedrive.pipeline.app.inputs import decode_on_device, open_sources
 from squeezedrive.pipeline.app.network import NetworkDescription, describe_network, open_network
 from squeezedrive.pipeline.app.outputs import Outputs, plan_outputs
-from squeezedrive.pipeline.config import Config, QueueConfig
+from squeezedrive.pipeline.config import Config
 from squeezedrive.pipeline.core.errors import SourceError
 from squeezedrive.pipeline.core.sink import Sink
 from squeezedrive.pipeline.core.source import Source
 from squeezedrive.pipeline.core.timing import thread_named
 from squeezedrive.pipeline.sinks.recordings.events import check_events
-from squeezedrive.pipeline.stages.feed import Draw, Feed, QueueOptions
+from squeezedrive.pipeline.stages.feed import Draw, Feed
 from squeezedrive.pipeline.stages.pipeline import Pipeline
 
 if TYPE_CHECKING:
@@ -181,12 +181,14 @@ def open_session(
             with thread_named("inference"):  # threads that its library starts inherit the name
                 backend = open_network(config, network)
             stack.callback(backend.close)
-            options = _queue_options(config.queue, backend)
+            if config.queue.batch > backend.max_batch:
+                raise ConfigError(
+                    f"queue.batch: back end {backend.info.name} takes"
+                    f" {backend.max_batch} at once at most, got {config.queue.batch}"
+                )
             sources = [decode_on_device(s, backend, config.source, reading) for s in sources]
-            feeds = build_feeds(
-                sources, places, shown, sinks, draw, config, network, backend, options
-            )
-            pipeline = Pipeline(feeds, backend, options, network.controls)
+            feeds = build_feeds(sources, places, shown, sinks, draw, config, network, backend)
+            pipeline = Pipeline(feeds, backend, config.queue, network.controls)
             reading.pop_all()
         stack.callback(pipeline.close_sources)
         if page is not None:
@@ -213,12 +215,3 @@ def _open_page(
     token = None if preview.token is None else preview.token.get_secret_value()
     page = PreviewServer(preview.address, token, status, network.controls, sinks)
     return stack.enter_context(page), [[sink] for sink in sinks]
-
-
-def _queue_options(config: QueueConfig, backend: Backend) -> QueueOptions:
-    if config.batch > backend.max_batch:
-        raise ConfigError(
-            f"queue.batch: back end {backend.info.name} takes"
-            f" {backend.max_batch} at once at most, got {config.batch}"
-        )
-    return QueueOptions(config.policy, config.depth, config.max_age, config.slots, config.batch)

@@ -121,8 +121,8 @@ class ThreadUse:
         """Count the threads of another use, too."""
         self.count += other.count
         self.cpu += other.cpu
-        known = self.delay is not None and other.delay is not None
-        self.delay = self.delay + other.delay if known else None  # type: ignore[operator]
+        if self.delay is not None:
+            self.delay = None if other.delay is None else self.delay + other.delay
 
 
 class ThreadTable:

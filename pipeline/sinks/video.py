@@ -30,15 +30,13 @@ def _in_series(config: Config) -> bool:
 
 
 def _open(context: SinkContext) -> Sink:
-    from squeezedrive.pipeline.sinks.recordings.encoder import EncoderOptions
     from squeezedrive.pipeline.sinks.recordings.recorder import RecordingSink
 
     video, split = context.config.video, context.split
     if split is not None and not video.write:
         split = replace(split, segments=None)
     whole = None if _in_series(context.config) else context.path
-    options = EncoderOptions(video.preset, video.crf, video.threads)
-    return RecordingSink(context.source, options, whole, split)
+    return RecordingSink(context.source, video, whole, split)
 
 
 SPEC = SinkSpec(

@@ -6,9 +6,10 @@ import math
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from threading import Condition
-from typing import Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple
+
+from pydantic import BaseModel, ConfigDict, Field
 
 from squeezedrive.pipeline.core.frame import Frame
 from squeezedrive.pipeline.core.queues import Policy, StageQueue
@@ -46,9 +47,8 @@ class Captured(NamedTuple):
         return 1
 
 
-@dataclass(frozen=True)
-class QueueOptions:
-    """How frames wait for each other.
+class QueueOptions(BaseModel):
+    """How frames wait for each other: a group of keys of the configuration.
 
     Attributes
     ----------
@@ -66,11 +66,13 @@ class QueueOptions:
         source if the back end is faster that way, else one.
     """
 
-    policy: Policy | Literal["auto"] = "auto"
-    depth: int = 2
-    max_age: float = 0.15
-    slots: int = 3
-    batch: int = 0
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, strict=True)
+
+    policy: Literal["auto", "lossless", "latest", "bounded_age"] = "auto"
+    depth: Annotated[int, Field(ge=1)] = 2
+    max_age: Annotated[float, Field(gt=0)] = 0.15
+    slots: Annotated[int, Field(ge=1)] = 3
+    batch: Annotated[int, Field(ge=0)] = 0
 
     def new_queue(self, info: SourceInfo, changed: Condition | None = None) -> StageQueue[Captured]:
         """Return the queue between a source and the network.

@@ -100,7 +100,7 @@ def measure(policy: Policy, seconds: float) -> None:
     """Run for so long and print what was shown."""
     queue = load_config(CONFIGS / "live.yaml").queue
     screen = Screen()
-    options = QueueOptions(policy, queue.depth, MAX_AGE, queue.slots)
+    options = QueueOptions(policy=policy, depth=queue.depth, max_age=MAX_AGE, slots=queue.slots)
     feed = feed_of(Camera(seconds), [screen], options)
     pipeline = Pipeline([feed], SlowNetwork(), options)
     due = time.monotonic() + 60

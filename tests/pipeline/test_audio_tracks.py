@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from squeezedrive.kernels.detections import Detections
+from squeezedrive.pipeline.config import VideoConfig
 from squeezedrive.pipeline.core.sink import FrameResult
 from squeezedrive.pipeline.core.source import SourceOptions
-from squeezedrive.pipeline.sinks.recordings.encoder import EncoderOptions
 from squeezedrive.pipeline.sinks.recordings.recorder import RecordingSink
 from squeezedrive.pipeline.sources.video import VideoSource
 from tests.support.media import packets, times, write_video
@@ -20,7 +20,7 @@ def copy(path: Path, limit: int | None = None, start: float = 0.0) -> tuple[Path
     """Run a clip from source to sink, without drawing on it."""
     source = VideoSource(str(path), SourceOptions(start=start))
     out = path.with_name("out.mp4")
-    sink = RecordingSink(source, EncoderOptions(preset="ultrafast"), out)
+    sink = RecordingSink(source, VideoConfig(preset="ultrafast"), out)
     while sink.frames_written != limit and (frame := source.read()) is not None:
         sink.write(FrameResult(frame, Detections.empty()))
     sink.close()
@@ -149,7 +149,7 @@ def test_a_source_that_is_gone_costs_no_picture(tmp_path: Path) -> None:
     write_video(path, 30, audio="aac")
     source = VideoSource(str(path), SourceOptions())
     path.unlink()
-    sink = RecordingSink(source, EncoderOptions(), tmp_path / "out.mp4")
+    sink = RecordingSink(source, VideoConfig(), tmp_path / "out.mp4")
     while (frame := source.read()) is not None:
         sink.write(FrameResult(frame, Detections.empty()))
     sink.close()

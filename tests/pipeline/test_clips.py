@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from squeezedrive.kernels.detections import Detections
+from squeezedrive.pipeline.config import VideoConfig
 from squeezedrive.pipeline.core.errors import SinkError
 from squeezedrive.pipeline.core.sink import FrameResult
 from squeezedrive.pipeline.core.source import SourceOptions
@@ -15,7 +16,7 @@ from squeezedrive.pipeline.sinks.recordings import clips as clips_module
 from squeezedrive.pipeline.sinks.recordings import series
 from squeezedrive.pipeline.sinks.recordings.archive import Archive
 from squeezedrive.pipeline.sinks.recordings.clips import Preroll
-from squeezedrive.pipeline.sinks.recordings.encoder import EncodedPicture, EncoderOptions
+from squeezedrive.pipeline.sinks.recordings.encoder import EncodedPicture
 from squeezedrive.pipeline.sinks.recordings.events import EventDetector
 from squeezedrive.pipeline.sinks.recordings.parts import Split
 from squeezedrive.pipeline.sinks.recordings.recorder import RecordingSink
@@ -24,7 +25,7 @@ from squeezedrive.pipeline.sources.video import VideoSource
 from tests.support.media import packets, times, write_video
 from tests.support.recordings import NAMES, Disk, Pictures, found, numbers, results
 
-FAST = EncoderOptions("ultrafast", threads=1)
+FAST = VideoConfig(preset="ultrafast", threads=1)
 
 
 def seen(pts: int) -> Detections:

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from squeezedrive.kernels.detections import Detections
+from squeezedrive.pipeline.config import VideoConfig
 from squeezedrive.pipeline.core.errors import SourceError, SourceTimeout
 from squeezedrive.pipeline.core.frame import Frame
 from squeezedrive.pipeline.core.sink import FrameResult
@@ -24,7 +25,6 @@ from squeezedrive.pipeline.core.source import (
     SourceKind,
     SourceOptions,
 )
-from squeezedrive.pipeline.sinks.recordings.encoder import EncoderOptions
 from squeezedrive.pipeline.sinks.recordings.recorder import RecordingSink
 from squeezedrive.pipeline.sources.camera import CameraSource
 from squeezedrive.pipeline.sources.reconnect import Backoff, ReconnectingSource
@@ -390,7 +390,7 @@ def test_the_video_of_a_source_that_was_not_there_at_the_start(tmp_path: Path) -
     path = tmp_path / "a.mp4"
     inner = Inner(5000, 5040, 5090, hold)
     source = source_of(SourceError("no route"), inner)
-    sink = RecordingSink(source, EncoderOptions(preset="ultrafast"), path)
+    sink = RecordingSink(source, VideoConfig(preset="ultrafast"), path)
     nothing = Detections(
         np.empty((0, 4), np.float32), np.empty(0, np.float32), np.empty(0, np.int32)
     )

@@ -16,13 +16,13 @@ import av
 import pytest
 
 from squeezedrive.kernels.detections import Detections
+from squeezedrive.pipeline.config import VideoConfig
 from squeezedrive.pipeline.core.errors import SinkError
 from squeezedrive.pipeline.core.sink import FrameResult
 from squeezedrive.pipeline.core.source import SourceOptions
 from squeezedrive.pipeline.sinks.files.jsonl import SegmentedJsonlSink
 from squeezedrive.pipeline.sinks.recordings import parts, series, writer
 from squeezedrive.pipeline.sinks.recordings.archive import Archive
-from squeezedrive.pipeline.sinks.recordings.encoder import EncoderOptions
 from squeezedrive.pipeline.sinks.recordings.parts import Split
 from squeezedrive.pipeline.sinks.recordings.recorder import RecordingSink
 from squeezedrive.pipeline.sinks.recordings.segments import Segments
@@ -31,7 +31,7 @@ from tests.support.media import packets, times, write_video
 from tests.support.recordings import NAMES, Disk, Pictures, numbers, renumbered, results, used
 
 ROOT = Path(__file__).resolve().parents[2]
-FAST = EncoderOptions("ultrafast", threads=1)
+FAST = VideoConfig(preset="ultrafast", threads=1)
 
 
 class Recording:

@@ -130,7 +130,7 @@ def test_latest_counts_what_it_drops_and_ends_with_the_newest() -> None:
     source = FakeSource(50, {49: gate.set})
     backend = FakeBackend({"infer": lambda: gate.wait(10)})
     sink = FakeSink()
-    pipeline = make(source, backend, sink, options=QueueOptions("latest", depth=1))
+    pipeline = make(source, backend, sink, options=QueueOptions(policy="latest", depth=1))
     pipeline.run()
     dropped = sum(pipeline.queues["preprocess"].dropped.values())
     assert dropped > 0

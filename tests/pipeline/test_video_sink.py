@@ -15,11 +15,11 @@ import numpy as np
 import pytest
 
 from squeezedrive.kernels.detections import Detections
+from squeezedrive.pipeline.config import VideoConfig
 from squeezedrive.pipeline.core.errors import SinkError
 from squeezedrive.pipeline.core.frame import Frame
 from squeezedrive.pipeline.core.sink import FrameResult
 from squeezedrive.pipeline.core.source import Source, SourceInfo, SourceOptions
-from squeezedrive.pipeline.sinks.recordings.encoder import EncoderOptions
 from squeezedrive.pipeline.sinks.recordings.recorder import RecordingSink
 from squeezedrive.pipeline.sources.video import VideoSource
 from tests.support.media import number_of, packets, picture, read_all, times, write_video
@@ -50,7 +50,7 @@ def copy(
 ) -> RecordingSink:
     """Run a clip from source to sink, without drawing on it."""
     source = VideoSource(str(source_path), SourceOptions(**options))  # type: ignore[arg-type]
-    sink = RecordingSink(source, EncoderOptions(), path)
+    sink = RecordingSink(source, VideoConfig(), path)
     while (frame := source.read()) is not None and sink.frames_written != limit:
         sink.write(FrameResult(frame, Detections.empty()))
     sink.close()
@@ -124,7 +124,7 @@ def test_the_output_is_what_browsers_play(tmp_path: Path) -> None:
 def test_key_frames_follow_time_not_number(tmp_path: Path) -> None:
     source = Pictures(Fraction(1, 10))
     source.info = replace(source.info, fps=Fraction(30))
-    sink = RecordingSink(source, EncoderOptions(), tmp_path / "out.mp4")
+    sink = RecordingSink(source, VideoConfig(), tmp_path / "out.mp4")
     for pts in range(0, 100, 4):
         sink.write(result(picture(pts), pts, Fraction(1, 10)))
     sink.close()
@@ -137,7 +137,7 @@ def test_sizes(tmp_path: Path, size: tuple[int, int]) -> None:
     rng = np.random.default_rng(0)
     image = np.repeat(np.repeat(rng.integers(0, 255, (12, 9, 3), np.uint8), 60, 0), 100, 1)
     image = np.ascontiguousarray(image[: size[1], : size[0]])
-    sink = RecordingSink(Pictures(), EncoderOptions(crf=5), tmp_path / "out.mp4")
+    sink = RecordingSink(Pictures(), VideoConfig(crf=5), tmp_path / "out.mp4")
     for pts in range(3):
         sink.write(result(image, pts))
     sink.close()
@@ -149,7 +149,7 @@ def test_sizes(tmp_path: Path, size: tuple[int, int]) -> None:
 
 
 def test_a_frame_of_another_size_is_fitted_in(tmp_path: Path) -> None:
-    sink = RecordingSink(Pictures(), EncoderOptions(crf=5), tmp_path / "out.mp4")
+    sink = RecordingSink(Pictures(), VideoConfig(crf=5), tmp_path / "out.mp4")
     for pts, size in enumerate([(161, 120), (80, 120), (400, 100), (161, 120)]):
         sink.write(result(np.full((size[1], size[0], 3), 200, np.uint8), pts))
     sink.close()
@@ -192,7 +192,7 @@ def test_pixels_that_are_not_square_stay_so(tmp_path: Path) -> None:
 def test_nothing_is_created_before_the_first_frame(tmp_path: Path) -> None:
     path = tmp_path / "out.mp4"
     path.write_text("precious")
-    sink = RecordingSink(Pictures(), EncoderOptions(), path)
+    sink = RecordingSink(Pictures(), VideoConfig(), path)
     sink.close()
     sink.close()
     assert path.read_text() == "precious"
@@ -204,7 +204,7 @@ def test_nothing_is_created_before_the_first_frame(tmp_path: Path) -> None:
 )
 def test_a_file_that_cannot_be_created(tmp_path: Path, name: str, reason: str) -> None:
     path = tmp_path / name
-    sink = RecordingSink(Pictures(), EncoderOptions(), path)
+    sink = RecordingSink(Pictures(), VideoConfig(), path)
     with pytest.raises(SinkError) as caught:
         sink.write(result(picture(0), 0))
     assert str(caught.value) == f"{path}: cannot be written: {reason}"
@@ -214,7 +214,9 @@ def test_a_file_that_cannot_be_created(tmp_path: Path, name: str, reason: str) -
 
 
 def test_a_preset_that_does_not_exist(tmp_path: Path) -> None:
-    sink = RecordingSink(Pictures(), EncoderOptions(preset="warp"), tmp_path / "out.mp4")
+    sink = RecordingSink(
+        Pictures(), VideoConfig.model_construct(preset="warp"), tmp_path / "out.mp4"
+    )
     with pytest.raises(SinkError, match=r"out\.mp4"):
         sink.write(result(picture(0), 0))
     sink.close()
@@ -228,7 +230,7 @@ path, frames, limit = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
 if limit:
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
 noise = np.random.default_rng(0)
-sink = RecordingSink(Pictures(), EncoderOptions(preset="ultrafast"), path)
+sink = RecordingSink(Pictures(), VideoConfig(preset="ultrafast"), path)
 try:
     for pts in range(frames):
         image = picture(pts)

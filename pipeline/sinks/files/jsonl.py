@@ -79,8 +79,6 @@ class JsonlSink(Sink):
 
     Attributes
     ----------
-    name : str
-        The path, or "standard output".
     frames : int
         Lines of frames in the file.
 

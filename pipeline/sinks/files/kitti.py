@@ -35,11 +35,6 @@ class KittiSink(Sink):
     stem : callable
         File name, without ``.txt``, for a frame number; six digits, ``000042``, if not given.
 
-    Attributes
-    ----------
-    name : str
-        The folder.
-
     Raises
     ------
     SinkError

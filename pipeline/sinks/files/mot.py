@@ -41,11 +41,6 @@ class MotSink(Sink):
     class_names : sequence of str
         Names in the order of the class indices.
 
-    Attributes
-    ----------
-    name : str
-        The path, or "standard output".
-
     Raises
     ------
     SinkError

@@ -14,6 +14,7 @@ from av.video.frame import PictureType
 from av.video.reformatter import ColorRange
 from av.video.stream import VideoStream
 
+from squeezedrive.pipeline.config import VideoConfig
 from squeezedrive.pipeline.core.frame import Frame, Image
 from squeezedrive.pipeline.core.source import DEFAULT_FPS, SourceInfo
 
@@ -44,26 +45,6 @@ class EncodedPicture:
     is_key: bool
 
 
-@dataclass(frozen=True)
-class EncoderOptions:
-    """How pictures are encoded.
-
-    Attributes
-    ----------
-    preset : str
-        Speed of libx264, "ultrafast" to "veryslow".
-    crf : int
-        Quality of libx264, 0 (best) to 51.
-    threads : int
-        Of the encoder; 0 for half the cores: the network needs the others, and threads that
-        wait for a core cost the encoder more than they win.
-    """
-
-    preset: str = "veryfast"
-    crf: int = 23
-    threads: int = 0
-
-
 class Encoder:
     """Encodes pictures one after another, without rounding their timestamps.
 
@@ -77,7 +58,7 @@ class Encoder:
         Of the source the frames come from.
     first : Frame
         The frame that will be encoded first; it says how large all are.
-    options : EncoderOptions
+    options : VideoConfig
         How to encode.
 
     Attributes
@@ -91,7 +72,7 @@ class Encoder:
         From everything, if the encoder refuses.
     """
 
-    def __init__(self, info: SourceInfo, first: Frame, options: EncoderOptions) -> None:
+    def __init__(self, info: SourceInfo, first: Frame, options: VideoConfig) -> None:
         self._time_base = info.time_base
         self._zero = first.pts
         fps = info.fps or DEFAULT_FPS

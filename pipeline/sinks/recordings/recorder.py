@@ -7,11 +7,12 @@ from pathlib import Path
 
 from av.error import FFmpegError
 
+from squeezedrive.pipeline.config import VideoConfig
 from squeezedrive.pipeline.core.errors import SinkError
 from squeezedrive.pipeline.core.frame import Frame
 from squeezedrive.pipeline.core.sink import FrameResult, Sink
 from squeezedrive.pipeline.core.source import Source
-from squeezedrive.pipeline.sinks.recordings.encoder import EncodedPicture, Encoder, EncoderOptions
+from squeezedrive.pipeline.sinks.recordings.encoder import EncodedPicture, Encoder
 from squeezedrive.pipeline.sinks.recordings.mp4 import Mp4File
 from squeezedrive.pipeline.sinks.recordings.parts import Parts, Split
 
@@ -45,7 +46,7 @@ class RecordingSink(Sink):
     ----------
     source : Source
         Where the frames come from; its `info` is read at the first frame.
-    options : EncoderOptions
+    options : VideoConfig
         How to encode.
     whole : Path or None
         A file, ending in .mp4, that all pictures go to; it is replaced if it exists, at the first
@@ -71,7 +72,7 @@ class RecordingSink(Sink):
     def __init__(
         self,
         source: Source,
-        options: EncoderOptions,
+        options: VideoConfig,
         whole: Path | None = None,
         split: Split | None = None,
     ) -> None:
