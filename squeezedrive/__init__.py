@@ -15,8 +15,14 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from squeezedrive.detector import Detector
-    from squeezedrive.engines.errors import BackendUnavailable, ConfigError, UserError, WeightsError
-    from squeezedrive.pipeline.core.errors import SinkError, SourceError
+    from squeezedrive.engines.errors import (
+        BackendUnavailable,
+        ConfigError,
+        PackageMissing,
+        UserError,
+        WeightsError,
+    )
+    from squeezedrive.pipeline.core.errors import SinkError, SourceError, StageError
     from squeezedrive.result import Result
     from squeezedrive.runs import DetectionRun, detect
 
@@ -25,9 +31,11 @@ __all__ = [
     "ConfigError",
     "DetectionRun",
     "Detector",
+    "PackageMissing",
     "Result",
     "SinkError",
     "SourceError",
+    "StageError",
     "UserError",
     "WeightsError",
     "detect",
@@ -39,9 +47,11 @@ _MODULES = {
     "ConfigError": "squeezedrive.engines.errors",
     "DetectionRun": "squeezedrive.runs",
     "Detector": "squeezedrive.detector",
+    "PackageMissing": "squeezedrive.engines.errors",
     "Result": "squeezedrive.result",
     "SinkError": "squeezedrive.pipeline.core.errors",
     "SourceError": "squeezedrive.pipeline.core.errors",
+    "StageError": "squeezedrive.pipeline.core.errors",
     "UserError": "squeezedrive.engines.errors",
     "WeightsError": "squeezedrive.engines.errors",
     "detect": "squeezedrive.runs",

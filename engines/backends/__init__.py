@@ -1,1 +1,4 @@
-"""What runs the network: the contract of a back end, how one is chosen, and a folder for each."""
+"""What runs the network: the contract of a back end, how one is chosen, and a folder for each.
+
+`cuda` is not a back end: it holds what `tensorrt` and `torch` share.
+"""
