@@ -20,6 +20,7 @@ from squeezedrive.pipeline.core.source import (
     SourceKind,
     SourceOptions,
 )
+from squeezedrive.pipeline.sources.clock import read_clock
 from squeezedrive.pipeline.sources.decoder import AnyFrame, Decoder
 from squeezedrive.pipeline.sources.device import DeviceFrame, DeviceTrack
 from squeezedrive.pipeline.sources.names import redact
@@ -31,8 +32,6 @@ from squeezedrive.pipeline.sources.picture import (
 )
 from squeezedrive.pipeline.sources.timestamps import Timestamps
 
-NO_TIMESTAMPS = 0x80  # AVFMT_NOTIMESTAMPS
-ARRIVAL = Fraction(1, 1_000_000)  # time base of live frames without timestamps
 # A video that ends by more than this before the duration it states has been cut off.
 CUT_OFF = Fraction(1, 2)  # seconds
 
@@ -87,13 +86,22 @@ class VideoSource(Source):
         self._size_changed = False
         self._decoder = Decoder(location, options, track)
         try:
-            self._prepare_time()
+            self._clock = clock = read_clock(self._decoder, location, options)
+            if clock.untimed and clock.fps is not None and not clock.live:
+                fps = f"{float(clock.fps):g}"
+                self.report.warn(
+                    f"{self._name}: has no timestamps, taken as {fps} frames/s (--fps)"
+                )
+            self._timestamps = Timestamps(clock.step, round(1 / clock.time_base), self.report)
+            self._skip = math.ceil(Fraction(str(options.start)) / clock.time_base)
+            if self._skip and not clock.untimed:
+                self._decoder.skip_to(clock.zero + self._skip)
             self._frames = self._good_frames()
             self._first = next(self._frames, None)
             self._first_at = time.monotonic()
             start = self._decoder.stream.start_time
-            if self._live and self._first and self._first.pts is None and start is not None:
-                self._first.pts = start - self._step  # RTSP tells the time from the second one on
+            if clock.live and self._first and self._first.pts is None and start is not None:
+                self._first.pts = start - clock.step  # RTSP tells the time from the second one on
             self.info = self._describe(location, self._first)
         except BaseException:
             self._decoder.close()
@@ -109,14 +117,15 @@ class VideoSource(Source):
         if decoded is None:
             return None
         # The first frame of a file is there when it is asked for, that of a stream has waited.
-        waited = self._live and first is not None
+        clock = self._clock
+        waited = clock.live and first is not None
         captured_at = self._first_at if waited else time.monotonic()
         frame_id = self._frame_id
-        if self._live:
-            pts = round(captured_at / self._time_base) if self._untimed else decoded.pts
+        if clock.live:
+            pts = round(captured_at / clock.time_base) if clock.untimed else decoded.pts
             self._pts = self._timestamps.mend(pts, frame_id, captured_at)
         else:
-            self._pts = frame_id if self._untimed else self._timestamps.mend(decoded.pts, frame_id)
+            self._pts = frame_id if clock.untimed else self._timestamps.mend(decoded.pts, frame_id)
         picture = decoded.picture if isinstance(decoded, DeviceFrame) else self._convert(decoded)
         self._watch_size(f"{picture.shape[1]}x{picture.shape[0]}")
         return Frame(
@@ -150,99 +159,50 @@ class VideoSource(Source):
         self._frames.close()
         self._decoder.close()
 
-    def _prepare_time(self) -> None:
-        """Find out rate, time base, zero and end, and go to where reading starts."""
-        container, stream, options = self._decoder.container, self._decoder.stream, self._options
-        self._untimed = bool(container.format.flags & NO_TIMESTAMPS)
-        self._fps = stream.average_rate or stream.guessed_rate
-        self._end: Fraction | None = None  # seconds after zero
-        listed = stream.duration or container.duration
-        is_file = self._location.lower().startswith("http") and listed and not self._untimed
-        self._live = self._decoder.is_url and not is_file
-        if self._untimed and self._live:
-            self._fps = options.fps  # FFmpeg says 25, whatever comes
-            self._time_base = ARRIVAL
-            self._zero = 0
-        elif self._untimed:
-            self._fps = options.fps or stream.guessed_rate or DEFAULT_FPS
-            self._time_base = 1 / self._fps
-            self._zero = 0
-            fps = f"{float(self._fps):g}"
-            self.report.warn(f"{self._name}: has no timestamps, taken as {fps} frames/s (--fps)")
-        else:
-            self._time_base = stream.time_base or Fraction(1, av.time_base)
-            # 0:00 is where the container starts, for FFmpeg and players: maybe with its audio.
-            start = Fraction(container.start_time or 0, av.time_base)
-            self._zero = round(start / self._time_base)
-            if stream.duration and stream.start_time is not None:
-                self._end = (stream.start_time + stream.duration - self._zero) * self._time_base
-            elif container.duration:
-                self._end = Fraction(container.duration, av.time_base)
-                if "matroska" in container.format.name:  # its duration is counted from 0
-                    self._end -= start
-        self._expected = self._listed_frames()
-        if self._end is not None and self._fps is not None:
-            if self._expected is None:
-                self._expected = round(self._end * self._fps)
-            else:  # FFmpeg shortens the duration of a cut off AVI to what is left
-                self._end = max(self._end, self._expected / self._fps)
-        tick = self._time_base
-        self._step = round(1 / ((self._fps or DEFAULT_FPS) * tick))
-        self._timestamps = Timestamps(self._step, round(1 / tick), self.report)
-        self._skip = math.ceil(Fraction(str(options.start)) / tick)
-        if self._skip and not self._untimed:
-            self._decoder.skip_to(self._zero + self._skip)
-
     def _good_frames(self) -> Generator[AnyFrame, None, None]:
-        before: int | None = None if self._skip and not self._untimed else 0
+        clock = self._clock
+        before: int | None = None if self._skip and not clock.untimed else 0
         for position, frame in enumerate(self._decoder.frames()):
-            if self._untimed and position < self._skip:
+            if clock.untimed and position < self._skip:
                 continue
             if frame is None:
                 self.report.skipped["corrupt"] += 1
                 continue
             if before is None:  # how many frames there are before those that are read
                 begin = self._decoder.stream.start_time or 0
-                ahead = ((frame.pts or begin) - begin) * self._time_base
-                before = round(ahead * (self._fps or DEFAULT_FPS)) - position
+                ahead = ((frame.pts or begin) - begin) * clock.time_base
+                before = round(ahead * (clock.fps or DEFAULT_FPS)) - position
             self._frame_id = before + position
             yield frame
         self._check_end()
 
     def _check_end(self) -> None:
-        if self._end is None or self._frame_id < 0:
+        clock = self._clock
+        if clock.end is None or self._frame_id < 0:
             return
-        end = (self._pts + self._step - self._zero) * self._time_base
-        if self._end - end > CUT_OFF:
-            of = f" of {self._expected}" if self._expected is not None else ""
+        end = (self._pts + clock.step - clock.zero) * clock.time_base
+        if clock.end - end > CUT_OFF:
+            of = f" of {clock.frames}" if clock.frames is not None else ""
             self.report.warn(
                 f"{self._name}: the video ends early, at {float(end):.2f} of"
-                f" {float(self._end):.2f} s, after frame {self._frame_id + 1}{of};"
+                f" {float(clock.end):.2f} s, after frame {self._frame_id + 1}{of};"
                 " the file may be cut off"
             )
 
-    def _listed_frames(self) -> int | None:
-        """Return how many frames the container lists that are shown, if it has a list."""
-        stream = self._decoder.stream
-        index = stream.index_entries
-        if stream.frames and len(index) == stream.frames:  # an edit list may hide some of them
-            return sum(not entry.is_discard for entry in index)
-        return stream.frames or None
-
     def _describe(self, location: str, first: AnyFrame | None) -> SourceInfo:
-        stream, start = self._decoder.stream, self._options.start
-        if first is None and self._end is not None and start >= self._end:
+        clock, stream, start = self._clock, self._decoder.stream, self._options.start
+        if first is None and clock.end is not None and start >= clock.end:
             raise SourceError(
-                f"{self._name}: expected a start before its end at {float(self._end):g} s,"
+                f"{self._name}: expected a start before its end at {float(clock.end):g} s,"
                 f" got {start:g} s"
             )
         kind: SourceKind = "file"
         path = None if self._decoder.is_url else Path(location)
-        origin = self._zero + self._skip
-        if self._live:
+        origin = clock.zero + self._skip
+        if clock.live:
             kind = "stream"
-            if self._untimed:
-                origin = round(self._first_at / self._time_base)
+            if clock.untimed:
+                origin = round(self._first_at / clock.time_base)
             elif first is not None and first.pts is not None:
                 origin = first.pts
         width, height = stream.codec_context.width, stream.codec_context.height
@@ -254,7 +214,7 @@ class VideoSource(Source):
                 width, height, aspect = height, width, 1 / aspect
             if UNSPECIFIED not in (first.color_primaries, first.color_trc):
                 primaries, transfer = first.color_primaries, first.color_trc
-        frames = self._expected
+        frames = clock.frames
         if frames is not None:
             frames = max(frames - max(self._frame_id, 0), 0)
         return SourceInfo(
@@ -262,9 +222,9 @@ class VideoSource(Source):
             kind=kind,
             width=width,
             height=height,
-            fps=self._fps,
+            fps=clock.fps,
             frames=frames,
-            time_base=self._time_base,
+            time_base=clock.time_base,
             origin=origin,
             path=path,
             inputs=() if path is None else (path,),
