@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 from typing import Generic, NamedTuple, Protocol, TypeVar
 
 from squeezedrive.pipeline.core.frame import Frame
@@ -28,28 +27,6 @@ class StageResult(Protocol):
 
 In = TypeVar("In")
 Out = TypeVar("Out", bound=StageResult)
-
-
-@dataclass(frozen=True)
-class Steps(Generic[In, Out]):
-    """What a stage does over and over.
-
-    Attributes
-    ----------
-    take : callable
-        Wait for the next item; None ends the stage.
-    work : callable
-        Make the stage's result of it; None ends the stage.
-    give : callable
-        Pass the result on, waiting for room.
-    finish : callable
-        Called once when the stage ends, however it ends: close what the stage writes to.
-    """
-
-    take: Callable[[], In | None]
-    work: Callable[[In], Out | None]
-    give: Callable[[Out], None]
-    finish: Callable[[], None]
 
 
 class StageEvent(NamedTuple):
@@ -83,14 +60,20 @@ class StageEvent(NamedTuple):
 
 
 class Worker(Generic[In, Out]):
-    """Threads that take, work and give until their input ends or the run is given up.
+    """Threads that take, work and give over and over, until that ends or the run is given up.
 
     Parameters
     ----------
     stage : StageName
         Which stage they work for.
-    steps : Steps
-        What to do.
+    take : callable
+        Wait for the next item; None ends the stage.
+    work : callable
+        Make the stage's result of it; None ends the stage.
+    give : callable
+        Pass the result on, waiting for room.
+    finish : callable
+        Called once when the stage ends, however it ends: close what the stage writes to.
     on_error : callable
         Called with the worker's name and the exception if a step raises one.
     workers : int
@@ -113,7 +96,10 @@ class Worker(Generic[In, Out]):
     def __init__(
         self,
         stage: StageName,
-        steps: Steps[In, Out],
+        take: Callable[[], In | None],
+        work: Callable[[In], Out | None],
+        give: Callable[[Out], None],
+        finish: Callable[[], None],
         on_error: Callable[[str, BaseException], None],
         workers: int = 1,
         waits: bool = False,
@@ -124,7 +110,10 @@ class Worker(Generic[In, Out]):
         self.timing = StageTiming()
         self.workers = workers
         self.observe: Callable[[StageEvent], None] | None = None
-        self._steps = steps
+        self._take = take
+        self._work = work
+        self._give = give
+        self._finish = finish
         self._waits = waits
         self._on_error = on_error
         self._taking = threading.Lock()
@@ -142,7 +131,7 @@ class Worker(Generic[In, Out]):
         self, around: Callable[[Callable[[In], Out | None]], Callable[[In], Out | None]]
     ) -> None:
         """Put something around the stage's work, before it begins."""
-        self._steps = replace(self._steps, work=around(self._steps.work))
+        self._work = around(self._work)
 
     def start(self) -> None:
         """Begin to work."""
@@ -166,7 +155,7 @@ class Worker(Generic[In, Out]):
             self._running -= 1
             last = self._running == 0
         if last:
-            self._guard(self._steps.finish)
+            self._guard(self._finish)
 
     def _guard(self, step: Callable[[], None]) -> None:
         """Do a step; if it does not come to its end, the other workers must not wait for it."""
@@ -182,17 +171,17 @@ class Worker(Generic[In, Out]):
             self._turn.notify_all()
 
     def _loop(self) -> None:
-        clock, timing, steps = time.perf_counter, self.timing, self._steps
+        clock, timing = time.perf_counter, self.timing
         while True:
             start = clock()
             with self._taking:
-                item = steps.take()
+                item = self._take()
                 if item is None:
                     return
                 ticket = self._taken
                 self._taken += 1
             taken, cpu_before = clock(), time.thread_time()
-            result = steps.work(item)
+            result = self._work(item)
             del item  # or its pixels would be kept while this thread waits
             if result is None:
                 return
@@ -204,7 +193,7 @@ class Worker(Generic[In, Out]):
                     if self._broken:
                         raise Cancelled
                     self._turn.wait(POLL_SECONDS)
-                steps.give(result)
+                self._give(result)
                 given = clock()
                 self._given += 1
                 worked_on = result.worked_on

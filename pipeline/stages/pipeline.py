@@ -15,7 +15,7 @@ from squeezedrive.pipeline.core.controls import Controls
 from squeezedrive.pipeline.core.errors import SourceError, StageError, Stuck
 from squeezedrive.pipeline.core.queues import Cancelled, Merge, StageQueue
 from squeezedrive.pipeline.core.timing import Durations, thread_named
-from squeezedrive.pipeline.core.worker import Steps, Worker
+from squeezedrive.pipeline.core.worker import Worker
 from squeezedrive.pipeline.stages.batch import Batch, Results
 from squeezedrive.pipeline.stages.capture import Capture
 from squeezedrive.pipeline.stages.deliver import Deliver
@@ -117,27 +117,23 @@ class Pipeline:
         self._others: list[AnyWorker] = [
             Worker(
                 preprocess.name,
-                Steps(preprocess.take, preprocess.work, prepared.put, prepared.close),
-                fail,
+                preprocess.take, preprocess.work, prepared.put, prepared.close, fail,
             ),
             Worker(
                 inference.name,
-                Steps(prepared.get, inference.work, inferred.put, inferred.close),
-                fail,
+                prepared.get, inference.work, inferred.put, inferred.close, fail,
                 workers=backend.parallel,
             ),
             Worker(
                 postprocess.name,
-                Steps(inferred.get, postprocess.work, found.put, found.close),
-                fail,
+                inferred.get, postprocess.work, found.put, found.close, fail,
             ),
-            Worker(render.name, Steps(found.get, render.work, drawn.put, drawn.close), fail),
+            Worker(render.name, found.get, render.work, drawn.put, drawn.close, fail),
             Worker(
                 deliver.name,
-                Steps(drawn.get, deliver.work, lambda delivered: None, deliver.finish),
-                fail,
+                drawn.get, deliver.work, lambda delivered: None, deliver.finish, fail,
             ),
-        ]
+        ]  # fmt: skip
         self.stages: list[AnyWorker] = [*self._captures.values(), *self._others]
 
     @property
@@ -268,7 +264,10 @@ class Pipeline:
         capture = Capture(feed, self._stop)
         return Worker(
             capture.name,
-            Steps(capture.take, capture.work, feed.queue.put, feed.queue.close),
+            capture.take,
+            capture.work,
+            feed.queue.put,
+            feed.queue.close,
             self._on_error,
             waits=feed.source.info.live,
             mark=mark,

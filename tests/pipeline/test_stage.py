@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from squeezedrive.pipeline.core.frame import Frame
-from squeezedrive.pipeline.core.worker import StageEvent, Steps, Worker
+from squeezedrive.pipeline.core.worker import StageEvent, Worker
 from squeezedrive.pipeline.stages.feed import Captured
 from tests.support.fakes import FakeSource, feed_of
 
@@ -29,8 +29,10 @@ def test_waiting_for_a_camera_is_no_work(waits: bool) -> None:
     def fail(name: str, error: BaseException) -> None:
         raise AssertionError(name) from error
 
-    steps = Steps(lambda: next(left, None), picture, lambda captured: None, lambda: None)
-    stage = Worker("capture", steps, fail, waits=waits)
+    stage = Worker(
+        "capture", lambda: next(left, None), picture, lambda captured: None, lambda: None, fail,
+        waits=waits,
+    )  # fmt: skip
     stage.observe = laps.append
     stage.start()
     stage.join(10)
