@@ -42,11 +42,9 @@ class Access:
         """
         if not self._loopback:
             return True
-        host = _hostname(f"//{headers.get('Host', '')}")
-        if host == "localhost":
-            return True
         try:
-            return ipaddress.ip_address(host).is_loopback
+            host = urlsplit(f"//{headers.get('Host', '')}").hostname or ""
+            return host == "localhost" or ipaddress.ip_address(host).is_loopback
         except ValueError:
             return False
 
@@ -88,10 +86,3 @@ class Access:
             return False
         origin, host = headers.get("Origin"), headers.get("Host")
         return origin is None or origin in (f"http://{host}", f"https://{host}")
-
-
-def _hostname(url: str) -> str:
-    try:
-        return urlsplit(url).hostname or ""
-    except ValueError:
-        return ""

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Literal, TypedDict, get_args
 
-State = Literal["connecting", "connected", "stalled", "reconnecting", "given up", "ended"]
+from squeezedrive.pipeline.core.source import ConnectionState
+
+State = Literal[ConnectionState, "ended"]
 STATES: tuple[State, ...] = get_args(State)
 
 RECENT = 5.0  # seconds; a source whose newest result is older has a problem

@@ -48,15 +48,14 @@ def measure_alone(
             slot.infer()
             slot.detect()
 
-        rates = {"detection": batch * _rate(slots, detect, seconds, hurry)}
+        detection = batch * _rate(slots, detect, seconds, hurry)
         # Where `infer` only enqueues work, the accelerator's own clock has to tell.
         on_device = slots[0].device_seconds
         if on_device:
-            rates["inference"] = batch / max(on_device["infer"], 1e-9)
+            inference = batch / max(on_device["infer"], 1e-9)
         else:
-            infer = _rate(slots, lambda slot: slot.infer(), seconds, hurry)
-            rates["inference"] = batch * infer
-        return rates
+            inference = batch * _rate(slots, lambda slot: slot.infer(), seconds, hurry)
+        return {"inference": inference, "detection": detection}
     finally:
         for slot in slots:
             slot.close()

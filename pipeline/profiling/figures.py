@@ -205,7 +205,8 @@ def _loads(session: Session, recorder: Recorder, uses: list[ThreadUse]) -> list[
     for worker in session.pipeline.stages:
         timing = recorder.stages[worker.stage].timing
         mine = [use for use in uses if stage_of(use.name) == worker.stage]
-        delays = [use.delay for use in mine]
+        delays = [use.delay for use in mine if use.delay is not None]
+        delay_known = scale and mine and len(delays) == len(mine)
         loads.append(
             StageLoad(
                 name=worker.stage,
@@ -214,9 +215,7 @@ def _loads(session: Session, recorder: Recorder, uses: list[ThreadUse]) -> list[
                 busy=timing.busy.total,
                 cpu=timing.cpu,
                 library_cpu=sum(use.cpu for use in mine if not use.own) * scale,
-                delay=None
-                if not scale or not delays or None in delays
-                else sum(d for d in delays if d is not None) * scale,
+                delay=sum(delays) * scale if delay_known else None,
             )
         )
     return loads

@@ -131,11 +131,7 @@ def _natural(path: Path) -> list[tuple[int, str]]:
 def _load(path: Path) -> Image | None:
     try:
         data = np.fromfile(path, np.uint8)
-    except OSError:
-        return None
-    try:
-        # An empty buffer or a picture beyond its limits is an error to OpenCV.
-        image = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
-    except cv2.error:
+        image = cv2.imdecode(data, cv2.IMREAD_COLOR)
+    except (OSError, cv2.error):  # OpenCV's: the file is empty, or the picture beyond its limits
         return None
     return cast("Image | None", image)

@@ -23,15 +23,7 @@ Draw = Callable[[FrameResult, str], None]
 
 
 class Captured(NamedTuple):
-    """A frame as its source gave it.
-
-    Attributes
-    ----------
-    feed : Feed
-        Where it comes from.
-    frame : Frame
-        The picture.
-    """
+    """A frame as its source gave it, and the feed it comes from."""
 
     feed: Feed
     frame: Frame
@@ -68,7 +60,7 @@ class QueueOptions(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, strict=True)
 
-    policy: Literal["auto", "lossless", "latest", "bounded_age"] = "auto"
+    policy: Literal["auto", Policy] = "auto"
     depth: Annotated[int, Field(ge=1)] = 2
     max_age: Annotated[float, Field(gt=0)] = 0.15
     slots: Annotated[int, Field(ge=1)] = 3

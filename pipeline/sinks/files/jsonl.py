@@ -151,7 +151,7 @@ class SegmentedJsonlSink(Sink):
         self.name = archive.jsonl_pattern
         self._segments = segments
         self._series: Series[FrameResult] = Series(
-            self.name, archive, open_file, archive.jsonl, archive.next_segment
+            self.name, archive, open_file, archive.jsonl, archive.segment_numbers
         )
 
     @property

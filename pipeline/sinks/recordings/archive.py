@@ -76,6 +76,8 @@ class Archive:
     ----------
     index : Path
         Where the clips are listed, ride.events.jsonl.
+    segment_numbers, clip_numbers : iterator of int
+        Of those to come.
     room : callable or None
         Deletes the oldest file to make room on a full disk, see `making_room`; None if nothing may
         be deleted.
@@ -91,16 +93,8 @@ class Archive:
         self.index = video.with_name(f"{video.stem}.events.jsonl")
         self.room: MakeRoom | None = None if keep is None else self._make_room
         segments, clips = self._scan()
-        self._segment_numbers = itertools.count(segments[-1].number + 1 if segments else 1)
-        self._clip_numbers = itertools.count(clips[-1].number + 1 if clips else 1)
-
-    def next_segment(self) -> SegmentLabel:
-        """Return the label of a segment that begins now."""
-        return SegmentLabel(next(self._segment_numbers), utc(time.time()))
-
-    def next_clip(self) -> SegmentLabel:
-        """Return the label of a clip whose event begins now."""
-        return SegmentLabel(next(self._clip_numbers), utc(time.time()))
+        self.segment_numbers = itertools.count(segments[-1].number + 1 if segments else 1)
+        self.clip_numbers = itertools.count(clips[-1].number + 1 if clips else 1)
 
     def video(self, label: SegmentLabel) -> Path:
         """Name the video of a segment."""

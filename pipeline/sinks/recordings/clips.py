@@ -107,7 +107,7 @@ class Clips:
             return open_file(path, picture)
 
         self.series: Series[EncodedPicture] = Series(
-            "event clips", archive, open_clip, archive.clip, archive.next_clip
+            "event clips", archive, open_clip, archive.clip, archive.clip_numbers
         )
         self._archive = archive
         self._time_base = time_base
@@ -129,7 +129,7 @@ class Clips:
             self.close()
             if event is None:
                 return
-            label = SegmentLabel(self._archive.next_clip().number, utc(event.time), event.what)
+            label = SegmentLabel(next(self._archive.clip_numbers), utc(event.time), event.what)
             self._clip = _Clip(event, label)
             pictures = self._preroll.since(event.begin)
         for one in pictures:

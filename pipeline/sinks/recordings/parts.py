@@ -107,7 +107,7 @@ class Parts:
         self._tags: deque[tuple[SegmentLabel | None, Event | None]] = deque()
         self._newest: SegmentLabel | None = None  # of the last frame
         self._segments: Series[EncodedPicture] = Series(
-            "the recording", archive, open_file, archive.video, archive.next_segment
+            "the recording", archive, open_file, archive.video, archive.segment_numbers
         )
         self._clips: Clips | None = None
         if split.events is not None:

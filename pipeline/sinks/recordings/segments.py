@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
-from squeezedrive.pipeline.sinks.recordings.archive import Archive, SegmentLabel
+from squeezedrive.pipeline.sinks.recordings.archive import Archive, SegmentLabel, utc
 
 if TYPE_CHECKING:
     from squeezedrive.pipeline.core.frame import Frame
@@ -31,6 +32,6 @@ class Segments:
         """Return the label of the segment a frame belongs to. Frames are given in their order."""
         elapsed = (frame.pts - self._start) * frame.time_base
         if self._label is None or elapsed >= self._seconds:
-            self._label = self._archive.next_segment()
+            self._label = SegmentLabel(next(self._archive.segment_numbers), utc(time.time()))
             self._start = frame.pts
         return self._label

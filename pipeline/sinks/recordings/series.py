@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -62,8 +62,8 @@ class Series(Generic[Item]):
         Opens a file that begins with the frame given; both this and the file raise `SinkError`.
     name : callable
         Names the file of a label.
-    next_label : callable
-        Returns the label of a file that goes on where another has failed.
+    numbers : iterator of int
+        Of files that go on where another has failed.
 
     Attributes
     ----------
@@ -79,7 +79,7 @@ class Series(Generic[Item]):
         archive: Archive,
         open_file: Callable[[Path, Item], SeriesFile[Item]],
         name: Callable[[SegmentLabel], Path],
-        next_label: Callable[[], SegmentLabel],
+        numbers: Iterator[int],
     ) -> None:
         self.lost = 0
         self.path: Path | None = None
@@ -89,7 +89,7 @@ class Series(Generic[Item]):
         self._archive = archive
         self._open_file = open_file
         self._name = name
-        self._next_label = next_label
+        self._numbers = numbers
         self._label: SegmentLabel | None = None
         self._number: int | None = None  # of the file that goes on where one has failed
         self._file: SeriesFile[Item] | None = None
@@ -178,7 +178,7 @@ class Series(Generic[Item]):
             if self.path == self._current:
                 self.path = None
         else:
-            self._number = self._next_label().number
+            self._number = next(self._numbers)
         self._forget_file()
 
     def _forget_file(self) -> None:
