@@ -34,22 +34,9 @@ def build_feeds(
 ) -> list[Feed]:
     """Return one feed a source; none of the sinks writes before the first frame.
 
-    Parameters
-    ----------
-    sources : sequence of Source
-        Open.
-    places : sequence of mapping of str to Path
-        The outputs of each, from `plan_outputs`.
-    shown : sequence of sequence of Sink
-        What shows the pictures of each: comes before everything that is written.
-    own : sequence of Sink, or callable
-        The caller's: come last.
-    draw : callable or None
-        Draws in place of `Painter`.
-    config : Config
-        How to draw, follow and write, and how frames wait.
-    network, backend : NetworkDescription, Backend
-        What finds the objects.
+    The outputs of a source have the names in `places`, from `plan_outputs`. What is `shown` comes
+    before everything that is written, the caller's `own` sinks come last. `draw` takes the place of
+    `Painter`.
 
     Raises
     ------

@@ -16,12 +16,7 @@ PLAIN_SECONDS = 5.0
 def open_progress(expected: int | None, enabled: bool) -> Iterator[Callable[[Pipeline], None]]:
     """Give what shows frames, speed, losses and remaining time; call it as often as you like.
 
-    Parameters
-    ----------
-    expected : int or None
-        Frames the run will have, if that is known.
-    enabled : bool
-        Whether to show anything at all.
+    `expected` is the number of frames the run will have, if that is known.
     """
     start = time.monotonic()
     with Progress(PLAIN_SECONDS, enabled=enabled) as progress:

@@ -58,17 +58,7 @@ def run_sources(
     """Process sources, report on standard error, print the summary; return the exit code.
 
     With `outputs.profile`, the run is watched, and its profile is printed in place of the summary.
-
-    Parameters
-    ----------
-    sources : sequence of str
-        As for `open_session`.
-    config : Config
-        Validated configuration.
-    outputs : Outputs
-        Where results go.
-    progress : bool
-        Whether to show how far the run is.
+    For the parameters see `open_session`; `progress` shows how far the run is.
 
     Raises
     ------

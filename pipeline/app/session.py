@@ -34,20 +34,7 @@ log = logging.getLogger("squeezedrive")
 class Session:
     """Sources, a network and outputs, opened together by `open_session` and closed together.
 
-    Attributes
-    ----------
-    config : Config
-        What it was opened with.
-    network : NetworkDescription
-        What is known of the network.
-    backend : Backend
-        What runs it.
-    feeds : list of Feed
-        The sources with their outputs.
-    pipeline : Pipeline
-        Ready to run, in any thread.
-    opened : ExitStack
-        Closes all of it.
+    The pipeline is ready to run, in any thread.
     """
 
     config: Config
@@ -55,7 +42,7 @@ class Session:
     backend: Backend
     feeds: list[Feed]
     pipeline: Pipeline
-    opened: ExitStack
+    opened: ExitStack  # closes all of it
 
     def __enter__(self) -> Session:
         return self

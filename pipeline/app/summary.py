@@ -17,23 +17,11 @@ BUSY = 0.9  # from this share of its time on, a processor or a stage counts as t
 
 
 def summarise(session: Session, cpu_seconds: float, cores: int, ended: str) -> dict[str, Any]:
-    """Collect the figures of a finished run.
+    """Collect the figures of a finished run, ready for JSON.
 
-    Parameters
-    ----------
-    session : Session
-        After its pipeline has run.
-    cpu_seconds : float
-        Processor time of the whole process during the run, all threads.
-    cores : int
-        Processor cores the process may use.
-    ended : str
-        Why the run ended: "complete", or what stopped it.
-
-    Returns
-    -------
-    dict
-        Ready for JSON. Times in seconds or, where the name says so, milliseconds.
+    `cpu_seconds` is the processor time of all threads during the run, `cores` how many the process
+    may use, and `ended` is "complete" or what stopped the run. Times are in seconds or, where the
+    name says so, milliseconds.
     """
     pipeline = session.pipeline
     seconds = max(pipeline.seconds, 1e-9)

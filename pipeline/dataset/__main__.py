@@ -88,20 +88,8 @@ def make_dataset(
 ) -> int:
     """Write frames and their labels in KITTI layout, split "train"; return how many.
 
-    Parameters
-    ----------
-    out : Path
-        Folder to be made.
-    sources : list of str
-        As `pipeline.sources.open_source` takes them. Pictures are named by source and frame.
-    teacher : Teacher
-        Labels the frames.
-    every : int
-        Distance of the frames taken.
-    frames : int or None
-        Most frames of one source.
-    start, until : float
-        Seconds of a source's time before and after which nothing is taken.
+    Of each source, one frame in `every` is taken between the seconds `start` and `until` of its
+    time, `frames` at most. Pictures are named by source and frame.
 
     Raises
     ------

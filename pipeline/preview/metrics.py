@@ -25,13 +25,6 @@ class Metrics(Collector):
 
     Sources are labelled by their number, as two may have the same name; squeezedrive_source_info
     tells the names.
-
-    Parameters
-    ----------
-    status : callable
-        Returns the status of the run.
-    controls : Controls
-        The threshold in force.
     """
 
     def __init__(self, status: Callable[[], Status], controls: Controls) -> None:

@@ -21,16 +21,8 @@ STATUS_SECONDS = 0.25  # for which a status is passed on to all who ask
 class View:
     """The status, pictures and controls of a run, for many who ask at the same time.
 
-    Parameters
-    ----------
-    status : callable
-        Returns the status of the run; called by one thread at a time, four times a second at most.
-    controls : Controls
-        What the page changes.
-    sinks : sequence of PreviewSink
-        The pictures, in the order of the sources.
-    access : Access
-        Who may ask.
+    For the parameters see `PreviewServer`. The status is asked for by one thread at a time, four
+    times a second at most.
     """
 
     def __init__(

@@ -63,20 +63,7 @@ def explain(verdict: Verdict, cores: int) -> str:
 def advise(
     verdict: Verdict, config: Config, kind: str, backend: BackendInfo, cores: int
 ) -> list[Advice]:
-    """Return what to try, best first.
-
-    Parameters
-    ----------
-    verdict : Verdict
-    config : Config
-        Of the run.
-    kind : str
-        Of the source, see `SourceInfo.kind`.
-    backend : BackendInfo
-        What ran the network.
-    cores : int
-        That the process may use.
-    """
+    """Return what to try, best first; `kind` is that of the source, see `SourceInfo`."""
     if verdict.limit == "others":
         return [Advice("end the other programs and profile again")]
     if verdict.limit == "source":

@@ -33,23 +33,10 @@ _COPIED = ("source", "model", "backend", "ended", "frames", "outputs", "warnings
 def collect_figures(
     session: Session, recorder: Recorder, alone: Mapping[str, float], run: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Put the figures of a finished run together.
+    """Put the figures of a finished run together, ready for JSON; see docs/profiling.md.
 
-    Parameters
-    ----------
-    session : Session
-        After its pipeline has run.
-    recorder : Recorder
-        That watched it.
-    alone : mapping of str to float
-        From `pipeline.profiling.alone.measure_alone`; empty if it was not measured.
-    run : mapping
-        From `pipeline.app.summary.summarise`.
-
-    Returns
-    -------
-    dict
-        Ready for JSON; see docs/profiling.md.
+    `alone` is from `pipeline.profiling.alone.measure_alone`, empty if nothing was measured, and
+    `run` from `pipeline.app.summary.summarise`.
     """
     seconds, frames = max(recorder.seconds, 1e-9), max(recorder.frames, 1)
     cores, info, config = run["cpu"]["cores"], session.source.info, session.config

@@ -83,18 +83,8 @@ def sweep(
     machine is told and left out. sweep.json is written after each run, and a signal ends the sweep
     with the table so far.
 
-    Parameters
-    ----------
-    source : str
-        As for `open_session`.
-    path : Path or None
-        The user's configuration file.
-    settings : sequence of (origin, key, value)
-        What the command line changes besides.
-    grid : sequence of str
-        "key=a,b,c", as given to --sweep.
-    outputs : Outputs
-        Its `profile` is the folder; a sweep writes nothing else.
+    `path` and `settings` are those of `load_config`, the `grid` is what was given to --sweep:
+    "key=a,b,c". The folder is `outputs.profile`; a sweep writes nothing else.
 
     Raises
     ------

@@ -98,22 +98,12 @@ def read_cores() -> tuple[float, float] | None:
 class ThreadUse:
     """What a thread, or all threads of a name that have ended, used while they were watched.
 
-    Attributes
-    ----------
-    name : str
-    count : int
-        How many threads these are.
-    own : bool
-        Whether a stage works in it, and not a library.
-    cpu : float
-        Processor time in seconds.
-    delay : float or None
-        Seconds in which it could have run but had no core.
+    For `name`, `cpu` and `delay` see `ThreadTime`.
     """
 
     name: str
-    count: int
-    own: bool
+    count: int  # how many threads these are
+    own: bool  # whether a stage works in it, and not a library
     cpu: float
     delay: float | None
 

@@ -19,14 +19,7 @@ def build_trace(recorder: Recorder, name: str) -> dict[str, Any]:
     """Return the trace of the first frames of the measurement.
 
     Each thread of a stage is a track. A frame is in a slice of every stage it passed, joined by
-    one flow; waiting for input and for room are slices of their own.
-
-    Parameters
-    ----------
-    recorder : Recorder
-        After the run.
-    name : str
-        What was processed.
+    one flow; waiting for input and for room are slices of their own. `name` is what was processed.
     """
     process = os.getpid()
     stages = list(recorder.stages)

@@ -43,14 +43,8 @@ def open_sinks(
 ) -> list[Sink]:
     """Return the sinks of one source, in the order in which they are to be written.
 
-    Parameters
-    ----------
-    paths : mapping of str to Path
-        The name of each output by its option, from `plan_outputs`.
-    source, class_names, config, header
-        As in `SinkContext`.
-    share : float
-        Part of `record.keep` that this source may take.
+    `paths` names each output by its option, as `plan_outputs` does; `share` is the part of
+    `record.keep` that this source may take. For the rest see `SinkContext`.
     """
     split = None
     if config.record.segment is not None or config.record.events:

@@ -14,12 +14,10 @@ from squeezedrive.pipeline.stages.feed import Captured, Feed
 
 
 class Preprocess:
-    """Decides which frames the network sees, and fills slots with them.
+    """Decides which frames of all feeds the network sees, and fills slots with them.
 
     Parameters
     ----------
-    feeds : sequence of Feed
-        Of all sources.
     captured : callable
         Waits for frames that may go together; returns None when there will be no more.
     free : StageQueue of Slot

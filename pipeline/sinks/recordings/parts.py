@@ -52,16 +52,8 @@ def open_split(
 ) -> Split:
     """Return how the recording of a source is split.
 
-    Parameters
-    ----------
-    record : RecordConfig
-        How long segments are, what is an event, and how much of them is kept.
-    class_names : sequence of str
-        Names in the order of the class indices.
-    paths : mapping of str to Path
-        The names of the source's outputs by option; the video has one even if it is not written.
-    share : float
-        Part of `record.keep` that this source may take.
+    `paths` names its outputs by option; the video has a name even if it is not written. `share` is
+    the part of `record.keep` that this source may take.
     """
     jsonl = paths.get("jsonl")
     archive = Archive(
