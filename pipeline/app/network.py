@@ -22,23 +22,12 @@ LOWEST = 0.05  # score of a box that the live page's slider can still bring up
 
 @dataclass(frozen=True)
 class NetworkDescription:
-    """A network before it is loaded into a back end.
-
-    Attributes
-    ----------
-    config : NetworkConfig
-        Its own configuration.
-    weights : Weights
-        Its parameters and profile.
-    detect : DetectParams
-        Which boxes the back end keeps.
-    controls : Controls or None
-        Which of them are kept after that, where a live page or a tracker decides.
-    """
+    """A network before it is loaded into a back end."""
 
     config: NetworkConfig
     weights: Weights
-    detect: DetectParams
+    detect: DetectParams  # which boxes the back end keeps
+    # Which of them are kept after that, where a live page or a tracker decides.
     controls: Controls | None
 
     @property

@@ -25,24 +25,12 @@ PROFILE_VIDEO = "video.mp4"
 
 @dataclass(frozen=True)
 class Outputs:
-    """What the user asks for.
+    """What the user asks for."""
 
-    Attributes
-    ----------
-    sinks : mapping of str to Path
-        Path by option, see `SinkSpec`; any for a switch.
-    summary : Path or None
-        The figures of the run as JSON.
-    profile : Path or None
-        Folder for where the time went, see `pipeline.profiling`.
-    overwrite : bool
-        Whether outputs that exist may be replaced.
-    """
-
-    sinks: Mapping[str, Path] = field(default_factory=dict)
-    summary: Path | None = None
-    profile: Path | None = None
-    overwrite: bool = False
+    sinks: Mapping[str, Path] = field(default_factory=dict)  # by option; any path for a switch
+    summary: Path | None = None  # the figures of the run as JSON
+    profile: Path | None = None  # folder for where the time went, see `pipeline.profiling`
+    overwrite: bool = False  # whether outputs that exist may be replaced
 
 
 def plan_outputs(

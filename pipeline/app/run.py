@@ -32,24 +32,12 @@ log = logging.getLogger("squeezedrive")
 
 @dataclass(frozen=True)
 class RunOutcome:
-    """How a run ended.
+    """How a run ended."""
 
-    Attributes
-    ----------
-    summary : dict
-        From `pipeline.app.summary.summarise`.
-    profile : dict or None
-        From `pipeline.profiling.figures.collect_figures`, if there was something to measure.
-    failure : UserError or None
-        What failed first.
-    signals : tuple of int
-        The signals that came, which ended it.
-    """
-
-    summary: dict[str, Any]
-    profile: dict[str, Any] | None
-    failure: UserError | None
-    signals: tuple[int, ...]
+    summary: dict[str, Any]  # from `summarise`
+    profile: dict[str, Any] | None  # from `collect_figures`, if there was something to measure
+    failure: UserError | None  # what failed first
+    signals: tuple[int, ...]  # those that came, which ended it
 
 
 def run_sources(

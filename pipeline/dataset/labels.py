@@ -28,24 +28,12 @@ Box = tuple[float, float, float, float]
 
 @dataclass(frozen=True)
 class KittiLabel:
-    """An object, or a region to ignore.
+    """An object, or a region to ignore."""
 
-    Attributes
-    ----------
-    name : str
-        KITTI's type: "Car", "Pedestrian", "Cyclist" or "DontCare".
-    box : tuple of float
-        x1, y1, x2, y2 in pixels.
-    truncated : float
-        Part outside the picture, 0 to 1.
-    occluded : int
-        0 visible, 1 partly, 2 largely hidden.
-    """
-
-    name: str
-    box: Box
-    truncated: float = 0.0
-    occluded: int = 0
+    name: str  # KITTI's type: "Car", "Pedestrian", "Cyclist" or "DontCare"
+    box: Box  # x1, y1, x2, y2 in pixels
+    truncated: float = 0.0  # part outside the picture, 0 to 1
+    occluded: int = 0  # 0 visible, 1 partly, 2 largely hidden
 
     def line(self) -> str:
         """Return the 15 columns of KITTI's label files; what is not known has its place holder."""

@@ -13,18 +13,10 @@ EXPECTED = "expected [HOST:]PORT, for example 8080 or 0.0.0.0:8080"
 
 @dataclass(frozen=True)
 class Address:
-    """A host and port that a server binds to.
+    """A host and port that a server binds to."""
 
-    Attributes
-    ----------
-    host : str
-        IP address, version 4 or 6.
-    port : int
-        0 to 65535; 0 for one that is free.
-    """
-
-    host: str
-    port: int
+    host: str  # IP address, version 4 or 6
+    port: int  # 0 to 65535; 0 for one that is free
 
     @property
     def loopback(self) -> bool:

@@ -18,17 +18,9 @@ QUALITY = 75  # of JPEG, 0 to 100
 
 @dataclass(frozen=True)
 class Jpeg:
-    """A picture as it is sent.
+    """A picture as it is sent."""
 
-    Attributes
-    ----------
-    number : int
-        Of the frame, counted from 1 in the order they came.
-    data : bytes
-        JPEG.
-    """
-
-    number: int
+    number: int  # of the frame, counted from 1 in the order they came
     data: bytes
 
 

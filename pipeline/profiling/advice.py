@@ -12,18 +12,10 @@ from squeezedrive.pipeline.profiling.verdict import Verdict
 
 @dataclass(frozen=True)
 class Advice:
-    """Something to try.
-
-    Attributes
-    ----------
-    text : str
-        In words.
-    sweep : str
-        What to give to --sweep in order to measure it; empty if it is no setting.
-    """
+    """Something to try."""
 
     text: str
-    sweep: str = ""
+    sweep: str = ""  # what to give to --sweep in order to measure it; empty if it is not a setting
 
 
 def explain(verdict: Verdict, cores: int) -> str:

@@ -23,22 +23,13 @@ _LEAST_MS = 0.02  # of a stage that hardly takes any time
 
 @dataclass(frozen=True)
 class Change:
-    """One figure in both profiles.
-
-    Attributes
-    ----------
-    name, unit : str
-    before, after : float
-    noise : float or None
-        How far chance may move the difference; None if a run was too short to tell.
-    more_is_better : bool
-    """
+    """One figure in both profiles."""
 
     name: str
     unit: str
     before: float
     after: float
-    noise: float | None
+    noise: float | None  # how far chance may move the difference; None if a run was too short
     more_is_better: bool
 
     @property

@@ -14,18 +14,10 @@ _FEWEST = 4  # groups from which a spread is told
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean, and how far chance may have moved it.
+    """A mean, and how far chance may have moved it."""
 
-    Attributes
-    ----------
-    mean : float
-        Over the whole run.
-    error : float or None
-        Standard error of the mean; None where the run is too short to tell.
-    """
-
-    mean: float
-    error: float | None
+    mean: float  # over the whole run
+    error: float | None  # standard error of the mean; None where the run is too short to tell
 
 
 class LoadCurves:

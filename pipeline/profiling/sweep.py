@@ -37,28 +37,14 @@ _BUSY_OTHERS = 0.05  # from this share of the cores on, other programs are worth
 
 @dataclass
 class Cell:
-    """One combination of settings.
+    """One combination of settings."""
 
-    Attributes
-    ----------
-    label : str
-        As shown to the user.
-    settings : dict of str to value
-        By configuration key.
-    folder : Path
-        Where the profile of its last run lies.
-    runs : list of dict
-        Figures of each run.
-    failure : UserError or None
-        What keeps it from running, or from running on, on this machine.
-    """
-
-    label: str
-    settings: dict[str, Any]
+    label: str  # as shown to the user
+    settings: dict[str, Any]  # by configuration key
     config: Config
-    folder: Path
-    runs: list[dict[str, float]] = field(default_factory=list)
-    failure: UserError | None = None
+    folder: Path  # where the profile of its last run lies
+    runs: list[dict[str, float]] = field(default_factory=list)  # figures of each
+    failure: UserError | None = None  # what keeps it from running, or running on, on this machine
 
     def column(self, key: str) -> list[float]:
         """Return one figure of all runs."""

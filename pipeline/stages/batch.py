@@ -32,21 +32,11 @@ class BatchEntry(NamedTuple):
 
 @dataclass(frozen=True)
 class Batch:
-    """Frames that the network takes at once, each with those before it that it does not see.
+    """Frames that the network takes at once, each with those before it that it does not see."""
 
-    Attributes
-    ----------
-    entries : tuple of BatchEntry
-        At least one; those of a feed in their order.
-    slot : Slot or None
-        Working memory of those that are due; None if there are none.
-    spent : float
-        Seconds worked on them so far.
-    """
-
-    entries: tuple[BatchEntry, ...]
-    slot: Slot | None
-    spent: float = 0.0
+    entries: tuple[BatchEntry, ...]  # at least one; those of a feed in their order
+    slot: Slot | None  # working memory of those that are due; None if there are none
+    spent: float = 0.0  # seconds worked on them so far
 
     @property
     def frames(self) -> tuple[Frame, ...]:
@@ -68,18 +58,10 @@ class ResultEntry(NamedTuple):
 
 @dataclass(frozen=True)
 class Results:
-    """Frames with what was found in them.
+    """Frames with what was found in them."""
 
-    Attributes
-    ----------
-    entries : tuple of ResultEntry
-        One a frame.
-    spent : float
-        Seconds it took to find all of it.
-    """
-
-    entries: tuple[ResultEntry, ...]
-    spent: float
+    entries: tuple[ResultEntry, ...]  # one a frame
+    spent: float  # seconds it took to find all of it
 
     @property
     def frames(self) -> tuple[Frame, ...]:

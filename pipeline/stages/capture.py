@@ -9,14 +9,9 @@ from squeezedrive.pipeline.stages.feed import Captured, Feed
 
 
 class Capture:
-    """Reads one source until it ends, or nothing more is wanted of it.
+    """Reads the source of a feed until it ends, or nothing more is wanted of it.
 
-    Parameters
-    ----------
-    feed : Feed
-        Whose source it is.
-    stopping : Event
-        Set when no source is to be read any more.
+    `stopping` is set when no source is to be read any more.
     """
 
     name: StageName = "capture"

@@ -24,19 +24,13 @@ NUMBER_AND_TIME = r"\.(?P<number>\d{6,})\.(?P<time>\d{8}T\d{6}Z)"
 class SegmentLabel:
     """What tells the files of a recording apart.
 
-    Attributes
-    ----------
-    number : int
-        Goes on where earlier runs ended, so that the order is right even if the clock is not.
-    time : str
-        When its first frame was taken, UTC, as 20261125T101112Z.
-    what : str
-        Of a clip: what is in it.
+    The number goes on where earlier runs ended, so that the order is right even if the clock is
+    not.
     """
 
     number: int
-    time: str
-    what: str = ""
+    time: str  # when its first frame was taken, UTC, as 20261125T101112Z
+    what: str = ""  # of a clip: what is in it
 
 
 def utc(seconds: float) -> str:

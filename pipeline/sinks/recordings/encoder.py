@@ -27,22 +27,12 @@ OPTIONS = {"bf": "0", "rc-lookahead": "5", "g": "1000000"}
 
 @dataclass(frozen=True)
 class EncodedPicture:
-    """One picture as H.264, of which any number of files can take a copy.
-
-    Attributes
-    ----------
-    data : bytes
-        What the encoder made of it.
-    pts, duration : int
-        When it is shown, on the source's clock, and for how long, in units of the time base.
-    is_key : bool
-        Whether a file can begin with it.
-    """
+    """One picture as H.264, of which any number of files can take a copy."""
 
     data: bytes
-    pts: int
-    duration: int
-    is_key: bool
+    pts: int  # when it is shown, on the source's clock, in units of its time base
+    duration: int  # for how long, likewise
+    is_key: bool  # whether a file can begin with it
 
 
 class Encoder:

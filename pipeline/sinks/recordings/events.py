@@ -35,17 +35,10 @@ TERM = re.compile(r"\s*(?P<name>\S.*?)\s*(?P<op>>=|<=|==|>|<)\s*(?P<count>\d+)\s
 
 @dataclass(frozen=True)
 class EventCondition:
-    """Counts of classes that have to be met at the same time.
+    """Counts of classes that have to be met at the same time."""
 
-    Attributes
-    ----------
-    text : str
-        As the user wrote it.
-    terms : tuple of (int, callable, int)
-        Index of a class, comparison, and what the count is compared with.
-    """
-
-    text: str
+    text: str  # as the user wrote it
+    # Index of a class, comparison, and what the count is compared with.
     terms: tuple[tuple[int, Callable[[int, int], bool], int], ...]
 
     def holds(self, counts: NDArray[np.intp]) -> bool:
@@ -103,31 +96,15 @@ def check_events(record: RecordConfig, class_names: Sequence[str]) -> None:
 
 @dataclass
 class Event:
-    """Something that was seen, from the first to the last frame in which it was.
+    """Something that was seen, from the first to the last frame in which it was."""
 
-    Attributes
-    ----------
-    conditions : list of str
-        What held, in the order in which it began to.
-    what : str
-        The classes it began with, for names of files.
-    begin : int
-        The pts its clip should begin with, `before` seconds earlier.
-    first, last : int
-        The pts of the first and the last frame in which a condition held.
-    time : float
-        When the first was taken, in seconds since 1970.
-    best_score : float or None
-        Best score of a detection of these classes; None if there was none.
-    """
-
-    conditions: list[str]
-    what: str
-    begin: int
-    first: int
-    last: int
-    time: float
-    best_score: float | None = None
+    conditions: list[str]  # what held, in the order in which it began to
+    what: str  # the classes it began with, for names of files
+    begin: int  # the pts its clip should begin with, `before` seconds earlier
+    first: int  # the pts of the first frame in which a condition held
+    last: int  # and of the last
+    time: float  # when the first was taken, in seconds since 1970
+    best_score: float | None = None  # of a detection of these classes; None if there was none
 
 
 class EventDetector:

@@ -30,21 +30,11 @@ FILE_PATIENCE_SECONDS = 10.0
 
 @dataclass(frozen=True)
 class Split:
-    """How a recording is split.
-
-    Attributes
-    ----------
-    archive : Archive
-        Names segments and clips, and deletes old ones.
-    segments : Segments or None
-        When a new segment begins; None for no segments.
-    events : EventDetector or None
-        What gets a clip; None for no clips.
-    """
+    """How a recording is split."""
 
     archive: Archive
-    segments: Segments | None = None
-    events: EventDetector | None = None
+    segments: Segments | None = None  # when a new one begins; None for no segments
+    events: EventDetector | None = None  # what gets a clip; None for no clips
 
 
 def open_split(
