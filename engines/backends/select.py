@@ -60,10 +60,8 @@ def open_backend(
     ----------
     name : str
         One of `CHOICES`; "auto" takes the first of `BACKENDS` that can run here.
-    settings : EngineSettings
-        What to run.
     options : sequence of BackendOptions
-        How: for any back ends; those that are not given take their defaults.
+        For any back ends; those that are not given take their defaults.
 
     Raises
     ------

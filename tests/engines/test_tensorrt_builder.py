@@ -20,7 +20,7 @@ from onnx import TensorProto, helper, numpy_helper
 from squeezedrive.engines.backends.base import EngineSettings
 from squeezedrive.engines.backends.cpu.openvino import compile_model, core, unsigned
 from squeezedrive.engines.backends.tensorrt import progress
-from squeezedrive.engines.backends.tensorrt.builder import BuildOptions, build_engine
+from squeezedrive.engines.backends.tensorrt.builder import build_engine
 from squeezedrive.engines.backends.tensorrt.cache import EngineCache
 from squeezedrive.engines.backends.tensorrt.driver import FirstGpu
 from squeezedrive.engines.backends.tensorrt.entry import tensorrt_obstacles
@@ -108,8 +108,7 @@ def test_convolutions_and_ends_have_the_format_asked_for(
 ) -> None:
     """As the engine inspector has it, of the engine that was built."""
     graph = engine_graph(settings, precision)
-    options = BuildOptions(max_batch=max_batch)
-    built = build_engine(ahead(capability), graph, options, lambda line: None)
+    built = build_engine(ahead(capability), graph, max_batch, lambda line: None)
     assert len(built.plan) > 2_000_000
     (report,) = (text.splitlines() for text in told if "VERBOSE: Layers:" in text)
 
@@ -205,7 +204,7 @@ def test_a_network_that_cannot_be_read_is_one_line(settings: EngineSettings) -> 
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     with pytest.raises(BackendUnavailable) as caught:
-        build_engine(ahead("SM86"), model, BuildOptions(), lambda line: None)
+        build_engine(ahead("SM86"), model, 8, lambda line: None)
     assert re.match(r"TensorRT cannot read the network: NoSuchOperation odd: ", str(caught.value))
     assert "\n" not in str(caught.value)
 
@@ -234,6 +233,6 @@ def test_progress_names_phases_and_ctrl_c_leaves_nothing(
 @pytest.mark.skipif(not NO_DRIVER, reason="this machine has an NVIDIA driver")
 def test_loading_without_a_driver_is_an_error_and_no_crash(settings: EngineSettings) -> None:
     graph = engine_graph(settings, "fp16")
-    built = build_engine(ahead("SM86"), graph, BuildOptions(), lambda line: None)
+    built = build_engine(ahead("SM86"), graph, 8, lambda line: None)
     with pytest.raises(BackendUnavailable, match=r"cannot load the engine: .*driver"):
         TensorRTExecutor(ahead("SM86"), built.plan, "fp16")

@@ -153,7 +153,7 @@ def strict(bindings: ModuleType) -> ModuleType:
 
 def exercise(bindings: ModuleType) -> None:
     """Run everything of the project that speaks to TensorRT."""
-    from squeezedrive.engines.backends.tensorrt.builder import BuildOptions, build_engine
+    from squeezedrive.engines.backends.tensorrt.builder import build_engine
     from squeezedrive.engines.backends.tensorrt.executor import TensorRTExecutor
     from squeezedrive.engines.backends.tensorrt.log import open_logger
     from squeezedrive.engines.backends.tensorrt.progress import BuildProgress
@@ -173,14 +173,13 @@ def exercise(bindings: ModuleType) -> None:
             "OnnxParser.num_errors": 1,
         }
     )
-    options = BuildOptions()
-    assert build_engine(trt, Model(), options, print).plan == b"bytes of TensorRT"  # type: ignore[arg-type]
+    assert build_engine(trt, Model(), 8, print).plan == b"bytes of TensorRT"  # type: ignore[arg-type]
     GIVEN["IBuilderConfig.set_timing_cache"] = False
-    build_engine(trt, Model(), options, print)  # type: ignore[arg-type]
+    build_engine(trt, Model(), 8, print)  # type: ignore[arg-type]
     for failing, value in (("Builder.build_serialized_network", None), ("OnnxParser.parse", False)):
         GIVEN[failing] = value
         try:
-            build_engine(trt, Model(), options, print)  # type: ignore[arg-type]
+            build_engine(trt, Model(), 8, print)  # type: ignore[arg-type]
             raise AssertionError(failing)
         except BackendUnavailable:
             del GIVEN[failing]

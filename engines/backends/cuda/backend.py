@@ -26,18 +26,7 @@ def open_cuda(
     open_executor: Callable[[GpuContext], Executor],
     reason: str,
 ) -> CudaBackend:
-    """Load the network on the GPU and run it once.
-
-    Parameters
-    ----------
-    name : str
-        Of the back end.
-    settings : EngineSettings
-        What to run.
-    open_executor : callable
-        Loads the network on the GPU, whose context is current.
-    reason : str
-        Why this back end.
+    """Load the network on the GPU with `open_executor`, its context current, and run it once.
 
     Raises
     ------
@@ -83,23 +72,7 @@ def make_kernels(settings: EngineSettings, executor: Executor) -> ImageKernels:
 
 
 class CudaBackend(Backend):
-    """SqueezeDet on an NVIDIA GPU.
-
-    Parameters
-    ----------
-    name : str
-        Of the back end.
-    settings : EngineSettings
-        What to run.
-    gpu : GpuContext
-        Where.
-    executor : Executor
-        The network; closed with the back end.
-    kernels : ImageKernels
-        What comes before and after it.
-    reason : str
-        Why this back end.
-    """
+    """SqueezeDet on an NVIDIA GPU; closes its executor with itself."""
 
     # A slot's infer() only enqueues, and the frames overlap on the GPU: one thread is enough.
     parallel = 1

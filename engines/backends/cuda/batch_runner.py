@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,18 +38,8 @@ class BatchRunner:
     """Takes batches of pictures through the GPU, one batch after the other.
 
     Everything is enqueued on one stream; only `load` and `collect` wait. One step at a time may be
-    called, each from any thread, with the context current (`GpuContext.current`).
-
-    Parameters
-    ----------
-    gpu : GpuContext
-        Where.
-    executor : Executor
-        The network.
-    kernels : ImageKernels
-        What happens before and after the network.
-    batch : int
-        The most pictures at a time, 1 to `executor.max_batch`.
+    called, each from any thread, with the context current (`GpuContext.current`). `batch` is the
+    most pictures at a time, 1 to `executor.max_batch`.
     """
 
     def __init__(
@@ -225,11 +215,9 @@ class BatchRunner:
             for slot, found in zip(self._loaded, results, strict=True)
         ]
 
-    @contextmanager
-    def timed(self, step: str) -> Iterator[None]:
+    def timed(self, step: str) -> AbstractContextManager[None]:
         """Mark where one of `STEPS` begins and ends, for `seconds`."""
-        with self._marked.timed(step):
-            yield
+        return self._marked.timed(step)
 
     def seconds(self) -> dict[str, float]:
         """Return how long the GPU took for each of `STEPS`, once all have been timed and done."""

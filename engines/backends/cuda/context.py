@@ -46,10 +46,6 @@ class GpuContext:
 
     Attributes
     ----------
-    driver, cuda : module
-        As given.
-    ordinal : int
-        As given.
     name : str
         As the driver calls it.
     compute_capability : tuple of int
@@ -133,10 +129,9 @@ class GpuContext:
         }
         return self.cuda.from_cuda_array_interface(description, owner=allocation, sync=False)
 
-    def keep_forever(self, *things: object) -> None:
-        """Never release these: on a GPU that hangs, releasing hangs as well, even at the exit."""
-        for thing in things:
-            ctypes.pythonapi.Py_IncRef(ctypes.py_object(thing))
+    def keep_forever(self, thing: object) -> None:
+        """Never release this: on a GPU that hangs, releasing hangs as well, even at the exit."""
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(thing))
 
     def release(self) -> None:
         """Give the context back, at the end of the process."""

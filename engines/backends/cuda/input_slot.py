@@ -59,8 +59,6 @@ class InputSlot:
 
     Parameters
     ----------
-    gpu : GpuContext
-        Where.
     target : device array (1, 3, height, width)
         The row.
     settle : callable

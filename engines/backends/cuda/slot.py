@@ -15,12 +15,7 @@ from squeezedrive.kernels.detections import Detections
 class CudaSlot(Slot):
     """A batch at a time through a `BatchRunner` of its own, each step from the thread of its stage.
 
-    Parameters
-    ----------
-    gpu : GpuContext
-        Where.
-    open_runner : callable
-        Returns the runner; called with the context current.
+    `open_runner` returns the runner; it is called with the context current.
 
     Attributes
     ----------

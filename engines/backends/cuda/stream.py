@@ -13,16 +13,11 @@ STEPS = ("preprocess", "infer", "detect")
 
 
 class MarkedStream:
-    """A stream with the events of a batch.
+    """A stream with the events of a batch; made while the context of its GPU is current.
 
     PyCUDA's streams and events have no method that frees them: their last reference has to go
     while the context is current. So they are attributes of this object and never anything else,
     until `forget`.
-
-    Parameters
-    ----------
-    gpu : GpuContext
-        Where; its context has to be current.
 
     Attributes
     ----------

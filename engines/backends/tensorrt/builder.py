@@ -20,26 +20,10 @@ from squeezedrive.engines.backends.tensorrt.log import open_logger
 from squeezedrive.engines.backends.tensorrt.progress import BuildProgress, Say
 from squeezedrive.engines.errors import BackendUnavailable, GpuMemoryError, UserError
 
+OPTIMUM_BATCH = 1  # the number of pictures for which kernels are chosen
+WORKSPACE_MIB = 1024  # most device memory a layer's kernel may use beside its tensors
+
 _OUT_OF_MEMORY = ("outofmemory", "insufficientmemory", "badalloc")
-
-
-@dataclass(frozen=True)
-class BuildOptions:
-    """What a build may be told.
-
-    Attributes
-    ----------
-    max_batch : int
-        Most pictures of one execution; any number from 1 on can be run.
-    optimum_batch : int
-        The number of pictures for which kernels are chosen.
-    workspace_mib : int
-        Most device memory a layer's kernel may use beside its tensors.
-    """
-
-    max_batch: int = 8
-    optimum_batch: int = 1
-    workspace_mib: int = 1024
 
 
 @dataclass(frozen=True)
@@ -51,7 +35,7 @@ class Built:
 
 
 def build_engine(
-    trt: Any, model: onnx.ModelProto, options: BuildOptions, say: Say, timings: bytes = b""
+    trt: Any, model: onnx.ModelProto, max_batch: int, say: Say, timings: bytes = b""
 ) -> Built:
     """Build an engine; takes seconds to minutes, in which `say` is given a line now and then.
 
@@ -63,8 +47,8 @@ def build_engine(
         tensorrt, or one that looks like it.
     model : ModelProto
         From `engines.backends.tensorrt.graph.engine_graph`.
-    options : BuildOptions
-        Batch and limits.
+    max_batch : int
+        Most pictures of one execution; any number from 1 on can be run.
     say : callable
         Takes a line for the user.
     timings : bytes
@@ -93,14 +77,13 @@ def build_engine(
     progress = BuildProgress(trt, say)
     config = builder.create_builder_config()
     config.progress_monitor = progress.monitor
-    config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, options.workspace_mib << 20)
+    config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, WORKSPACE_MIB << 20)
     config.clear_flag(trt.BuilderFlag.TF32)  # on by default: fp32 would be ten bits of mantissa
     # Costs nothing at run time, and `inspect` can show what became of each layer.
     config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
     profile = builder.create_optimization_profile()
     smallest, best, largest = (
-        (batch, *tuple(network.get_input(0).shape)[1:])
-        for batch in (1, options.optimum_batch, options.max_batch)
+        (batch, *tuple(network.get_input(0).shape)[1:]) for batch in (1, OPTIMUM_BATCH, max_batch)
     )
     profile.set_shape(INPUT, smallest, best, largest)
     config.add_optimization_profile(profile)

@@ -47,7 +47,7 @@ class EngineKey:
     input : str
         Size in pixels, as "1248x384".
     max_batch, optimum_batch, workspace_mib : int
-        See `engines.backends.tensorrt.builder.BuildOptions`.
+        See `engines.backends.tensorrt.builder`.
     tensorrt : str
         Version.
     gpu, compute_capability : str

@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import hashlib
 from importlib import import_module
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
 from squeezedrive.engines.backends.base import EngineSettings
-from squeezedrive.engines.backends.tensorrt.builder import BuildOptions, build_engine, failure
+from squeezedrive.engines.backends.cuda.context import GpuContext
+from squeezedrive.engines.backends.tensorrt.builder import (
+    OPTIMUM_BATCH,
+    WORKSPACE_MIB,
+    build_engine,
+    failure,
+)
 from squeezedrive.engines.backends.tensorrt.cache import EngineCache, EngineKey, open_user_cache
+from squeezedrive.engines.backends.tensorrt.driver import FirstGpu
 from squeezedrive.engines.backends.tensorrt.graph import (
     INPUT,
     OUTPUT,
@@ -22,29 +29,11 @@ from squeezedrive.engines.backends.tensorrt.progress import Say
 from squeezedrive.engines.errors import GpuMemoryError, UserError
 
 
-class GpuInfo(Protocol):
-    """What an engine depends on: the name of the GPU and its compute capability."""
-
-    @property
-    def name(self) -> str:
-        """As the driver gives it."""
-
-    @property
-    def compute_capability(self) -> tuple[int, int]:
-        """Major and minor."""
-
-
 class TensorRTExecutor:
     """An engine loaded on the GPU of the current primary context; an `Executor`.
 
-    Parameters
-    ----------
-    trt : module
-        tensorrt, or one that looks like it.
-    plan : bytes
-        What `engines.backends.tensorrt.builder.build_engine` returned.
-    precision : str
-        As it was built.
+    `trt` is the module tensorrt, or one that looks like it; `plan` is what `build_engine` returned
+    for this precision.
 
     Raises
     ------
@@ -103,14 +92,7 @@ class TensorRTExecutor:
 class TensorRTContext:
     """One execution at a time; see `engines.backends.cuda.executor`.
 
-    Parameters
-    ----------
-    context : IExecutionContext
-        Of TensorRT.
-    logger : ILogger
-        From `engines.backends.tensorrt.log`.
-    picture : tuple of int
-        Channels, height, width of the input.
+    `picture` is channels, height and width of the input.
     """
 
     def __init__(self, context: Any, logger: Any, picture: tuple[int, ...]) -> None:
@@ -139,13 +121,7 @@ class TensorRTContext:
             )
 
     def enqueue(self, stream: int) -> None:
-        """Enqueue the network on a CUDA stream, given by its handle, and return at once.
-
-        Raises
-        ------
-        RuntimeError
-            If TensorRT refuses; the message is its own.
-        """
+        """Enqueue the network on a CUDA stream, given by its handle; raises as `bind` does."""
         if not self._context.execute_async_v3(stream):
             reason = self._logger.last_error or "it gives no reason"
             raise RuntimeError(f"TensorRT cannot run the network: {reason}")
@@ -159,7 +135,7 @@ def open_engine(
     settings: EngineSettings,
     precision: EnginePrecision,
     max_batch: int,
-    gpu: GpuInfo,
+    gpu: GpuContext | FirstGpu,
     say: Say,
     trt: Any = None,
     cache: EngineCache | None = None,
@@ -171,14 +147,8 @@ def open_engine(
 
     Parameters
     ----------
-    settings : EngineSettings
-        Weights, input size, quantised model.
-    precision : str
-        "fp16", "fp32" or "int8".
     max_batch : int
         Most pictures of one execution.
-    gpu : GpuInfo
-        Where it will run.
     say : callable
         Takes lines for the user: what is wrong with a cached engine, and how a build goes on.
     trt : module, optional
@@ -195,16 +165,15 @@ def open_engine(
         trt = import_module("tensorrt")
     if cache is None:
         cache = open_user_cache(say)
-    options = BuildOptions(max_batch=max_batch)
     model = engine_graph(settings, precision)
     key = EngineKey(
         model=settings.weights.profile.name,
         graph=hashlib.sha256(model.SerializeToString(deterministic=True)).hexdigest(),
         precision=precision,
         input=f"{settings.width}x{settings.height}",
-        max_batch=options.max_batch,
-        optimum_batch=options.optimum_batch,
-        workspace_mib=options.workspace_mib,
+        max_batch=max_batch,
+        optimum_batch=OPTIMUM_BATCH,
+        workspace_mib=WORKSPACE_MIB,
         tensorrt=trt.__version__,
         gpu=gpu.name,
         compute_capability=".".join(str(part) for part in gpu.compute_capability),
@@ -217,7 +186,7 @@ def open_engine(
             raise
         except UserError as error:
             say(f"{key.name}: {error}; built anew")
-    built = build_engine(trt, model, options, say, cache.load_timings(key))
+    built = build_engine(trt, model, max_batch, say, cache.load_timings(key))
     cache.store(key, built.plan)
     cache.store_timings(key, built.timings)
     return TensorRTExecutor(trt, built.plan, precision)

@@ -18,12 +18,7 @@ SECONDS = 5.0
 class BuildProgress:
     """Collects TensorRT's phases from its threads, and says where it is from the caller's.
 
-    Parameters
-    ----------
-    trt : module
-        tensorrt, or one that looks like it.
-    say : callable
-        Is given a line every `SECONDS`, with the phase and the time since the start.
+    `say` is given a line every `SECONDS`, with the phase and the time since the start.
 
     Attributes
     ----------
@@ -37,7 +32,7 @@ class BuildProgress:
         self._lock = threading.Lock()
         self._phases: dict[str, tuple[int, int]] = {}  # outermost first: steps done, steps
         self._cancelled = threading.Event()
-        self.monitor = _monitor(trt, self._begin, self._step, self._end)
+        self.monitor = _monitor(trt, self)
 
     def cancel(self) -> None:
         """End the build at its next step."""
@@ -59,38 +54,27 @@ class BuildProgress:
             phases = [f"{name} {done}/{steps}" for name, (done, steps) in self._phases.items()]
         return ", ".join(phases[:1] + phases[1:][-1:]) or "between two phases"
 
-    def _begin(self, name: str, steps: int) -> None:
-        with self._lock:
-            self._phases[name] = (0, steps)
 
-    def _step(self, name: str, step: int) -> bool:
-        with self._lock:
-            if name in self._phases:
-                self._phases[name] = (step + 1, self._phases[name][1])
-        return not self._cancelled.is_set()
+def _monitor(trt: Any, progress: BuildProgress) -> Any:
+    """Return what TensorRT's threads call; a class of its own because the module is a parameter."""
+    lock, phases = progress._lock, progress._phases
 
-    def _end(self, name: str) -> None:
-        with self._lock:
-            self._phases.pop(name, None)
-
-
-def _monitor(
-    trt: Any,
-    begin: Callable[[str, int], None],
-    step: Callable[[str, int], bool],
-    end: Callable[[str], None],
-) -> Any:
     class Monitor(trt.IProgressMonitor):
         def __init__(self) -> None:
             trt.IProgressMonitor.__init__(self)
 
         def phase_start(self, phase_name: str, parent_phase: str | None, num_steps: int) -> None:
-            begin(phase_name, num_steps)
+            with lock:
+                phases[phase_name] = (0, num_steps)
 
         def step_complete(self, phase_name: str, step_number: int) -> bool:
-            return step(phase_name, step_number)
+            with lock:
+                if phase_name in phases:
+                    phases[phase_name] = (step_number + 1, phases[phase_name][1])
+            return not progress._cancelled.is_set()
 
         def phase_finish(self, phase_name: str) -> None:
-            end(phase_name)
+            with lock:
+                phases.pop(phase_name, None)
 
     return Monitor()

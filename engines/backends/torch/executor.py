@@ -16,19 +16,7 @@ if TYPE_CHECKING:
 
 
 class TorchExecutor:
-    """SqueezeDet as PyTorch functions; see `engines.backends.cuda.executor.Executor`.
-
-    Parameters
-    ----------
-    settings : EngineSettings
-        Weights and input size.
-    precision : str
-        "fp16" or "fp32".
-    max_batch : int
-        Most pictures of one execution.
-    device : str
-        As PyTorch names it.
-    """
+    """SqueezeDet as PyTorch functions; see `engines.backends.cuda.executor.Executor`."""
 
     def __init__(
         self, settings: EngineSettings, precision: str, max_batch: int, device: str
