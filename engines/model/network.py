@@ -231,7 +231,6 @@ def operations(
     Parameters
     ----------
     network : Network
-        What to unroll.
     head_channels : int
         Channels of the last convolution.
     width, height : int

@@ -34,7 +34,6 @@ def build_onnx(
     Parameters
     ----------
     weights : Weights
-        Parameters and profile.
     width, height : int, optional
         Input size in pixels; the profile's where not given.
     precision : str

@@ -81,7 +81,6 @@ def surest_cells(output: NDArray[np.floating], head: Head) -> NDArray[np.bool_]:
     output : array (B, channels, rows, columns)
         What the network computed.
     head : Head
-        How to read it.
 
     Returns
     -------
@@ -109,7 +108,6 @@ def measure_limits(
     pictures : iterable of float32 arrays (1, 3, height, width)
         Pixels as the model takes them.
     head : Head
-        How to read its output.
     progress : callable
         Is given the number of pictures done after each.
 

@@ -26,12 +26,7 @@ _WARM_UP = 5
 def compare(settings: EngineSettings, dataset: Dataset) -> str:
     """Evaluate a model and its weights on the CPU, time both, and lay out the figures as text.
 
-    Parameters
-    ----------
-    settings : EngineSettings
-        Of the quantised model, `int8`.
-    dataset : Dataset
-        Labelled pictures for AP; the first is also what the network is timed on.
+    The network is timed on the first picture.
     """
     backends = open_variants(settings)
     kind, before = average_precision(backends["fp32"], settings, dataset)

@@ -83,7 +83,6 @@ def choose_float_layers(
     Parameters
     ----------
     meter : NoiseMeter
-        Of the network.
     progress : callable
         Is given the number of layers done after each; not called if all can do.
     enough_db : float

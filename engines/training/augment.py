@@ -61,19 +61,13 @@ def draw_window(
     Parameters
     ----------
     image : uint8 array (height, width, 3)
-        The picture, BGR.
-    item : LabelledImage
-        Its labels.
+        The picture that `item` labels, BGR.
     fit : Fit
         How inference would put it into the network's input, which the changes start from.
     window : tuple of int
         Width and height of the result.
-    config : AugmentConfig
-        How much changes.
     fill : tuple of int
-        Colour of what lies outside of the picture.
-    rng : Generator
-        Source of all randomness.
+        Blue, green and red of what lies outside of the picture.
     edges : bool
         Whether boxes end at the edges of pixels, as in COCO and YOLO layout: one around the whole
         picture at its width and height. Else on their last pixels, as in KITTI's.
@@ -172,17 +166,7 @@ def join(samples: list[Sample], at: tuple[int, int]) -> Sample:
 def change_light(
     image: NDArray[np.uint8], config: AugmentConfig, rng: np.random.Generator
 ) -> NDArray[np.uint8]:
-    """Change colours, darken as at night, compress as JPEG.
-
-    Parameters
-    ----------
-    image : uint8 array (height, width, 3)
-        BGR; is not changed.
-    config : AugmentConfig
-        How much changes.
-    rng : Generator
-        Source of all randomness.
-    """
+    """Change the colours of a BGR picture, darken it as at night, compress it as JPEG."""
     matrix = _colour_matrix(config, rng)
     if not np.array_equal(matrix, np.eye(3, 4)):
         image = np.asarray(cv2.transform(image, matrix), np.uint8)

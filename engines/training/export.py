@@ -15,14 +15,9 @@ from squeezedrive.engines.training.report import RunFolder, stored_config
 
 
 def load_run(path: Path) -> Weights:
-    """Return the weights in a training's checkpoint, averaged if it averages them.
+    """Return the weights in the checkpoint of a training's folder, averaged if it averages them.
 
     Batch normalisation is folded into the convolutions.
-
-    Parameters
-    ----------
-    path : Path
-        The folder of the training.
 
     Raises
     ------

@@ -26,19 +26,11 @@ MEASURED = 32  # pictures that the inserted batch normalisation is measured on
 class Learner:
     """A network with everything that changes when it learns.
 
-    Parameters
-    ----------
-    config : TrainConfig
-        Everything there is to know.
-    compute : Compute
-        Where and in which precision.
-    data : TrainingSet or None
-        Pictures to measure the batch normalisation on; None if `restore` follows.
+    `data` is what the batch normalisation is measured on; None if `restore` follows.
 
     Attributes
     ----------
     model : TrainableNetwork
-        The network.
     fresh : list of str
         Its convolutions that started with random weights.
     """

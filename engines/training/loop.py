@@ -34,16 +34,7 @@ SAVE, STOP = 1, 2  # what a process may want in between
 
 
 def train(config: TrainConfig, out: Path, resume: bool = False) -> int:
-    """Train a network.
-
-    Parameters
-    ----------
-    config : TrainConfig
-        Everything there is to know.
-    out : Path
-        Folder of this training; see `RunFolder`.
-    resume : bool
-        Go on with the training that is in `out`.
+    """Train a network, or go on with its training, in the folder `out`; see `RunFolder`.
 
     Returns
     -------
@@ -194,7 +185,7 @@ class Training:
 
     def _report(self, position: Position, rate: float) -> None:
         losses = self._losses(position.step)
-        self._progress.show(position, losses, rate, self.config.batch * self.compute.world)
+        self._progress.show_step(position, losses, rate, self.config.batch * self.compute.world)
         if self.compute.first:
             values = {**{f"loss/{name}": value for name, value in losses.items()}, "rate": rate}
             self.folder.step(position.epoch * position.steps + position.step, values)

@@ -45,18 +45,7 @@ def compute_loss(
 ) -> LossParts:
     """Return the loss that the configuration names.
 
-    Parameters
-    ----------
-    prediction : Prediction
-        What the network says, in float32.
-    truth : Truth
-        What is there.
-    assigned : int64 tensor (B, A)
-        Each anchor's object; see `engines.training.targets`.
-    decoder : Decoder
-        Anchors and input size.
-    config : LossConfig
-        Kind and weights.
+    `assigned`, int64 (B, A), is each anchor's object; see `engines.training.targets`.
     """
     negative = background(assigned, truth, prediction, decoder)
     function = published_loss if config.kind == "published" else iou_loss

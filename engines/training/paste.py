@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -19,17 +21,7 @@ def paste(sample: Sample, donor: Sample, class_index: int, rng: np.random.Genera
     """Put objects of a class from one window into another, near their height in the picture.
 
     A part of their surroundings comes along and fades out, so that no edge gives them away.
-
-    Parameters
-    ----------
-    sample : Sample
-        The window that gets the objects; its arrays are not changed.
-    donor : Sample
-        A window of the same size.
-    class_index : int
-        Which class.
-    rng : Generator
-        Source of all randomness.
+    The donor is a window of the same size; no array of either is changed.
     """
     image = sample.image.copy()
     boxes, classes = list(sample.boxes), list(sample.classes)
@@ -47,12 +39,11 @@ def paste(sample: Sample, donor: Sample, class_index: int, rng: np.random.Genera
         boxes.append(moved)
         classes.append(np.int64(class_index))
         there.append(moved)
-    return Sample(
-        image,
-        np.array(boxes, np.float32).reshape(-1, 4),
-        np.array(classes, np.int64),
-        sample.ignore_boxes,
-        sample.ignore_classes,
+    return replace(
+        sample,
+        image=image,
+        boxes=np.array(boxes, np.float32).reshape(-1, 4),
+        classes=np.array(classes, np.int64),
     )
 
 

@@ -22,18 +22,9 @@ COLOURS = ((60, 160, 255), (255, 120, 60), (60, 60, 255), (255, 80, 255), (255, 
 def draw_comparison(
     image: NDArray[np.uint8], item: LabelledImage, found: Detections, classes: Sequence[str]
 ) -> NDArray[np.uint8]:
-    """Draw labels in green (neighbours and regions to ignore grey) and boxes found over them.
+    """Return a BGR picture with labels in green and over them the boxes found, in its own pixels.
 
-    Parameters
-    ----------
-    image : uint8 array (height, width, 3)
-        The picture, BGR; is not changed.
-    item : LabelledImage
-        Its labels.
-    found : Detections
-        In pixels of the picture.
-    classes : sequence of str
-        Names of the class indices.
+    Neighbours and regions to ignore are grey.
     """
     canvas = image.copy()
     for box, neighbour in zip(item.labels.boxes, item.labels.neighbour, strict=True):
@@ -60,37 +51,31 @@ def _rectangle(
     cv2.rectangle(canvas, (x1, y1), (x2, y2), colour, thickness)
 
 
-def plot_curves(epochs: Sequence[dict[str, Any]], path: Path) -> bool:
-    """Plot losses, learning rate and average precision over the epochs as PNG.
+def plot_curves(epochs: Sequence[dict[str, Any]], path: Path) -> None:
+    """Plot losses, learning rate and average precision in the lines of metrics.jsonl as PNG.
 
-    Parameters
-    ----------
-    epochs : sequence of dict
-        The lines of metrics.jsonl.
-    path : Path
-        Where to.
-
-    Returns
-    -------
-    bool
-        Whether it was plotted; not if Matplotlib is not installed.
+    Does nothing if Matplotlib is not installed.
     """
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
     except ImportError:
-        return False
+        return
     figure = Figure(figsize=(12, 8), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots(2, 2)
-    names = [key for key in epochs[0] if key.startswith("loss/")]
-    for axis, key in ((axes[0, 0], "loss"), (axes[0, 1], "rate")):
-        axis.set_title({"loss": "Loss", "rate": "Learning rate"}[key])
+    losses = [key for key in epochs[0] if key.startswith("loss/")]
+    for axis, title, keys in (
+        (axes[0, 0], "Loss", losses),
+        (axes[0, 1], "Learning rate", ["rate"]),
+    ):
+        axis.set_title(title)
         axis.set_yscale("log")
-        for name in names if key == "loss" else ["rate"]:
+        for name in keys:
             axis.plot(*_series(epochs, name), label=name.removeprefix("loss/"))
-    scored = [key for key in _keys(epochs) if key.startswith("AP") and ":" not in key]
-    means = [key for key in _keys(epochs) if key.split(":")[-1] in ("mAP", "mAP40")]
+    every = list(dict.fromkeys(key for line in epochs for key in line))
+    scored = [key for key in every if key.startswith("AP") and ":" not in key]
+    means = [key for key in every if key.split(":")[-1] in ("mAP", "mAP40")]
     for axis, title, keys in (
         (axes[1, 0], "Average precision", scored),
         (axes[1, 1], "Mean average precision", means),
@@ -105,11 +90,6 @@ def plot_curves(epochs: Sequence[dict[str, Any]], path: Path) -> bool:
         if axis.lines:
             axis.legend(fontsize="small")
     figure.savefig(path, dpi=100)
-    return True
-
-
-def _keys(epochs: Sequence[dict[str, Any]]) -> list[str]:
-    return list(dict.fromkeys(key for line in epochs for key in line))
 
 
 def _series(epochs: Sequence[dict[str, Any]], key: str) -> tuple[list[int], list[float]]:

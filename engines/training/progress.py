@@ -25,44 +25,38 @@ class Position:
         return (self.epochs - self.epoch) * self.steps - self.step
 
 
-class TrainingProgress:
+class TrainingProgress(Progress):
     """Shows a training's losses, speed and remaining time; quiet where `enabled` is false."""
 
     def __init__(self, enabled: bool = True) -> None:
-        self._line = Progress(PLAIN_SECONDS, at_once=True, enabled=enabled)
+        super().__init__(PLAIN_SECONDS, at_once=True, enabled=enabled)
         self._steps = 0
-        self._seconds = 0.0
+        self._spent = 0.0
         self._mark: float | None = None
 
     def tick(self) -> bool:
-        """Count a step; return whether it is time for `show`."""
+        """Count a step; return whether it is time for `show_step`."""
         now = time.monotonic()
         if self._mark is not None:
-            self._seconds += now - self._mark
+            self._spent += now - self._mark
             self._steps += 1
         self._mark = now
-        return self._line.due()
+        return self.due()
 
     def pause(self) -> None:
         """Leave the time until the next step out of the speed: it is spent on something else."""
         self._mark = None
 
-    def show(self, position: Position, losses: dict[str, float], rate: float, batch: int) -> None:
+    def show_step(
+        self, position: Position, losses: dict[str, float], rate: float, batch: int
+    ) -> None:
         """Write the line with losses, learning rate, speed and remaining time."""
         parts = ", ".join(f"{name} {value:.3f}" for name, value in losses.items())
         pace = ""
         if self._steps:
-            seconds = self._seconds / self._steps
+            seconds = self._spent / self._steps
             pace = f", {batch / seconds:.3g} pictures/s, {clock(position.left * seconds)} left"
-        self._line.show(
+        self.show(
             f"epoch {position.epoch + 1}/{position.epochs}, step {position.step}/{position.steps}:"
             f" loss {sum(losses.values()):.3f} ({parts}), rate {rate:.2g}{pace}"
         )
-
-    def say(self, text: str) -> None:
-        """Write a line that stays."""
-        self._line.say(text)
-
-    def close(self) -> None:
-        """End the line."""
-        self._line.close()

@@ -56,11 +56,6 @@ class RunFolder:
     - `tensorboard/`: the same and more, if TensorBoard is installed; `steps` in it: single steps
     - `checkpoint.pt`: the state to resume from
     - `NAME.npz`, `NAME.json`: the best weights so far and their profile; NAME is the folder's name
-
-    Parameters
-    ----------
-    path : Path
-        The folder; is made if it is not there.
     """
 
     def __init__(self, path: Path) -> None:
