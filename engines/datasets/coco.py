@@ -34,13 +34,7 @@ def load_coco(
 
 
 def coco_pictures(root: Path, split: str) -> list[Path]:
-    """Return the pictures of a split.
-
-    Raises
-    ------
-    DatasetError
-        If there is no such split, or a picture in it is missing.
-    """
+    """Return the pictures of a split; see `engines.datasets.load.load_pictures`."""
     path = _annotation_file(root, split)
     content = _read_json(path)
     try:

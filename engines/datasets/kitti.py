@@ -33,13 +33,7 @@ def load_kitti(
 
 
 def kitti_pictures(root: Path, split: str) -> dict[str, Path]:
-    """Return the pictures of a split by name.
-
-    Raises
-    ------
-    DatasetError
-        If there is no such split, or a picture in it is missing.
-    """
+    """Return the pictures of a split by name; see `engines.datasets.load.load_pictures`."""
     return pictures_of(root / "training" / "image_2", _split_names(root, split), split)
 
 

@@ -48,13 +48,7 @@ def load_voc(
 
 
 def voc_pictures(root: Path, split: str) -> dict[str, Path]:
-    """Return the pictures of a split by name.
-
-    Raises
-    ------
-    DatasetError
-        If there is no such split, or a picture in it is missing.
-    """
+    """Return the pictures of a split by name; see `engines.datasets.load.load_pictures`."""
     folder = annotation_folder(root)
     assert folder is not None
     return pictures_of(root / dict(FOLDERS)[folder.name], _names(root, folder, split), split)

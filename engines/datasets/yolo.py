@@ -61,13 +61,7 @@ def load_yolo(
 
 
 def yolo_pictures(description: Path, split: str) -> list[Path]:
-    """Return the pictures of a split.
-
-    Raises
-    ------
-    DatasetError
-        If there is no such split, or no picture in it.
-    """
+    """Return the pictures of a split; see `engines.datasets.load.load_pictures`."""
     return _pictures(description, _read_yaml(description), split)
 
 

@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 
 from squeezedrive.kernels.fit import Fit
 
-PictureFormat = Literal["bgr", "nv12"]
 Matrix = Literal["bt601", "bt709"]
 
 BLOCK = (32, 8)  # threads: a warp writes 32 neighbouring pixels of a row
@@ -34,9 +33,10 @@ class Preprocessor:
     ----------
     fit : Fit
         Size of the pictures, and where they go.
-    source : str
-        "bgr": packed pixels. "nv12": luma, and chroma of half the resolution with U and V in
-        turn, in limited range, as video decoders give it.
+    matrix : str or None
+        None: packed pixels, BGR. "bt601", "bt709": NV12 with this colour matrix, which is luma, and
+        chroma of half the resolution with U and V in turn, in limited range, as video decoders
+        give it.
     mean : tuple of float
         Is subtracted from each channel; in the network's channel order, as in a profile.
     scale : float
@@ -47,8 +47,6 @@ class Preprocessor:
         Blue, green and red of what the picture does not cover.
     dtype : np.dtype
         float16 or float32: type of the network's input.
-    matrix : str
-        Which colour matrix NV12 pixels have: "bt601" or "bt709".
 
     Raises
     ------
@@ -59,24 +57,22 @@ class Preprocessor:
     def __init__(
         self,
         fit: Fit,
-        source: PictureFormat,
+        matrix: Matrix | None,
         mean: tuple[float, float, float],
         scale: float,
         channels: Literal["BGR", "RGB"],
         fill: tuple[int, int, int],
         dtype: np.dtype[Any],
-        matrix: Matrix = "bt709",
     ) -> None:
         for name, given, known in (
-            ("source", source, ("bgr", "nv12")),
+            ("matrix", matrix, (None, "bt601", "bt709")),
             ("channels", channels, ("BGR", "RGB")),
-            ("matrix", matrix, ("bt601", "bt709")),
             ("dtype", np.dtype(dtype).name, ("float16", "float32")),
         ):
             if given not in known:
-                raise ValueError(f"expected as {name} one of {', '.join(known)}, got {given!r}")
+                choices = ", ".join(map(str, known))
+                raise ValueError(f"expected as {name} one of {choices}, got {given!r}")
         self.fit = fit
-        self.source = source
         self.dtype = np.dtype(dtype)
         swap = channels == "RGB"
         blue_first = mean[::-1] if swap else mean
@@ -91,7 +87,7 @@ class Preprocessor:
             np.float32(scale),
             np.int32(2 if swap else 0),
         )
-        self._colours = cuda.to_device(_colours(matrix))
+        self._colours = None if matrix is None else cuda.to_device(_colours(matrix))
 
     def enqueue(self, source: Any, target: Any, stream: Any) -> None:
         """Enqueue the preparation of one or more pictures, and return at once.
@@ -99,7 +95,7 @@ class Preprocessor:
         Parameters
         ----------
         source : device array, or a pair of them
-            "bgr": uint8 (B, height, width, 3). "nv12": luma, uint8 (B, height, pitch), and
+            BGR: uint8 (B, height, width, 3). NV12: luma, uint8 (B, height, pitch), and
             chroma, uint8 (B, (height + 1) // 2, pitch), each with its own pitch in bytes.
         target : device array (B, 3, input height, input width)
             Of this preprocessor's dtype; every value is written.
@@ -115,7 +111,7 @@ class Preprocessor:
         _check("network input", target, (batch, 3, height, width), self.dtype)
         grid = (-(-width // BLOCK[0]), -(-height // BLOCK[1]), batch)
         columns, rows = self.fit.source_size
-        if self.source == "bgr":
+        if self._colours is None:
             _check("picture", source, (batch, rows, columns, 3), np.dtype(np.uint8))
             resize_bgr[grid, BLOCK, stream](source, *self._constants, target)
             return

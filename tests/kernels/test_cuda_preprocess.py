@@ -63,7 +63,7 @@ def test_bgr_of_any_size(kind: FitMode, size: tuple[int, int]) -> None:
     rng = np.random.default_rng(size[0])
     fit = make_fit(kind, size, INPUT, 0.6)
     image = rng.integers(0, 256, (size[1], size[0], 3), np.uint8)
-    preprocessor = Preprocessor(fit, "bgr", MEAN, 1.0, "BGR", FILL, np.dtype(np.float32))
+    preprocessor = Preprocessor(fit, None, MEAN, 1.0, "BGR", FILL, np.dtype(np.float32))
     (actual,) = run(preprocessor, cuda.to_device(image[None]), 1)
     assert_within_a_level(actual, expected_input(fit, image, "BGR", 1.0, np.float32), 1.0)
 
@@ -74,7 +74,7 @@ def test_batches_with_a_pitch(channels: Any, dtype: Any) -> None:
     rng = np.random.default_rng(1)
     fit = make_fit("letterbox", (40, 30), INPUT, 0.5)
     images = rng.integers(0, 256, (2, 30, 64, 3), np.uint8)
-    preprocessor = Preprocessor(fit, "bgr", MEAN, 1 / 64, channels, FILL, np.dtype(dtype))
+    preprocessor = Preprocessor(fit, None, MEAN, 1 / 64, channels, FILL, np.dtype(dtype))
     actual = run(preprocessor, cuda.to_device(images)[:, :, :40], 2)
     for i, image in enumerate(images):
         expected = expected_input(fit, image[:, :40], channels, 1 / 64, dtype)
@@ -110,7 +110,7 @@ def test_nv12(kind: FitMode, size: tuple[int, int], matrix: Any) -> None:
     fit = make_fit(kind, size, INPUT, 0.4)
     luma = rng.integers(0, 256, (2, height, width + 3), np.uint8)
     chroma = rng.integers(0, 256, (2, (height + 1) // 2, width + width % 2 + 4), np.uint8)
-    preprocessor = Preprocessor(fit, "nv12", MEAN, 1.0, "RGB", FILL, np.dtype(np.float32), matrix)
+    preprocessor = Preprocessor(fit, matrix, MEAN, 1.0, "RGB", FILL, np.dtype(np.float32))
     actual = run(preprocessor, (cuda.to_device(luma), cuda.to_device(chroma)), 2)
     for i in range(2):
         image = nv12_to_bgr(luma[i, :, :width], chroma[i], matrix)
@@ -122,22 +122,21 @@ def test_refusals() -> None:
     fit = make_fit("stretch", (40, 30), INPUT, 0.5)
     single = np.dtype(np.float32)
     for arguments, message in (
-        (("rgb", MEAN, 1.0, "BGR", FILL, single), "source one of bgr, nv12, got 'rgb'"),
-        (("bgr", MEAN, 1.0, "GBR", FILL, single), "channels one of BGR, RGB, got 'GBR'"),
-        (("bgr", MEAN, 1.0, "BGR", FILL, np.dtype(float)), "dtype one of .* got 'float64'"),
-        (("bgr", MEAN, 1.0, "BGR", FILL, single, "bt2020"), "matrix one of .* got 'bt2020'"),
+        (("bt2020", MEAN, 1.0, "BGR", FILL, single), "matrix one of None, .* got 'bt2020'"),
+        ((None, MEAN, 1.0, "GBR", FILL, single), "channels one of BGR, RGB, got 'GBR'"),
+        ((None, MEAN, 1.0, "BGR", FILL, np.dtype(float)), "dtype one of .* got 'float64'"),
     ):
         with pytest.raises(ValueError, match=message):
             Preprocessor(fit, *arguments)  # type: ignore[arg-type]
 
     target = cuda.device_array((1, 3, INPUT[1], INPUT[0]), np.float32)
-    packed = Preprocessor(fit, "bgr", MEAN, 1.0, "BGR", FILL, single)
+    packed = Preprocessor(fit, None, MEAN, 1.0, "BGR", FILL, single)
     with pytest.raises(ValueError, match=r"picture of shape \(1, 30, 40, 3\).* \(1, 30, 41, 3\)"):
         packed.enqueue(cuda.device_array((1, 30, 41, 3), np.uint8), target, 0)
     half = cuda.device_array(target.shape, np.float16)
     with pytest.raises(ValueError, match=r"network input of shape .* got .* float16"):
         packed.enqueue(cuda.device_array((1, 30, 40, 3), np.uint8), half, 0)
-    planar = Preprocessor(fit, "nv12", MEAN, 1.0, "BGR", FILL, single)
+    planar = Preprocessor(fit, "bt709", MEAN, 1.0, "BGR", FILL, single)
     luma, short = cuda.device_array((1, 30, 40), np.uint8), cuda.device_array((1, 15, 39), np.uint8)
     with pytest.raises(ValueError, match=r"chroma of shape \(1, 15, 40\)"):
         planar.enqueue((luma, short), target, 0)

@@ -48,18 +48,17 @@ def make_kernels(settings: EngineSettings, executor: Executor) -> ImageKernels:
     from squeezedrive.kernels.cuda.detect import RESULT, DetectKernels
     from squeezedrive.kernels.cuda.preprocess import Preprocessor
 
-    profile, head = settings.weights.profile, settings.head()
+    pixels, head = settings.weights.profile.input, settings.head()
     size = (settings.width, settings.height)
-    mean, fill = profile.input.mean, profile.input.fill
 
     def fit_of(source_size: tuple[int, int]) -> Fit:
         return make_fit(settings.fit, source_size, size, settings.band_centre)
 
     def preprocessor(fit: Fit, matrix: ColourMatrix | None) -> Preprocessor:
-        colours = mean, profile.input.scale, profile.input.channels, fill, executor.input_type
-        if matrix is None:
-            return Preprocessor(fit, "bgr", *colours)
-        return Preprocessor(fit, "nv12", *colours, matrix)
+        dtype = executor.input_type
+        return Preprocessor(
+            fit, matrix, pixels.mean, pixels.scale, pixels.channels, pixels.fill, dtype
+        )
 
     def detector(batch: int) -> DetectKernels:
         try:

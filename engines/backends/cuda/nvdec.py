@@ -46,7 +46,7 @@ class NvPicture:
     matrix : str
         Colour matrix: "bt601" or "bt709".
     luma, chroma : Numba device arrays, uint8 (1, height, pitch), (1, (height + 1) // 2, pitch)
-        What `kernels.cuda.preprocess` takes as "nv12". Complete: no stream has to be waited for.
+        What `kernels.cuda.preprocess` takes as NV12. Complete: no stream has to be waited for.
     """
 
     def __init__(
