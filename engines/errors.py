@@ -61,12 +61,8 @@ def exit_code(run: Callable[[], int]) -> int:
 def describe_validation(error: ValidationError, values: Mapping[str, Any] | None = None) -> str:
     """Put the first complaint of pydantic into one line: key, what was expected, what came.
 
-    Parameters
-    ----------
-    error : ValidationError
-        What pydantic found.
-    values : mapping, optional
-        What was validated: keeps the members of unions, which pydantic names, out of the key.
+    Given the values that were validated, it keeps the members of unions, which pydantic names, out
+    of the key.
     """
     first = error.errors(include_url=False)[0]
     path: Sequence[str | int] = first["loc"]

@@ -19,8 +19,6 @@ def replacing(path: Path, sync: bool = False, shared: bool = False) -> Iterator[
 
     Parameters
     ----------
-    path : Path
-        What is to be written.
     sync : bool
         Whether a power cut, too, is to leave the old file or the new one.
     shared : bool

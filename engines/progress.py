@@ -52,12 +52,7 @@ class Progress:
     def show(self, line: str, part: float | None = None) -> None:
         """Write a line, which the next one replaces on a terminal.
 
-        Parameters
-        ----------
-        line : str
-            How far the work is.
-        part : float, optional
-            What part of it is done, 0 to 1; a terminal shows it as a bar.
+        A terminal shows the part of the work that is done, 0 to 1, as a bar.
         """
         self._shown = time.monotonic()
         if not self._enabled or self._seconds is None:

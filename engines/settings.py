@@ -22,7 +22,6 @@ Setting = tuple[str, str, Any]
 
 Model = TypeVar("Model", bound=BaseModel)
 Count = Annotated[int, Field(ge=1)]
-Positive = Annotated[float, Field(gt=0)]
 
 
 @dataclass(frozen=True)

@@ -54,14 +54,9 @@ CHOICES = ("auto", *BACKENDS)
 def open_backend(
     name: str, settings: EngineSettings, options: Sequence[BackendOptions] = ()
 ) -> Backend:
-    """Load the network into a back end.
+    """Load the network into one of `CHOICES`; "auto" is the first of `BACKENDS` that can run here.
 
-    Parameters
-    ----------
-    name : str
-        One of `CHOICES`; "auto" takes the first of `BACKENDS` that can run here.
-    options : sequence of BackendOptions
-        For any back ends; those that are not given take their defaults.
+    Options may be those of any back ends; what is not given takes its default.
 
     Raises
     ------

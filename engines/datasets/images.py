@@ -54,8 +54,6 @@ def read_image(path: Path, size: tuple[int, int] | None = None) -> NDArray[np.ui
 
     Parameters
     ----------
-    path : Path
-        The file.
     size : tuple of int or None
         Width and height that the labels were made for, checked if known.
 

@@ -109,8 +109,6 @@ def load_pictures(root: str | Path, split: str) -> list[Path]:
     root : str or Path
         A data set as for `load_dataset`, or any folder with pictures in it or below it, all of
         which are split "train".
-    split : str
-        "train", "val", or what the data set calls its parts.
 
     Raises
     ------

@@ -62,10 +62,7 @@ def class_map(names: Sequence[str], others: Sequence[str]) -> NDArray[np.intp]:
 def read_results(folder: Path, dataset: Dataset) -> list[ImageDetections]:
     """Read a KITTI result file for each picture of a data set.
 
-    Parameters
-    ----------
-    folder : Path
-        Holds `<picture's stem>.txt`; lines of 16 columns, the last one the score.
+    It is `<picture's stem>.txt`; lines have 16 columns, the last one the score.
 
     Returns
     -------

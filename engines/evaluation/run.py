@@ -23,14 +23,8 @@ def find_all(
 ) -> list[ImageDetections]:
     """Return what a back end finds in each picture of a data set, in pixels of the picture.
 
-    Parameters
-    ----------
-    backend : Backend
-        Opened with `DETECT` or the like.
-    class_names : tuple of str
-        Names of the back end's class indices.
-    progress : callable
-        Is given the number of pictures done after each.
+    `class_names` are those of the back end's class indices; `progress` is given the number of
+    pictures done after each.
 
     Raises
     ------

@@ -9,20 +9,10 @@ from squeezedrive.engines.model.profile import Profile
 
 
 def describe(profile: Profile, width: int, height: int) -> str:
-    """Lay out a network's layers as text.
+    """Lay out a network's layers for an input of this size in pixels as text.
 
-    Parameters
-    ----------
-    profile : Profile
-        There need not be any weights yet.
-    width, height : int
-        Input size in pixels.
-
-    Returns
-    -------
-    str
-        One line a layer: what it does, output channels and grid (width x height), parameters,
-        and GFLOP for one image, a multiply-accumulate counted as two.
+    One line a layer: what it does, output channels and grid (width x height), parameters, and
+    GFLOP for one image, a multiply-accumulate counted as two.
 
     Raises
     ------
@@ -39,7 +29,7 @@ def describe(profile: Profile, width: int, height: int) -> str:
         rows.append(
             (
                 name,
-                _fire_kind(fires[name]) if name in fires else _kind(last),
+                _kind(last, fires.get(name)),
                 str(last.out_channels),
                 f"{last.out_size[0]}x{last.out_size[1]}",
                 f"{sum(step.parameters for step in members):,}" if last.kind != "pool" else "-",
@@ -75,11 +65,9 @@ def describe(profile: Profile, width: int, height: int) -> str:
     )
 
 
-def _fire_kind(fire: Fire) -> str:
-    return f"fire, squeeze {fire.squeeze}, expand {fire.expand1x1} + {fire.expand3x3}"
-
-
-def _kind(step: Operation) -> str:
+def _kind(step: Operation, fire: Fire | None) -> str:
+    if fire is not None:
+        return f"fire, squeeze {fire.squeeze}, expand {fire.expand1x1} + {fire.expand3x3}"
     stride = f", stride {step.stride}" if step.stride > 1 else ""
     name = "max" if step.kind == "pool" else "convolution"
     return f"{name} {step.kernel}x{step.kernel}{stride}{', ReLU' if step.relu else ''}"

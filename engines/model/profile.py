@@ -24,7 +24,7 @@ from squeezedrive.engines.model.network import NETWORKS, Operation, Padding, ope
 from squeezedrive.kernels.fit import FitMode
 from squeezedrive.kernels.head import Centres, Head, HeadLayout, anchor_grid
 
-PositiveNumber = Annotated[float, Field(gt=0)]
+Positive = Annotated[float, Field(gt=0)]
 
 
 def _known(network: str) -> str:
@@ -47,7 +47,7 @@ class InputProfile(_Strict):
     height: Annotated[int, Field(gt=0)]
     channels: Literal["BGR", "RGB"]
     mean: tuple[float, float, float]
-    scale: PositiveNumber
+    scale: Positive
 
     @property
     def size(self) -> tuple[int, int]:
@@ -68,7 +68,7 @@ class AnchorProfile(_Strict):
     (i + 1) x W / (grid width + 1); see `kernels.head.anchor_grid`.
     """
 
-    shapes: Annotated[tuple[tuple[PositiveNumber, PositiveNumber], ...], Field(min_length=1)]
+    shapes: Annotated[tuple[tuple[Positive, Positive], ...], Field(min_length=1)]
     centres: Centres
 
 
@@ -82,7 +82,7 @@ class OutputProfile(_Strict):
 
     layout: HeadLayout
     classes: Annotated[tuple[str, ...], Field(min_length=1)]
-    exponential_threshold: PositiveNumber | None
+    exponential_threshold: Positive | None
 
     @model_validator(mode="after")
     def _distinct(self) -> OutputProfile:

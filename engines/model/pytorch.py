@@ -51,10 +51,7 @@ def plain_convolutions(
 ) -> Callable[[Operation, torch.Tensor], torch.Tensor]:
     """Return the function that `run_network` takes for weights that do not change.
 
-    Parameters
-    ----------
-    parameters : mapping of str to tensor
-        As in `engines.model.weights.Weights.arrays`.
+    The parameters are named as in `engines.model.weights.Weights.arrays`.
     """
     from torch.nn import functional as F
 

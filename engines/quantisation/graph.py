@@ -49,12 +49,8 @@ def quantised_values(model: onnx.ModelProto) -> dict[str, str]:
     """Return for each convolution the name of the value that is quantised for it.
 
     That is its input, or what the pool before it reads: the largest of rounded numbers is the
-    rounded largest, and a pool of bytes moves a quarter of the memory.
-
-    Parameters
-    ----------
-    model : ModelProto
-        From `engines.model.onnx_graph.build_onnx`, fp32.
+    rounded largest, and a pool of bytes moves a quarter of the memory. The model is one of
+    `engines.model.onnx_graph.build_onnx`, fp32.
     """
     pools = {
         node.output[0]: node.input[0] for node in model.graph.node if node.op_type == "MaxPool"

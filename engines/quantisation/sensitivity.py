@@ -80,13 +80,8 @@ def choose_float_layers(
     If the whole network in 8 bits is too noisy, each layer is quantised alone to see its effect.
     Then layers are left in float by effect, one more at a time, until the rest is good enough.
 
-    Parameters
-    ----------
-    meter : NoiseMeter
-    progress : callable
-        Is given the number of layers done after each; not called if all can do.
-    enough_db : float
-        Least ratio of signal to noise of the output, see `decibels`.
+    `progress` is given the number of layers done after each; it is not called if all can do.
+    `enough_db` is the least ratio of signal to noise of the output, see `decibels`.
     """
     if decibels(meter.noise(())) >= enough_db:
         return ()

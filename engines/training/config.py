@@ -18,9 +18,10 @@ from squeezedrive.engines.model.profile import (
     InputProfile,
     NetworkName,
     OutputProfile,
+    Positive,
     Profile,
 )
-from squeezedrive.engines.settings import Count, Positive, file_layer, merge, setting_layer
+from squeezedrive.engines.settings import Count, file_layer, merge, setting_layer
 from squeezedrive.kernels.fit import FitMode as FitKind
 
 TRAIN_DEFAULTS = CONFIGS / "training" / "default.yaml"

@@ -63,8 +63,6 @@ class TrainableNetwork(nn.Module):
 
     Parameters
     ----------
-    profile : Profile
-        Names the network and what belongs to its weights: padding, layout, normalisation.
     dropout : float
         Probability that a value the head reads is zeroed, in training.
     confidence_prior : float

@@ -107,10 +107,7 @@ class RunFolder:
     def open_board(self, epoch: int, step: int) -> bool:
         """Open TensorBoard's log; return False if it is not installed.
 
-        Parameters
-        ----------
-        epoch, step : int
-            What comes next, counted from 1; what the log holds from there on is no longer shown.
+        Epoch and step, from 1, are what comes next: what the log holds from there on is not shown.
         """
         try:
             from torch.utils.tensorboard import SummaryWriter

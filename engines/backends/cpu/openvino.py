@@ -46,12 +46,8 @@ def unsigned(model: onnx.ModelProto) -> onnx.ModelProto:
     """Return a quantised graph with unsigned bytes wherever no value is negative.
 
     OpenVINO 2026.4 computes signed ones wrongly on processors without VNNI instructions. The steps
-    are the same, and what would be clipped at 127 goes on to 255.
-
-    Parameters
-    ----------
-    model : ModelProto
-        From `engines.quantisation.graph.quantise`; is not changed.
+    are the same, and what would be clipped at 127 goes on to 255. The model, of
+    `engines.quantisation.graph.quantise`, is not changed.
     """
     result = onnx.ModelProto()
     result.CopyFrom(model)

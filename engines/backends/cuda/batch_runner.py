@@ -229,12 +229,8 @@ class BatchRunner:
 
         The runner has to have run once for as many pictures of these sizes, so that kernels are
         compiled and libraries have their memory. The graph serves until other sizes or another
-        number of pictures are loaded, or pictures that the GPU has decoded.
-
-        Parameters
-        ----------
-        cuda_driver : module
-            `cuda.bindings.driver`.
+        number of pictures are loaded, or pictures that the GPU has decoded. `cuda_driver` is the
+        module `cuda.bindings.driver`.
         """
         self._check_loaded()
         self._marked.settle()

@@ -35,10 +35,7 @@ def driver_problem() -> str | None:
 def machine_obstacles(packages: Mapping[str, str]) -> list[str]:
     """List what keeps a back end on an NVIDIA GPU from running here, most basic first.
 
-    Parameters
-    ----------
-    packages : mapping of str to str
-        Names of Python packages that it needs beside PyCUDA and Numba-CUDA, and their remedies.
+    `packages` are those that it needs beside PyCUDA and Numba-CUDA, with their remedies.
     """
     problem = driver_problem()
     found = [] if problem is None else [problem]

@@ -45,12 +45,8 @@ def build_engine(
     ----------
     trt : module
         tensorrt, or one that looks like it.
-    model : ModelProto
-        From `engines.backends.tensorrt.graph.engine_graph`.
     max_batch : int
         Most pictures of one execution; any number from 1 on can be run.
-    say : callable
-        Takes a line for the user.
     timings : bytes
         Of an earlier build; those of another GPU or version are left aside.
 

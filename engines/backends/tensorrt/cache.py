@@ -98,8 +98,6 @@ class EngineCache:
     ----------
     folder : Path or None
         Where; None keeps nothing.
-    say : callable
-        Takes a line for the user.
     limit : int
         Bytes that all files together may take; those not used for longest go first.
     """

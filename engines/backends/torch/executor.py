@@ -73,17 +73,15 @@ class TorchContext:
         executor = self._executor
         if not 1 <= batch <= executor.max_batch:
             raise ValueError(f"expected a batch of 1 to {executor.max_batch}, got {batch}")
-        self._bound = (
-            tensor_at(
-                input_address, (batch, *executor.input_shape), executor.input_type, executor.device
-            ),
-            tensor_at(
-                output_address,
-                (batch, *executor.output_shape),
-                executor.output_type,
-                executor.device,
-            ),
+        places = (
+            (input_address, executor.input_shape, executor.input_type),
+            (output_address, executor.output_shape, executor.output_type),
         )
+        pixels, output = (
+            tensor_at(address, (batch, *shape), dtype, executor.device)
+            for address, shape, dtype in places
+        )
+        self._bound = pixels, output
 
     def enqueue(self, stream: int) -> None:
         """Enqueue the network on a CUDA stream, given by its handle, and return at once."""
