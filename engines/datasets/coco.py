@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -25,38 +26,33 @@ def load_coco(
     root: Path, split: str, classes: Sequence[str] | None, aliases: Mapping[str, str]
 ) -> Dataset:
     """Read a split; see `engines.datasets.load.load_dataset`."""
-    path = _annotation_file(root, split)
-    content = _read_json(path)
-    try:
+    with _annotations(root, split) as (path, content):
         return _read(root, split, path, content, classes, aliases)
-    except (KeyError, TypeError, AttributeError) as error:
-        raise _not_coco(path, error) from None
 
 
 def coco_pictures(root: Path, split: str) -> list[Path]:
     """Return the pictures of a split; see `engines.datasets.load.load_pictures`."""
-    path = _annotation_file(root, split)
-    content = _read_json(path)
-    try:
+    with _annotations(root, split) as (path, content):
         return list(_pictures(root, split, path, content["images"]).values())
-    except (KeyError, TypeError, AttributeError) as error:
-        raise _not_coco(path, error) from None
 
 
-def _read_json(path: Path) -> Any:
+@contextmanager
+def _annotations(root: Path, split: str) -> Iterator[tuple[Path, Any]]:
+    """Give the annotation file of a split and what is in it; explain what is missing there."""
+    path = _annotation_file(root, split)
     try:
-        return json.loads(path.read_bytes())
+        content = json.loads(path.read_bytes())
     except OSError as error:
         raise DatasetError(f"{path}: cannot be read: {error.strerror}") from None
     except ValueError as error:
         raise DatasetError(f"{path}: is not JSON: {error}") from None
-
-
-def _not_coco(path: Path, error: Exception) -> DatasetError:
-    return DatasetError(
-        f"{path}: expected COCO annotations with images (id, file_name, width, height),"
-        f" categories (id, name) and annotations (image_id, category_id, bbox): {error!r}"
-    )
+    try:
+        yield path, content
+    except (KeyError, TypeError, AttributeError) as error:
+        raise DatasetError(
+            f"{path}: expected COCO annotations with images (id, file_name, width, height),"
+            f" categories (id, name) and annotations (image_id, category_id, bbox): {error!r}"
+        ) from None
 
 
 def _annotation_file(root: Path, split: str) -> Path:

@@ -69,11 +69,10 @@ def evaluate(
     is_kitti = dataset.layout == "kitti"
     defaults = {} if is_kitti else dict.fromkeys(classes, 0.5)
     required = class_iou(classes, {**defaults, **(min_iou or {})})
-    by_name = dict(zip(classes, required, strict=True))
     return Evaluation(
         dataset,
         required,
-        evaluate_kitti(dataset.items, found, classes, by_name, kit) if is_kitti else None,
+        evaluate_kitti(dataset.items, found, classes, min_iou, kit) if is_kitti else None,
         evaluate_coco(dataset.items, found, classes),
         find_mistakes(
             dataset.items, found, required, score, DIFFICULTIES[-1] if is_kitti else None
