@@ -12,7 +12,7 @@ from typing import Any
 
 import numba
 
-from squeezedrive.kernels.cache import cache_folder
+from squeezedrive.kernels.cache_folder import cache_folder
 
 FOLDER = Path(__file__).parent
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from squeezedrive.engines.cli.arguments import add_network_options, count
-from squeezedrive.engines.cli.tensorrt import check_machine, say
+from squeezedrive.engines.cli.engine_cache import check_machine, say
 
 DESCRIPTION = (
     "Build a TensorRT engine for this GPU and keep it, so that the first run with it does not"

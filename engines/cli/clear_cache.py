@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from squeezedrive.engines.cli.tensorrt import mib, open_cache
+from squeezedrive.engines.cli.engine_cache import mib, open_cache
 
 DESCRIPTION = "Remove the TensorRT engines in the cache and what TensorRT measured for them."
 EXAMPLES = """\

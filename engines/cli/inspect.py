@@ -8,7 +8,7 @@ from contextlib import closing
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from squeezedrive.engines.cli.tensorrt import check_machine, mib, open_cache
+from squeezedrive.engines.cli.engine_cache import check_machine, mib, open_cache
 from squeezedrive.engines.errors import UserError
 
 if TYPE_CHECKING:

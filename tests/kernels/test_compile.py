@@ -38,7 +38,7 @@ class Package:
         self.cache = folder / "cache"
         self.sources.mkdir(parents=True)
         (self.sources / "__init__.py").touch()
-        for name in ("compile.py", "cache.py"):
+        for name in ("compile.py", "cache_folder.py"):
             shutil.copy(Path(kernels_compile.__file__).with_name(name), self.sources)
         (self.sources / "entry.py").write_text(KERNEL)
         self.write_formula(step=1)

@@ -20,7 +20,7 @@ from typing import Any
 
 from squeezedrive.engines.backends.tensorrt.progress import Say
 from squeezedrive.engines.files import replacing
-from squeezedrive.kernels.cache import cache_folder
+from squeezedrive.kernels.cache_folder import cache_folder
 
 SCHEMA = 1
 """Changes with everything that makes old files unusable and is not part of the key."""
