@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import signal
@@ -16,6 +17,7 @@ import pytest
 from squeezedrive.pipeline.app import command_line
 from tests.street.clip import write_clip
 from tests.street.spec import StreetSpec
+from tests.support.threads import threads_of_runs
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -42,6 +44,14 @@ def no_thread_outlives() -> Iterator[None]:
     before = set(threading.enumerate())
     yield
     assert set(threading.enumerate()) <= before
+
+
+@pytest.fixture
+def no_run_is_left() -> Iterator[None]:
+    """Check that no thread of a run of the library is left after a test."""
+    yield
+    gc.collect()
+    assert not threads_of_runs()
 
 
 @pytest.fixture(scope="session")
@@ -72,6 +82,12 @@ def drive(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("street") / "drive.mp4"
     write_clip(path, StreetSpec(320, 192, Fraction(25), 90, seed=3))
     return path
+
+
+@pytest.fixture
+def small(small_network: Path) -> dict[str, Any]:
+    """Return settings of the library for runs that take little time."""
+    return {"network": str(small_network), "backend": "cpu", "detect.threshold": 0.05}
 
 
 @pytest.fixture

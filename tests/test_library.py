@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -27,29 +27,15 @@ from squeezedrive import (
     UserError,
     detect,
 )
-from squeezedrive.pipeline.core.stage import STAGES
 from tests.support.media import write_video
+from tests.support.threads import threads_of_runs
 
 ROOT = Path(__file__).resolve().parent.parent
 END_SECONDS = 2.0  # in which every thread of a run has to end
 FRAMES = 90  # of the fixture `drive`
 
 
-def threads_of_runs() -> set[str]:
-    names = {thread.name.split()[0] for thread in threading.enumerate()}
-    return names & {*STAGES, "squeezedrive"}
-
-
-@pytest.fixture(autouse=True)
-def _no_thread_is_left() -> Iterator[None]:
-    yield
-    gc.collect()
-    assert not threads_of_runs()
-
-
-@pytest.fixture
-def small(small_network: Path) -> dict[str, Any]:
-    return {"network": str(small_network), "backend": "cpu", "detect.threshold": 0.05}
+pytestmark = pytest.mark.usefixtures("no_run_is_left")
 
 
 def test_results_are_what_the_program_writes(

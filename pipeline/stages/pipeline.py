@@ -268,18 +268,21 @@ class Pipeline:
             capture.work,
             feed.queue.put,
             feed.queue.close,
-            self._on_error,
+            self._on_capture_error,
             waits=feed.source.info.live,
             mark=mark,
         )
 
-    def _on_error(self, stage: str, error: BaseException) -> None:
+    def _on_capture_error(self, stage: str, error: BaseException) -> None:
         # A source that fails ends like one that is over: what it gave is finished.
         if isinstance(error, SourceError):
             self._lose(stage, error)
         else:
-            self._note(stage, error)
-            self.give_up()
+            self._on_error(stage, error)
+
+    def _on_error(self, stage: str, error: BaseException) -> None:
+        self._note(stage, error)
+        self.give_up()
 
     def _lose(self, stage: str, error: UserError) -> None:
         """Take notice that a source or an output has failed, which is the end of its feed only."""
