@@ -7,6 +7,7 @@ import threading
 import weakref
 from collections import deque
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol
@@ -160,7 +161,8 @@ class DetectionRun(Iterator[Result]):
         thread = threading.Thread(
             target=_run, args=(session, handoff), name="squeezedrive", daemon=True
         )
-        self._end = weakref.finalize(self, _end, session, handoff, thread)
+        self._end = partial(_end, session, handoff, thread)
+        weakref.finalize(self, self._end)
         thread.start()
 
     def __iter__(self) -> DetectionRun:
@@ -178,7 +180,10 @@ class DetectionRun(Iterator[Result]):
         return Result(result, self.class_names)
 
     def close(self) -> None:
-        """End the run and all of its threads; may be called more than once."""
+        """End the run and all of its threads; may be called more than once, from any thread.
+
+        In a sink or while drawing, that is in a thread of the run, it does not wait for the end.
+        """
         self._end()
 
     def __enter__(self) -> DetectionRun:
@@ -224,6 +229,11 @@ class _Handoff(Sink):
         with self._changed:
             self._ended, self._failure = True, failure
             self._changed.notify_all()
+
+    def wait(self, seconds: float) -> bool:
+        """Wait for the end of the run, so long at most; return whether it is over."""
+        with self._changed:
+            return self._changed.wait_for(lambda: self._ended, seconds)
 
     def abandon(self) -> None:
         """Drop the results that wait, and all that come."""
@@ -287,9 +297,15 @@ def _end(session: Session, handoff: _Handoff, thread: threading.Thread) -> None:
     """End a run: at first in order, so that files hold what was on its way, then at once."""
     handoff.abandon()
     session.pipeline.stop()
-    if thread is threading.current_thread():  # collected there: it ends by itself
+    # Closed by a sink, or collected there: the run ends by itself when this thread goes on.
+    if thread is threading.current_thread() or session.pipeline.is_inside():
         return
-    thread.join(ORDERLY_SECONDS)
-    if thread.is_alive():
-        session.pipeline.give_up()  # which raises Stuck in the thread if even that is not enough
-        thread.join(STUCK_SECONDS)
+    try:
+        # Not Thread.join, which takes a thread for ended when Ctrl-C comes meanwhile.
+        handoff.wait(ORDERLY_SECONDS)
+    finally:  # also when Ctrl-C comes again
+        if not handoff.wait(0):
+            session.pipeline.give_up()  # which raises Stuck there if even that is not enough
+            handoff.wait(STUCK_SECONDS)
+    if handoff.wait(0):
+        thread.join()

@@ -1,12 +1,32 @@
 """The package as a library, used in ways that its examples do not show."""
 
+import gc
+import math
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from squeezedrive import Result, SourceError, detect
+from squeezedrive.runs import ORDERLY_SECONDS
+from tests.support.threads import threads_of_runs
+
+ROOT = Path(__file__).resolve().parent.parent
 
 pytestmark = [pytest.mark.usefixtures("no_run_is_left"), pytest.mark.timeout(60)]
+
+
+def wait_until(reached: Callable[[], bool]) -> None:
+    began = time.monotonic()
+    while not reached():
+        assert time.monotonic() - began < 20
+        time.sleep(0.02)
 
 
 class Sink:
@@ -40,3 +60,96 @@ def test_a_source_error_of_the_users_code_ends_the_run(
     """It is not that of the run's own source, which ends only what is read."""
     with pytest.raises(SourceError, match="of the sink's own"):
         list(detect("demo:loop", settings=small, **arguments))
+
+
+def test_a_sink_may_close_the_run(small: dict[str, Any]) -> None:
+    class Closing(Sink):
+        took = math.inf
+
+        def write(self, result: Result) -> None:
+            if result.frame == 3:
+                began = time.monotonic()
+                run.close()
+                self.took = time.monotonic() - began
+
+    sink = Closing()
+    run = detect("demo:loop", settings=small, sinks=[sink])
+    assert len(list(run)) <= 4
+    assert sink.took < ORDERLY_SECONDS  # it does not wait for itself
+    assert sink.closed == 1
+    assert not threads_of_runs()
+
+
+def test_a_run_may_be_collected_in_a_thread_of_its_own(small: dict[str, Any]) -> None:
+    took = []
+
+    class Collecting(Sink):
+        def write(self, result: Result) -> None:
+            if forgotten.wait() and not took:
+                began = time.monotonic()
+                gc.collect()
+                took.append(time.monotonic() - began)
+
+    forgotten, sink = threading.Event(), Collecting()
+    gc.disable()
+    try:
+        run = detect("demo:loop", settings=small, sinks=[sink])
+        cycle: list[Any] = [run]
+        cycle.append(cycle)
+        del run, cycle
+        forgotten.set()
+        wait_until(lambda: sink.closed == 1)
+    finally:
+        gc.enable()
+    assert took[0] < ORDERLY_SECONDS
+    wait_until(lambda: not threads_of_runs())
+
+
+def test_close_waits_for_the_end_in_every_thread(small: dict[str, Any]) -> None:
+    class Slow(Sink):
+        def close(self) -> None:
+            time.sleep(0.5)
+            super().close()
+
+    sink = Slow()
+    run = detect("demo:loop", settings=small, sinks=[sink])
+    next(run)
+    closed: list[int] = []
+
+    def close() -> None:
+        run.close()
+        closed.append(sink.closed)
+
+    closing = [threading.Thread(target=close) for _ in range(3)]
+    for thread in closing:
+        thread.start()
+    for thread in closing:
+        thread.join()
+    assert closed == [1, 1, 1]
+
+
+INTERRUPTED = """
+import signal, sys, time
+from squeezedrive import detect
+signal.signal(signal.SIGINT, signal.default_int_handler)
+class Slow:
+    def write(self, result): pass
+    def close(self): print("closing", flush=True); time.sleep(0.7); print("closed", flush=True)
+settings = {"network": sys.argv[1], "backend": "cpu"}
+for result in detect("demo:loop", settings=settings, sinks=[Slow()]):
+    print("result", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_ctrl_c_again_does_not_leave_sinks_open(small_network: Path) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", INTERRUPTED, str(small_network)],
+        cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+    ) as program:  # fmt: skip
+        assert program.stdout is not None
+        for line in ("result\n", "closing\n"):
+            assert program.stdout.readline() == line
+            program.send_signal(signal.SIGINT)
+        assert program.stdout.read() == "closed\n"
+        program.wait(60)

@@ -142,6 +142,10 @@ class Worker(Generic[In, Out]):
         """Say whether any thread of the stage is still running."""
         return any(thread.is_alive() for thread in self._threads)
 
+    def is_inside(self) -> bool:
+        """Whether the caller is one of the stage's threads."""
+        return threading.current_thread() in self._threads
+
     def join(self, timeout: float) -> None:
         """Wait for the stage to end, at most `timeout` seconds for each of its workers."""
         for thread in self._threads:

@@ -225,6 +225,10 @@ class Pipeline:
         for queue in self.queues.values():
             queue.cancel()
 
+    def is_inside(self) -> bool:
+        """Whether the caller is a thread of the run, which may not wait for its end."""
+        return any(stage.is_inside() for stage in self.stages)
+
     def capturing(self, feed: Feed) -> bool:
         """Whether a source is still being read."""
         return self._captures[feed].is_alive()
