@@ -129,7 +129,8 @@ def detect(
         raise ConfigError("source: expected at least one, got none")
     handoff = _Handoff(draws=draw is True)
     class_names: list[str] = []  # known when the network is open
-    own = [handoff, *(_OwnSink(sink, class_names) for sink in sinks)]
+    # The loop last: it may draw into a picture as soon as it has it.
+    own = [*(_OwnSink(sink, class_names) for sink in sinks), handoff]
     painter = None
     if callable(draw):
         user_draw = draw

@@ -153,3 +153,17 @@ def test_ctrl_c_again_does_not_leave_sinks_open(small_network: Path) -> None:
             program.send_signal(signal.SIGINT)
         assert program.stdout.read() == "closed\n"
         program.wait(60)
+
+
+def test_a_sink_sees_a_picture_before_the_loop_draws_into_it(small: dict[str, Any]) -> None:
+    class Looking(Sink):
+        white = 0
+
+        def write(self, result: Result) -> None:
+            time.sleep(0.1)
+            self.white += bool((result.image == 255).all())
+
+    sink = Looking()
+    for result in detect("demo:", frames=4, settings=small, sinks=[sink]):
+        result.image[:] = 255
+    assert sink.white == 0
