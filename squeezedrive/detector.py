@@ -103,9 +103,9 @@ class Detector:
         RuntimeError
             If the detector is closed.
         """
-        if isinstance(images, np.ndarray) and images.ndim == 3:
-            return self._detect([images])[0]
-        return self._detect(list(images))
+        if isinstance(images, Sequence) or np.ndim(images) == 4:
+            return self._detect(list(images))
+        return self._detect([images])[0]
 
     def _detect(self, images: list[Image]) -> list[Result]:
         for number, image in enumerate(images):

@@ -6,6 +6,8 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from squeezedrive.pipeline.config import Config, load_config
 
 _KEYS = {
@@ -50,6 +52,8 @@ def configure(
 
 def _plain(value: Any) -> Any:
     """Return a value in the types that YAML has."""
+    if isinstance(value, np.generic):
+        return value.item()
     if isinstance(value, Collection) and not isinstance(value, str | Mapping):
         return list(value)
     return str(value) if isinstance(value, Path) else value

@@ -6,11 +6,13 @@ import logging
 import threading
 import weakref
 from collections import deque
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol
+
+import numpy as np
 
 from squeezedrive.engines.errors import ConfigError
 from squeezedrive.options import configure
@@ -124,10 +126,8 @@ def detect(
         config, chosen, track=track, classes=classes or None, threshold=threshold, frames=frames,
         start=start, fps=fps, fit=fit, backend=backend, detect_every=detect_every,
     )  # fmt: skip
-    names = [str(source)] if isinstance(source, str | Path | int) else list(map(str, source))
-    if not names:
-        raise ConfigError("source: expected at least one, got none")
-    handoff = _Handoff(draws=draw is True)
+    names = _source_names(source)
+    handoff = _Handoff(draws=bool(draw))
     class_names: list[str] = []  # known when the network is open
     # The loop last: it may draw into a picture as soon as it has it.
     own = [*(_OwnSink(sink, class_names) for sink in sinks), handoff]
@@ -141,6 +141,21 @@ def detect(
     session = open_session(names, options, Outputs(asked, overwrite=overwrite), own, painter)
     class_names += session.class_names
     return DetectionRun(session, handoff)
+
+
+def _source_names(source: SourceName | Sequence[SourceName]) -> list[str]:
+    """Return the sources as the command line names them."""
+    names: list[object]
+    if isinstance(source, Iterable) and not isinstance(source, str | bytes):
+        names = list(source)
+    else:
+        names = [source]
+    if not names:
+        raise ConfigError("source: expected at least one, got none")
+    for name in names:
+        if not isinstance(name, str | Path | int | np.integer):
+            raise ConfigError(f"source: expected a name, a path or a number, got {name!r}")
+    return list(map(str, names))
 
 
 class DetectionRun(Iterator[Result]):

@@ -243,6 +243,9 @@ def test_a_source_that_breaks_gives_what_it_has(small: dict[str, Any], tmp_path:
     [
         ("none.mp4", {}, SourceError, "none.mp4: no such file"),
         ([], {}, ConfigError, "source: expected at least one"),
+        (None, {}, ConfigError, "source: expected a name, a path or a number, got None"),
+        (b"demo:", {}, ConfigError, "source: expected a name, a path or a number, got b'demo:'"),
+        (np.int64(99), {}, SourceError, "camera 99"),
         ("demo:", {"threshold": 3}, ConfigError, "threshold: detect.threshold: expected"),
         ("demo:", {"settings": {"queue.dept": 1}}, ConfigError, "did you mean queue.depth?"),
         ("demo:", {"outputs": {"jsonlines": "x"}}, ConfigError, "outputs: expected some of"),
@@ -300,6 +303,9 @@ def test_a_detector_refuses_what_is_not_a_picture(small: dict[str, Any]) -> None
         for wrong in (np.zeros((9, 9), np.uint8), np.zeros((9, 9, 3), np.float32), "picture.png"):
             with pytest.raises(SourceError, match=r"picture 1: expected a uint8 array"):
                 detector([np.zeros((9, 9, 3), np.uint8), wrong])  # type: ignore[list-item]
+        for alone in (np.zeros((9, 8), np.uint8), None):  # None: cv2.imread found no file
+            with pytest.raises(SourceError, match=r"got (uint8 \(9, 8\)|NoneType)"):
+                detector(alone)  # type: ignore[call-overload]
         assert detector([]) == []
     with pytest.raises(RuntimeError, match="closed"):
         detector(np.zeros((9, 9, 3), np.uint8))

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from squeezedrive import Result, SourceError, detect
@@ -167,3 +168,12 @@ def test_a_sink_sees_a_picture_before_the_loop_draws_into_it(small: dict[str, An
     for result in detect("demo:", frames=4, settings=small, sinks=[sink]):
         result.image[:] = 255
     assert sink.white == 0
+
+
+def test_arguments_may_be_numpys_own(small: dict[str, Any]) -> None:
+    run = detect(
+        "demo:", frames=np.int64(2), threshold=np.float32(0.2), track=np.True_, settings=small
+    )  # type: ignore[call-overload,unused-ignore]
+    results = list(run)
+    assert len(results) == 2
+    assert all(result.ids is not None for result in results)
