@@ -154,7 +154,10 @@ def _source_names(source: SourceName | Sequence[SourceName]) -> list[str]:
         raise ConfigError("source: expected at least one, got none")
     for name in names:
         if not isinstance(name, str | Path | int | np.integer):
-            raise ConfigError(f"source: expected a name, a path or a number, got {name!r}")
+            hint = "; Detector takes pictures in memory" if isinstance(name, np.ndarray) else ""
+            raise ConfigError(
+                f"source: expected a name, a path or a number, got {type(name).__name__}{hint}"
+            )
     return list(map(str, names))
 
 

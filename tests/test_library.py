@@ -243,8 +243,8 @@ def test_a_source_that_breaks_gives_what_it_has(small: dict[str, Any], tmp_path:
     [
         ("none.mp4", {}, SourceError, "none.mp4: no such file"),
         ([], {}, ConfigError, "source: expected at least one"),
-        (None, {}, ConfigError, "source: expected a name, a path or a number, got None"),
-        (b"demo:", {}, ConfigError, "source: expected a name, a path or a number, got b'demo:'"),
+        (None, {}, ConfigError, "source: expected a name, a path or a number, got NoneType"),
+        (b"demo:", {}, ConfigError, "source: expected a name, a path or a number, got bytes"),
         (np.int64(99), {}, SourceError, "camera 99"),
         ("demo:", {"threshold": 3}, ConfigError, "threshold: detect.threshold: expected"),
         ("demo:", {"settings": {"queue.dept": 1}}, ConfigError, "did you mean queue.depth?"),
