@@ -327,4 +327,4 @@ def _end(session: Session, handoff: _Handoff, thread: threading.Thread) -> None:
             session.pipeline.give_up()  # which raises Stuck there if even that is not enough
             handoff.wait(STUCK_SECONDS)
     if handoff.wait(0):
-        thread.join()
+        thread.join(STUCK_SECONDS)
