@@ -15,12 +15,21 @@ import numpy as np
 import pytest
 
 from squeezedrive import Result, SourceError, detect
-from squeezedrive.runs import ORDERLY_SECONDS
 from tests.support.threads import threads_of_runs
 
 ROOT = Path(__file__).resolve().parent.parent
 
 pytestmark = [pytest.mark.usefixtures("no_run_is_left"), pytest.mark.timeout(60)]
+
+
+PATIENCE = (
+    15.0  # seconds of a run's end in order, where a test needs to see whether it is waited for
+)
+
+
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("squeezedrive.runs.ORDERLY_SECONDS", PATIENCE)
 
 
 def wait_until(reached: Callable[[], bool]) -> None:
@@ -63,6 +72,7 @@ def test_a_source_error_of_the_users_code_ends_the_run(
         list(detect("demo:loop", settings=small, **arguments))
 
 
+@pytest.mark.usefixtures("patient")
 def test_a_sink_may_close_the_run(small: dict[str, Any]) -> None:
     class Closing(Sink):
         took = math.inf
@@ -76,11 +86,12 @@ def test_a_sink_may_close_the_run(small: dict[str, Any]) -> None:
     sink = Closing()
     run = detect("demo:loop", settings=small, sinks=[sink])
     assert len(list(run)) <= 4
-    assert sink.took < ORDERLY_SECONDS  # it does not wait for itself
+    assert sink.took < PATIENCE  # it does not wait for itself
     assert sink.closed == 1
     assert not threads_of_runs()
 
 
+@pytest.mark.usefixtures("patient")
 def test_a_run_may_be_collected_in_a_thread_of_its_own(small: dict[str, Any]) -> None:
     took = []
 
@@ -102,7 +113,7 @@ def test_a_run_may_be_collected_in_a_thread_of_its_own(small: dict[str, Any]) ->
         wait_until(lambda: sink.closed == 1)
     finally:
         gc.enable()
-    assert took[0] < ORDERLY_SECONDS
+    assert took[0] < PATIENCE
     wait_until(lambda: not threads_of_runs())
 
 
