@@ -22,9 +22,7 @@ ROOT = Path(__file__).resolve().parent.parent
 pytestmark = [pytest.mark.usefixtures("no_run_is_left"), pytest.mark.timeout(60)]
 
 
-PATIENCE = (
-    15.0  # seconds of a run's end in order, where a test needs to see whether it is waited for
-)
+PATIENCE = 15.0  # seconds: a run that ends in order, where a test has to see who waits for it
 
 
 @pytest.fixture
