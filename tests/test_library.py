@@ -27,6 +27,7 @@ from squeezedrive import (
     UserError,
     detect,
 )
+from tests.servers.process import Server
 from tests.support.media import write_video
 from tests.support.threads import threads_of_runs
 
@@ -174,6 +175,28 @@ def test_several_sources_share_a_run(drive: Path, small: dict[str, Any]) -> None
     results = list(detect([drive, str(drive)], frames=5, settings=small))
     for source in (0, 1):
         assert [r.frame for r in results if r.source == source] == list(range(5))
+
+
+def test_a_camera_and_a_loop_that_is_too_slow_for_it(small: dict[str, Any]) -> None:
+    """Frames give way to newer ones; the end of the loop is the end of the camera."""
+    camera = Server("mjpeg", "--fps=20")
+    try:
+        with detect(camera.url(), config="live", track=True, settings=small) as results:
+            frames = []
+            for result in results:
+                frames.append(result.frame)
+                time.sleep(0.3)
+                if len(frames) == 8:
+                    break
+    finally:
+        camera.kill()
+    assert frames == sorted(set(frames))
+    assert frames[-1] - frames[0] > 2 * len(frames)
+
+
+def test_a_camera_that_is_not_there_is_an_error_at_once(small: dict[str, Any]) -> None:
+    with pytest.raises(SourceError, match="77"):
+        detect(77, settings=small)
 
 
 class Keeper:
