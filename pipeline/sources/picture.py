@@ -7,7 +7,7 @@ from typing import cast
 import av
 import cv2
 import numpy as np
-from av.sidedata.sidedata import SideData
+from av.sidedata.sidedata import SideData, SideDataContainer
 from av.video.reformatter import Interpolation, VideoReformatter
 
 from squeezedrive.pipeline.core.frame import Image
@@ -48,7 +48,9 @@ def display_matrix(frame: av.VideoFrame) -> tuple[int, int, int, int]:
     It is stored with phone videos; see `AV_FRAME_DATA_DISPLAYMATRIX` of FFmpeg. Only the signs
     and which entries dominate matter here: pictures are turned by right angles and mirrored.
     """
-    data = frame.side_data.get("DISPLAYMATRIX")
+    # Not frame.side_data: the frame keeps that, and it the frame, whose pixels then wait for the
+    # garbage collector, a hundred megabytes of them.
+    data = SideDataContainer(frame).get("DISPLAYMATRIX")  # type: ignore[call-arg]
     if not isinstance(data, SideData):
         return 1, 0, 0, 1
     matrix = np.frombuffer(bytes(data), np.int32)

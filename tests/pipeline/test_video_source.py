@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import gc
 from fractions import Fraction
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -256,3 +258,17 @@ def test_time_never_runs_backwards(
     timestamps = Timestamps(step=40, second=1000, report=report)
     assert [timestamps.mend(pts, k) for k, pts in enumerate(given)] == mended
     assert len(report.warnings) == warnings
+
+
+def test_frames_of_the_decoder_go_without_the_garbage_collector(drive: Path) -> None:
+    source = VideoSource(str(drive), SourceOptions())
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in range(40):
+            assert source.read() is not None
+        waiting = sum(isinstance(thing, av.VideoFrame) for thing in gc.get_objects())
+    finally:
+        gc.enable()
+        source.close()
+    assert waiting < 10
