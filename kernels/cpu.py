@@ -36,16 +36,16 @@ def detect(output: NDArray[np.floating], head: Head, params: DetectParams) -> De
     boxes = np.empty((n, 4), np.float32)
     scores = np.empty(n, np.float32)
     classes = np.empty(n, np.int32)
+    thresholds = params.thresholds(head.classes)
     found = _detect(
         np.ascontiguousarray(output, np.float32).reshape(-1),
         head.anchors,
         head.channels,
-        params.class_mask(head.classes),
+        thresholds,
         head.exp_threshold,
         head.grid.width - 1,
         head.grid.height - 1,
-        params.threshold,
-        formulas.logit_cutoff(params.threshold),
+        formulas.logit_cutoff(float(thresholds.min())),
         params.nms_iou,
         params.greedy,
         boxes,
@@ -59,8 +59,7 @@ def detect(output: NDArray[np.floating], head: Head, params: DetectParams) -> De
 def _select(
     output: NDArray[np.float32],
     channels: NDArray[np.int64],
-    wanted: NDArray[np.bool_],
-    threshold: np.float32,
+    thresholds: NDArray[np.float32],
     logit_cutoff: np.float32,
     scores: NDArray[np.float32],
     classes: NDArray[np.int32],
@@ -84,7 +83,7 @@ def _select(
             best, probability = _best_class(output, start, cells, n_classes)
             score = _sigmoid(confidence) * probability
             # "not >=" also drops NaN, which a broken network gives.
-            if not score >= threshold or not wanted[best]:
+            if not score >= thresholds[best]:
                 continue
             if found < scores.size:
                 found += 1
@@ -134,8 +133,8 @@ _f4 = types.float32
         types.Array(_f4, 1, "C", readonly=True),
         types.Array(_f4, 2, "C", readonly=True),
         types.Array(types.int64, 2, "C", readonly=True),
-        types.Array(types.boolean, 1, "C", readonly=True),
-        *(_f4, _f4, _f4, _f4, _f4, _f4, types.boolean),
+        types.Array(_f4, 1, "C", readonly=True),
+        *(_f4, _f4, _f4, _f4, _f4, types.boolean),
         types.Array(_f4, 2, "C"),
         types.Array(_f4, 1, "C"),
         types.Array(types.int32, 1, "C"),
@@ -145,11 +144,10 @@ def _detect(
     output: NDArray[np.float32],
     anchors: NDArray[np.float32],
     channels: NDArray[np.int64],
-    wanted: NDArray[np.bool_],
+    thresholds: NDArray[np.float32],
     exp_threshold: np.float32,
     x_max: np.float32,
     y_max: np.float32,
-    threshold: np.float32,
     logit_cutoff: np.float32,
     nms_iou: np.float32,
     greedy: bool,
@@ -159,7 +157,7 @@ def _detect(
 ) -> int:
     """Fill in the boxes that are kept, best first, and return how many."""
     chosen = np.empty(scores.size, np.int64)
-    found = _select(output, channels, wanted, threshold, logit_cutoff, scores, classes, chosen)
+    found = _select(output, channels, thresholds, logit_cutoff, scores, classes, chosen)
 
     per_cell, values = channels.shape
     cells = output.size // channels.size

@@ -38,7 +38,7 @@ def logit_cutoff(threshold: float) -> float:
     of 0.9999 x threshold, so that the rounding of the score (1e-6 of it) never decides. Most
     anchors are skipped by it without a single exponential: four times as fast on the CPU.
     """
-    confidence = 0.9999 * threshold
+    confidence = 0.9999 * min(threshold, 1.0)
     if confidence < 1e-30:  # near the end of float32 the relative error is larger
         return -math.inf
     return math.log(confidence / (1 - confidence))

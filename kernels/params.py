@@ -26,6 +26,8 @@ class DetectParams:
         so too, as in the authors' code, to reproduce its numbers.
     classes : tuple of int or None
         Classes to keep, None for all. Boxes of other classes take no place in the top N.
+    class_thresholds : tuple of (int, float)
+        Classes with a smallest score of their own, and that score.
 
     Raises
     ------
@@ -38,28 +40,37 @@ class DetectParams:
     nms_iou: float = 0.4
     greedy: bool = True
     classes: tuple[int, ...] | None = None
+    class_thresholds: tuple[tuple[int, float], ...] = ()
 
     def __post_init__(self) -> None:
-        if not 0 <= self.threshold <= 1:
-            raise ValueError(f"expected a score threshold of 0 to 1, got {self.threshold}")
+        for threshold in (self.threshold, *(score for _, score in self.class_thresholds)):
+            if not 0 <= threshold <= 1:
+                raise ValueError(f"expected a score threshold of 0 to 1, got {threshold}")
         if self.top_n < 1:
             raise ValueError(f"expected a top N of at least 1, got {self.top_n}")
         if not 0 <= self.nms_iou <= 1:
             raise ValueError(f"expected an IoU threshold of 0 to 1, got {self.nms_iou}")
 
-    def class_mask(self, classes: int) -> NDArray[np.bool_]:
-        """Return which of the network's `classes` classes are kept, as bool array (classes,).
+    def thresholds(self, classes: int) -> NDArray[np.float32]:
+        """Return the smallest score of each of the network's `classes` classes.
+
+        Returns
+        -------
+        float32 array (classes,)
+            Infinity for a class that is not to be kept.
 
         Raises
         ------
         ValueError
-            If a class to keep is not one of them.
+            If a class to keep, or one with a threshold of its own, does not exist.
         """
-        if self.classes is None:
-            return np.ones(classes, np.bool_)
-        unknown = [c for c in self.classes if not 0 <= c < classes]
+        named = [*(self.classes or ()), *(index for index, _ in self.class_thresholds)]
+        unknown = [index for index in named if not 0 <= index < classes]
         if unknown:
             raise ValueError(f"expected classes 0 to {classes - 1}, got {unknown}")
-        mask = np.zeros(classes, np.bool_)
-        mask[list(self.classes)] = True
-        return mask
+        thresholds = np.full(classes, self.threshold, np.float32)
+        for index, threshold in self.class_thresholds:
+            thresholds[index] = threshold
+        if self.classes is not None:
+            thresholds[~np.isin(np.arange(classes), self.classes)] = np.inf
+        return thresholds

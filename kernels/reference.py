@@ -34,9 +34,9 @@ def detect(output: NDArray[np.floating], head: Head, params: DetectParams) -> De
         If the output does not have the head's shape, or a class to keep does not exist.
     """
     boxes, scores, classes = decode(output, head)
-    # Thresholding before top N and NMS gives the same as after: a box below the threshold comes
-    # behind all boxes above it, so it neither takes their place nor suppresses them.
-    wanted = (scores >= np.float32(params.threshold)) & params.class_mask(head.classes)[classes]
+    # Before top N and NMS: what is below its class's threshold takes no place and suppresses
+    # nothing. With one threshold for all, thresholding after them would give the same.
+    wanted = scores >= params.thresholds(head.classes)[classes]
     keep = np.flatnonzero(wanted)
     keep = keep[top_n(scores[keep], params.top_n)]
     keep = keep[nms(boxes[keep], scores[keep], classes[keep], params.nms_iou, params.greedy)]

@@ -53,6 +53,7 @@ class DetectConfig(_Strict):
     """Which boxes are kept."""
 
     threshold: Fraction01
+    class_thresholds: dict[str, Fraction01]
     top_n: Count
     nms_iou: Fraction01
     nms: Literal["greedy", "original"]

@@ -36,6 +36,8 @@ def test_wrong_options_are_told_in_one_line(refused: Any, clip: Path, tmp_path: 
     ):
         assert part in refused(clip, "-o", video, *arguments)
     for setting, part in (
+        ("detect.class_thresholds.bus=0.3", "unknown class 'bus', the network knows car, ped"),
+        ("detect.class_thresholds.car=3", "detect.class_thresholds.car: expected less than or"),
         ("detect.treshold=0.3", "unknown key detect.treshold, did you mean detect.threshold?"),
         ("network=none.yaml", "none.yaml: cannot read the configuration"),
         ("nonsense", "expected KEY=VALUE"),

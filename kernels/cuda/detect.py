@@ -69,7 +69,7 @@ class DetectKernels:
         self._uploaded: DetectParams | None = None
         self._anchors = cuda.to_device(head.anchors)
         self._channels = cuda.to_device(head.channels.astype(np.int32))
-        self._settings = cuda.device_array(select.CLASSES + head.classes, np.float32)
+        self._settings = cuda.device_array(select.THRESHOLDS + head.classes, np.float32)
         self._keys = cuda.device_array((max_batch, len(head.anchors)), np.uint64)
         self._counts = cuda.to_device(np.zeros(max_batch, np.int32))
         self.update(0)
@@ -93,12 +93,12 @@ class DetectKernels:
             return
         if params.top_n != self._top_n:
             raise ValueError(f"expected a top N of {self._top_n} as before, got {params.top_n}")
-        settings = np.empty(select.CLASSES + self.head.classes, np.float32)
-        settings[select.THRESHOLD] = params.threshold
-        settings[select.LOGIT_CUTOFF] = formulas.logit_cutoff(params.threshold)
+        thresholds = params.thresholds(self.head.classes)
+        settings = np.empty(select.THRESHOLDS + self.head.classes, np.float32)
+        settings[select.LOGIT_CUTOFF] = formulas.logit_cutoff(float(thresholds.min()))
         settings[select.NMS_IOU] = params.nms_iou
         settings[select.GREEDY] = params.greedy
-        settings[select.CLASSES :] = params.class_mask(self.head.classes)
+        settings[select.THRESHOLDS :] = thresholds
         self._settings.copy_to_device(settings, stream=stream)
         self._uploaded = params
 

@@ -21,8 +21,8 @@ CAPACITY = 1024  # keys sorted at once; a power of two, at least MAX_TOP_N
 MAX_TOP_N = 256  # the pairwise overlaps of so many boxes fit into shared memory
 RECORD = 6  # values of a box in the result: x1, y1, x2, y2, score, class
 
-# What `settings` holds: these four, then 1 for each class that is wanted and 0 for the others.
-THRESHOLD, LOGIT_CUTOFF, NMS_IOU, GREEDY, CLASSES = range(5)
+# What `settings` holds: these three, then the smallest score of each class.
+LOGIT_CUTOFF, NMS_IOU, GREEDY, THRESHOLDS = range(4)
 
 _WORDS = MAX_TOP_N // 32
 _ALL = np.uint32(0xFFFFFFFF)
@@ -50,7 +50,7 @@ def _key(output, first, channels, cells, anchor, cell, settings):
     best, probability = _best_class(output, start, cells, n_classes)
     score = _sigmoid(confidence) * probability
     # "not >=" also drops NaN, which a broken network gives.
-    if not score >= settings[THRESHOLD] or settings[CLASSES + best] == np.float32(0):
+    if not score >= settings[THRESHOLDS + best]:
         return _NO_KEY
     name = np.uint32((cell * channels.shape[0] + anchor) * n_classes + best)
     return (np.uint64(score.view(np.uint32)) << np.uint64(32)) | np.uint64(_ALL - name)

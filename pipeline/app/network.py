@@ -51,14 +51,16 @@ def describe_network(config: Config) -> NetworkDescription:
     detect = detect_params(config, names)
     if config.preview.address is None and not config.track.follows:
         return NetworkDescription(network, weights, detect, None)
-    controls = Controls(names, config.detect.threshold, config.detect.classes)
-    detect = replace(detect, threshold=_lowest(config), classes=None)
+    controls = Controls(
+        names, config.detect.threshold, config.detect.classes, config.detect.class_thresholds
+    )
+    lowest = _lowest(config, float(controls.thresholds.min()))
+    detect = replace(detect, threshold=lowest, classes=None, class_thresholds=())
     return NetworkDescription(network, weights, detect, controls)
 
 
-def _lowest(config: Config) -> float:
+def _lowest(config: Config, threshold: float) -> float:
     """Return the lowest score that the live page and the tracker have a use for."""
-    threshold = config.detect.threshold
     if config.preview.address is not None:
         threshold = min(threshold, LOWEST)
     return Tracker.weakest(threshold) if config.track.follows else threshold
@@ -102,17 +104,23 @@ def detect_params(config: Config, names: tuple[str, ...]) -> DetectParams:
         If a class is asked for that the network does not know.
     """
     detect = config.detect
-    for name in detect.classes:
-        if name not in names:
-            raise ConfigError(
-                f"detect.classes: unknown class {name!r}, the network knows {', '.join(names)}"
-            )
+    for key, chosen in (
+        ("classes", detect.classes), ("class_thresholds", list(detect.class_thresholds)),
+    ):  # fmt: skip
+        for name in chosen:
+            if name not in names:
+                raise ConfigError(
+                    f"detect.{key}: unknown class {name!r}, the network knows {', '.join(names)}"
+                )
     return DetectParams(
         threshold=detect.threshold,
         top_n=detect.top_n,
         nms_iou=detect.nms_iou,
         greedy=detect.nms == "greedy",
         classes=tuple(names.index(name) for name in detect.classes) or None,
+        class_thresholds=tuple(
+            (names.index(name), score) for name, score in detect.class_thresholds.items()
+        ),
     )
 
 

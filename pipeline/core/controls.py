@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
+from types import MappingProxyType
 
 import numpy as np
+from numpy.typing import NDArray
 
 from squeezedrive.kernels.detections import Detections
 
@@ -21,20 +23,32 @@ class Controls:
         Lowest score of a box.
     classes : collection of str
         Only these; empty: all.
+    class_thresholds : mapping of str to float
+        Classes with a lowest score of their own, until the threshold is changed.
     """
 
     def __init__(
-        self, class_names: tuple[str, ...], threshold: float, classes: Collection[str] = ()
+        self,
+        class_names: tuple[str, ...],
+        threshold: float,
+        classes: Collection[str] = (),
+        class_thresholds: Mapping[str, float] = MappingProxyType({}),
     ) -> None:
         self.class_names = class_names
         self._lock = threading.Lock()
         self._threshold = threshold
+        self._thresholds = np.array([class_thresholds.get(name, threshold) for name in class_names])
         self._wanted = np.array([name in classes or not classes for name in class_names])
 
     @property
     def threshold(self) -> float:
-        """Lowest score of a box."""
+        """Lowest score of a box, but for classes with one of their own."""
         return self._threshold
+
+    @property
+    def thresholds(self) -> NDArray[np.float64]:
+        """Lowest score of a box of each class, (classes,)."""
+        return self._thresholds
 
     @property
     def classes(self) -> list[str]:
@@ -44,7 +58,7 @@ class Controls:
     def change(
         self, threshold: float | None = None, classes: Collection[str] | None = None
     ) -> None:
-        """Set what is given; it holds from the next frame on.
+        """Set what is given; it holds from the next frame on, a threshold for all classes.
 
         Raises
         ------
@@ -60,11 +74,12 @@ class Controls:
         with self._lock:
             if threshold is not None:
                 self._threshold = threshold
+                self._thresholds = np.full(len(self.class_names), threshold, np.float64)
             if classes is not None:
                 self._wanted = np.array([name in classes for name in self.class_names])
 
     def filter(self, found: Detections) -> Detections:
         """Return the detections that are wanted now."""
         with self._lock:
-            threshold, wanted = self._threshold, self._wanted
-        return found[(found.scores >= threshold) & wanted[found.classes]]
+            thresholds, wanted = self._thresholds.astype(np.float32), self._wanted
+        return found[(found.scores >= thresholds[found.classes]) & wanted[found.classes]]

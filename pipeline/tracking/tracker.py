@@ -86,7 +86,7 @@ class Tracker:
 
     def __init__(self, controls: Controls) -> None:
         self._controls = controls
-        self._threshold = controls.threshold
+        self._thresholds = controls.thresholds
         self._seconds = -math.inf
         self._last_id = 0
         self._motion, self._objects = Motion(), _no_objects(len(controls.class_names))
@@ -104,7 +104,7 @@ class Tracker:
         Parameters
         ----------
         found : Detections
-            All down to the score `weakest(controls.threshold)`, of all classes.
+            All down to the score `weakest` of the lowest of `controls.thresholds`, of all classes.
         seconds : float
             Presentation time of the frame.
 
@@ -118,17 +118,18 @@ class Tracker:
             self._motion, self._objects = Motion(), _no_objects(len(self._controls.class_names))
             passed = 0.0
         boxes, scores = found.boxes.astype(np.float64), found.scores.astype(np.float64)
-        threshold = self._controls.threshold
-        strong = scores >= threshold
+        thresholds = self._controls.thresholds
+        needed = thresholds[found.classes]
+        strong = scores >= needed
 
         self._motion.predict(passed)
-        rows, columns = self._pair(boxes, found.classes, strong, scores >= WEAK * threshold)
+        rows, columns = self._pair(boxes, found.classes, strong, scores >= WEAK * needed)
         self._motion.correct(rows, boxes[columns], scores[columns])
         self._judge(rows, scores[columns], found.classes[columns], passed)
 
         strong[columns] = False
         self._begin(boxes[strong], scores[strong], found.classes[strong])
-        self._show(threshold, passed)
+        self._show(thresholds, passed)
         shown = self._result()
         self._last_two = self._last_two[1], (seconds, shown)
         return shown
@@ -194,16 +195,17 @@ class Tracker:
             shown=np.zeros(n, np.bool_),
         )
 
-    def _show(self, threshold: float, passed: float) -> None:
+    def _show(self, thresholds: Array, passed: float) -> None:
         """Decide which objects are shown, give the new ones a number and forget the lost."""
         objects = self._objects
+        needed = thresholds[objects.votes.argmax(axis=1)]
         hold = max(HOLD, passed)  # one missed frame is bridged at any rate
-        if threshold != self._threshold:  # the user is not to see what is now below
-            self._threshold = threshold
-            objects.shown &= objects.scores >= threshold
+        if thresholds is not self._thresholds:  # the user is not to see what is now below
+            self._thresholds = thresholds
+            objects.shown &= objects.scores >= needed
         unseen = self._seconds - objects.seen
-        appears = (unseen == 0) & (objects.scores >= threshold)
-        stays = objects.shown & (objects.scores >= HIDE * threshold) & (unseen <= hold)
+        appears = (unseen == 0) & (objects.scores >= needed)
+        stays = objects.shown & (objects.scores >= HIDE * needed) & (unseen <= hold)
         objects.shown = appears | stays
         self._hide_doubles()
 

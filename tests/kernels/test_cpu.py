@@ -49,12 +49,14 @@ def params(draw: st.DrawFn, classes: int) -> DetectParams:
     levels = PALETTES[classes][1]
     between = ((levels[1:] + levels[:-1]) / 2).tolist()
     kept = st.sets(st.integers(0, classes - 1)).map(lambda s: tuple(sorted(s)))
+    own = st.dictionaries(st.integers(0, classes - 1), st.sampled_from([0.0, *between, 1.0]))
     return DetectParams(
         threshold=draw(st.one_of(st.just(0.0), st.sampled_from(between))),
         top_n=draw(st.one_of(st.integers(1, 40), st.just(10**6))),
         nms_iou=draw(st.floats(0.05, 0.95)),
         greedy=draw(st.booleans()),
         classes=draw(st.one_of(st.none(), kept)),
+        class_thresholds=tuple(draw(own).items()),
     )
 
 

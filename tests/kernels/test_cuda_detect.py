@@ -207,6 +207,7 @@ def test_one_detector_for_many_batches() -> None:
         (params, [full, replace_with_zero_scores(head), some]),
         (replace(params, threshold=0.5), [empty]),
         (replace(params, threshold=0.2, classes=(1,)), [some, empty]),
+        (replace(params, threshold=0.2, class_thresholds=((0, 0.5), (2, 0.1))), [full, some]),
         (replace(params, greedy=False, nms_iou=0.4), [full, full, some]),
     ):
         detector.params = params_now

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -107,6 +108,11 @@ def test_detect_puts_the_steps_in_order() -> None:
     assert detect(output, head, DetectParams(threshold=0.1, top_n=1)).classes.tolist() == [0]
     others = DetectParams(threshold=0.1, top_n=1, classes=(2, 1))
     assert detect(output, head, others).classes.tolist() == [1]
+    second = DetectParams(threshold=0.1, class_thresholds=((0, 0.95), (2, 0.5)))
+    assert detect(output, head, second).classes.tolist() == [1, 2]
+    third = DetectParams(threshold=0.95, top_n=1, class_thresholds=((2, 0.4),))
+    assert detect(output, head, third).classes.tolist() == [2]
+    assert detect(output, head, replace(third, classes=(0, 1))).classes.tolist() == []
     assert len(detect(output, head, DetectParams(classes=()))) == 0
     assert len(detect(output, head, DetectParams(threshold=1.0))) == 0
 
@@ -139,6 +145,7 @@ def test_detect_refuses_another_shape() -> None:
         ({"threshold": -0.1}, "-0.1"),
         ({"threshold": 1.1}, "1.1"),
         ({"threshold": math.nan}, "nan"),
+        ({"class_thresholds": ((1, 1.1),)}, "1.1"),
         ({"top_n": 0}, "top N"),
         ({"nms_iou": 2.0}, "IoU"),
     ],
@@ -153,3 +160,6 @@ def test_classes_that_do_not_exist(classes: tuple[int, ...]) -> None:
     head = small_head()
     with pytest.raises(ValueError, match="expected classes 0 to 2"):
         detect(pack(head, silent(head)), head, DetectParams(classes=classes))
+    own = tuple((index, 0.5) for index in classes)
+    with pytest.raises(ValueError, match="expected classes 0 to 2"):
+        detect(pack(head, silent(head)), head, DetectParams(class_thresholds=own))

@@ -5,9 +5,11 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import pytest
 
 from squeezedrive.engines.errors import UserError
+from squeezedrive.kernels.detections import Detections
 from squeezedrive.pipeline.app.status import status_of
 from squeezedrive.pipeline.core.controls import Controls
 from squeezedrive.pipeline.core.errors import SinkError, SourceError
@@ -163,6 +165,17 @@ def test_controls_decide_what_is_kept() -> None:
     assert counts[0] == 1
     assert counts[-1] == 0
     assert counts == sorted(counts, reverse=True)
+
+
+def test_controls_have_thresholds_of_classes_until_all_get_another() -> None:
+    controls = Controls(("car", "pedestrian"), 0.7, (), {"pedestrian": 0.3})
+    found = Detections(
+        np.zeros((3, 4), np.float32), np.float32([0.7, 0.6, 0.3]), np.int32([0, 0, 1])
+    )
+    assert controls.filter(found).scores.tolist() == found.scores[[0, 2]].tolist()
+    controls.change(threshold=0.5)
+    assert controls.filter(found).scores.tolist() == found.scores[:2].tolist()
+    assert controls.thresholds.tolist() == [0.5, 0.5]
 
 
 def test_controls_refuse_what_makes_no_sense() -> None:

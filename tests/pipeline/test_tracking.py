@@ -324,6 +324,21 @@ class TestControls:
         wanted.change(threshold=0.3)
         assert tracker.update(found(car(100), car(400, score=0.5)), 21 / FPS).ids.tolist() == [1, 2]
 
+    def test_classes_have_thresholds_of_their_own_until_all_get_another(self):
+        wanted = Controls(ROAD, THRESHOLD, (), {"pedestrian": 0.7, "cyclist": 0.2})
+        tracker = Tracker(wanted)
+        three = [
+            car(100, score=0.5), car(300, score=0.6, kind=PEDESTRIAN),
+            car(500, score=0.3, kind=CYCLIST),
+        ]  # fmt: skip
+        shown = follow([three] * 20, tracker=tracker)[-1]
+        assert shown.found.classes.tolist() == [CAR, CYCLIST]
+        wanted.change(threshold=0.55)
+        assert len(tracker.update(found(*three), 20 / FPS).found) == 0
+        for k in range(21, 60):
+            shown = tracker.update(found(*three), k / FPS)
+        assert shown.found.classes.tolist() == [PEDESTRIAN]
+
     def test_objects_of_unwanted_classes_are_followed_but_not_shown(self):
         wanted = controls()
         tracker = Tracker(wanted)
