@@ -36,6 +36,7 @@ STRUCTURE = (
 Share = Annotated[float, Field(ge=0, le=1)]
 Amount = Annotated[float, Field(ge=0)]
 Range = tuple[float, float]
+HeadStart = Literal["auto", "keep", "new"]
 
 
 class _Strict(BaseModel):
@@ -51,6 +52,7 @@ class TrainNetworkConfig(_Strict):
     anchors: AnchorProfile
     output: OutputProfile
     init: str | None
+    init_head: HeadStart
     batch_norm: bool
     dropout: Annotated[float, Field(ge=0, lt=1)]
     freeze: str | None

@@ -43,7 +43,7 @@ class Learner:
         )  # fmt: skip
         self.fresh = list(self.model.units)
         if network.init is not None and data is not None:
-            self.fresh = start_from(self.model, Path(network.init))
+            self.fresh = start_from(self.model, Path(network.init), network.init_head)
         # Random weights have nothing to keep.
         slow_through = config.optimizer.slow_through if network.init is not None else None
         if network.freeze is not None and network.init is not None:

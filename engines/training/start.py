@@ -4,17 +4,27 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from squeezedrive.engines.errors import WeightsError
+from squeezedrive.engines.model.profile import Profile
 from squeezedrive.engines.model.weights import load_arrays, load_weights
+from squeezedrive.engines.training.config import HeadStart
 from squeezedrive.engines.training.model import TrainableNetwork
 
 
-def start_from(model: TrainableNetwork, path: Path) -> list[str]:
+def start_from(model: TrainableNetwork, path: Path, head_start: HeadStart = "auto") -> list[str]:
     """Load weights in our layout (.npz) into a new model as far as they fit.
 
     Weights without a profile are a backbone: what the channels of a head mean is not known, so
-    the head stays random, as do layers that are missing. With a profile the head is taken over if
-    anchors, classes and layout are the same.
+    the head stays random, as do layers that are missing.
+
+    Parameters
+    ----------
+    head_start : str
+        "auto": the head is taken over if anchors, classes and layout are the same. "keep": it is
+        taken over where there are as many anchors and classes, see `fit_head`. "new": never.
 
     Returns
     -------
@@ -24,9 +34,11 @@ def start_from(model: TrainableNetwork, path: Path) -> list[str]:
     Raises
     ------
     WeightsError
-        If the file is unusable, or its weights were trained with other padding or other pixels.
+        If the file is unusable, its weights were trained with other padding or other pixels, or
+        the head is to be kept and cannot.
     """
-    head = model.head
+    names = f"{model.head}_w", f"{model.head}_b"
+    keep_head = head_start == "keep"
     if path.with_suffix(".json").is_file():
         weights = load_weights(path)
         theirs, ours = weights.profile, model.profile
@@ -41,13 +53,27 @@ def start_from(model: TrainableNetwork, path: Path) -> list[str]:
                     f" says {wanted}; --set {what}={got} takes over theirs"
                 )
         arrays = dict(weights.arrays)
-        keep_head = (theirs.anchors, theirs.output) == (ours.anchors, ours.output)
+        if head_start == "auto":
+            keep_head = (theirs.anchors, theirs.output) == (ours.anchors, ours.output)
+        elif keep_head:
+            problem = _head_differs(theirs, ours)
+            if problem:
+                raise WeightsError(
+                    f"{path}: network.init_head=keep: {problem}; --set network.init_head=new"
+                    " begins with a random head"
+                )
+            weight, bias = names
+            arrays[weight], arrays[bias] = fit_head(arrays[weight], arrays[bias], theirs, ours)
     else:
         arrays = load_arrays(path)
-        keep_head = False
+        if keep_head:
+            raise WeightsError(
+                f"{path}: network.init_head=keep: without {path.with_suffix('.json').name} beside"
+                " it nobody knows what the channels of its head mean; --set network.init_head=auto"
+            )
     if not keep_head:
-        arrays.pop(f"{head}_w", None)
-        arrays.pop(f"{head}_b", None)
+        for name in names:
+            arrays.pop(name, None)
     try:
         fresh = model.load_arrays(arrays)
     except WeightsError as error:
@@ -55,3 +81,48 @@ def start_from(model: TrainableNetwork, path: Path) -> list[str]:
     if len(fresh) == len(model.units):
         raise WeightsError(f"{path}: holds no layer of {model.profile.network}")
     return fresh
+
+
+def _head_differs(theirs: Profile, ours: Profile) -> str:
+    """Return why a head cannot be taken over even with other anchor shapes and class names."""
+    for what, got, wanted in (
+        ("network.output.layout", theirs.output.layout, ours.output.layout),
+        (
+            "network.output.exponential_threshold",
+            theirs.output.exponential_threshold,
+            ours.output.exponential_threshold,
+        ),
+        ("network.anchors.centres", theirs.anchors.centres, ours.anchors.centres),
+        ("number of anchor shapes", len(theirs.anchors.shapes), len(ours.anchors.shapes)),
+        ("number of classes", len(theirs.output.classes), len(ours.output.classes)),
+    ):
+        if got != wanted:
+            return f"expected {what} {wanted} as in the configuration, these weights have {got}"
+    return ""
+
+
+def fit_head(
+    weight: NDArray[np.float32], bias: NDArray[np.float32], theirs: Profile, ours: Profile
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return a head for other anchor shapes that finds the boxes which it found before.
+
+    The k-th shape takes the place of the k-th. A centre lies at x_anchor + dx w, a width is
+    w exp(dw): for a width w' dx becomes dx w / w' and dw becomes dw + log(w / w'); heights alike.
+    Where the exponential is straight, in the growth of boxes to more than e times their anchor,
+    that is approximate. Classes keep their places and may have other names.
+
+    Parameters
+    ----------
+    weight, bias : float32 arrays (channels, in, k, k), (channels,)
+    theirs, ours : Profile
+        Of the weights, and of the network that takes them over.
+    """
+    weight, bias = weight.copy(), bias.copy()
+    before = np.array(theirs.anchors.shapes, np.float64)
+    ratio = (before / np.array(ours.anchors.shapes, np.float64)).astype(np.float32)
+    head = ours.head(*ours.input.size)
+    centres, sizes = head.channels[:, -4:-2], head.channels[:, -2:]
+    weight[centres] *= ratio[:, :, None, None, None]
+    bias[centres] *= ratio
+    bias[sizes] += np.log(ratio)
+    return weight, bias
