@@ -30,7 +30,8 @@ PATHS = ("network.init", "data.sets.*.root", "evaluate.roots.*")
 STRUCTURE = (
     "network.architecture", "network.padding", "network.anchors.shapes", "network.anchors.centres",
     "network.output.layout", "network.output.classes", "network.output.exponential_threshold",
-    "network.batch_norm", "network.freeze", "optimizer.kind", "optimizer.slow_through",
+    "network.batch_norm", "network.int8", "network.freeze",
+    "optimizer.kind", "optimizer.slow_through",
 )  # fmt: skip
 
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -54,6 +55,7 @@ class TrainNetworkConfig(_Strict):
     init: str | None
     init_head: HeadStart
     batch_norm: bool
+    int8: bool
     dropout: Annotated[float, Field(ge=0, lt=1)]
     freeze: str | None
     confidence_prior: Annotated[float, Field(gt=0, lt=1)]
@@ -187,6 +189,11 @@ class TrainConfig(_Strict):
     @model_validator(mode="after")
     def _possible(self) -> TrainConfig:
         network = self.network
+        if network.int8 and (network.init is None or network.batch_norm):
+            raise ValueError(
+                "network.int8: expected network.init and network.batch_norm: false, as weights"
+                " learn 8 bits at the end of a training, with the normalisation folded in"
+            )
         whole = network.input.size
         for size in (whole, self.window):
             NETWORKS[network.architecture].check_size(*size, network.padding)

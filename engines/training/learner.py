@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch.nn.parallel import DistributedDataParallel
 
+from squeezedrive.engines.model.weights import Weights
 from squeezedrive.engines.training.boxes import BoxDecoder
 from squeezedrive.engines.training.checkpoint import CheckpointError
 from squeezedrive.engines.training.config import TrainConfig
@@ -17,16 +18,17 @@ from squeezedrive.engines.training.loader import TrainingBatch, collate
 from squeezedrive.engines.training.loss import LossParts, compute_loss
 from squeezedrive.engines.training.model import TrainableNetwork
 from squeezedrive.engines.training.optimize import Average, clip_gradients, make_optimizer, set_rate
+from squeezedrive.engines.training.rounding import input_limits
 from squeezedrive.engines.training.start import start_from
 from squeezedrive.engines.training.targets import assign
 
-MEASURED = 32  # pictures that the inserted batch normalisation is measured on
+MEASURED = 32  # pictures that batch normalisation and limits of 8 bits are measured on
 
 
 class Learner:
     """A network with everything that changes when it learns.
 
-    `data` is what the batch normalisation is measured on; None if `restore` follows.
+    `data` is what batch normalisation and limits are measured on; None if `restore` follows.
 
     Attributes
     ----------
@@ -54,6 +56,10 @@ class Learner:
             if data is not None:
                 pixels = collate([data[key] for key in data.order(0)[:MEASURED]]).pixels
             self.model.insert_batch_norm(pixels.to(compute.device), self.fresh)
+        if network.int8 and data is not None:
+            samples = [data[key] for key in data.order(0)[:MEASURED]]
+            weights = Weights(self.model.profile, self.model.to_arrays())
+            self.model.round(input_limits(weights, collate(samples).pixels.numpy()))
         self._decoder = BoxDecoder(self.model.profile.head(*config.window), compute.device)
         self._optimizer = make_optimizer(self.model, config.optimizer, slow_through)
         self._scaler = torch.amp.GradScaler("cuda", enabled=compute.precision == "fp16")
@@ -110,6 +116,7 @@ class Learner:
             "scaler": self._scaler.state_dict(),
             "average": None if average is None else average.model.state_dict(),
             "average_steps": 0 if average is None else average.steps,
+            "limits": self.model.limits,
             "structure": self._config.structure(),
         }
 
@@ -135,9 +142,11 @@ class Learner:
             for g in self._optimizer.param_groups
         ]
         self.model.load_state_dict(state["model"])
+        self.model.round(state["limits"])
         self._optimizer.load_state_dict(state["optimizer"])
         if self._average is not None and state["average"] is not None:
             self._average.model.load_state_dict(state["average"])
+            self._average.model.round(state["limits"])
             self._average.steps = state["average_steps"]
         for group, current in zip(self._optimizer.param_groups, settings, strict=True):
             group.update(current)

@@ -17,6 +17,7 @@ from squeezedrive.engines.errors import WeightsError
 from squeezedrive.engines.model.network import Operation
 from squeezedrive.engines.model.profile import Profile
 from squeezedrive.engines.model.pytorch import convolve, run_network
+from squeezedrive.engines.training.rounding import round_input, round_weights
 
 
 class ConvUnit(nn.Module):
@@ -27,6 +28,7 @@ class ConvUnit(nn.Module):
         self.step = step
         self.conv = nn.Conv2d(step.in_channels, step.out_channels, step.kernel, step.stride)
         self.norm: nn.BatchNorm2d | None = None
+        self.limit: float | None = None
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return the operation's output, (B, out_channels, h, w)."""
@@ -34,7 +36,8 @@ class ConvUnit(nn.Module):
 
     def convolve(self, x: torch.Tensor) -> torch.Tensor:
         """Return the convolution alone."""
-        return convolve(self.step, x, self.conv.weight, self.conv.bias)
+        weight = self.conv.weight if self.limit is None else round_weights(self.conv.weight)
+        return convolve(self.step, x, weight, self.conv.bias)
 
     def activate(self, x: torch.Tensor) -> torch.Tensor:
         """Normalise and rectify the convolution's output."""
@@ -111,9 +114,12 @@ class TrainableNetwork(nn.Module):
         x = (pixels.float() - self.mean) * self.profile.input.scale
 
         def run_convolution(step: Operation, x: torch.Tensor) -> torch.Tensor:
+            unit = self.unit(step.name)
+            if unit.limit is not None:
+                x = round_input(x, unit.limit)
             if step.name == self.head and self.dropout and self.training:
                 x = _drop(x, self.dropout)
-            return run_unit(self.unit(step.name), x)
+            return run_unit(unit, x)
 
         return run_network(self.steps, run_convolution, x)
 
@@ -226,6 +232,17 @@ class TrainableNetwork(nn.Module):
         self.eval()
         self._run(pixels, measure)
         self.train(training)
+
+    @property
+    def limits(self) -> dict[str, float]:
+        """Where what each convolution reads is clipped; empty if nothing is rounded."""
+        units = {name: self.unit(name).limit for name in self.units}
+        return {name: limit for name, limit in units.items() if limit is not None}
+
+    def round(self, limits: Mapping[str, float]) -> None:
+        """Compute with 8 bits from now on, see `engines.training.rounding`."""
+        for name, limit in limits.items():
+            self.unit(name).limit = limit
 
     def clone(self) -> TrainableNetwork:
         """Return a copy without gradients, in inference mode."""

@@ -17,11 +17,13 @@ import numpy as np
 import torch
 
 from squeezedrive.engines.errors import UserError
+from squeezedrive.engines.files import write_whole
 from squeezedrive.engines.model.weights import Weights, save_weights
 from squeezedrive.engines.training.checkpoint import CheckpointError
 from squeezedrive.engines.training.config import TrainConfig
 from squeezedrive.engines.training.model import TrainableNetwork
 from squeezedrive.engines.training.pictures import draw_comparison, plot_curves
+from squeezedrive.engines.training.rounding import build_int8
 from squeezedrive.engines.training.validate import Validator
 
 PACKAGES = ("torch", "numpy", "opencv-python-headless", "openvino", "pydantic", "tensorboard")
@@ -187,11 +189,15 @@ class RunFolder:
         training: dict[str, Any],
         scores: dict[str, Any],
     ) -> None:
-        """Write weights and profile in place of those before."""
+        """Write weights and profile in place of those before, and an int8 model if there is one."""
         arrays = model.to_arrays()
         profile = config.profile(self.weights.stem, sum(array.size for array in arrays.values()))
         update = {"training": training, "evaluation": scores}
-        save_weights(Weights(profile.model_copy(update=update), arrays), self.weights)
+        weights = Weights(profile.model_copy(update=update), arrays)
+        save_weights(weights, self.weights)
+        if model.limits:
+            path = self.weights.with_suffix(".int8.onnx")
+            write_whole(path, build_int8(weights, model.limits).SerializeToString())
 
     @_written
     def close(self) -> None:
