@@ -157,6 +157,9 @@ def test_no_pair_of_products_overflows_sixteen_bits(
     }
     assert types.pop("centred") == np.int8  # pixels minus their mean
     assert set(types.values()) == {np.dtype(np.uint8)}
+    for name in types:
+        levels = 127 if name == "centred" else 255
+        assert constants[f"{name}_scale"] == pytest.approx(limits[name] / levels, rel=1e-6)
     for name, steps in constants.items():
         if name.endswith("_w_int8"):
             assert 2 * 255 * int(np.abs(steps.astype(int)).max()) < 2**15
