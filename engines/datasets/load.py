@@ -83,6 +83,37 @@ def load_datasets(
     return datasets
 
 
+def set_names(datasets: Sequence[Dataset], roots: Sequence[str | Path]) -> list[str]:
+    """Return of each data set's path as few of its last parts as tell it from the others.
+
+    Parameters
+    ----------
+    roots : sequence of str or Path
+        What each was loaded from, which matters for several descriptions in one folder.
+
+    Raises
+    ------
+    DatasetError
+        If a data set is among them twice.
+    """
+    places = [dataset.root.resolve() for dataset in datasets]
+    if len(set(places)) < len(places):
+        places = [Path(root).resolve() for root in roots]
+    for number, place in enumerate(places):
+        if place in places[:number]:
+            raise DatasetError(f"{place}: expected different data sets, got this one twice")
+    return [_short_name(place, places) for place in places]
+
+
+def _short_name(place: Path, places: Sequence[Path]) -> str:
+    others = [other.parts for other in places if other != place]
+    for count in range(1, len(place.parts)):
+        tail = place.parts[-count:]
+        if all(other[-count:] != tail for other in others):
+            return "/".join(tail)
+    return str(place)
+
+
 def _load(
     root: Path, split: str, classes: Sequence[str] | None, names: Mapping[str, str]
 ) -> Dataset:

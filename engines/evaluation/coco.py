@@ -65,9 +65,9 @@ def _curve(
         mine = np.flatnonzero(f.classes == index)
         mine = mine[np.argsort(-f.scores[mine], kind="stable")[:MAX_BOXES]]
         if len(mine):
-            hit, skip = _match(item, f.boxes[mine], index)
+            taken, skip = match(item, f.boxes[mine], index)
             scores.append(f.scores[mine])
-            right.append(hit)
+            right.append(taken >= 0)
             ignored.append(skip)
     precision = np.zeros((len(IOUS), len(RECALLS)))
     if objects and scores:
@@ -75,11 +75,11 @@ def _curve(
         hits = np.concatenate(right, axis=1)[:, order]
         skips = np.concatenate(ignored, axis=1)[:, order]
         for row, hit, skip in zip(precision, hits, skips, strict=True):
-            row[:] = _precision(hit & ~skip, ~hit, objects)
+            row[:] = precision_at_recalls(hit & ~skip, ~hit, objects)
     return CocoCurve(precision, objects)
 
 
-def _precision(
+def precision_at_recalls(
     true: NDArray[np.bool_], false: NDArray[np.bool_], objects: int
 ) -> NDArray[np.float64]:
     """Return precision at each of `RECALLS` of boxes from best to worst score."""
@@ -91,33 +91,47 @@ def _precision(
     return np.append(precision, 0.0)[reached]
 
 
-def _match(
-    item: LabelledImage, boxes: NDArray[np.float64], index: int
-) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+def match(
+    item: LabelledImage,
+    boxes: NDArray[np.float64],
+    index: int,
+    ious: NDArray[np.floating] = IOUS,
+) -> tuple[NDArray[np.intp], NDArray[np.bool_]]:
     """Give each box, best first, the object it overlaps most that no better box has taken.
+
+    Parameters
+    ----------
+    boxes : float64 array (n, 4)
+        Boxes of the class `index`.
+    ious : float array (k,)
+        Overlaps from which on a box is on something.
 
     Returns
     -------
-    hit, skip : bool arrays (10, n)
-        At each of `IOUS`: the box has taken something; it has taken something to be ignored.
+    taken : int array (k, n)
+        At each overlap what the box has taken: a label of its class, by its number among them, or
+        a region to ignore, numbered on from there; -1 if nothing.
+    skip : bool array (k, n)
+        The box has taken something to be ignored.
     """
     labels = item.labels[item.labels.classes == index]
     regions = item.ignore_boxes[np.isin(item.ignore_classes, (index, EVERY_CLASS))]
     overlaps = np.hstack([iou(boxes, labels.boxes), coverage(boxes, regions)])
     optional = np.append(labels.neighbour, np.ones(len(regions), np.bool_))
     once = np.arange(len(optional)) < len(labels)
-    free = np.ones((len(IOUS), len(optional)), np.bool_)
-    hit = np.zeros((len(IOUS), len(boxes)), np.bool_)
-    skip = np.zeros_like(hit)
+    free = np.ones((len(ious), len(optional)), np.bool_)
+    taken = np.full((len(ious), len(boxes)), -1, np.intp)
+    skip = np.zeros(taken.shape, np.bool_)
     if not len(optional):
-        return hit, skip
-    rows = np.arange(len(IOUS))
+        return taken, skip
+    rows = np.arange(len(ious))
     for number, overlap in enumerate(overlaps):
-        usable = free & (overlap >= IOUS[:, None])
+        usable = free & (overlap >= ious[:, None])
         # Objects come before what is to be ignored, then the larger overlap, then the later label.
         rank = np.where(usable, overlap + 2 * ~optional, -1)[:, ::-1]
-        taken = rank.shape[1] - 1 - rank.argmax(axis=1)
-        hit[:, number] = rank.max(axis=1) >= 0
-        skip[:, number] = hit[:, number] & optional[taken]
-        free[rows, taken] &= ~(hit[:, number] & once[taken])
-    return hit, skip
+        best = rank.shape[1] - 1 - rank.argmax(axis=1)
+        hit = rank.max(axis=1) >= 0
+        taken[hit, number] = best[hit]
+        skip[:, number] = hit & optional[best]
+        free[rows, best] &= ~(hit & once[best])
+    return taken, skip

@@ -31,7 +31,13 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from squeezedrive.engines.datasets.dataset import EVERY_CLASS, LabelledImage, Labels, class_key
+from squeezedrive.engines.datasets.dataset import (
+    EVERY_CLASS,
+    Dataset,
+    LabelledImage,
+    Labels,
+    class_key,
+)
 from squeezedrive.engines.evaluation.overlap import coverage, iou
 from squeezedrive.engines.evaluation.results import ImageDetections
 
@@ -69,6 +75,17 @@ DIFFICULTIES = (
     Difficulty("moderate", 25, 1, 0.30),
     Difficulty("hard", 25, 2, 0.50),
 )
+
+
+def has_difficulties(dataset: Dataset) -> bool:
+    """Return whether a data set has KITTI's layout and labels what its difficulties go by.
+
+    Other road pictures in this layout call every occlusion unknown: none of their labels counts.
+    """
+    return dataset.layout == "kitti" and any(
+        bool((item.labels.occlusion <= DIFFICULTIES[-1].max_occlusion).any())
+        for item in dataset.items
+    )
 
 
 @dataclass(frozen=True)
