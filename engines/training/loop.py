@@ -231,7 +231,7 @@ class Training:
         self.folder.pictures(self._learner.evaluated, self._validator, count, done)
         self.folder.histograms(self._learner.evaluated, self._learner.model, done)
         best = ", the best so far" if better else f", the best was {self._best:.4f}"
-        self._progress.say(f"epoch {done}: mAP {scores.mean_ap:.4f}{best}")
+        self._progress.say(f"epoch {done}: {scores}{best}")
 
     def _save_weights(self, scores: dict[str, Any], done: int) -> None:
         config, init = self.config, self.config.network.init

@@ -13,10 +13,12 @@ from numpy.typing import NDArray
 
 from squeezedrive.engines.datasets.dataset import Dataset
 from squeezedrive.engines.datasets.images import read_image
+from squeezedrive.engines.datasets.load import set_names
 from squeezedrive.engines.errors import DatasetError
 from squeezedrive.engines.evaluation.coco import evaluate_coco
-from squeezedrive.engines.evaluation.kitti import DIFFICULTIES, evaluate_kitti
+from squeezedrive.engines.evaluation.kitti import DIFFICULTIES, evaluate_kitti, has_difficulties
 from squeezedrive.engines.evaluation.results import ImageDetections
+from squeezedrive.engines.evaluation.road import MIN_HEIGHT, WIDTH, least_heights, mean, rank
 from squeezedrive.engines.evaluation.run import DETECT
 from squeezedrive.engines.training.config import SetConfig, TrainConfig
 from squeezedrive.engines.training.data import load_labelled
@@ -34,19 +36,28 @@ class Scores:
     Attributes
     ----------
     mean_ap : float
-        The mean AP of the first data set, which decides which weights are best; NaN if nothing
-        is labelled there.
+        The mean of the data sets' mAP, which decides which weights are best; sets in which nothing
+        is labelled are left out, and it is NaN if nothing is labelled in any.
+    by_set : dict of str to float
+        The mAP of each data set by its name: that of its folder, and of those around it as far as
+        they are needed to tell them apart.
     metrics : dict of str to float
-        Every figure by name, such as "AP11/car/moderate"; those of further data sets begin with
-        the name of their folder, and of those around it as far as they are needed to tell them
-        apart.
+        Every figure by name, such as "AP11/car/moderate". Of several data sets those of the first
+        have no prefix, those of the others begin with their name; "mAP" is `mean_ap`, and the mAP
+        of every set has its name before it.
     summary : dict
         The same for people and profiles.
     """
 
     mean_ap: float
+    by_set: dict[str, float]
     metrics: dict[str, float]
     summary: dict[str, Any]
+
+    def __str__(self) -> str:
+        """Return "mAP 0.6234 (kitti 0.6612, fog 0.5856)", of one set without the brackets."""
+        parts = ", ".join(f"{name} {value:.4f}" for name, value in self.by_set.items())
+        return f"mAP {self.mean_ap:.4f}" + (f" ({parts})" if len(self.by_set) > 1 else "")
 
 
 @dataclass(frozen=True)
@@ -75,12 +86,10 @@ class Validator:
         roots = config.evaluate.roots or (config.data.sets[0].root,)
         entries = [_entry(config, root) for root in roots]
         datasets = [_load(entry, config) for entry in entries]
-        places = [dataset.root.resolve() for dataset in datasets]
-        if len(set(places)) < len(places):  # several descriptions in one folder
-            places = [Path(root).resolve() for root in roots]
+        names = set_names(datasets, roots)
         self.sets = [
             ValidationSet(dataset, entry.fit or config.data.fit, name)
-            for dataset, entry, name in zip(datasets, entries, _names(places), strict=True)
+            for dataset, entry, name in zip(datasets, entries, names, strict=True)
         ]
         self._head = config.profile("new", 0).head(*config.network.input.size)
 
@@ -90,19 +99,27 @@ class Validator:
         Returns None as soon as `stopped` does not return False any more.
         """
         metrics: dict[str, float] = {}
+        by_set: dict[str, float] = {}
         summary: dict[str, Any] = {}
         for number, chosen in enumerate(self.sets):
             dataset, name = chosen.dataset, chosen.name
-            found = []
-            for _, boxes in self.detect(model, chosen):
+            found, widths = [], []
+            for image, boxes in self.detect(model, chosen):
                 if stopped():
                     return None
                 found.append(ImageDetections.from_detections(boxes, dataset.classes, dataset))
-            values, lines = _score(dataset, found)
+                widths.append(image.shape[1])
+            values, lines = _score(dataset, found, widths)
+            by_set[name] = values["mAP"]
             prefix = f"{name}:" if number else ""
             metrics |= {f"{prefix}{key}": value for key, value in values.items()}
             summary[f"{name}/{dataset.split}, {len(dataset)} pictures"] = lines
-        return Scores(metrics["mAP"], metrics, summary)
+        mean_ap = mean(list(by_set.values()))
+        if len(self.sets) > 1:
+            metrics |= {f"{name}:mAP": value for name, value in by_set.items()}
+            metrics["mAP"] = mean_ap
+            summary["mean of the sets"] = {"mAP": _rounded(mean_ap)}
+        return Scores(mean_ap, by_set, metrics, summary)
 
     @torch.no_grad()
     def detect(
@@ -142,27 +159,17 @@ def _load(entry: SetConfig, config: TrainConfig) -> Dataset:
         ) from None
 
 
-def _names(places: list[Path]) -> list[str]:
-    """Return of each path as few of its last parts as tell it from the others."""
-
-    def name(place: Path) -> str:
-        others = [other.parts for other in places if other != place]
-        for count in range(1, len(place.parts)):
-            tail = place.parts[-count:]
-            if all(other[-count:] != tail for other in others):
-                return "/".join(tail)
-        return str(place)
-
-    return [name(place) for place in places]
-
-
 def _score(
-    dataset: Dataset, found: list[ImageDetections]
+    dataset: Dataset, found: list[ImageDetections], widths: list[int]
 ) -> tuple[dict[str, float], dict[str, Any]]:
-    """Return a data set's figures, as KITTI defines them for its layout, else as COCO does."""
+    """Return a data set's figures, which are those of its layout.
+
+    KITTI's need labels of its difficulties; those of other road pictures in its layout are AP at
+    IoU 0.5 from a least height on, see `engines.evaluation.road`.
+    """
     metrics: dict[str, float] = {}
     summary: dict[str, Any] = {}
-    if dataset.layout == "kitti":
+    if has_difficulties(dataset):
         result = evaluate_kitti(dataset.items, found, dataset.classes)
         for name, row in zip(dataset.classes, result.ap(11).tolist(), strict=True):
             for difficulty, value in zip(DIFFICULTIES, row, strict=True):
@@ -171,13 +178,20 @@ def _score(
         metrics["mAP40"] = result.mean_ap(40)
         metrics["mAP"] = result.mean_ap(11)
         what = "KITTI AP, 11 recall points, easy/moderate/hard"
+    elif dataset.layout == "kitti":
+        least = least_heights(widths)
+        rankings = rank(dataset.items, found, dataset.classes, least, [1.0] * len(least))
+        for name, ranking in zip(dataset.classes, rankings, strict=True):
+            metrics[f"AP50/{name}"] = ranking.ap()
+            summary[name] = _rounded(ranking.ap())
+        metrics["mAP"] = mean([ranking.ap() for ranking in rankings])
+        what = f"AP at IoU 0.5, objects from {MIN_HEIGHT} px of a picture {WIDTH} wide"
     else:
         curves = evaluate_coco(dataset.items, found, dataset.classes)
         for name, curve in zip(dataset.classes, curves, strict=True):
             metrics[f"AP50/{name}"], metrics[f"AP50-95/{name}"] = curve.ap(0.5), curve.ap()
             summary[name] = [_rounded(curve.ap(0.5)), _rounded(curve.ap())]
-        there = [curve.ap() for curve in curves if curve.objects]
-        metrics["mAP"] = float(np.mean(there)) if there else float("nan")
+        metrics["mAP"] = mean([curve.ap() for curve in curves])
         what = "COCO AP at IoU 0.5 and 0.5 to 0.95"
     return metrics, {"what": what, **summary, "mAP": _rounded(metrics["mAP"])}
 

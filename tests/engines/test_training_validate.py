@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,10 @@ from squeezedrive.engines.training import validate
 from squeezedrive.engines.training.config import load_train_config
 from squeezedrive.engines.training.model import TrainableNetwork
 from squeezedrive.engines.training.report import RunFolder
-from squeezedrive.engines.training.validate import Validator
+from squeezedrive.engines.training.validate import ValidationSet, Validator
+from squeezedrive.kernels.detections import Detections
+from tests.support import labelled
+from tests.support.labelled import kitti_line
 from tests.support.rectangles import small, write_kitti, write_yolo
 
 
@@ -65,7 +69,75 @@ def test_sets_whose_folders_have_the_same_name_are_told_apart(tmp_path: Path) ->
     scores = chosen.evaluate(TrainableNetwork(profile), lambda: False)
     assert scores is not None
     assert {"mAP", "night/set:mAP", "fog:mAP"} <= scores.metrics.keys()
-    assert len(scores.summary) == 3
+    assert len(scores.summary) == 4  # with their mean
+
+
+def detections(*rows: tuple[tuple[float, ...], float, int]) -> Detections:
+    boxes, scores, classes = zip(*rows, strict=True)
+    return Detections(
+        np.array(boxes, np.float32), np.array(scores, np.float32), np.array(classes, np.int32)
+    )
+
+
+def test_the_mean_over_the_sets_decides(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A set with KITTI's difficulties, one without, one in which nothing is labelled, YOLO's."""
+    car, person = (10, 5, 60, 50), (70, 10, 90, 30)
+    labels = [kitti_line("Car", car), kitti_line("Pedestrian", person, occlusion=3)]
+    roots = [
+        labelled.write_kitti(tmp_path / "drives", {"a": labels[0]}),
+        labelled.write_kitti(tmp_path / "roads", {"b": labels[1] + kitti_line("Car", car, 0, 3)}),
+        labelled.write_kitti(tmp_path / "empty", {"c": kitti_line("Car", car, 0, 3)}),
+        write_yolo(tmp_path / "yolo", 1, ("car", "bike")),
+    ]
+    # Too low for what is counted: 2 of pictures 120 px wide, where the least height is 2.3.
+    flat = kitti_line("Car", (10, 5, 60, 7), 0, 3)
+    (roots[2] / "training/label_2/c.txt").write_text(flat)
+    boxes = {
+        "drives": detections((car, 0.9, 0)),
+        "roads": detections((car, 0.9, 0), (car, 0.8, 1)),
+        "empty": detections((car, 0.9, 0)),
+        "yolo": detections(((20, 30, 80, 72), 0.9, 0)),
+    }
+
+    def detect(_: Validator, model: Any, chosen: ValidationSet) -> Any:
+        yield np.empty((60, 120, 3), np.uint8), boxes[chosen.name]
+
+    monkeypatch.setattr(Validator, "detect", detect)
+    scores = validator(*roots[:1], evaluate__roots=[str(root) for root in roots]).evaluate(
+        TrainableNetwork(load_train_config(None, small(*roots[:1])).profile("new", 0)),
+        lambda: False,
+    )
+    assert scores is not None
+    by_set = {"drives": 1 / 11, "roads": 1 / 2, "empty": math.nan, "yolo": 1}
+    assert scores.by_set == pytest.approx(by_set, nan_ok=True)
+    assert scores.mean_ap == scores.metrics["mAP"] == pytest.approx((1 / 11 + 1 / 2 + 1) / 3)
+    for name, value in by_set.items():
+        assert scores.metrics[f"{name}:mAP"] == pytest.approx(value, nan_ok=True)
+    assert scores.metrics["AP11/car/easy"] == pytest.approx(1 / 11)
+    assert scores.metrics["roads:AP50/car"] == 1
+    assert scores.metrics["roads:AP50/pedestrian"] == 0
+    assert scores.metrics["yolo:AP50-95/car"] == 1
+    assert str(scores) == "mAP 0.5303 (drives 0.0909, roads 0.5000, empty nan, yolo 1.0000)"
+    assert list(scores.summary) == [
+        "drives/val, 1 pictures", "roads/val, 1 pictures", "empty/val, 1 pictures",
+        "yolo/val, 1 pictures", "mean of the sets",
+    ]  # fmt: skip
+    assert scores.summary["roads/val, 1 pictures"] == {
+        "what": "AP at IoU 0.5, objects from 12.5 px of a picture 640 wide",
+        "car": 1, "pedestrian": 0, "cyclist": None, "mAP": 0.5,
+    }  # fmt: skip
+    assert scores.summary["mean of the sets"] == {"mAP": 0.5303}
+
+
+def test_one_set_has_its_own_figures_only(tmp_path: Path) -> None:
+    root = write_kitti(tmp_path / "set", 1)
+    model = TrainableNetwork(load_train_config(None, small(root)).profile("new", 0))
+    scores = validator(root).evaluate(model, lambda: False)
+    assert scores is not None
+    assert not [name for name in scores.metrics if ":" in name]
+    assert scores.mean_ap == scores.metrics["mAP"] == scores.by_set["set"]
+    assert list(scores.summary) == ["set/val, 1 pictures"]
+    assert str(scores) == f"mAP {scores.mean_ap:.4f}"
 
 
 @pytest.mark.parametrize(
