@@ -17,7 +17,7 @@ VERBS = {
         "export",
         "write weights as an ONNX model, or those of a training with their profile",
     ),
-    "evaluate": ("evaluate", "measure AP on a labelled data set"),
+    "evaluate": ("evaluate", "measure AP on labelled data sets"),
     "train": ("train", "train weights on labelled pictures"),
     "anchors": ("anchors", "find anchor shapes for a data set"),
     "import": ("import_weights", "turn weights of another SqueezeDet into ours"),

@@ -5,11 +5,11 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import json
+import math
 import sys
-from contextlib import closing
-from dataclasses import replace
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from squeezedrive.engines.backends.select import CHOICES
 from squeezedrive.engines.cli.arguments import (
@@ -21,25 +21,26 @@ from squeezedrive.engines.cli.arguments import (
     names,
     use_trained_fit,
 )
+from squeezedrive.engines.cli.boxes import Found, find_boxes, read_found
 from squeezedrive.engines.errors import ConfigError, UserError
 from squeezedrive.engines.files import check_free, check_output
-from squeezedrive.engines.progress import counting
 
 if TYPE_CHECKING:
-    from squeezedrive.engines.backends.base import BackendOptions
-    from squeezedrive.engines.backends.cpu.options import CpuPrecision
-    from squeezedrive.engines.backends.cuda.options import CudaPrecision
     from squeezedrive.engines.datasets.dataset import Dataset
     from squeezedrive.engines.evaluation.evaluate import Evaluation
-    from squeezedrive.engines.evaluation.results import ImageDetections
+    from squeezedrive.engines.evaluation.overview import SetFigures
+    from squeezedrive.kernels.fit import Fit
 
 DESCRIPTION = (
-    "Measure average precision, as KITTI and COCO define it, on a data set in"
-    " KITTI, COCO or YOLO layout, and say what goes wrong."
+    "Measure average precision, as KITTI and COCO define it, on data sets in KITTI,"
+    " COCO, YOLO or Pascal VOC layout, by the height of the objects, too, and say what"
+    " goes wrong."
 )
 EXAMPLES = """\
 The network's boxes are taken from a score of 0.005 on and the best 128 a picture,
 whatever the threshold of drawing is. The SqueezeDet paper has the best 64: --top-n 64.
+Of several data sets one table is printed, and their mean. Lists in ImageSets beside that
+of the split, such as val-night.txt beside val.txt, are parts with lines of their own.
 
 examples:
   python -m engines evaluate --data kitti --fit stretch
@@ -47,6 +48,7 @@ examples:
   python -m engines evaluate --data kitti --precision fp32,fp16,int8
   python -m engines evaluate --data dashcam --classes car --iou car=0.5
   python -m engines evaluate --data kitti --detections results
+  python -m engines evaluate --data kitti --data bdd100k --names truck=dontcare
 """
 
 
@@ -69,10 +71,23 @@ def _class_iou(text: str) -> tuple[str, float]:
     return name, fraction(value)
 
 
+def _height(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < math.inf:
+        raise argparse.ArgumentTypeError(f"expected a height in pixels, 0 or more, got {text!r}")
+    return value
+
+
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the verb's options."""
     add = parser.add_argument
-    add("--data", type=Path, required=True, metavar="ROOT", help="the data set's folder")
+    add(
+        "--data", type=Path, action="append", required=True, metavar="ROOT",
+        help="the data set's folder; repeatable",
+    )  # fmt: skip
     add("--split", default="val", help="which part of it (default: val)")
     add_class_options(parser)
     add(
@@ -84,16 +99,23 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="state of KITTI's development kit; current ignores low boxes (default: paper)",
     )  # fmt: skip
     add(
-        "--score", type=fraction, default=0.4, metavar="S",
-        help="count mistakes among boxes from this score on (default: 0.4)",
+        "--score", type=fraction, metavar="S",
+        help="count mistakes and false boxes from this score on (default: that from which the"
+        " pipeline draws boxes)",
+    )  # fmt: skip
+    add(
+        "--min-height", type=_height, metavar="PX",
+        help="ignore lower objects in the table of all sets: pixels of a picture 640 wide, in"
+        " others in proportion (default: 12.5)",
     )  # fmt: skip
 
     source = parser.add_argument_group("where the boxes come from")
     either = source.add_mutually_exclusive_group()
     either.add_argument("--backend", choices=CHOICES, default="auto")
     either.add_argument(
-        "--detections", type=Path, metavar="DIR", help="KITTI result files instead of a network"
-    )
+        "--detections", type=Path, action="append", metavar="DIR",
+        help="KITTI result files instead of a network; for each data set, in their order",
+    )  # fmt: skip
     add_network_options(source)
     add_fit_options(source)
     add = source.add_argument
@@ -112,61 +134,106 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add = outputs.add_argument
     add(
         "--json", type=Path, metavar="FILE",
-        help="write all figures and curves; of several number formats a list",
+        help="write all figures and curves; of several data sets or number formats a list",
     )  # fmt: skip
-    add("--plots", type=Path, metavar="DIR", help="draw curves and confusion as PNG")
+    add(
+        "--plots", type=Path, metavar="DIR",
+        help="draw curves and confusion as PNG; of several data sets, each in a folder of its name",
+    )  # fmt: skip
     add("-y", "--overwrite", action="store_true", help="replace existing outputs")
 
 
 def run(arguments: argparse.Namespace) -> None:
     """Evaluate, print the tables and write what was asked for."""
     use_trained_fit(arguments)
-    plots = _check_outputs(arguments)
 
-    from squeezedrive.engines.datasets.load import load_dataset
-    from squeezedrive.engines.evaluation.evaluate import evaluate
-    from squeezedrive.engines.evaluation.report import as_comparison, format_report, report_data
+    from squeezedrive.engines.datasets.load import load_datasets, set_names
+    from squeezedrive.engines.evaluation.road import dataset_fits
     from squeezedrive.engines.model.weights import DEFAULT, load_profile
 
     weights = arguments.weights or DEFAULT
-    known = load_profile(weights.with_suffix(".json")).output.classes
-    dataset = load_dataset(
-        arguments.data, arguments.split, arguments.classes or known, arguments.names
-    )
-    min_iou = dict(arguments.iou)
-    _check_names("--iou", list(min_iou), dataset.classes)
+    profile = load_profile(weights.with_suffix(".json"))
+    known = profile.output.classes
+    roots = arguments.data
+    if arguments.detections and len(arguments.detections) != len(roots):
+        raise ConfigError(
+            f"--detections: expected one for each of {len(roots)} data sets, got"
+            f" {len(arguments.detections)}"
+        )
+    datasets = load_datasets(roots, arguments.split, arguments.classes or known, arguments.names)
+    titles = set_names(datasets, roots)
+    folders = _check_outputs(arguments, titles)
+    _check_names("--iou", [name for name, _ in arguments.iou], datasets[0].classes)
+    if not arguments.detections:
+        _check_names("--classes", datasets[0].classes, known)
+    size = arguments.size or profile.input.size
+    fits = [dataset_fits(d, arguments.fit, size, arguments.band_centre) for d in datasets]
     if arguments.detections:
-        from squeezedrive.engines.evaluation.results import read_results
-
-        found = read_results(arguments.detections, dataset)
-        runs: list[tuple[list[ImageDetections], dict[str, Any]]] = [
-            (found, {"detections": str(arguments.detections)})
-        ]
+        runs = [read_found(arguments.detections, datasets)]
     else:
-        _check_names("--classes", dataset.classes, known)
-        runs = [_run_network(arguments, weights, dataset, name) for name in arguments.precision]
-    sources = [source for _, source in runs]
-    evaluations = [
-        evaluate(dataset, found, min_iou, arguments.kit, arguments.score) for found, _ in runs
-    ]
-    for source in sources:
-        pictures = f"{arguments.split} of {arguments.data}, {len(dataset)} pictures"
-        print("; ".join([_title(source), pictures, *filter(None, [source.get("device")])]))
-    print()
-    if len(runs) == 1:
-        print(format_report(evaluations[0]))
-    else:
-        print(as_comparison([source["precision"] for source in sources], evaluations))
+        runs = [find_boxes(arguments, weights, datasets, name) for name in arguments.precision]
+    figures = _measure(arguments, datasets, titles, fits, runs)
+    _print(figures, runs)
     if arguments.json:
-        data = [{"source": s, **report_data(e)} for s, e in zip(sources, evaluations, strict=True)]
-        text = json.dumps(data if len(runs) > 1 else data[0], indent=1, allow_nan=False)
-        try:
-            arguments.json.write_text(text + "\n", encoding="utf-8")
-        except OSError as error:
-            raise UserError(f"{arguments.json}: cannot be written: {error.strerror}") from None
-        print(f"\nwrote {arguments.json}")
-    if plots:
-        _write_plots(evaluations[0], arguments.plots)
+        _write_json(arguments.json, figures, runs)
+    for place, folder in enumerate(folders):
+        _write_plots(figures[place].evaluation, folder)
+
+
+def _measure(
+    arguments: argparse.Namespace,
+    datasets: Sequence[Dataset],
+    titles: Sequence[str],
+    fits: Sequence[Sequence[Fit]],
+    runs: Sequence[Found],
+) -> list[SetFigures]:
+    """Return the figures set by set, those of the number formats after each other."""
+    from squeezedrive.engines.evaluation.evaluate import SHOWN_SCORE, evaluate
+    from squeezedrive.engines.evaluation.overview import SetFigures
+    from squeezedrive.engines.evaluation.road import MIN_HEIGHT, evaluate_road
+
+    min_iou = dict(arguments.iou)
+    score = SHOWN_SCORE if arguments.score is None else arguments.score
+    least = MIN_HEIGHT if arguments.min_height is None else arguments.min_height
+    return [
+        SetFigures(
+            title,
+            one.variant,
+            evaluate(dataset, one.boxes[place], min_iou, arguments.kit, score),
+            evaluate_road(dataset, one.boxes[place], fits[place], least),
+        )
+        for place, (dataset, title) in enumerate(zip(datasets, titles, strict=True))
+        for one in runs
+    ]
+
+
+def _print(figures: Sequence[SetFigures], runs: Sequence[Found]) -> None:
+    from squeezedrive.engines.evaluation.overview import (
+        format_heights,
+        format_means,
+        format_overview,
+    )
+    from squeezedrive.engines.evaluation.report import as_comparison, format_report
+
+    sets = [figures[start : start + len(runs)] for start in range(0, len(figures), len(runs))]
+    for (first, *_), *sources in zip(sets, *(one.sources for one in runs), strict=True):
+        dataset = first.evaluation.dataset
+        pictures = f"{dataset.split} of {dataset.root}, {len(dataset)} pictures"
+        for source in sources:
+            print("; ".join([_title(source), pictures, *filter(None, [source.get("device")])]))
+    print()
+    if len(sets) == 1:
+        evaluations = [one.evaluation for one in figures]
+        if len(runs) == 1:
+            print(format_report(evaluations[0]))
+        else:
+            print(as_comparison([one.variant for one in runs], evaluations))
+        print()
+    print(format_overview(figures))
+    if len(sets) > 1:
+        print(f"\n{format_means(figures)}")
+    for same in sets:
+        print(f"\n{format_heights(same)}")
 
 
 def _title(source: dict[str, Any]) -> str:
@@ -176,30 +243,33 @@ def _title(source: dict[str, Any]) -> str:
     return title.format(**source)
 
 
-def _check_outputs(arguments: argparse.Namespace) -> bool:
-    """Complain before, not after minutes of work; return whether plots can be drawn."""
+def _check_outputs(arguments: argparse.Namespace, titles: Sequence[str]) -> list[Path]:
+    """Complain before, not after minutes of work; return each data set's folder for plots."""
     if arguments.json:
         check_output(arguments.json, arguments.overwrite)
     if not arguments.plots:
-        return False
+        return []
     if len(arguments.precision) > 1:
         raise ConfigError(
             "--plots: expected one number format, got --precision " + ",".join(arguments.precision)
         )
-    check_output(arguments.plots, overwrite=True)
-    if arguments.plots.exists() and not arguments.plots.is_dir():
-        raise UserError(f"{arguments.plots}: is a file, expected a folder for the plots")
+    folder: Path = arguments.plots
+    check_output(folder, overwrite=True)
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"{folder}: is a file, expected a folder for the plots")
     if importlib.util.find_spec("matplotlib") is None:
         print(
             "no plots: matplotlib is missing; install it with  pip install -e '.[train]'",
             file=sys.stderr,
         )
-        return False
+        return []
     from squeezedrive.engines.evaluation.plots import CONFUSION, CURVES
 
-    for name in (CURVES, CONFUSION):
-        check_free(arguments.plots / name, arguments.overwrite)
-    return True
+    folders = [folder / title for title in titles] if len(titles) > 1 else [folder]
+    for place in folders:
+        for name in (CURVES, CONFUSION):
+            check_free(place / name, arguments.overwrite)
+    return folders
 
 
 def _check_names(option: str, names: list[str] | tuple[str, ...], known: tuple[str, ...]) -> None:
@@ -211,60 +281,28 @@ def _check_names(option: str, names: list[str] | tuple[str, ...], known: tuple[s
             raise ConfigError(f"{option}: unknown class {name!r}, expected {', '.join(known)}")
 
 
-def _run_network(
-    arguments: argparse.Namespace, weights_path: Path, dataset: Dataset, precision: str
-) -> tuple[list[ImageDetections], dict[str, Any]]:
-    """Return the boxes, and what found them."""
-    from squeezedrive.engines.backends.base import EngineSettings
-    from squeezedrive.engines.backends.cpu.options import CpuOptions
-    from squeezedrive.engines.backends.cuda.options import CudaOptions
-    from squeezedrive.engines.backends.select import open_backend
-    from squeezedrive.engines.evaluation.run import DETECT, find_all
-    from squeezedrive.engines.model.weights import int8_model, load_weights
+def _write_json(path: Path, figures: Sequence[SetFigures], runs: Sequence[Found]) -> None:
+    from squeezedrive.engines.evaluation.overview import road_data
+    from squeezedrive.engines.evaluation.report import report_data
 
-    weights = load_weights(weights_path)
-    profile = weights.profile
-    width, height = arguments.size or profile.input.size
-    detect = replace(DETECT, top_n=arguments.top_n)
-    name: str = arguments.backend
-    options: list[BackendOptions] = [CpuOptions(precision=cast("CpuPrecision", precision))]
-    if precision == "bf16":
-        if name not in ("auto", "cpu"):
-            raise ConfigError(f"--precision bf16: not for the back end {name}, only for cpu")
-        name = "cpu"
-    elif precision != "auto":
-        options.append(CudaOptions(precision=cast("CudaPrecision", precision)))
-    fit, centre = arguments.fit, arguments.band_centre
-    int8 = int8_model(weights_path)
-    settings = EngineSettings(weights, width, height, detect, fit, centre, int8)
-    with (
-        closing(open_backend(name, settings, options)) as backend,
-        counting(len(dataset)) as progress,
-    ):
-        found = find_all(backend, profile.output.classes, dataset, progress)
-    info = backend.info
-    source = {
-        "weights": profile.name,
-        "backend": info.name,
-        "runtime": info.runtime,
-        "device": info.device,
-        "precision": info.precision,
-        "width": width,
-        "height": height,
-        "fit": fit,
-        "band_centre": centre,
-        "threshold": detect.threshold,
-        "top_n": detect.top_n,
-        "nms_iou": detect.nms_iou,
-    }
-    return found, source
+    sources = [one.sources[place] for place in range(len(runs[0].sources)) for one in runs]
+    data = [
+        {"source": s, **report_data(f.evaluation), "road": road_data(f)}
+        for s, f in zip(sources, figures, strict=True)
+    ]
+    text = json.dumps(data if len(data) > 1 else data[0], indent=1, allow_nan=False)
+    try:
+        path.write_text(text + "\n", encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written: {error.strerror}") from None
+    print(f"\nwrote {path}")
 
 
 def _write_plots(evaluation: Evaluation, folder: Path) -> None:
     from squeezedrive.engines.evaluation.plots import write_plots
 
     try:
-        folder.mkdir(exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
         paths = write_plots(evaluation, folder)
     except OSError as error:
         raise UserError(f"{folder}: cannot be written: {error.strerror}") from None

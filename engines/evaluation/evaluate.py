@@ -13,11 +13,13 @@ from squeezedrive.engines.evaluation.kitti import (
     KittiResult,
     class_iou,
     evaluate_kitti,
+    has_difficulties,
 )
 from squeezedrive.engines.evaluation.mistakes import Mistakes, find_mistakes
 from squeezedrive.engines.evaluation.results import ImageDetections
+from squeezedrive.kernels.params import DetectParams
 
-SHOWN_SCORE = 0.4  # from here on the pipeline draws boxes
+SHOWN_SCORE = DetectParams().threshold  # from here on the pipeline draws boxes
 
 
 @dataclass(frozen=True)
@@ -31,7 +33,7 @@ class Evaluation:
     min_iou : tuple of float
         Overlap, exclusive, of a correct box of each class; the COCO figures have their own.
     kitti : KittiResult or None
-        KITTI's AP; None for other layouts, whose labels lack what its difficulties go by.
+        KITTI's AP; None where the labels lack what its difficulties go by.
     coco : tuple of CocoCurve
         COCO's AP of each class.
     mistakes : Mistakes
@@ -59,14 +61,15 @@ def evaluate(
     found : sequence of ImageDetections
         The boxes in each picture, with scores as low as they come: a threshold costs AP.
     min_iou : mapping of str to float, optional
-        Overlap of a correct box for classes by name, else in KITTI layout 0.7 for cars, and 0.5.
+        Overlap of a correct box for classes by name, else 0.5, but 0.7 for cars where KITTI's AP
+        is computed.
     kit : str
         Which state of KITTI's development kit, see `engines.evaluation.kitti`.
     score : float
         From which score on mistakes are counted.
     """
     classes = dataset.classes
-    is_kitti = dataset.layout == "kitti"
+    is_kitti = has_difficulties(dataset)
     defaults = {} if is_kitti else dict.fromkeys(classes, 0.5)
     required = class_iou(classes, {**defaults, **(min_iou or {})})
     return Evaluation(

@@ -38,9 +38,9 @@ def as_comparison(names: Sequence[str], evaluations: Sequence[Evaluation]) -> st
     """Lay out the AP of several evaluations of one data set side by side, in percent."""
     columns = [_figures(evaluation) for evaluation in evaluations]
     rows = [["", *names]]
-    rows += [[name, *(_percent(column[name]) for column in columns)] for name in columns[0]]
+    rows += [[name, *(percent(column[name]) for column in columns)] for name in columns[0]]
     kind = "KITTI AP in %, 11 recall points" if evaluations[0].kitti else "COCO AP in %"
-    return f"{kind}\n{_table(rows)}"
+    return f"{kind}\n{format_table(rows)}"
 
 
 def _figures(evaluation: Evaluation) -> dict[str, float]:
@@ -74,10 +74,10 @@ def _kitti_text(result: KittiResult, positions: int) -> str:
         result.classes, result.min_iou, result.curves, values, strict=True
     ):
         objects = " / ".join(str(curve.objects) for curve in curves)
-        rows.append([name, f"{required:g}", *map(_percent, ap), objects])
-    mean = _percent(result.mean_ap(positions))
+        rows.append([name, f"{required:g}", *map(percent, ap), objects])
+    mean = percent(result.mean_ap(positions))
     title = f"KITTI AP in %, {positions} recall points, {KITS[result.kit]}"
-    return f"{title}\n{_table(rows)}\nmean of {int((~np.isnan(values)).sum())}: {mean}"
+    return f"{title}\n{format_table(rows)}\nmean of {int((~np.isnan(values)).sum())}: {mean}"
 
 
 def _coco_text(evaluation: Evaluation) -> str:
@@ -86,11 +86,11 @@ def _coco_text(evaluation: Evaluation) -> str:
         [curve.ap(0.5), curve.ap(0.75), curve.ap(), curve.objects] for curve in evaluation.coco
     ]
     for name, (ap50, ap75, ap, objects) in zip(evaluation.dataset.classes, columns, strict=True):
-        rows.append([name, *map(_percent, (ap50, ap75, ap)), str(objects)])
+        rows.append([name, *map(percent, (ap50, ap75, ap)), str(objects)])
     values = np.array([column for column in columns if column[-1]]).reshape(-1, 4)
     if len(values):
-        rows.append(["mean", *map(_percent, values[:, :3].mean(axis=0)), ""])
-    return f"COCO AP in %, 101 recall points, objects of all sizes\n{_table(rows)}"
+        rows.append(["mean", *map(percent, values[:, :3].mean(axis=0)), ""])
+    return f"COCO AP in %, 101 recall points, objects of all sizes\n{format_table(rows)}"
 
 
 def _mistakes_text(evaluation: Evaluation) -> str:
@@ -104,7 +104,7 @@ def _mistakes_text(evaluation: Evaluation) -> str:
     rows[0] = [cell.replace("_", " ") for cell in rows[0]]
     limits = " within KITTI's hard limits" if evaluation.kitti else ""
     title = f"Boxes with a score of {mistakes.score:g} or more, and objects{limits}"
-    return f"{title}\n{_table(rows)}"
+    return f"{title}\n{format_table(rows)}"
 
 
 def _confusion_text(evaluation: Evaluation) -> str:
@@ -113,19 +113,20 @@ def _confusion_text(evaluation: Evaluation) -> str:
     for name, row in zip([*names, "background"], evaluation.mistakes.confusion, strict=True):
         rows.append([name, *map(str, row)])
     rows[-1][-1] = ""  # background that is rightly left alone cannot be counted
-    return f"What they are (rows), and what they are taken for (columns)\n{_table(rows)}"
+    return f"What they are (rows), and what they are taken for (columns)\n{format_table(rows)}"
 
 
-def _percent(value: float) -> str:
+def percent(value: float) -> str:
+    """Return a fraction in percent, "-" if it is NaN."""
     return "-" if math.isnan(value) else f"{100 * value:.2f}"
 
 
-def _table(rows: Sequence[Sequence[str]]) -> str:
-    """Align columns, the first to the left, the others to the right."""
+def format_table(rows: Sequence[Sequence[str]], left: int = 1) -> str:
+    """Align columns, the first ones to the left, the others to the right."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return "\n".join(
         "  ".join(
-            cell.rjust(width) if i else cell.ljust(width)
+            cell.ljust(width) if i < left else cell.rjust(width)
             for i, (cell, width) in enumerate(zip(row, widths, strict=True))
         ).rstrip()
         for row in rows
@@ -144,9 +145,9 @@ def report_data(evaluation: Evaluation) -> dict[str, Any]:
         "min_iou": list(evaluation.min_iou),
         "coco": {
             name: {
-                "AP50": _number(curve.ap(0.5)),
-                "AP75": _number(curve.ap(0.75)),
-                "AP50-95": _number(curve.ap()),
+                "AP50": number(curve.ap(0.5)),
+                "AP75": number(curve.ap(0.75)),
+                "AP50-95": number(curve.ap()),
                 "objects": curve.objects,
                 "precision50": _numbers(curve.precision[0]),
             }
@@ -172,12 +173,12 @@ def _kitti_data(result: KittiResult) -> dict[str, Any]:
     return {
         "kit": result.kit,
         "difficulties": [difficulty.name for difficulty in DIFFICULTIES],
-        "mAP11": _number(result.mean_ap(11)),
-        "mAP40": _number(result.mean_ap(40)),
+        "mAP11": number(result.mean_ap(11)),
+        "mAP40": number(result.mean_ap(40)),
         "classes": {
             name: {
-                "AP11": [_number(curve.ap(11)) for curve in curves],
-                "AP40": [_number(curve.ap(40)) for curve in curves],
+                "AP11": [number(curve.ap(11)) for curve in curves],
+                "AP40": [number(curve.ap(40)) for curve in curves],
                 "objects": [curve.objects for curve in curves],
                 "precision": [_numbers(curve.precision) for curve in curves],
             }
@@ -186,7 +187,8 @@ def _kitti_data(result: KittiResult) -> dict[str, Any]:
     }
 
 
-def _number(value: float) -> float | None:
+def number(value: float) -> float | None:
+    """Return a figure for JSON, None if it is NaN."""
     return None if math.isnan(value) else round(value, 6)
 
 

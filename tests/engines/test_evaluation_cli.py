@@ -116,7 +116,7 @@ def test_a_network_over_another_layout(tmp_path: Path, capsys: pytest.CaptureFix
     evaluate("--data", data, "--json", output, "--precision", "fp32", "--top-n", 9, *SMALL)
     text = capsys.readouterr().out
     assert text.startswith("squeezedrive-v2, cpu fp32, 128x64, fit stretch, top 9; val of ")
-    assert "KITTI" not in text
+    assert "KITTI AP in %" not in text
     figures = json.loads(output.read_text())
     assert figures["source"]["threshold"] == 0.005
     assert figures["source"]["top_n"] == 9
@@ -132,7 +132,7 @@ def test_number_formats_are_compared_by_one_command(
     output = tmp_path / "figures.json"
     precisions = ("fp32", "fp16", "int8", "bf16")
     evaluate("--data", data, "--json", output, "--precision", ",".join(precisions), *SMALL)
-    titles, table, _ = capsys.readouterr().out.split("\n\n")
+    titles, table, *others = capsys.readouterr().out.split("\n\n")
     for line, name in zip(titles.splitlines(), precisions, strict=True):
         assert line.startswith(f"squeezedrive-v2, cpu {name}, 128x64, fit stretch, top 128; val of")
     rows = [line.split() for line in table.splitlines()]
@@ -141,6 +141,8 @@ def test_number_formats_are_compared_by_one_command(
     assert rows[5] == ["pedestrian", "easy", *"----"]
     figures = json.loads(output.read_text())
     assert [part["source"]["precision"] for part in figures] == list(precisions)
+    cars = [line.split()[:3] for line in others[1].splitlines()[1:5]]
+    assert cars == [["data", "car", name] for name in precisions]
     means = [100 * part["kitti"]["mAP11"] for part in figures]
     assert rows[11] == ["mean", *(f"{mean:.2f}" for mean in means)]
     with pytest.raises(
