@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -222,8 +223,12 @@ def test_parts_of_a_split_have_figures_of_their_own(
     assert [r.rankings[0].recall(0.4) for r in (result, night)] == pytest.approx([2 / 3, 1 / 2])
 
 
-def test_other_layouts_have_no_parts() -> None:
-    assert split_parts(dataset([item()])) == {}
+def test_other_layouts_have_no_parts(tmp_path: Path) -> None:
+    (tmp_path / "ImageSets").mkdir()
+    (tmp_path / "ImageSets" / "val-night.txt").write_text("picture\n")
+    labelled = replace(dataset([item()]), root=tmp_path)
+    assert split_parts(labelled) == {}
+    assert split_parts(replace(labelled, layout="kitti")) == {"val-night": [0]}
 
 
 def test_a_set_is_named_once() -> None:

@@ -152,6 +152,16 @@ def test_unknown_occlusion_makes_no_object_too_hard(sets: list[object], tmp_path
     assert roads["min_iou"] == [0.5, 0.5, 0.5]
 
 
+def test_a_part_has_no_kitti_figure_of_the_whole(
+    sets: list[object], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "drives" / "ImageSets" / "val-day.txt").write_text("a\n")
+    evaluate(*sets)
+    _, _, drives, day, *_ = capsys.readouterr().out.split("\n\n")
+    assert [row.split()[4] for row in drives.splitlines()[1:]] == ["9.09", "9.09"]
+    assert [row.split()[4:7] for row in day.splitlines()] == [["1", "-", "100.00"]] * 2
+
+
 def test_a_network_over_several_sets_in_several_formats(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
