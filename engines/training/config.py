@@ -162,7 +162,14 @@ class EvaluateConfig(_Strict):
     every: Annotated[int, Field(ge=0)]
     roots: tuple[str, ...]
     split: str
+    patience: Count | None
     pictures: Annotated[int, Field(ge=0)]
+
+    @model_validator(mode="after")
+    def _evaluated(self) -> EvaluateConfig:
+        if self.patience and not self.every:
+            raise ValueError("patience: expected null with every 0: nothing is evaluated")
+        return self
 
 
 class TrainConfig(_Strict):

@@ -89,6 +89,7 @@ class Training:
         if config.evaluate.every and compute.first:
             self._validator = Validator(config, compute.device)
         self._best = -math.inf
+        self._stale = 0  # evaluations since the best one
         self._sums = torch.zeros(len(NAMES), device=compute.device)
         self._saved = time.monotonic()
         self._resumable = resume
@@ -132,9 +133,9 @@ class Training:
         self._progress.close()
 
     def run(self) -> None:
-        """Train until the last epoch or a signal."""
+        """Train until the last epoch, the end of the patience, or a signal."""
         every = self.config.evaluate.every
-        while self._batches.epoch < self.config.epochs:
+        while self._batches.epoch < self.config.epochs and not self._out_of_patience():
             began = time.monotonic()
             done = self._batches.epoch + 1
             last = done == self.config.epochs
@@ -158,6 +159,18 @@ class Training:
                 self._progress.say(f"stopped; train --resume --out {self.folder.path} goes on")
                 return
         self._progress.say(f"done: {self.folder.path}")
+
+    def _out_of_patience(self) -> bool:
+        """Return whether the mean AP has not risen for too long; all processes have to ask."""
+        patience = self.config.evaluate.patience
+        # Only the first process evaluates.
+        if patience is None or not self.compute.highest(int(self._stale >= patience)):
+            return False
+        self._progress.say(
+            f"ended after epoch {self._batches.epoch} of {self.config.epochs}: no mAP above"
+            f" {self._best:.4f} in {self._stale} evaluations, evaluate.patience is {patience}"
+        )
+        return True
 
     def _run_epoch(self) -> bool:
         """Train the rest of an epoch; return whether it was stopped."""
@@ -226,6 +239,7 @@ class Training:
         if better:
             self._best = scores.mean_ap
             self._save_weights(scores.summary, done)
+        self._stale = 0 if better else self._stale + 1
         assert self._validator is not None
         count = self.config.evaluate.pictures
         self.folder.pictures(self._learner.evaluated, self._validator, count, done)
@@ -274,6 +288,7 @@ class Training:
             "epoch": self._batches.epoch,
             "step": self._batches.skip,
             "best": self._best,
+            "stale": self._stale,
             "sums": self._sums,
             "random": random,
             "size": self._size(),
@@ -285,6 +300,7 @@ class Training:
         self._learner.restore(state)
         self._batches.epoch, self._batches.skip = state["epoch"], state["step"]
         self._best = state["best"]
+        self._stale = state.get("stale", 0)  # checkpoints from before there was patience lack it
         self._sums.copy_(state["sums"])
         now = self._size()
         before = state["size"]

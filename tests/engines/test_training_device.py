@@ -77,6 +77,25 @@ def test_two_processes_learn_what_one_learns(tmp_path: Path, root: Path) -> None
     assert two.profile.training["batch"] == one.profile.training["batch"] == 4
 
 
+@pytest.mark.timeout(300)
+def test_two_processes_end_together_when_patience_does(tmp_path: Path, root: Path) -> None:
+    chosen = [
+        *settings(root, epochs=4, optimizer__rate=1e-9, evaluate__every=1, evaluate__patience=1),
+        ("network.init", None),
+    ]
+    flags = [f"--set={key}={json.dumps(value)}" for key, value in chosen]
+    command = [
+        sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2",
+        "-m", "engines", "train", "--out", str(tmp_path / "two"), *flags,
+    ]  # fmt: skip
+    done = subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, timeout=200, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("ended after epoch 2 of 4") == 1
+    assert len(losses(tmp_path / "two")) == 2
+
+
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_number_formats_on_the_processor(tmp_path: Path, root: Path, precision: str) -> None:
     chosen = load_train_config(None, settings(root, epochs=1, precision=precision))
