@@ -18,6 +18,7 @@ VERBS = {
         "write weights as an ONNX model, or those of a training with their profile",
     ),
     "evaluate": ("evaluate", "measure AP on labelled data sets"),
+    "check-data": ("check_data", "look for what is wrong with data to train on"),
     "train": ("train", "train weights on labelled pictures"),
     "anchors": ("anchors", "find anchor shapes for a data set"),
     "import": ("import_weights", "turn weights of another SqueezeDet into ours"),
@@ -33,6 +34,7 @@ examples:
   python -m engines describe --config configs/training/plus.yaml
   python -m engines export squeezedet.onnx
   python -m engines evaluate --data kitti/ --split val
+  python -m engines check-data kitti/
   python -m engines anchors --data kitti/
   python -m engines import source.npz --layout authors --out squeezedet.npz
   python -m engines quantize int8.onnx --data kitti/ --fit stretch

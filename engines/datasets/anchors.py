@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from squeezedrive.engines.datasets.dataset import Dataset, LabelledImage
 from squeezedrive.engines.datasets.images import image_size
 from squeezedrive.engines.errors import UserError
-from squeezedrive.kernels.fit import FitMode, make_fit
+from squeezedrive.kernels.fit import Fit, FitMode, make_fit
 
 MIN_SIZE = 6.0
 """Objects narrower or lower, in input pixels, are left out, as `augment.min_size` does."""
@@ -86,12 +86,34 @@ def _seen(
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     """Return the sizes (n, 2) of the visible parts in the input, and which are worth an anchor."""
     placed = make_fit(fit, item.size or image_size(item.image), input_size, band_centre)
-    whole = placed.to_network(item.objects.boxes).astype(np.float64)
+    seen, share = sizes_in_input(item.objects.boxes, placed)
+    return seen, (share >= MIN_VISIBLE) & (seen >= MIN_SIZE).all(axis=1)
+
+
+def sizes_in_input(
+    boxes: NDArray[np.float32], placed: Fit
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return how large objects are in the network's input, and what share of each is inside it.
+
+    Parameters
+    ----------
+    boxes : float32 array (n, 4)
+        Corners x1, y1, x2, y2 in pixels of the picture, each with an area.
+    placed : Fit
+        How the picture is put into the input.
+
+    Returns
+    -------
+    sizes : float64 array (n, 2)
+        Width and height of the part inside, in pixels of the input.
+    shares : float64 array (n,)
+        0 to 1.
+    """
+    whole = placed.to_network(boxes).astype(np.float64)
     x0, y0, x1, y1 = placed.target
     inside = np.clip(whole, [x0, y0, x0, y0], [x1, y1, x1, y1])
     seen = inside[:, 2:] - inside[:, :2]
-    visible = seen.prod(axis=1) >= MIN_VISIBLE * (whole[:, 2:] - whole[:, :2]).prod(axis=1)
-    return seen, visible & (seen >= MIN_SIZE).all(axis=1)
+    return seen, seen.prod(axis=1) / (whole[:, 2:] - whole[:, :2]).prod(axis=1)
 
 
 def size_iou(sizes: NDArray[np.float64], shapes: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -18,16 +18,21 @@ from squeezedrive.engines.datasets.dataset import (
     LabelledImageBuilder,
     class_key,
     label_indices,
+    noted,
 )
 from squeezedrive.engines.errors import DatasetError
 
 
 def load_coco(
-    root: Path, split: str, classes: Sequence[str] | None, aliases: Mapping[str, str]
+    root: Path,
+    split: str,
+    classes: Sequence[str] | None,
+    aliases: Mapping[str, str],
+    faults: list[DatasetError] | None,
 ) -> Dataset:
     """Read a split; see `engines.datasets.load.load_dataset`."""
     with _annotations(root, split) as (path, content):
-        return _read(root, split, path, content, classes, aliases)
+        return _read(root, split, path, content, classes, aliases, faults)
 
 
 def coco_pictures(root: Path, split: str) -> list[Path]:
@@ -73,53 +78,71 @@ def _read(
     content: Any,
     classes: Sequence[str] | None,
     aliases: Mapping[str, str],
+    faults: list[DatasetError] | None,
 ) -> Dataset:
     names = {category["id"]: category["name"] for category in content["categories"]}
     if classes is None:
         classes = list(names.values())
     wanted = label_indices(path, classes, aliases, names.values())
-    pictures = _pictures(root, split, path, content["images"])
+    pictures = _pictures(root, split, path, content["images"], faults)
     builders = {
-        image["id"]: LabelledImageBuilder(pictures[image["id"]], (image["width"], image["height"]))
+        image["id"]: LabelledImageBuilder(
+            pictures[image["id"]], (image["width"], image["height"]), path
+        )
         for image in content["images"]
     }
-    for annotation in content["annotations"]:
-        category = annotation["category_id"]
-        if category not in names:
-            raise DatasetError(
-                f"{path}: an annotation is of category {category!r}, which is not listed"
-            )
-        if annotation["image_id"] not in builders:
-            raise DatasetError(
-                f"{path}: an annotation is for image {annotation['image_id']}, which is not listed"
-            )
-        builder = builders[annotation["image_id"]]
-        index = wanted.get(class_key(names[category]))
-        if index is None:
-            builder.leave_out(names[category])
-            continue
-        corners = _corners(path, annotation["bbox"])
-        if annotation.get("iscrowd", 0) or index == EVERY_CLASS:
-            builder.ignore(corners, index)
-        else:
-            builder.add(corners, index)
+    for place, annotation in enumerate(content["annotations"]):
+        with noted(faults):
+            _add(path, annotation, place, names, wanted, builders)
     items = tuple(builder.build() for builder in builders.values())
     return Dataset(root, split, "coco", tuple(classes), items, tuple(names.values()))
 
 
-def _corners(path: Path, bbox: Any) -> tuple[float, float, float, float]:
+def _add(
+    path: Path,
+    annotation: Any,
+    place: int,
+    names: Mapping[Any, str],
+    wanted: Mapping[str, int],
+    builders: Mapping[Any, LabelledImageBuilder],
+) -> None:
+    """Add an annotation to its picture."""
+    where = f"{path}: annotations[{place}]"
+    category = annotation["category_id"]
+    if category not in names:
+        raise DatasetError(f"{where} is of category {category!r}, which is not listed")
+    if annotation["image_id"] not in builders:
+        raise DatasetError(f"{where} is for image {annotation['image_id']}, which is not listed")
+    builder = builders[annotation["image_id"]]
+    index = wanted.get(class_key(names[category]))
+    if index is None:
+        builder.leave_out(names[category])
+        return
+    corners = _corners(where, annotation["bbox"])
+    if annotation.get("iscrowd", 0) or index == EVERY_CLASS:
+        builder.ignore(corners, index)
+    else:
+        builder.add(corners, index, place=place)
+
+
+def _corners(where: str, bbox: Any) -> tuple[float, float, float, float]:
     try:
         x, y, width, height = map(float, bbox)
     except (TypeError, ValueError, OverflowError):
         x = y = width = height = math.nan
     corners = (x, y, x + width, y + height)
     if not all(map(math.isfinite, corners)):
-        raise DatasetError(f"{path}: expected a bbox of x, y, width, height, got {bbox!r}")
+        raise DatasetError(f"{where}: expected a bbox of x, y, width, height, got {bbox!r}")
     return corners
 
 
-def _pictures(root: Path, split: str, path: Path, images: Any) -> dict[Any, Path]:
-    """Return the pictures that an annotation file lists, by their id."""
+def _pictures(
+    root: Path, split: str, path: Path, images: Any, faults: list[DatasetError] | None = None
+) -> dict[Any, Path]:
+    """Return the pictures that an annotation file lists, by their id.
+
+    With a list of `faults`, those that are missing are among them: reading them will show it.
+    """
     if not images:
         raise DatasetError(f"{path}: lists no images")
     folder = _picture_folder(root, split, path, images[0]["file_name"])
@@ -132,7 +155,7 @@ def _pictures(root: Path, split: str, path: Path, images: Any) -> dict[Any, Path
     except OSError as error:
         raise DatasetError(f"{error.filename}: cannot be read: {error.strerror}") from None
     missing = sorted(wanted - there)
-    if missing:
+    if missing and faults is None:
         raise DatasetError(
             f"{path}: {len(missing)} of {len(wanted)} pictures are missing, the first is"
             f" {missing[0]}"

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -38,6 +39,8 @@ class Labels:
     neighbour : bool array (n,)
         The object is not of this class but of one like it (a van for a car): nothing to find and
         nothing to learn, yet a box on it is no mistake.
+    places : int32 array (n,)
+        Where the object is in its label file; see `LabelledImage.place`.
     """
 
     boxes: NDArray[np.float32]
@@ -46,6 +49,7 @@ class Labels:
     occlusion: NDArray[np.int32]
     height: NDArray[np.float64]
     neighbour: NDArray[np.bool_]
+    places: NDArray[np.int32]
 
     def __len__(self) -> int:
         return len(self.classes)
@@ -59,6 +63,7 @@ class Labels:
             self.occlusion[index],
             self.height[index],
             self.neighbour[index],
+            self.places[index],
         )
 
 
@@ -80,8 +85,13 @@ class LabelledImage:
         The class each region is ignored for, or `EVERY_CLASS`.
     left_out : tuple of str
         The class of each object that is of none of the data set's classes.
-    without_area : int
-        Boxes left out because their corners enclose nothing.
+    without_area : tuple of int
+        Places of the boxes that are left out because their corners enclose nothing.
+    cut : tuple of int
+        Places of the boxes that reached out of the picture and were cut at its edge; only the YOLO
+        layout has such, the boxes of the others stay as they are.
+    label_file : Path or None
+        The file that the labels are from; None for a picture that was put together by hand.
     """
 
     image: Path
@@ -90,12 +100,35 @@ class LabelledImage:
     ignore_boxes: NDArray[np.float32]
     ignore_classes: NDArray[np.int32]
     left_out: tuple[str, ...] = ()
-    without_area: int = 0
+    without_area: tuple[int, ...] = ()
+    cut: tuple[int, ...] = ()
+    label_file: Path | None = None
+
+    def place(self, number: int) -> str:
+        """Return where in its label file an object is, for messages.
+
+        Numbers are those of a line (KITTI, YOLO) or an object (Pascal VOC), from 1, or the index in
+        the list of annotations (COCO).
+        """
+        suffix = self.label_file.suffix if self.label_file else ""
+        where = {".xml": f"object {number}", ".json": f"annotations[{number}]"}
+        return f"{self.label_file}: {where.get(suffix, f'line {number}')}"
 
     @property
     def objects(self) -> Labels:
         """The labels without neighbours: what is to be found."""
         return self.labels[~self.labels.neighbour]
+
+
+@contextmanager
+def noted(faults: list[DatasetError] | None) -> Iterator[None]:
+    """Append an error about one picture to a list and go on; without a list, raise it."""
+    try:
+        yield
+    except DatasetError as error:
+        if faults is None:
+            raise
+        faults.append(error)
 
 
 @dataclass(frozen=True)
@@ -148,13 +181,17 @@ class Dataset:
 class LabelledImageBuilder:
     """Collects the labels of one picture line by line; boxes without area are left out."""
 
-    def __init__(self, image: Path, size: tuple[int, int] | None = None) -> None:
+    def __init__(
+        self, image: Path, size: tuple[int, int] | None = None, label_file: Path | None = None
+    ) -> None:
         self._image = image
         self._size = size
-        self._labels: list[tuple[Sequence[float], int, float, int, bool]] = []
+        self._label_file = label_file
+        self._labels: list[tuple[Sequence[float], int, float, int, bool, int]] = []
         self._ignored: list[tuple[Sequence[float], int]] = []
         self._left_out: list[str] = []
-        self._without_area = 0
+        self._without_area: list[int] = []
+        self._cut: list[int] = []
 
     def add(
         self,
@@ -163,12 +200,16 @@ class LabelledImageBuilder:
         truncation: float = 0.0,
         occlusion: int = 0,
         neighbour: bool = False,
+        place: int = 0,
+        cut: bool = False,
     ) -> None:
         """Add an object with corners x1, y1, x2, y2 in pixels."""
         if box[2] > box[0] and box[3] > box[1]:
-            self._labels.append((box, class_index, truncation, occlusion, neighbour))
+            self._labels.append((box, class_index, truncation, occlusion, neighbour, place))
         else:
-            self._without_area += 1
+            self._without_area.append(place)
+        if cut:
+            self._cut.append(place)
 
     def ignore(self, box: Sequence[float], class_index: int = EVERY_CLASS) -> None:
         """Add a region to ignore for a class, or for all."""
@@ -188,6 +229,7 @@ class LabelledImageBuilder:
             occlusion=np.array([label[3] for label in self._labels], np.int32),
             height=boxes[:, 3] - boxes[:, 1],
             neighbour=np.array([label[4] for label in self._labels], np.bool_),
+            places=np.array([label[5] for label in self._labels], np.int32),
         )
         return LabelledImage(
             image=self._image,
@@ -196,7 +238,9 @@ class LabelledImageBuilder:
             ignore_boxes=np.array([box for box, _ in self._ignored], np.float32).reshape(-1, 4),
             ignore_classes=np.array([index for _, index in self._ignored], np.int32),
             left_out=tuple(self._left_out),
-            without_area=self._without_area,
+            without_area=tuple(self._without_area),
+            cut=tuple(self._cut),
+            label_file=self._label_file,
         )
 
 

@@ -12,10 +12,17 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from squeezedrive.engines.datasets.dataset import noted
 from squeezedrive.engines.errors import DatasetError
 
 SUFFIXES = frozenset((".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".ppm"))
 JPEG_START, JPEG_END = b"\xff\xd8", b"\xff\xd9"
+REDUCED = (
+    (8, cv2.IMREAD_REDUCED_GRAYSCALE_8),
+    (4, cv2.IMREAD_REDUCED_GRAYSCALE_4),
+    (2, cv2.IMREAD_REDUCED_GRAYSCALE_2),
+    (1, cv2.IMREAD_GRAYSCALE),
+)
 SCAN = 0xDA  # kind of the segment after which a JPEG file's pixels follow
 
 
@@ -24,23 +31,26 @@ def is_image(path: Path) -> bool:
     return path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
 
 
-def pictures_of(folder: Path, names: Collection[str], split: str) -> dict[str, Path]:
+def pictures_of(
+    folder: Path, names: Collection[str], split: str, faults: list[DatasetError] | None = None
+) -> dict[str, Path]:
     """Return the pictures of a split by their names, which have no suffix.
 
     Raises
     ------
     DatasetError
-        If one is not in the folder, or that cannot be read.
+        If the folder cannot be read, or one is not in it and there is no list of `faults`.
     """
     try:
         there = {path.stem: path for path in folder.iterdir() if is_image(path)}
     except OSError as error:
         raise DatasetError(f"{folder}: cannot be read: {error.strerror}") from None
     for name in names:
-        if name not in there:
-            hint = "; the list has one name a line" if " " in name else ""
-            raise DatasetError(f"{folder}: no picture {name}, which is in split {split}{hint}")
-    return {name: there[name] for name in names}
+        with noted(faults):
+            if name not in there:
+                hint = "; the list has one name a line" if " " in name else ""
+                raise DatasetError(f"{folder}: no picture {name}, which is in split {split}{hint}")
+    return {name: there[name] for name in names if name in there}
 
 
 def without_suffix(name: str) -> str:
@@ -67,6 +77,51 @@ def read_image(path: Path, size: tuple[int, int] | None = None) -> NDArray[np.ui
     DatasetError
         If there is no such file, it is no picture, cut off or of another size.
     """
+    image = _decode(path, _content(path), cv2.IMREAD_COLOR)
+    height, width = image.shape[:2]
+    _check_size(path, (width, height), size)
+    return image
+
+
+def read_thumbnail(
+    path: Path, size: tuple[int, int] | None, shortest: int
+) -> tuple[NDArray[np.uint8], tuple[int, int]]:
+    """Decode a whole picture, as small as that is quick, to look at rather than to learn from.
+
+    JPEG pictures are decoded at 1/2, 1/4 or 1/8 of their size.
+
+    Parameters
+    ----------
+    size : tuple of int or None
+        Width and height that the labels were made for, checked if known.
+    shortest : int
+        The shorter side is at least so long, in pixels, unless that of the picture is not.
+
+    Returns
+    -------
+    thumbnail : uint8 array (height, width)
+        Brightness.
+    size : tuple of int
+        Width and height of the picture itself.
+
+    Raises
+    ------
+    DatasetError
+        As `read_image` does.
+    """
+    content = _content(path)
+    real = _header_size(io.BytesIO(content))
+    if real is None:
+        image = _decode(path, content, cv2.IMREAD_GRAYSCALE)
+        real = (image.shape[1], image.shape[0])
+    else:
+        factor = max(1, min(real) // shortest)
+        image = _decode(path, content, next(flag for n, flag in REDUCED if factor >= n))
+    _check_size(path, real, size)
+    return image, real
+
+
+def _content(path: Path) -> bytes:
     if not path.is_file():
         raise DatasetError(f"{path}: no such picture")
     try:
@@ -75,20 +130,26 @@ def read_image(path: Path, size: tuple[int, int] | None = None) -> NDArray[np.ui
         raise DatasetError(f"{path}: cannot be read: {error.strerror}") from None
     if content.startswith(JPEG_START) and not _jpeg_is_whole(content):
         raise DatasetError(f"{path}: is cut off; copy it again or take it out of the data set")
+    return content
+
+
+def _decode(path: Path, content: bytes, flags: int) -> NDArray[np.uint8]:
     try:
-        image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
+        image = cv2.imdecode(np.frombuffer(content, np.uint8), flags)
     except cv2.error:  # an empty file, or a size beyond all bounds
         image = None
     if image is None:
         raise DatasetError(f"{path}: cannot be decoded; is it a whole picture?")
-    height, width = image.shape[:2]
-    if size is not None and size != (width, height):
+    return image.astype(np.uint8, copy=False)
+
+
+def _check_size(path: Path, real: tuple[int, int], size: tuple[int, int] | None) -> None:
+    if size is not None and size != real:
         hint = "; is it turned by its EXIF data? Labels have to be for the upright picture"
         raise DatasetError(
-            f"{path}: the picture is {width}x{height}, but its labels are for {size[0]}x{size[1]}"
-            f"{hint if size == (height, width) else ''}"
+            f"{path}: the picture is {real[0]}x{real[1]}, but its labels are for"
+            f" {size[0]}x{size[1]}{hint if size == real[::-1] else ''}"
         )
-    return image.astype(np.uint8, copy=False)
 
 
 def image_size(path: Path) -> tuple[int, int]:
@@ -103,19 +164,25 @@ def image_size(path: Path) -> tuple[int, int]:
     """
     try:
         with path.open("rb") as file:
-            start = file.read(24)
-            if start[:8] == b"\x89PNG\r\n\x1a\n":
-                width, height = struct.unpack(">II", start[16:24])
-                if not _png_has_exif(file):
-                    return width, height
-            if start[:2] == JPEG_START and (size := _jpeg_size(file)):
-                return size
+            size = _header_size(file)
     except OSError as error:
         raise DatasetError(f"{path}: cannot be read: {error.strerror}") from None
-    except (struct.error, IndexError):
-        pass  # a damaged header: what the decoder makes of it counts
-    height, width = read_image(path).shape[:2]
-    return width, height
+    if size is None:
+        height, width = read_image(path).shape[:2]
+        return width, height
+    return size
+
+
+def _header_size(file: BinaryIO) -> tuple[int, int] | None:
+    """Return width and height if the first bytes tell them; else what the decoder makes of it."""
+    try:
+        start = file.read(24)
+        if start[:8] == b"\x89PNG\r\n\x1a\n":
+            width, height = struct.unpack(">II", start[16:24])
+            return None if _png_has_exif(file) else (width, height)
+        return _jpeg_size(file) if start[:2] == JPEG_START else None
+    except (struct.error, IndexError):  # a damaged header
+        return None
 
 
 def _png_has_exif(file: BinaryIO) -> bool:

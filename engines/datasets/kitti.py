@@ -23,18 +23,24 @@ LABEL_COLUMNS = 15
 
 
 def load_kitti(
-    root: Path, split: str, classes: Sequence[str] | None, aliases: Mapping[str, str]
+    root: Path,
+    split: str,
+    classes: Sequence[str] | None,
+    aliases: Mapping[str, str],
+    faults: list[DatasetError] | None,
 ) -> Dataset:
     """Read a split; see `engines.datasets.load.load_dataset`."""
-    pictures = kitti_pictures(root, split)
+    pictures = kitti_pictures(root, split, faults)
     folder = root / "training" / "label_2"
-    files = LabelFiles("kitti", folder, ".txt", _label_text, _names, _read_item, NEIGHBOURS)
-    return files.load(root, split, pictures, classes, aliases)
+    files = LabelFiles("kitti", folder, ".txt", _label_lines, _names, _read_item, NEIGHBOURS)
+    return files.load(root, split, pictures, classes, aliases, faults)
 
 
-def kitti_pictures(root: Path, split: str) -> dict[str, Path]:
+def kitti_pictures(
+    root: Path, split: str, faults: list[DatasetError] | None = None
+) -> dict[str, Path]:
     """Return the pictures of a split by name; see `engines.datasets.load.load_pictures`."""
-    return pictures_of(root / "training" / "image_2", _split_names(root, split), split)
+    return pictures_of(root / "training" / "image_2", _split_names(root, split), split, faults)
 
 
 def _split_names(root: Path, split: str) -> list[str]:
@@ -49,29 +55,30 @@ def _split_names(root: Path, split: str) -> list[str]:
     return names
 
 
-def _label_text(path: Path) -> list[str]:
+def _label_lines(path: Path) -> list[tuple[int, str]]:
+    """Return the lines that are not empty, each with its number."""
     text = read_text(path, "no such label file; a picture without objects has an empty one")
-    return [line for line in text.splitlines() if line.strip()]
+    return [(number, line) for number, line in enumerate(text.splitlines(), 1) if line.strip()]
 
 
-def _names(lines: list[str]) -> list[str]:
-    return [class_key(line.split()[0]) for line in lines]
+def _names(lines: list[tuple[int, str]]) -> list[str]:
+    return [class_key(line.split()[0]) for _, line in lines]
 
 
 def _read_item(
-    image: Path, path: Path, lines: list[str], indices: Mapping[str, int]
+    image: Path, path: Path, lines: list[tuple[int, str]], indices: Mapping[str, int]
 ) -> LabelledImage:
-    builder = LabelledImageBuilder(image)
-    for line in lines:
+    builder = LabelledImageBuilder(image, label_file=path)
+    for number, line in lines:
         name, values = parse_line(path, line, LABEL_COLUMNS)
         box = values[3:7]
         if indices.get(name) == EVERY_CLASS:
             builder.ignore(box)
         elif name in indices:
-            builder.add(box, indices[name], values[0], int(values[1]))
+            builder.add(box, indices[name], values[0], int(values[1]), place=number)
         elif NEIGHBOURS.get(name) in indices:
             index = indices[NEIGHBOURS[name]]
-            builder.add(box, index, values[0], int(values[1]), neighbour=True)
+            builder.add(box, index, values[0], int(values[1]), neighbour=True, place=number)
         else:
             builder.leave_out(name)
     return builder.build()

@@ -14,7 +14,9 @@ from squeezedrive.engines.datasets.dataset import (
     LabelledImage,
     class_key,
     label_indices,
+    noted,
 )
+from squeezedrive.engines.errors import DatasetError
 
 Content = TypeVar("Content")
 
@@ -56,10 +58,14 @@ class LabelFiles(Generic[Content]):
         pictures: Mapping[str, Path],
         classes: Sequence[str] | None,
         aliases: Mapping[str, str],
+        faults: list[DatasetError] | None,
     ) -> Dataset:
         """Read the labels of some pictures; see `engines.datasets.load.load_dataset`."""
         paths = {name: self.folder / f"{name}{self.suffix}" for name in pictures}
-        contents = {name: self.read(path) for name, path in paths.items()}
+        contents = {}
+        for name, path in paths.items():
+            with noted(faults):
+                contents[name] = self.read(path)
         found = self._classes(contents.values())
         labelled = [name for name in found if name != DONT_CARE]
         if classes is None:
@@ -69,14 +75,14 @@ class LabelFiles(Generic[Content]):
         # A set may show vans only, so that cars are learned not to be there.
         there = [*labelled, *(self.neighbours.get(name, name) for name in labelled)]
         indices = label_indices(root, classes, aliases, there)
-        items = tuple(
-            self.item(pictures[name], paths[name], content, indices)
-            for name, content in contents.items()
-        )
+        items = []
+        for name, content in contents.items():
+            with noted(faults):
+                items.append(self.item(pictures[name], paths[name], content, indices))
         if any(class_key(name) not in found for name in aliases):
             # A class may be too rare to be in this split; only a name that is nowhere is a mistake.
             found = self._classes(map(self.read, self.folder.glob(f"*{self.suffix}")))
-        return Dataset(root, split, self.layout, tuple(classes), items, tuple(found))
+        return Dataset(root, split, self.layout, tuple(classes), tuple(items), tuple(found))
 
     def _classes(self, contents: Iterable[Content]) -> list[str]:
         return sorted({name for content in contents for name in self.names(content)})

@@ -27,6 +27,7 @@ def load_dataset(
     split: str,
     classes: Sequence[str] | None = None,
     names: Mapping[str, str] | None = None,
+    faults: list[DatasetError] | None = None,
 ) -> Dataset:
     """Read the labels of a split; pictures are not decoded.
 
@@ -45,6 +46,9 @@ def load_dataset(
     names : mapping of str to str or None
         Other names in the data set and the classes they stand for, as {"person": "pedestrian"};
         "dontcare" stands for objects that are neither right nor wrong.
+    faults : list of DatasetError or None
+        What is wrong with single pictures and labels is added here, they are left out, and nothing
+        is logged. None raises the first such error.
 
     Returns
     -------
@@ -59,7 +63,7 @@ def load_dataset(
         If the layout is none of the four, there is no such split, none of the classes is
         labelled, one of the names is not in the data set, or a file is missing or damaged.
     """
-    return load_datasets([root], split, classes, names)[0]
+    return load_datasets([root], split, classes, names, faults)[0]
 
 
 def load_datasets(
@@ -67,9 +71,10 @@ def load_datasets(
     split: str,
     classes: Sequence[str] | None = None,
     names: Mapping[str, str] | None = None,
+    faults: list[DatasetError] | None = None,
 ) -> list[Dataset]:
     """Read several data sets as `load_dataset` does; each name has to be in one of them."""
-    datasets = [_load(Path(root), split, classes, names or {}) for root in roots]
+    datasets = [_load(Path(root), split, classes, names or {}, faults) for root in roots]
     there = list(dict.fromkeys(name for dataset in datasets for name in dataset.names))
     keys = set(map(class_key, there))
     for name in names or {}:
@@ -78,8 +83,9 @@ def load_datasets(
                 f"{', '.join(map(str, roots))}: names: {name}: no object has this name; there are"
                 f" {', '.join(there)}"
             )
-    for dataset in datasets:
-        _report(dataset)
+    if faults is None:
+        for dataset in datasets:
+            _report(dataset)
     return datasets
 
 
@@ -115,19 +121,23 @@ def _short_name(place: Path, places: Sequence[Path]) -> str:
 
 
 def _load(
-    root: Path, split: str, classes: Sequence[str] | None, names: Mapping[str, str]
+    root: Path,
+    split: str,
+    classes: Sequence[str] | None,
+    names: Mapping[str, str],
+    faults: list[DatasetError] | None,
 ) -> Dataset:
     if classes is not None and not classes:
         raise DatasetError("expected at least one class name, got none")
     match _layout(root):
         case "kitti":
-            return load_kitti(root, split, classes, names)
+            return load_kitti(root, split, classes, names, faults)
         case "voc":
-            return load_voc(root, split, classes, names)
+            return load_voc(root, split, classes, names, faults)
         case "coco":
-            return load_coco(root, split, classes, names)
+            return load_coco(root, split, classes, names, faults)
         case "yolo":
-            return load_yolo(_description(root), split, classes, names)
+            return load_yolo(_description(root), split, classes, names, faults)
         case None:
             raise DatasetError(f"{root}: no data set; {EXPECTED}")
 
@@ -169,7 +179,7 @@ def load_pictures(root: str | Path, split: str) -> list[Path]:
 def _report(dataset: Dataset) -> None:
     """Say what of the labels is not used: nothing else would show it."""
     where = f"{dataset.root}, {dataset.split}"
-    flat = sum(item.without_area for item in dataset.items)
+    flat = sum(len(item.without_area) for item in dataset.items)
     if flat:
         log.warning("%s: boxes without area, left out: %d", where, flat)
     left_out = dataset.left_out()

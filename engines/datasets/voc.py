@@ -38,20 +38,27 @@ def annotation_folder(root: Path) -> Path | None:
 
 
 def load_voc(
-    root: Path, split: str, classes: Sequence[str] | None, aliases: Mapping[str, str]
+    root: Path,
+    split: str,
+    classes: Sequence[str] | None,
+    aliases: Mapping[str, str],
+    faults: list[DatasetError] | None,
 ) -> Dataset:
     """Read a split; see `engines.datasets.load.load_dataset`."""
     folder = annotation_folder(root)
     assert folder is not None
     files = LabelFiles("voc", folder, ".xml", _read_xml, _object_names, _read_item)
-    return files.load(root, split, voc_pictures(root, split), classes, aliases)
+    return files.load(root, split, voc_pictures(root, split, faults), classes, aliases, faults)
 
 
-def voc_pictures(root: Path, split: str) -> dict[str, Path]:
+def voc_pictures(
+    root: Path, split: str, faults: list[DatasetError] | None = None
+) -> dict[str, Path]:
     """Return the pictures of a split by name; see `engines.datasets.load.load_pictures`."""
     folder = annotation_folder(root)
     assert folder is not None
-    return pictures_of(root / dict(FOLDERS)[folder.name], _names(root, folder, split), split)
+    pictures = root / dict(FOLDERS)[folder.name]
+    return pictures_of(pictures, _names(root, folder, split), split, faults)
 
 
 def _names(root: Path, folder: Path, split: str) -> list[str]:
@@ -93,8 +100,8 @@ def _name(entry: ET.Element) -> str:
 def _read_item(
     image: Path, path: Path, tree: ET.Element, indices: Mapping[str, int]
 ) -> LabelledImage:
-    builder = LabelledImageBuilder(image)
-    for entry in tree.iter("object"):
+    builder = LabelledImageBuilder(image, _size(tree), path)
+    for number, entry in enumerate(tree.iter("object"), 1):
         index = indices.get(_name(entry))
         if index is None:
             builder.leave_out(_name(entry))
@@ -105,8 +112,15 @@ def _read_item(
         elif entry.findtext("difficult", "0").strip() == "1":
             builder.ignore(box, index)
         else:
-            builder.add(box, index)
+            builder.add(box, index, place=number)
     return builder.build()
+
+
+def _size(tree: ET.Element) -> tuple[int, int] | None:
+    """Return the width and height that the labels were made for; some programs write 0."""
+    texts = [tree.findtext(f"size/{side}", "").strip() for side in ("width", "height")]
+    width, height = (int(text) if text.isdecimal() else 0 for text in texts)
+    return (width, height) if width and height else None
 
 
 def _corners(entry: ET.Element, path: Path) -> list[float]:

@@ -21,6 +21,7 @@ from squeezedrive.engines.datasets.dataset import (
     LabelledImageBuilder,
     class_key,
     label_indices,
+    noted,
 )
 from squeezedrive.engines.datasets.images import image_size, is_image
 from squeezedrive.engines.datasets.text import read_text
@@ -32,7 +33,11 @@ TOLERANCE = 0.01  # labels are often rounded to a little outside the picture
 
 
 def load_yolo(
-    description: Path, split: str, classes: Sequence[str] | None, aliases: Mapping[str, str]
+    description: Path,
+    split: str,
+    classes: Sequence[str] | None,
+    aliases: Mapping[str, str],
+    faults: list[DatasetError] | None,
 ) -> Dataset:
     """Read a split; see `engines.datasets.load.load_dataset`."""
     content = _read_yaml(description)
@@ -52,12 +57,12 @@ def load_yolo(
             f" first was expected at {paths[0]}, empty if there is no object"
         )
     keypoints = "kpt_shape" in content
-    items = tuple(
-        _read_item(picture, path, names, indices, keypoints)
-        for picture, path in zip(pictures, paths, strict=True)
-    )
+    items = []
+    for picture, path in zip(pictures, paths, strict=True):
+        with noted(faults):
+            items.append(_read_item(picture, path, names, indices, keypoints))
     there = tuple(names.values())
-    return Dataset(description.parent, split, "yolo", tuple(classes), items, there)
+    return Dataset(description.parent, split, "yolo", tuple(classes), tuple(items), there)
 
 
 def yolo_pictures(description: Path, split: str) -> list[Path]:
@@ -143,9 +148,11 @@ def _read_item(
     keypoints: bool,
 ) -> LabelledImage:
     width, height = image_size(picture)
-    builder = LabelledImageBuilder(picture, (width, height))
+    builder = LabelledImageBuilder(picture, (width, height), path)
     lines = read_text(path).splitlines() if path.exists() else []
-    for line in filter(str.strip, lines):
+    for place, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
         number, corners = _parse_line(path, line, keypoints)
         if number not in names:
             raise DatasetError(
@@ -159,7 +166,8 @@ def _read_item(
         elif index == EVERY_CLASS:
             builder.ignore(box)
         else:
-            builder.add(box, index)
+            cut = min(corners) < -TOLERANCE or max(corners) > 1 + TOLERANCE
+            builder.add(box, index, place=place, cut=cut)
     return builder.build()
 
 

@@ -216,6 +216,17 @@ class TrainConfig(_Strict):
         """Width and height of what the network sees in training, in pixels."""
         return self.augment.window or self.network.input.size
 
+    def evaluated_sets(self) -> list[SetConfig]:
+        """Return the sets to evaluate on; those that are also trained on as they are there."""
+        sets = {Path(entry.root).resolve(): entry for entry in reversed(self.data.sets)}
+        roots = self.evaluate.roots or (self.data.sets[0].root,)
+        return [
+            sets.get(Path(root).resolve(), SetConfig(root=root)).model_copy(
+                update={"root": root, "split": self.evaluate.split}
+            )
+            for root in roots
+        ]
+
     def to_yaml(self) -> str:
         """Return the whole configuration as YAML that `load_train_config` reads."""
         values = self.model_dump(mode="json", by_alias=True)

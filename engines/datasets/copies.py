@@ -1,0 +1,75 @@
+"""Finds pictures that are nearly the same, by a hash of what they look like."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+SHORTEST = 64  # pixels of a thumbnail's shorter side: enough for the hash of all of it
+GRID = 16
+HASH_BYTES = 2 * GRID * GRID // 8
+LIMIT = 100
+"""Bits of 512 in which two hashes of nearly the same picture may differ.
+
+Measured between train and val of KITTI, BDD100K and Cityscapes, the two different scenes that are
+most alike differ in 143 bits: two roads by night. The same picture with JPEG quality 30, at half
+the size, 40 % darker or 30 % brighter differs in 0 to 88.
+"""
+
+
+def look_hash(thumbnail: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return the difference hash (dHash) of a picture, in both directions, of 512 bits.
+
+    A bit says whether a field of a 16x16 grid is darker than the one to its right, or than the one
+    below it: brightness, contrast, size and compression of the picture hardly change that.
+
+    Parameters
+    ----------
+    thumbnail : uint8 array (height, width)
+        Brightness.
+
+    Returns
+    -------
+    uint8 array (64,)
+    """
+    wide = cv2.resize(thumbnail, (GRID + 1, GRID), interpolation=cv2.INTER_AREA)
+    high = cv2.resize(thumbnail, (GRID, GRID + 1), interpolation=cv2.INTER_AREA)
+    bits = (wide[:, 1:] > wide[:, :-1], high[1:] > high[:-1])
+    return np.packbits(np.concatenate([part.ravel() for part in bits]))
+
+
+def find_copies(
+    hashes: NDArray[np.uint8], others: NDArray[np.uint8], limit: int = LIMIT
+) -> list[tuple[int, int, int]]:
+    """Return for each picture the one of the others that it is nearly the same as.
+
+    Parameters
+    ----------
+    hashes, others : uint8 arrays (n, 64) and (m, 64)
+        As `look_hash` returns them.
+    limit : int
+        Most bits that may differ.
+
+    Returns
+    -------
+    list of (int, int, int)
+        Index of the picture, index of the most similar of the others, bits that differ.
+    """
+    if not len(others):
+        return []
+    wide = np.ascontiguousarray(others).view(np.uint64)
+    found = []
+    for index, one in enumerate(np.ascontiguousarray(hashes).view(np.uint64)):
+        bits = np.bitwise_count(wide ^ one).sum(axis=1, dtype=np.intp)
+        nearest = int(bits.argmin())
+        if bits[nearest] <= limit:
+            found.append((index, nearest, int(bits[nearest])))
+    return found
+
+
+def stack(hashes: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint8]:
+    """Return hashes as an array (n, 64)."""
+    return np.array(hashes, np.uint8).reshape(-1, HASH_BYTES)
