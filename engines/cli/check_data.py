@@ -16,7 +16,7 @@ from squeezedrive.engines.files import write_whole
 from squeezedrive.engines.progress import counting
 
 if TYPE_CHECKING:
-    from squeezedrive.engines.datasets.check import NetworkView
+    from squeezedrive.engines.datasets.check import Finding, NetworkView
     from squeezedrive.engines.datasets.check_report import Role
     from squeezedrive.engines.datasets.dataset import Dataset
     from squeezedrive.engines.training.config import SetConfig, TrainConfig
@@ -79,11 +79,11 @@ def run(arguments: argparse.Namespace) -> int:
 
     opened = _open(config)
     parts = []
-    with counting(sum(len(one.dataset) for one in opened if one.dataset)) as show:
+    with counting(sum(len(one.dataset or ()) for one in opened)) as show:
         done = count(1)
         for one in opened:
             checked = None
-            if one.dataset:
+            if one.dataset is not None:
                 view = _view(config, one.entry)
                 checked = check(one.dataset, one.faults, view, lambda: show(next(done)))
             entry = one.entry
@@ -104,7 +104,7 @@ class _Opened:
     role: Role
     dataset: Dataset | None
     faults: list[DatasetError]
-    unusable: tuple[str, ...] = ()
+    unusable: tuple[Finding, ...] = ()
 
 
 def _open(config: TrainConfig) -> list[_Opened]:
@@ -116,6 +116,7 @@ def _open(config: TrainConfig) -> list[_Opened]:
 
 
 def _read(entry: SetConfig, role: Role, classes: Sequence[str]) -> _Opened:
+    from squeezedrive.engines.datasets.check import Finding
     from squeezedrive.engines.datasets.load import load_dataset
 
     faults: list[DatasetError] = []
@@ -125,10 +126,12 @@ def _read(entry: SetConfig, role: Role, classes: Sequence[str]) -> _Opened:
         what = str(error).removeprefix(f"{entry.root}: ")
         if role == "val":
             what += " (for the evaluation; --set evaluate.every=0 leaves it out)"
-        return _Opened(entry, role, None, [], (what,))
-    unusable: tuple[str, ...] = ()
+        whole = Finding("unusable", entry.root, what)
+        return _Opened(entry, role, None, [], (whole, *map(Finding.from_error, faults)))
+    unusable: tuple[Finding, ...] = ()
     if role == "train" and entry.labelled is None and not dataset.counts().any():
-        unusable = (f"no object of {', '.join(classes)} to learn from",)
+        what = f"no object of {', '.join(classes)} to learn from"
+        unusable = (Finding("unusable", entry.root, what),)
     return _Opened(entry, role, dataset, faults, unusable)
 
 

@@ -42,6 +42,12 @@ class Finding:
     where: str
     what: str
 
+    @classmethod
+    def from_error(cls, error: DatasetError) -> Finding:
+        """Return what a data set's error says, which begins with the file that it is about."""
+        where, _, what = str(error).partition(": ")
+        return cls("unusable", where, what)
+
 
 @dataclass(frozen=True)
 class NetworkView:
@@ -125,12 +131,12 @@ def check(
     step : callable
         Called after each picture.
     """
-    checked = Checked(dataset, [Finding("unusable", *_split(str(fault))) for fault in faults])
+    checked = Checked(dataset, [Finding.from_error(fault) for fault in faults])
     hashes = []
     looks = zip(dataset.items, _decoded(dataset.items), strict=True)
     for item, seen in looks:
         if isinstance(seen, DatasetError):
-            checked.findings.append(Finding("unusable", *_split(str(seen))))
+            checked.findings.append(Finding.from_error(seen))
         else:
             look, size = seen
             hashes.append(look)
@@ -165,12 +171,6 @@ def _look(item: LabelledImage) -> Look | DatasetError:
     except DatasetError as error:
         return error
     return look_hash(thumbnail), size
-
-
-def _split(message: str) -> tuple[str, str]:
-    """Split what an error of a data set says into the file it begins with, and the rest."""
-    where, _, what = message.partition(": ")
-    return where, what
 
 
 def _box_findings(

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from squeezedrive.engines.datasets.check import FAR_FROM_ANCHORS, Checked, Finding, FindingKind
 from squeezedrive.engines.datasets.copies import HASH_BYTES, find_copies, stack
@@ -26,19 +28,28 @@ ROLES: tuple[Role, ...] = ("train", "val")
 
 @dataclass(frozen=True)
 class CheckedPart:
-    """A data set's split, what it is for, and what was found; None if it cannot be opened."""
+    """A data set's split and what was found.
+
+    Attributes
+    ----------
+    role : str
+        "train" or "val": what it is for.
+    checked : Checked or None
+        None if it cannot be opened.
+    unusable : tuple of Finding
+        Why it cannot be opened, or used as a whole.
+    """
 
     root: str
     split: str
     role: Role
     checked: Checked | None
-    unusable: tuple[str, ...] = ()
+    unusable: tuple[Finding, ...] = ()
 
     @property
     def findings(self) -> list[Finding]:
         """What is wrong with the whole of it, then with single pictures and labels."""
-        whole = [Finding("unusable", self.root, what) for what in self.unusable]
-        return whole + (self.checked.findings if self.checked else [])
+        return [*self.unusable, *(self.checked.findings if self.checked else ())]
 
 
 @dataclass(frozen=True)
@@ -65,6 +76,7 @@ class CheckReport:
     classes: tuple[str, ...]
     parts: Sequence[CheckedPart]
 
+    @cached_property
     def copies(self) -> list[Copy]:
         """Return of each picture to evaluate on the one to train on that is nearly the same."""
         train, train_hashes = self._pictures("train")
@@ -72,7 +84,7 @@ class CheckReport:
         found = find_copies(val_hashes, train_hashes)
         return [Copy(train[there], val[here], bits) for here, there, bits in found]
 
-    def _pictures(self, role: Role) -> tuple[list[str], Any]:
+    def _pictures(self, role: Role) -> tuple[list[str], NDArray[np.uint8]]:
         chosen = [part.checked for part in self.parts if part.role == role and part.checked]
         paths = [str(path) for checked in chosen for path in checked.pictures]
         return paths, np.concatenate([stack([]), *(checked.hashes for checked in chosen)])
@@ -96,13 +108,13 @@ class CheckReport:
             "classes": list(self.classes),
             "never_seen": {role: self.unseen(role) for role in self._roles()},
             "sets": [_part_data(part) for part in self.parts],
-            "copies": [vars(copy) for copy in self.copies()],
+            "copies": [vars(copy) for copy in self.copies],
         }
 
     def as_text(self) -> str:
         """Lay out what people want to know; of each kind of finding the first few."""
         lines = [line for part in self.parts for line in _part_lines(part)]
-        copies = self.copies()
+        copies = self.copies
         if copies:
             lines.append(f"pictures in val that are nearly the same as one in train: {len(copies)}")
             for copy in copies[:SHOWN]:

@@ -14,9 +14,11 @@ HASH_BYTES = 2 * GRID * GRID // 8
 LIMIT = 100
 """Bits of 512 in which two hashes of nearly the same picture may differ.
 
-Measured between train and val of KITTI, BDD100K and Cityscapes, the two different scenes that are
-most alike differ in 143 bits: two roads by night. The same picture with JPEG quality 30, at half
-the size, 40 % darker or 30 % brighter differs in 0 to 88.
+Measured on KITTI, BDD100K and Cityscapes: pictures of different scenes, one in train and one in
+val, differ in at least 136 bits, those of the rendered street in 119, and two places seen from
+behind the same bonnet in 112. The same picture with JPEG quality 30, at half the size, 40 % darker
+or 30 % brighter differs in 80 at most, but for a few in 105. All pairs under 100 that were looked
+at show one place from one spot.
 """
 
 

@@ -280,6 +280,17 @@ def test_a_set_that_cannot_be_opened_is_reported_and_the_others_are_checked(
         assert data["sets"][1]["decoded"] == 1
 
 
+def test_a_set_of_nothing_but_damage_is_reported_with_its_files(tmp_path: Path) -> None:
+    code, data = check(kitti(tmp_path / "kitti", {"a": "Car 0 0 1\n"}))
+    assert code == 2
+    assert ("unusable", "training/label_2/a.txt") in findings(data)
+    root = kitti(tmp_path / "latin", {"a": kitti_line("Car", CAR)})
+    (root / "training/label_2/a.txt").write_bytes(b"Fu\xdfg\xe4nger 0 0")
+    code, data = check(root)
+    assert code == 2
+    assert ("unusable", "training/label_2/a.txt") in findings(data)
+
+
 def test_no_object_to_learn_from_is_unusable(tmp_path: Path) -> None:
     root = kitti(tmp_path / "set", {"a": kitti_line("Van", CAR)})
     code, data = check(root)
