@@ -11,7 +11,9 @@ import numpy as np
 import pytest
 
 from squeezedrive.engines.__main__ import main
+from squeezedrive.engines.datasets import check as checking
 from squeezedrive.engines.datasets.copies import LIMIT, find_copies, look_hash, stack
+from squeezedrive.engines.datasets.dataset import LabelledImageBuilder
 from tests.support.labelled import kitti_line, write_kitti
 
 SIZE = (400, 200)
@@ -333,6 +335,21 @@ def test_without_a_set_it_says_what_to_give(
 ) -> None:
     assert main(["check-data", *options]) == 2
     assert "ROOT" in capsys.readouterr().err
+
+
+def test_no_more_than_a_few_pictures_are_decoded_ahead(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun = []
+    monkeypatch.setattr(checking, "_look", lambda item: begun.append(item))
+    items = [LabelledImageBuilder(tmp_path / f"{n}.jpg").build() for n in range(300)]
+    looks = checking._decoded(items)
+    for taken in range(1, 100):
+        next(looks)
+        assert len(begun) <= taken + checking.AHEAD
+    looks.close()
+    assert len(begun) < 200
+    assert len(list(checking._decoded(items))) == 300
 
 
 def test_hashes_tell_scenes_apart_and_know_copies() -> None:

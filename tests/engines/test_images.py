@@ -5,7 +5,7 @@ from pathlib import Path
 import cv2
 import pytest
 
-from squeezedrive.engines.datasets.images import image_size, read_image
+from squeezedrive.engines.datasets.images import image_size, read_image, read_thumbnail
 from squeezedrive.engines.errors import DatasetError
 from tests.support.labelled import write_picture
 
@@ -37,6 +37,35 @@ def test_the_size_of_every_format(tmp_path: Path, suffix: str) -> None:
     write_picture(path, (30, 20))
     assert image_size(path) == (30, 20)
     assert read_image(path, (30, 20)).shape == (20, 30, 3)
+
+
+@pytest.mark.parametrize(
+    ("suffix", "small"), [(".jpg", (100, 75)), (".png", (100, 75)), (".webp", (800, 600))]
+)
+def test_a_thumbnail_is_as_small_as_is_quick(
+    tmp_path: Path, suffix: str, small: tuple[int, int]
+) -> None:
+    path = tmp_path / f"a{suffix}"
+    write_picture(path, (800, 600))
+    thumbnail, size = read_thumbnail(path, (800, 600), 64)
+    assert (thumbnail.shape, size) == (small[::-1], (800, 600))
+    assert min(read_thumbnail(path, None, 500)[0].shape) == 600
+    with pytest.raises(DatasetError, match="is 800x600, but its labels are for 600x800"):
+        read_thumbnail(path, (600, 800), 64)
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(DatasetError, match=r"is cut off|cannot be decoded"):
+        read_thumbnail(path, None, 64)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_thumbnail_is_upright(tmp_path: Path, orientation: int) -> None:
+    path = tmp_path / "a.jpg"
+    write_picture(path, (480, 320))
+    path.write_bytes(with_exif(path.read_bytes(), orientation, "<"))
+    upright = (480, 320) if orientation < 5 else (320, 480)
+    thumbnail, size = read_thumbnail(path, upright, 64)
+    assert size == upright
+    assert thumbnail.shape == (upright[1] // 4, upright[0] // 4)
 
 
 def test_pictures_that_cannot_be_used(tmp_path: Path) -> None:
