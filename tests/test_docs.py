@@ -1,6 +1,7 @@
 """The examples of the documentation, run as they stand."""
 
 import re
+import shlex
 import shutil
 from pathlib import Path
 
@@ -8,9 +9,13 @@ import cv2
 import pytest
 
 from squeezedrive import detect
+from squeezedrive.engines.__main__ import main
 
 ROOT = Path(__file__).resolve().parent.parent
 EXAMPLE = re.compile(r"^```python\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+PAGES = ["README.md", *sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))]
+LINK = re.compile(r"\]\(([^)\s]+)\)")
+VERB = re.compile(r"^    (?:python|torchrun [^#\n]*) -m engines (.+)$", re.MULTILINE)
 NOT_RUN = "# not run as a test:"
 
 
@@ -34,3 +39,36 @@ def test_an_example_runs(
 def test_there_are_examples() -> None:
     assert len(examples("docs/python.md")) >= 6
     assert examples("README.md")
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_links_lead_somewhere(page: str) -> None:
+    text = (ROOT / page).read_text(encoding="utf-8")
+    for link in LINK.findall(text):
+        if link.startswith("https://"):
+            continue
+        file, _, anchor = link.partition("#")
+        path = (ROOT / page).parent / file if file else ROOT / page
+        assert path.exists(), link
+        if anchor:
+            titles = re.findall(r"^#+ (.+)$", path.read_text(encoding="utf-8"), re.MULTILINE)
+            assert anchor in {re.sub(r"[^\w -]", "", t).lower().replace(" ", "-") for t in titles}
+
+
+def verbs(page: str) -> list[str]:
+    text = (ROOT / page).read_text(encoding="utf-8").replace("\\\n", " ")
+    return VERB.findall(text)
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_the_options_of_commands_exist(page: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("squeezedrive.engines.__main__.exit_code", lambda run: 0)  # parse only
+    for command in verbs(page):
+        assert main(shlex.split(command, comments=True)) == 0, command
+
+
+def test_there_are_commands() -> None:
+    assert len(verbs("docs/training.md")) >= 10
+    assert len(verbs("README.md")) >= 5
+    with pytest.raises(SystemExit):
+        main(["train", "--patience", "3", "--out", "x"])

@@ -12,6 +12,7 @@ DESCRIPTION = "Train weights on labelled pictures in KITTI, COCO or YOLO layout.
 EXAMPLES = """\
 examples:
   python -m engines train --data kitti --init squeezenet.npz --out runs/first
+  python -m engines train --data mine --config training/finetune --out runs/mine
   python -m engines train --data kitti --data dashcam --config configs/training/paper.yaml \\
       --out runs/paper
   python -m engines train --resume --out runs/first
