@@ -10,7 +10,8 @@ import openvino as ov
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
-from squeezedrive.engines.backends.cpu.openvino import compile_model, core, unsigned
+from squeezedrive.engines.backends.cpu.graph import unsigned
+from squeezedrive.engines.backends.cpu.openvino import compile_model, core
 from squeezedrive.engines.quantisation.graph import LEVELS, quantised_values
 from squeezedrive.kernels.head import Head
 

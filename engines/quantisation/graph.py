@@ -7,7 +7,7 @@ branches, and one before a pool holds behind it, too, so that a back end has not
 between the first and the last convolution it passes on bytes only.
 
 Half the range of a ReLU's output lies idle this way. The CPU back end uses it when it loads the
-model (`engines.backends.cpu.openvino.unsigned`); TensorRT takes no unsigned bytes.
+model (`engines.backends.cpu.graph.unsigned`); TensorRT takes no unsigned bytes.
 
 Weights have 7 bits: processors without VNNI instructions add products of bytes in pairs, in 16 bits
 that overflow with 8 (255 x 127 x 2 > 32767 > 255 x 63 x 2), and then find nothing.

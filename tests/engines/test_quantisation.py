@@ -16,7 +16,7 @@ from onnx import numpy_helper
 from squeezedrive.engines.__main__ import main
 from squeezedrive.engines.backends.base import EngineSettings
 from squeezedrive.engines.backends.cpu.backend import CpuBackend
-from squeezedrive.engines.backends.cpu.openvino import unsigned
+from squeezedrive.engines.backends.cpu.graph import unsigned
 from squeezedrive.engines.backends.cpu.options import CpuOptions
 from squeezedrive.engines.model.onnx_graph import build_onnx, load_onnx
 from squeezedrive.engines.model.weights import DEFAULT, Weights, int8_model, load_weights

@@ -18,7 +18,8 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from squeezedrive.engines.backends.base import EngineSettings
-from squeezedrive.engines.backends.cpu.openvino import compile_model, core, unsigned
+from squeezedrive.engines.backends.cpu.graph import unsigned
+from squeezedrive.engines.backends.cpu.openvino import compile_model, core
 from squeezedrive.engines.backends.tensorrt import progress
 from squeezedrive.engines.backends.tensorrt.builder import build_engine
 from squeezedrive.engines.backends.tensorrt.cache import EngineCache

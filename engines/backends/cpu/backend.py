@@ -9,7 +9,6 @@ from collections.abc import Sequence
 import numpy as np
 import openvino as ov
 from numpy.typing import NDArray
-from openvino.preprocess import ColorFormat, PrePostProcessor
 
 from squeezedrive.engines.backends.base import (
     Backend,
@@ -18,7 +17,8 @@ from squeezedrive.engines.backends.base import (
     Slot,
     check_batch,
 )
-from squeezedrive.engines.backends.cpu.openvino import compile_model, core, unsigned
+from squeezedrive.engines.backends.cpu.graph import for_processor
+from squeezedrive.engines.backends.cpu.openvino import compile_model, core, take_bytes
 from squeezedrive.engines.backends.cpu.options import CpuOptions
 from squeezedrive.engines.model.onnx_graph import Precision, build_onnx, load_onnx
 from squeezedrive.kernels.cpu import detect
@@ -52,22 +52,17 @@ class CpuBackend(Backend):
         if precision == "auto":
             precision = "fp32" if settings.int8 is None else "int8"
         if precision == "int8":
-            graph = unsigned(load_onnx(settings.int8, settings.weights, *size))
+            graph = load_onnx(settings.int8, settings.weights, *size)
+            graph = for_processor(graph, profile.input)
         else:
             stored: Precision = "fp16" if precision == "fp16" else "fp32"
             graph = build_onnx(settings.weights, *size, stored)
         model = core().read_model(io.BytesIO(graph.SerializeToString()))
-        # Bytes go in as they are: conversion, layout and mean are one pass inside the graph.
-        adapter = PrePostProcessor(model)
-        tensor = adapter.input().tensor()
-        tensor.set_element_type(ov.Type.u8).set_layout(ov.Layout("NHWC"))
-        tensor.set_color_format(ColorFormat.BGR)
-        if profile.input.channels == "RGB":
-            adapter.input().preprocess().convert_color(ColorFormat.RGB)
-        adapter.input().model().set_layout(ov.Layout("NCHW"))
+        if model.input().element_type != ov.Type.u8:
+            model = take_bytes(model, profile.input.channels)
         threads = options.threads or len(os.sched_getaffinity(0))
         self.parallel = min(options.streams, threads)
-        self._model = adapter.build()
+        self._model = model
         self._options = {
             "NUM_STREAMS": self.parallel,
             "ENABLE_CPU_PINNING": False,

@@ -7,10 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from typing import Any
 
-import numpy as np
-import onnx
 import openvino as ov
-from onnx import numpy_helper
+from openvino.preprocess import ColorFormat, PrePostProcessor
 
 
 @cache
@@ -42,28 +40,16 @@ def compile_model(model: ov.Model, options: Mapping[str, Any]) -> ov.CompiledMod
         return pool.submit(core().compile_model, model, "CPU", dict(options)).result()
 
 
-def unsigned(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Return a quantised graph with unsigned bytes wherever no value is negative.
+def take_bytes(model: ov.Model, channels: str) -> ov.Model:
+    """Return a model whose pixels are bytes (batch, height, width, 3), BGR.
 
-    OpenVINO 2026.4 computes signed ones wrongly on processors without VNNI instructions. What 127
-    steps reached is reached by 255, half as large: a fifth of the squared error in the network's
-    confidences. The model, of `engines.quantisation.graph.quantise`, is not changed.
+    Conversion, layout and mean are one pass over them inside the graph.
     """
-    result = onnx.ModelProto()
-    result.CopyFrom(model)
-    constants = {constant.name: constant for constant in result.graph.initializer}
-    positive: set[str] = set()
-    for node in result.graph.node:
-        passes_on = node.op_type in ("MaxPool", "QuantizeLinear", "DequantizeLinear")
-        sources = node.input[:1] if passes_on else node.input
-        if node.op_type == "Relu" or (
-            (passes_on or node.op_type == "Concat") and positive.issuperset(sources)
-        ):
-            positive.update(node.output)
-            if node.op_type == "QuantizeLinear":
-                _, scale, zero = node.input
-                steps = numpy_helper.to_array(constants[scale])
-                fine = np.asarray(steps * np.float32(127 / 255), steps.dtype)
-                constants[scale].CopyFrom(numpy_helper.from_array(fine, scale))
-                constants[zero].CopyFrom(numpy_helper.from_array(np.array(0, np.uint8), zero))
-    return result
+    adapter = PrePostProcessor(model)
+    tensor = adapter.input().tensor()
+    tensor.set_element_type(ov.Type.u8).set_layout(ov.Layout("NHWC"))
+    tensor.set_color_format(ColorFormat.BGR)
+    if channels == "RGB":
+        adapter.input().preprocess().convert_color(ColorFormat.RGB)
+    adapter.input().model().set_layout(ov.Layout("NCHW"))
+    return adapter.build()

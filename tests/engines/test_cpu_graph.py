@@ -1,0 +1,100 @@
+"""The int8 graph in the form that OpenVINO runs fastest computes the same."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import helper
+from onnx.reference import ReferenceEvaluator
+
+from squeezedrive.engines.backends.cpu import graph as module
+from squeezedrive.engines.backends.cpu.graph import bytes_in, for_processor, merge_expansions
+from squeezedrive.engines.backends.cpu.openvino import compile_model, core
+from squeezedrive.engines.model.onnx_graph import build_onnx
+from squeezedrive.engines.model.profile import InputProfile
+from squeezedrive.engines.model.weights import DEFAULT, Weights, load_weights
+from squeezedrive.engines.quantisation.graph import quantise, quantised_values
+
+WIDTH, HEIGHT = 96, 48
+# Not so bright that a pixel minus the mean would be clipped at 127 steps.
+PIXELS = np.random.default_rng(2).integers(0, 230, (1, HEIGHT, WIDTH, 3)).astype(np.uint8)
+
+
+def quantised(float_layers: tuple[str, ...] = (), **pixels: Any) -> tuple[onnx.ModelProto, Any]:
+    """Return an int8 graph of the shipped weights, whose pixels have steps of 1, and its pixels."""
+    weights = load_weights(DEFAULT)
+    whole = InputProfile.model_validate({**weights.profile.input.model_dump(), **pixels})
+    profile = weights.profile.model_copy(update={"input": whole})
+    model = build_onnx(Weights(profile, weights.arrays), WIDTH, HEIGHT)
+    limits = dict.fromkeys(quantised_values(model).values(), 200.0)
+    first = next(iter(quantised_values(model).values()))
+    return quantise(model, {**limits, first: 127 * whole.scale}, float_layers), whole
+
+
+def run(model: onnx.ModelProto, pixels: np.ndarray) -> np.ndarray:
+    compiled = compile_model(
+        core().read_model(model.SerializeToString()), {"INFERENCE_PRECISION_HINT": "f32"}
+    )
+    return np.array(compiled(pixels)[0])
+
+
+def first_layer(model: onnx.ModelProto, pixels: np.ndarray) -> np.ndarray:
+    """Return conv1's output by the definition of the operations, without the edge."""
+    copied = onnx.ModelProto()
+    copied.CopyFrom(model)
+    copied.opset_import[0].version = 19  # the reference knows all of them from there on
+    copied.graph.output.append(helper.make_tensor_value_info("conv1", onnx.TensorProto.FLOAT, None))
+    value = ReferenceEvaluator(copied).run(["conv1"], {"image": pixels})[0]
+    return np.asarray(value)[..., 1:-1, 1:-1]
+
+
+@pytest.mark.parametrize(
+    "pixels",
+    [
+        {"mean": (104, 117, 123)},
+        {"mean": (123, 117, 104), "channels": "RGB"},
+        {"mean": (104, 117, 123), "scale": 0.25},
+    ],
+)
+def test_the_first_convolution_multiplies_bytes_as_they_are(pixels: dict[str, Any]) -> None:
+    model, profile = quantised(**pixels)
+    order = PIXELS if profile.channels == "BGR" else PIXELS[..., ::-1]
+    planes = np.ascontiguousarray(order.transpose(0, 3, 1, 2), np.float32)
+    expected = first_layer(model, planes)
+    assert expected.max() > 1
+    np.testing.assert_allclose(first_layer(bytes_in(model, profile), PIXELS), expected, atol=2e-3)
+
+
+def test_merged_expansions_are_equal_to_the_last_bit() -> None:
+    model, profile = quantised()
+    plain, merged = (for_processor(model, profile, amx) for amx in (False, True))
+    kinds = [[n.op_type for n in graph.graph.node] for graph in (plain, merged)]
+    assert [kind.count("Concat") for kind in kinds] == [10, 2]
+    assert [kind.count("Conv") for kind in kinds] == [32, 24]
+    ours, theirs = run(merged, PIXELS), run(plain, PIXELS)
+    assert np.abs(theirs).max() > 1
+    np.testing.assert_array_equal(ours, theirs)
+
+
+def test_fires_that_are_partly_in_float_stay_as_they_are() -> None:
+    model, _ = quantised(("fire3_expand1x1",))
+    merged = merge_expansions(model, ("fire2", "fire3", "fire99"))
+    names = {node.name for node in merged.graph.node}
+    assert {"fire2_expand", "fire3_expand1x1", "fire3_expand3x3"} <= names
+    assert "fire2_expand1x1" not in names
+
+
+def test_a_first_convolution_in_float_keeps_its_input() -> None:
+    model, profile = quantised(("conv1",))
+    assert bytes_in(model, profile) is model
+
+
+def test_the_graph_is_chosen_by_the_processor(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, profile = quantised()
+    for amx in (False, True):
+        monkeypatch.setattr(module, "has_amx", lambda amx=amx: amx)
+        names = {node.name for node in for_processor(model, profile).graph.node}
+        assert ("fire2_expand" in names) == amx
