@@ -138,7 +138,11 @@ def _quantise(
     pictures: list[Path],
 ) -> onnx.ModelProto:
     """Calibrate, decide which layers stay float, and say so; return the model."""
-    from squeezedrive.engines.quantisation.calibrate import METHOD, measure_limits
+    from squeezedrive.engines.quantisation.calibrate import (
+        METHOD,
+        correct_output,
+        measure_limits,
+    )
     from squeezedrive.engines.quantisation.graph import quantise
     from squeezedrive.engines.quantisation.pictures import read_pixels, spread
     from squeezedrive.engines.quantisation.sensitivity import (
@@ -170,11 +174,13 @@ def _quantise(
         f"{len(meter.layers) - len(keep)} convolutions in int8, in float"
         f" {', '.join(keep) or 'none'}; signal to noise of the output {ratio:.1f} dB"
     )
-    result = quantise(model, limits, keep)
+    with counting(len(chosen)) as progress:
+        pixels = read_pixels(chosen, profile, size, arguments.fit, arguments.band_centre)
+        result = correct_output(quantise(model, limits, keep), model, pixels, head, progress)
     how = {
         "weights": "7 bits, symmetric, per output channel",
         "activations": "int8, symmetric, per tensor",
-        "calibration": METHOD,
+        "calibration": f"{METHOD}, mean error of the output corrected",
         "images": len(chosen),
         "data": names,
         "fit": arguments.fit,

@@ -24,6 +24,7 @@ from squeezedrive.engines.quantisation.calibrate import (
     SHARE,
     Histogram,
     compile_graph,
+    correct_output,
     measure_limits,
     surest_cells,
 )
@@ -325,3 +326,23 @@ def test_the_shipped_model_belongs_to_the_shipped_weights(weights: Weights) -> N
     assert path is not None
     assert path.stat().st_size < 3e6
     load_onnx(path, weights, 1248, 384)
+
+
+def test_no_output_channel_is_off_in_the_mean_after_the_correction(
+    weights: Weights, model: onnx.ModelProto, limits: dict[str, float], pixels: list[np.ndarray]
+) -> None:
+    head = weights.profile.head(*SIZE)
+    coarse = {name: 3 * limit for name, limit in limits.items()}  # so that rounding shows
+
+    def mean_error(graph: onnx.ModelProto) -> np.ndarray:
+        errors = []
+        for picture in pixels:
+            expected = np.array(compile_graph(model)(picture)[0], np.float64)
+            error = np.asarray(compile_graph(graph)(picture)[0], np.float64) - expected
+            errors.append(error.transpose(0, 2, 3, 1)[surest_cells(expected, head)])
+        return np.abs(np.concatenate(errors).mean(axis=0))
+
+    before = quantise(model, coarse)
+    after = correct_output(before, model, pixels, head)
+    assert mean_error(before).max() > 0.05
+    assert mean_error(after).max() < 1e-4
