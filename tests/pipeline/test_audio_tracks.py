@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from fractions import Fraction
 from pathlib import Path
 
@@ -134,13 +135,18 @@ def test_damaged_sound_costs_no_picture(tmp_path: Path) -> None:
     write_video(path, 60, audio="mp2")
     data = bytearray(path.read_bytes())
     noise = np.random.default_rng(0)
-    for packet in packets(path, "audio")[20:40]:
-        at = data.index(bytes(packet))
+    at = 0
+    for number, packet in enumerate(packets(path, "audio")[:40]):
+        at = data.index(bytes(packet), at + 1)
+        if number < 20:
+            continue
         data[at : at + packet.size] = noise.integers(0, 256, packet.size, np.uint8).tobytes()
     path.write_bytes(data)
     out, sink = copy(path)
     assert times(out) == [Fraction(k, 25) for k in range(60)]
-    assert sink.warnings == ["audio track 1 is damaged, parts of it are left out"]
+    (warning,) = sink.warnings
+    gaps = r"audio track 1 is damaged, no sound from 0\.4\d to .* to 0\.9\d s"
+    assert re.fullmatch(gaps, warning), warning
     assert len(packets(out, "audio")) > 20
 
 

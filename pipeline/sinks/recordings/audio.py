@@ -6,83 +6,38 @@ import contextlib
 from collections import deque
 from collections.abc import Generator
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 
 import av
-from av.bitstream import BitStreamFilterContext
 from av.container import OutputContainer
-from av.error import FFmpegError
+from av.error import FFmpegError, InvalidDataError
 from av.stream import Discard, Disposition
 
-# What MP4 may hold and browsers know, if not all of them all of it; the rest becomes AAC.
-COPIED = frozenset({"aac", "mp3", "ac3", "eac3", "opus", "flac", "alac"})
-AAC_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000, 64000, 88200, 96000)
+from squeezedrive.pipeline.sinks.recordings.sound import (
+    CopiedTrack,
+    EncodedTrack,
+    SoundGaps,
+    Track,
+    can_be_copied,
+)
+
 # Decoders need a little of what comes before the first sample that is heard.
 PREROLL = Fraction(1, 10)  # seconds
 # The muxer writes nothing until every track has begun, so one that begins later is left out.
 LATEST_BEGIN = 10  # seconds
 TIMEOUT = 10.0  # seconds
-
-
-class _CopiedTrack:
-    """Passes packets on as they are."""
-
-    def __init__(self, stream: av.AudioStream, output: OutputContainer, zero: Fraction) -> None:
-        self.stream = output.add_stream_from_template(stream)
-        self._shift = round(zero / (stream.time_base or 1))
-        self._last: int | None = None
-        # AAC of broadcasts has its parameters in every packet, AAC in MP4 has them in the header.
-        self._filter: BitStreamFilterContext | None = None
-        if stream.codec_context.name == "aac" and not stream.codec_context.extradata:
-            self._filter = BitStreamFilterContext("aac_adtstoasc", stream)
-
-    def take(self, packet: av.Packet) -> list[av.Packet]:
-        if packet.pts is None or packet.dts is None:
-            return []
-        if self._last is not None and packet.dts <= self._last:
-            return []  # players cannot make sense of it either
-        self._last = packet.dts
-        packet.pts -= self._shift
-        packet.dts -= self._shift
-        packets = [packet] if self._filter is None else self._filter.filter(packet)
-        for packet in packets:
-            packet.stream = self.stream
-        return packets
-
-    def flush(self) -> list[av.Packet]:
-        return []
-
-
-class _EncodedTrack:
-    """Decodes packets and encodes them as AAC."""
-
-    def __init__(self, stream: av.AudioStream, output: OutputContainer, zero: Fraction) -> None:
-        context = stream.codec_context
-        rate = context.sample_rate if context.sample_rate in AAC_RATES else 48000
-        layout = "mono" if context.channels == 1 else "stereo"
-        self.stream = output.add_stream("aac", rate=rate, layout=layout)
-        self._source = stream
-        self._zero = zero
-
-    def take(self, packet: av.Packet) -> list[av.Packet]:
-        packets: list[av.Packet] = []
-        for frame in self._source.decode(packet):
-            if frame.pts is not None and frame.time_base is not None:
-                tick = Fraction(1, frame.sample_rate)
-                frame.pts = round((frame.pts * frame.time_base - self._zero) / tick)
-                frame.time_base = tick
-            packets += self.stream.encode(frame)
-        return packets
-
-    def flush(self) -> list[av.Packet]:
-        return list(self.stream.encode(None))
+TRIED_PACKETS = 3  # of a track, to find out whether it can be copied
+# Demuxers can go on after a damaged part; one that reports nothing but damage has reached the end.
+MAX_DAMAGED_READS = 16
 
 
 class AudioTracks:
     """All audio tracks of a media file, muxed beside the video of an output.
 
     Tracks are copied bit by bit where MP4 may hold their codec, otherwise encoded as AAC. Whatever
-    goes wrong with audio ends in a warning, never in the loss of the video.
+    goes wrong with audio ends in a warning, which says from when to when there is no sound, never
+    in the loss of the video.
 
     Parameters
     ----------
@@ -92,18 +47,23 @@ class AudioTracks:
         Where the tracks go. They are added to it at once, so it must not have been written to.
     zero : Fraction
         The time of the file, in seconds, that is 0:00 in the output.
-
-    Attributes
-    ----------
-    warnings : list of str
-        One line for everything that could not be carried over.
+    begin : Fraction
+        The time of the whole recording that is 0:00 in the output, for warnings.
     """
 
-    def __init__(self, path: Path, output: OutputContainer, zero: Fraction) -> None:
-        self.warnings: list[str] = []
+    def __init__(
+        self, path: Path, output: OutputContainer, zero: Fraction, begin: Fraction = Fraction(0)
+    ) -> None:
+        self._own_warnings: list[str] = []
         self._output = output
         self._zero = zero
-        self._tracks: dict[int, _CopiedTrack | _EncodedTrack] = {}
+        self._begin = begin
+        self._tracks: dict[int, Track] = {}
+        self._gaps: dict[int, SoundGaps] = {}
+        self._unwritten: set[int] = set()  # tracks that nothing was written of yet
+        self._unheard: set[int] = set()  # tracks of which nothing could be used yet
+        self._ended: str | None = None  # why the file could not be read to its end
+        self._read_until = Fraction(0)
         self._early: deque[av.Packet] = deque()
         self._pending: av.Packet | None = None
         self._input = av.open(f"file:{path}", timeout=(TIMEOUT, TIMEOUT), metadata_errors="replace")
@@ -118,20 +78,36 @@ class AudioTracks:
             self._add(stream)
         self._advance()
 
+    @property
+    def warnings(self) -> list[str]:
+        """One line for everything that could not be carried over."""
+        return self._own_warnings + [line for gaps in self._gaps.values() for line in gaps.lines]
+
     def write_until(self, end: Fraction) -> None:
         """Mux all packets that begin before `end`, in seconds of the output."""
         while self._pending is not None and self._time(self._pending) < end:
             packet = self._pending
             track = self._tracks.get(packet.stream_index)
-            if track is not None and self._time(packet) > -PREROLL:
-                self._mux(packet.stream_index, track, packet)
+            time = self._time(packet)
+            if track is not None and time > -PREROLL:
+                duration = (packet.duration or 0) * packet.time_base
+                self._mux(packet.stream_index, track, packet, time, time + duration)
+            self._read_until = time
             self._advance()
+        if end > LATEST_BEGIN:
+            for index in self._unwritten:
+                self._write(index, self._tracks[index].silence(), Fraction(0), end)
+            self._unwritten.clear()
 
     def finish(self, end: Fraction) -> None:
         """Mux what is left before `end`, and close the file."""
         self.write_until(end)
-        for index, track in list(self._tracks.items()):
-            self._mux(index, track, None)
+        for index, track in self._tracks.items():
+            if self._ended is not None:
+                self._lost(index, self._read_until, end, f"ends early: {self._ended}")
+            self._mux(index, track, None, end, end)
+            if index in self._unheard:
+                self._lost(index, Fraction(0), end, "is damaged")
         self.close()
 
     def close(self) -> None:
@@ -166,19 +142,28 @@ class AudioTracks:
         return [track for track in tracks if track.index not in waiting]
 
     def _add(self, stream: av.AudioStream) -> None:
-        kind = (
-            _CopiedTrack if stream.codec_context.codec.canonical_name in COPIED else _EncodedTrack
-        )
+        if stream.codec_context is None:
+            self._warn(stream.index, "has a codec that FFmpeg does not know, left out")
+            return
+        first = [packet for packet in self._early if packet.stream_index == stream.index]
+        track: Track
         try:
-            track = kind(stream, self._output, self._zero)
-        except (FFmpegError, ValueError) as error:
-            self._warn(stream.index, f"cannot be carried over: {error}")
+            if can_be_copied(stream, first[:TRIED_PACKETS]):
+                track = CopiedTrack(stream, self._output, self._zero)
+            else:
+                lost = partial(self._lost, stream.index)
+                track = EncodedTrack(stream, self._output, self._zero, lost)
+        except Exception as error:  # whatever is wrong with a sound costs no picture
+            self._warn(stream.index, f"cannot be carried over, left out: {error}")
             return
         track.stream.metadata.update(
             {key: stream.metadata[key] for key in ("language", "title") if key in stream.metadata}
         )
         track.stream.disposition = stream.disposition
         self._tracks[stream.index] = track
+        self._gaps[stream.index] = SoundGaps(f"audio track {stream.index}")
+        self._unwritten.add(stream.index)
+        self._unheard.add(stream.index)
 
     def _read(self) -> Generator[av.Packet, None, None]:
         while self._early:
@@ -186,31 +171,49 @@ class AudioTracks:
         for stream in self._input.streams:
             if stream.index not in self._tracks:
                 stream.discard = Discard.all
-        try:
-            for packet in self._input.demux(self._input.streams.audio):
-                if packet.size:
-                    yield packet
-        except FFmpegError as error:
-            self.warnings.append(f"audio ends early: {error.strerror}")
+        damaged = 0
+        while damaged < MAX_DAMAGED_READS:
+            try:
+                for packet in self._input.demux(self._input.streams.audio):
+                    damaged = 0
+                    if packet.size:
+                        yield packet
+                return
+            except InvalidDataError as error:
+                damaged += 1
+                reason = error.strerror
+            except FFmpegError as error:
+                reason = error.strerror
+                break
+        self._ended = reason
 
     def _advance(self) -> None:
         self._pending = next(self._packets, None) if self._tracks else None
 
     def _mux(
-        self, index: int, track: _CopiedTrack | _EncodedTrack, packet: av.Packet | None
+        self, index: int, track: Track, packet: av.Packet | None, begin: Fraction, end: Fraction
     ) -> None:
         try:
             packets = track.flush() if packet is None else track.take(packet)
         except FFmpegError:
-            self._warn(index, "is damaged, parts of it are left out")
-            return
+            self._lost(index, begin, end, "is damaged")
+        except Exception as error:  # whatever is wrong with a sound costs no picture
+            self._lost(index, begin, end, str(error))
+        else:
+            self._write(index, packets, begin, end)
+            if packets:
+                self._unwritten.discard(index)
+                self._unheard.discard(index)
+
+    def _write(self, index: int, packets: list[av.Packet], begin: Fraction, end: Fraction) -> None:
         try:
             self._output.mux(packets)
         except FFmpegError as error:
-            self._warn(index, f"cannot be written, it ends early: {error.strerror}")
-            del self._tracks[index]
+            self._lost(index, begin, end, f"cannot be written: {error.strerror}")
+
+    def _lost(self, index: int, begin: Fraction, end: Fraction, why: str) -> None:
+        if end > begin and end > 0:
+            self._gaps[index].add(begin + self._begin, end + self._begin, why)
 
     def _warn(self, index: int, problem: str) -> None:
-        line = f"audio track {index} {problem}"
-        if line not in self.warnings:
-            self.warnings.append(line)
+        self._own_warnings.append(f"audio track {index} {problem}")

@@ -91,9 +91,13 @@ class Mp4File:
         self._stream = self._output.add_stream_from_template(template)
         if info.path is not None:
             try:
-                self._audio = AudioTracks(info.path, self._output, zero * info.time_base)
+                begin = (zero - info.origin) * info.time_base
+                time = zero * info.time_base
+                self._audio = AudioTracks(info.path, self._output, time, begin)
             except FFmpegError as error:
                 self._own_warnings.append(f"{info.path}: audio cannot be read: {error.strerror}")
+            except Exception as error:  # whatever is wrong with a sound costs no picture
+                self._own_warnings.append(f"{info.path}: audio cannot be read: {error}")
 
     @property
     def warnings(self) -> list[str]:
