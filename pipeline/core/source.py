@@ -94,10 +94,13 @@ class SourceReport:
         Frames that were in the source but could not be passed on, by reason ("corrupt").
     warnings : list of str
         One line each, for the user, in the order they came up; every line only once.
+    jumps : int
+        How often a file's clock has jumped so far.
     """
 
     skipped: Counter[str] = field(default_factory=Counter)
     warnings: list[str] = field(default_factory=list)
+    jumps: int = 0
 
     def warn(self, line: str) -> None:
         """Add a line unless it is there already."""

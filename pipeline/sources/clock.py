@@ -34,6 +34,8 @@ class Clock:
         When it ends, in seconds after zero; None where the container does not say.
     frames : int or None
         How many frames it has by its list or its length.
+    of_all_tracks : bool
+        Whether `end` is that of the track that ends last, which need not be the picture.
     """
 
     live: bool
@@ -43,6 +45,12 @@ class Clock:
     zero: int = 0
     end: Fraction | None = None
     frames: int | None = None
+    of_all_tracks: bool = False
+
+    @property
+    def begin(self) -> Fraction:
+        """The time that is 0:00, in seconds."""
+        return self.zero * self.time_base
 
     @property
     def step(self) -> int:
@@ -70,10 +78,15 @@ def read_clock(decoder: Decoder, location: str, options: SourceOptions) -> Clock
     start = Fraction(container.start_time or 0, av.time_base)
     zero = round(start / time_base)
     end = None
+    of_all_tracks = False
     if stream.duration and stream.start_time is not None:
         end = (stream.start_time + stream.duration - zero) * time_base
+        # FFmpeg gives the tracks of ASF the duration of the file.
+        length = Fraction(container.duration or 0, av.time_base)
+        of_all_tracks = abs(end - length) <= time_base
     elif container.duration:
         end = Fraction(container.duration, av.time_base)
+        of_all_tracks = True
         if "matroska" in container.format.name:  # its duration is counted from 0
             end -= start
     if end is not None and fps is not None:
@@ -81,7 +94,7 @@ def read_clock(decoder: Decoder, location: str, options: SourceOptions) -> Clock
             frames = round(end * fps)
         else:  # FFmpeg shortens the duration of a cut off AVI to what is left
             end = max(end, frames / fps)
-    return Clock(live, untimed, fps, time_base, zero, end, frames)
+    return Clock(live, untimed, fps, time_base, zero, end, frames, of_all_tracks)
 
 
 def _listed_frames(stream: av.VideoStream) -> int | None:

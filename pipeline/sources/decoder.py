@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
+from collections import deque
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
 
@@ -14,14 +14,20 @@ from av.error import ExitError, FFmpegError, InvalidDataError
 from av.error import TimeoutError as FFmpegTimeoutError
 from av.stream import Discard, Disposition
 
+from squeezedrive.pipeline.core.continuity import (
+    GENERATE_PTS,
+    MAY_JUMP,
+    Continuity,
+    has_common_clock,
+)
 from squeezedrive.pipeline.core.errors import SourceError, SourceTimeout
 from squeezedrive.pipeline.core.source import SourceOptions
 from squeezedrive.pipeline.sources.device import DeviceFrame, DeviceTrack
+from squeezedrive.pipeline.sources.groups import from_key_frame
 from squeezedrive.pipeline.sources.names import STREAM, redact
 
 AnyFrame = av.VideoFrame | DeviceFrame
 
-GENERATE_PTS = 0x1  # AVFMT_FLAG_GENPTS
 # Over TCP no packets are lost. FFmpeg would look at 20 frames to learn the frame rate, and wait
 # for what the sender announces but does not send: audio that is switched off. It keeps what it has
 # seen, so that the picture starts with a key frame.
@@ -30,6 +36,7 @@ STREAM_OPTIONS = {"rtsp_transport": "tcp", "fpsprobesize": "0", "analyzeduration
 MAX_DAMAGED_READS = 16
 # A key frame is looked for this much ahead of a start: its decoding time may lie before it.
 SEEK_MARGIN = Fraction(1, 4)
+MAX_AHEAD = 1000  # packets of other tracks
 # Decoders of these codecs show every picture they are given, unless it or what it is predicted
 # from is damaged. Others have packets without a picture of their own.
 ONE_PICTURE_PER_PACKET = frozenset({"h264", "hevc"})
@@ -55,6 +62,13 @@ class Decoder:
         Its video track.
     is_url : bool
         Whether it is read over a network.
+    jumps : list of (int, Fraction)
+        Jumps of its clock that were closed, and that nobody has taken off the list yet: the pts at
+        which it goes on, and by how many seconds the clock was ahead, or back if negative.
+    has_jumped : bool
+        Whether there were any.
+    latest : Fraction
+        The end of what was read of any track, in seconds of the mended clock.
 
     Raises
     ------
@@ -74,19 +88,66 @@ class Decoder:
         self._url = location if self.is_url else f"file:{location}"
         self._options = options
         self._begin: int | None = None
+        self._step: Fraction | None = None  # of a packet, where the clock is mended
+        self._continuity: Continuity | None = None
+        self._ahead: deque[av.Packet] = deque()  # read to see where a seek has led
+        self.jumps: list[tuple[int, Fraction]] = []
+        self.has_jumped = False
+        self.latest = Fraction(0)
         self._last: int | None = None  # pts of the last frame
         self._asked_at = self._good_at = time.monotonic()  # when FFmpeg was; when a picture came
         # Frame threads decode several frames at once, but hold as many back.
         self._frame_threads = not self.is_url
         self.container, self.stream = self._open()
 
+    def mend_clock(self, step: Fraction) -> None:
+        """Close jumps of the clock, see `Continuity`; `step` is a nominal frame in seconds."""
+        self._step = step
+        begin = self.container.start_time
+        self._follow(None if begin is None else Fraction(begin, av.time_base))
+
     def skip_to(self, pts: int) -> None:
-        """Begin with the first frame that is shown at `pts` or later."""
+        """Begin with the first frame that is shown at `pts` or later.
+
+        What has no index of its key frames is read from its beginning, and so is a file in which
+        looking for the key frame before `pts` leads elsewhere.
+        """
         self._begin = pts
+        if self.is_url and self._step is None:
+            return
+        if self.has_jumped or self.container.format.flags & MAY_JUMP or not self._seek(pts):
+            self.container.close()
+            self.container, self.stream = self._open()
+            if self._step is not None:
+                self.mend_clock(self._step)
+
+    def _seek(self, pts: int) -> bool:
+        """Go to the key frame before `pts`; return whether that is where reading goes on."""
         margin = round(SEEK_MARGIN / (self.stream.time_base or 1))
-        # What cannot seek is read from where it is: frames before `pts` are dropped anyway.
-        with contextlib.suppress(FFmpegError):
+        try:
             self.container.seek(pts - margin, stream=self.stream)
+            self._follow(None)
+            for packet in self._demuxed():
+                self._ahead.append(packet)
+                if packet.stream_index == self.stream.index:
+                    stamp = packet.dts if packet.pts is None else packet.pts
+                    return packet.is_keyframe and stamp is not None and stamp <= pts
+                if len(self._ahead) > MAX_AHEAD:
+                    return False
+        except FFmpegError:
+            pass
+        return False
+
+    def _follow(self, begin: Fraction | None) -> None:
+        """Watch the clock from here on, in all tracks that have one."""
+        self._ahead.clear()
+        if self._step is None:
+            return
+        self._continuity = Continuity(self.container, begin, self._step)
+        if has_common_clock(self.container, self.stream):
+            for other in self.container.streams:
+                if not other.disposition & Disposition.attached_pic:
+                    other.discard = Discard.default
 
     def frames(self) -> Iterator[AnyFrame | None]:
         """Yield every frame once, in the order of display, and None in place of a damaged one.
@@ -161,8 +222,10 @@ class Decoder:
         if stream.codec_context is None or container.format.name == "tty":
             container.close()
             raise SourceError(f"{self._name}: has no video that FFmpeg can decode")
-        # PyAV lets FFmpeg make up what timestamps are missing, and with H.264 in AVI it errs.
-        container.flags &= ~GENERATE_PTS
+        # PyAV lets FFmpeg make up what timestamps are missing. With H.264 in AVI it errs; in
+        # MPEG-PS, where only some are there, it does not.
+        if container.format.name != "mpeg":
+            container.flags &= ~GENERATE_PTS
         for other in container.streams:
             if other is not stream:
                 other.discard = Discard.all
@@ -173,17 +236,42 @@ class Decoder:
         return self._begin is None or pts is None or pts >= self._begin
 
     def _packets(self) -> Iterator[av.Packet]:
+        """Yield the packets of the video, from the key frame on that it begins with."""
+        packets = self._all_packets()
+        if self._continuity is not None:
+            packets = self._continuity.mend(self._timed(packets))
+        packets = (packet for packet in packets if packet.stream_index == self.stream.index)
+        if self._begin is not None and self._step is not None:
+            packets = from_key_frame(packets, self._begin)
+        for packet in packets:
+            if self._continuity is not None and self._continuity.jumps:
+                self.has_jumped = True
+                stamp = packet.dts if packet.pts is None else packet.pts
+                self.jumps += [(stamp or 0, seconds) for seconds in self._continuity.jumps]
+                self._continuity.jumps.clear()
+            yield packet
+            self._check_pictures()
+
+    def _timed(self, packets: Iterator[av.Packet]) -> Iterator[av.Packet]:
+        """Note how far the tracks reach, and yield those with a clock that is mended."""
+        for packet in packets:
+            stamp = packet.dts if packet.pts is None else packet.pts
+            if stamp is not None:
+                end = (stamp + (packet.duration or 0)) * (packet.time_base or 1)
+                self.latest = max(self.latest, Fraction(end))
+            if packet.stream_index == self.stream.index or packet.stream.type == "audio":
+                yield packet
+
+    def _all_packets(self) -> Iterator[av.Packet]:
         damaged = 0
         while damaged < MAX_DAMAGED_READS:
             self._asked_at = time.monotonic()
             try:
-                for packet in self.container.demux(self.stream):
+                for packet in self._demuxed():
                     # The last packet before a silence comes out when FFmpeg gives up waiting.
                     self._check_timeout(self._options.read_timeout)
-                    if packet.size:  # an empty one would end decoding
-                        damaged = 0
-                        yield packet
-                        self._check_pictures()
+                    damaged = 0
+                    yield packet
                     self._asked_at = time.monotonic()
                 return
             except InvalidDataError:
@@ -191,6 +279,14 @@ class Decoder:
                 damaged += 1
             except FFmpegError as error:
                 raise self._failure(error, self._options.read_timeout) from None
+
+    def _demuxed(self) -> Iterator[av.Packet]:
+        while self._ahead:
+            yield self._ahead.popleft()
+        tracks = [s for s in self.container.streams if s.discard != Discard.all]
+        for packet in self.container.demux(tracks):
+            if packet.size:  # an empty one would end decoding
+                yield packet
 
     def _stamped(self, frames: Sequence[AnyFrame]) -> Iterator[AnyFrame]:
         """Yield the frames that are wanted, with a pts if there is a way to know it."""

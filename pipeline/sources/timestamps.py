@@ -14,8 +14,8 @@ class Timestamps:
 
     Good timestamps are never changed. One that is missing is taken to follow the last one by a
     nominal frame. One that is not after the last one is put a single tick behind it; but if time
-    jumps back by a second or more, as when a camera restarts its clock within a recording, all
-    that follows is moved, so that the recording goes on with the next nominal frame.
+    jumps back by a second or more, all that follows is moved, so that the recording goes on with
+    the next nominal frame. Jumps of a file's clock have been closed before, see `Continuity`.
 
     Live, what follows is told by the wall clock: a frame follows the last one by the time that
     has passed between their arrivals. And time cannot leap there, as when a camera learns the

@@ -34,6 +34,7 @@ from squeezedrive.pipeline.sources.timestamps import Timestamps
 
 # A video that ends by more than this before the duration it states has been cut off.
 CUT_OFF = Fraction(1, 2)  # seconds
+MAX_JUMPS = 20  # of the clock, reported one by one
 
 
 class VideoSource(Source):
@@ -43,9 +44,9 @@ class VideoSource(Source):
     colours and a stream's first timestamp are known from then on.
 
     Timestamps and their time base are the container's, so a variable frame rate stays what it is;
-    see `Timestamps` for those that are missing or run backwards. Formats without timestamps, such
-    as raw H.264, count frames: their time base is 1/fps. Live, as with JPEG pictures over HTTP, the
-    time at which a frame arrives takes its place, in microseconds.
+    see `Continuity` for clocks that jump, `Timestamps` for those that are missing. Formats without
+    timestamps, such as raw H.264, count frames: their time base is 1/fps. Live, as with JPEG
+    pictures over HTTP, the time at which a frame arrives takes its place, in microseconds.
 
     Damaged frames are counted as "corrupt" and left out; see `Decoder.frames`.
 
@@ -82,6 +83,7 @@ class VideoSource(Source):
         self._convert = PictureConverter().convert
         self._frame_id = -1  # of the last frame decoded
         self._pts = 0  # of the last frame passed on
+        self._jumped_at: int | None = None  # pts at which the last jump of the clock was closed
         self._size = ""
         self._size_changed = False
         self._decoder = Decoder(location, options, track)
@@ -92,6 +94,8 @@ class VideoSource(Source):
                 self.report.warn(
                     f"{self._name}: has no timestamps, taken as {fps} frames/s (--fps)"
                 )
+            if not (clock.live or clock.untimed):
+                self._decoder.mend_clock(1 / (clock.fps or DEFAULT_FPS))
             self._timestamps = Timestamps(clock.step, round(1 / clock.time_base), self.report)
             self._skip = math.ceil(Fraction(str(options.start)) / clock.time_base)
             if self._skip and not clock.untimed:
@@ -173,14 +177,36 @@ class VideoSource(Source):
                 ahead = ((frame.pts or begin) - begin) * clock.time_base
                 before = round(ahead * (clock.fps or DEFAULT_FPS)) - position
             self._frame_id = before + position
+            self._watch_clock(frame.pts)
             yield frame
         self._check_end()
 
+    def _watch_clock(self, pts: int | None) -> None:
+        """Report the jumps of the clock that were closed up to a frame."""
+        jumps = self._decoder.jumps
+        while jumps and (pts is None or jumps[0][0] <= pts):
+            at, seconds = jumps.pop(0)
+            if self._jumped_at is not None and at <= self._jumped_at:
+                continue  # comes again where damage made the file be read again
+            self._jumped_at = at
+            self.report.jumps += 1
+            if self.report.jumps <= MAX_JUMPS:
+                where = "ahead" if seconds > 0 else "back"
+                self.report.warn(
+                    f"{self._name}: the clock jumps {where} by {abs(float(seconds)):.2f} s"
+                    f" at frame {self._frame_id}, closed"
+                )
+
     def _check_end(self) -> None:
         clock = self._clock
-        if clock.end is None or self._frame_id < 0:
+        if self.report.jumps > MAX_JUMPS:
+            self.report.warn(f"{self._name}: the clock jumps {self.report.jumps} times, closed")
+        # What the file says of its length is not to be trusted where its clock jumps.
+        if clock.end is None or self._frame_id < 0 or self._decoder.has_jumped:
             return
         end = (self._pts + clock.step - clock.zero) * clock.time_base
+        if clock.of_all_tracks and clock.end - (self._decoder.latest - clock.begin) <= CUT_OFF:
+            return
         if clock.end - end > CUT_OFF:
             of = f" of {clock.frames}" if clock.frames is not None else ""
             self.report.warn(

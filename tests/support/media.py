@@ -60,12 +60,14 @@ def write_video(
     audio: str | None = None,
     audio_rate: int = 48000,
     audio_from: float = 0.0,
+    audio_until: float | None = None,
     languages: Sequence[str] = ("eng",),
 ) -> list[int]:
     """Write a clip and return the pts of its frames, in units of `time_base`.
 
     `frames` is their number, or their timestamps; `tags` is colour space and range; `audio` the
-    codec of a tone on each of the tracks in `languages`, from `audio_from` seconds to the end.
+    codec of a tone on each of the tracks in `languages`, from `audio_from` to `audio_until`
+    seconds, or to the end.
     """
     pts = list(range(frames)) if isinstance(frames, int) else list(frames)
     with av.open(str(path), "w", format=format, container_options=muxer or {}) as output:
@@ -83,6 +85,7 @@ def write_video(
             stream.set_display_rotation(rotation, hflip=hflip)
         tracks = [] if audio is None else [_track(output, audio, audio_rate, x) for x in languages]
         end = float((pts[-1] + 1) * time_base) if pts else 0.0
+        end = end if audio_until is None else audio_until
         for track in tracks:
             for frame in _tone(audio_from, end, audio_rate):
                 output.mux(track.encode(frame))

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections import deque
-from collections.abc import Generator
+import itertools
+from collections.abc import Iterator
 from fractions import Fraction
 from functools import partial
-from pathlib import Path
 
 import av
 from av.container import OutputContainer
-from av.error import FFmpegError, InvalidDataError
-from av.stream import Discard, Disposition
+from av.error import FFmpegError
 
 from squeezedrive.pipeline.sinks.recordings.sound import (
     CopiedTrack,
@@ -21,15 +18,11 @@ from squeezedrive.pipeline.sinks.recordings.sound import (
     Track,
     can_be_copied,
 )
+from squeezedrive.pipeline.sinks.recordings.sound_reader import PREROLL, SoundReader
 
-# Decoders need a little of what comes before the first sample that is heard.
-PREROLL = Fraction(1, 10)  # seconds
 # The muxer writes nothing until every track has begun, so one that begins later is left out.
 LATEST_BEGIN = 10  # seconds
-TIMEOUT = 10.0  # seconds
 TRIED_PACKETS = 3  # of a track, to find out whether it can be copied
-# Demuxers can go on after a damaged part; one that reports nothing but damage has reached the end.
-MAX_DAMAGED_READS = 16
 
 
 class AudioTracks:
@@ -41,8 +34,8 @@ class AudioTracks:
 
     Parameters
     ----------
-    path : Path
-        The file; it is read a second time, apart from its video.
+    reader : SoundReader
+        Reads the file a second time, apart from its video, from `zero` on.
     output : av.container.OutputContainer
         Where the tracks go. They are added to it at once, so it must not have been written to.
     zero : Fraction
@@ -52,7 +45,7 @@ class AudioTracks:
     """
 
     def __init__(
-        self, path: Path, output: OutputContainer, zero: Fraction, begin: Fraction = Fraction(0)
+        self, reader: SoundReader, output: OutputContainer, zero: Fraction, begin: Fraction
     ) -> None:
         self._own_warnings: list[str] = []
         self._output = output
@@ -62,20 +55,15 @@ class AudioTracks:
         self._gaps: dict[int, SoundGaps] = {}
         self._unwritten: set[int] = set()  # tracks that nothing was written of yet
         self._unheard: set[int] = set()  # tracks of which nothing could be used yet
-        self._ended: str | None = None  # why the file could not be read to its end
         self._read_until = Fraction(0)
-        self._early: deque[av.Packet] = deque()
+        self._early: list[av.Packet] = []
         self._pending: av.Packet | None = None
-        self._input = av.open(f"file:{path}", timeout=(TIMEOUT, TIMEOUT), metadata_errors="replace")
-        self._packets = self._read()
-        if not self._input.streams.audio:
-            return
-        start = Fraction(self._input.start_time or 0, av.time_base)
-        if zero > start:
-            with contextlib.suppress(FFmpegError):  # then it is read from where it begins
-                self._input.seek(round((zero - PREROLL) * av.time_base))
+        self._reader = reader
+        self._packets: Iterator[av.Packet] = reader.packets()
         for stream in self._begun():
             self._add(stream)
+        reader.keep(self._tracks)
+        self._packets = itertools.chain(self._early, self._packets)
         self._advance()
 
     @property
@@ -87,9 +75,9 @@ class AudioTracks:
         """Mux all packets that begin before `end`, in seconds of the output."""
         while self._pending is not None and self._time(self._pending) < end:
             packet = self._pending
-            track = self._tracks.get(packet.stream_index)
+            track = self._tracks[packet.stream_index]
             time = self._time(packet)
-            if track is not None and time > -PREROLL:
+            if time > -PREROLL:
                 duration = (packet.duration or 0) * packet.time_base
                 self._mux(packet.stream_index, track, packet, time, time + duration)
             self._read_until = time
@@ -103,8 +91,8 @@ class AudioTracks:
         """Mux what is left before `end`, and close the file."""
         self.write_until(end)
         for index, track in self._tracks.items():
-            if self._ended is not None:
-                self._lost(index, self._read_until, end, f"ends early: {self._ended}")
+            if self._reader.ended is not None:
+                self._lost(index, self._read_until, end, f"ends early: {self._reader.ended}")
             self._mux(index, track, None, end, end)
             if index in self._unheard:
                 self._lost(index, Fraction(0), end, "is damaged")
@@ -113,8 +101,7 @@ class AudioTracks:
     def close(self) -> None:
         """Close the file."""
         self._pending = None
-        self._packets.close()
-        self._input.close()
+        self._reader.close()
 
     def _time(self, packet: av.Packet) -> Fraction:
         stamp = packet.pts if packet.pts is not None else packet.dts
@@ -122,20 +109,14 @@ class AudioTracks:
 
     def _begun(self) -> list[av.AudioStream]:
         """Return the tracks that begin in time, keeping the packets read to find out."""
-        tracks = list(self._input.streams.audio)
-        video = [
-            s for s in self._input.streams.video if not s.disposition & Disposition.attached_pic
-        ]
+        tracks = self._reader.tracks
         waiting = {track.index for track in tracks}
-        with contextlib.suppress(FFmpegError):  # comes again, and is reported, later on
-            for packet in self._input.demux([*tracks, *video[:1]]):
-                if not packet.size:
-                    continue
-                if packet.stream_index in waiting or packet.stream.type == "audio":
-                    self._early.append(packet)
-                    waiting.discard(packet.stream_index)
-                if not waiting or self._time(packet) > LATEST_BEGIN:
-                    break
+        for packet in self._packets:
+            if packet.stream.type == "audio":
+                self._early.append(packet)
+                waiting.discard(packet.stream_index)
+            if not waiting or self._time(packet) > LATEST_BEGIN:
+                break
         for track in tracks:
             if track.index in waiting:
                 self._warn(track.index, f"has no sound within {LATEST_BEGIN} s, left out")
@@ -165,30 +146,11 @@ class AudioTracks:
         self._unwritten.add(stream.index)
         self._unheard.add(stream.index)
 
-    def _read(self) -> Generator[av.Packet, None, None]:
-        while self._early:
-            yield self._early.popleft()
-        for stream in self._input.streams:
-            if stream.index not in self._tracks:
-                stream.discard = Discard.all
-        damaged = 0
-        while damaged < MAX_DAMAGED_READS:
-            try:
-                for packet in self._input.demux(self._input.streams.audio):
-                    damaged = 0
-                    if packet.size:
-                        yield packet
-                return
-            except InvalidDataError as error:
-                damaged += 1
-                reason = error.strerror
-            except FFmpegError as error:
-                reason = error.strerror
-                break
-        self._ended = reason
-
     def _advance(self) -> None:
-        self._pending = next(self._packets, None) if self._tracks else None
+        self._pending = None
+        if self._tracks:
+            ours = (packet for packet in self._packets if packet.stream_index in self._tracks)
+            self._pending = next(ours, None)
 
     def _mux(
         self, index: int, track: Track, packet: av.Packet | None, begin: Fraction, end: Fraction

@@ -33,6 +33,7 @@ class EncodedPicture:
     pts: int  # when it is shown, on the source's clock, in units of its time base
     duration: int  # for how long, likewise
     is_key: bool  # whether a file can begin with it
+    repeats: bool = False  # whether it is the one before again, see `Encoder`
 
 
 class Encoder:
@@ -40,7 +41,8 @@ class Encoder:
 
     Pictures of odd size get their last column or row twice, as the format needs even sizes;
     pictures that change in size are fitted into the first one's. The first picture is a key frame,
-    and then one a second.
+    and then one a second. MP4 cannot say how long a picture is shown if that is for hours; where
+    none comes for so long, the last one is repeated.
 
     Parameters
     ----------
@@ -91,6 +93,11 @@ class Encoder:
         self._container.start_encoding()
         self._held: av.Packet | None = None
         self._last_key: int | None = None
+        self._last: int | None = None  # pts of the last picture
+        # MP4 counts in 2**31 units at most, which are finer than the source's if those are coarse.
+        units = max(info.time_base.denominator, 20_000)
+        self._longest = max(int(2**30 / (units * info.time_base)), 1)
+        self._repeated: set[int] = set()  # pts of the repeated pictures that are being encoded
 
     def encode(self, image: Image, pts: int, key: bool = False) -> list[EncodedPicture]:
         """Encode a picture; return those that are ready, which are some before it.
@@ -104,6 +111,7 @@ class Encoder:
         key : bool
             Whether it has to be a key frame.
         """
+        repeated = self._repeat_until(pts)
         cv2.cvtColor(self._fit(image), cv2.COLOR_BGR2YUV_I420, dst=self._yuv)
         begin = 0
         for plane in self._frame.planes:  # `from_numpy_buffer` needs a height divisible by 4
@@ -118,7 +126,19 @@ class Encoder:
         self._frame.pict_type = PictureType.I if due or key else PictureType.NONE
         if due or key:
             self._last_key = pts
-        return self._timed(self.stream.encode(self._frame))
+        return repeated + self._timed(self.stream.encode(self._frame))
+
+    def _repeat_until(self, pts: int) -> list[EncodedPicture]:
+        """Encode the last picture again and again, so that the next one can follow at `pts`."""
+        pictures: list[EncodedPicture] = []
+        while self._last is not None and pts - self._last > self._longest:
+            self._last += self._longest
+            self._repeated.add(self._last)
+            self._frame.pts = self._last - self._zero
+            self._frame.pict_type = PictureType.NONE
+            pictures += self._timed(self.stream.encode(self._frame))
+        self._last = pts
+        return pictures
 
     def flush(self) -> list[EncodedPicture]:
         """Return the pictures that are not ready yet; none can be encoded any more."""
@@ -155,4 +175,6 @@ class Encoder:
 
     def _picture(self, packet: av.Packet, duration: int) -> EncodedPicture:
         pts = (packet.pts or 0) + self._zero
-        return EncodedPicture(bytes(packet), pts, duration, packet.is_keyframe)
+        repeats = pts in self._repeated
+        self._repeated.discard(pts)
+        return EncodedPicture(bytes(packet), pts, duration, packet.is_keyframe, repeats)

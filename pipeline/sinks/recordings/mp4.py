@@ -10,10 +10,11 @@ from av.error import FFmpegError
 from av.video.stream import VideoStream
 
 from squeezedrive.pipeline.core.errors import SinkError
-from squeezedrive.pipeline.core.source import SourceInfo
+from squeezedrive.pipeline.core.source import DEFAULT_FPS, Source
 from squeezedrive.pipeline.sinks.disk import MakeRoom, SyncedFile
 from squeezedrive.pipeline.sinks.recordings.audio import AudioTracks
 from squeezedrive.pipeline.sinks.recordings.encoder import EncodedPicture
+from squeezedrive.pipeline.sinks.recordings.sound_reader import SoundReader
 
 FRAGMENT_SECONDS = Fraction(1, 2)
 # While it is written, the file is a row of fragments that each can be played; closing makes it a
@@ -40,8 +41,9 @@ class Mp4File:
         The file; it is replaced if it exists.
     template : VideoStream
         The encoder's stream. Packets are copied, so that several files can take the same.
-    info : SourceInfo
-        Of the source: its clock, and the file with its audio tracks, see `AudioTracks`.
+    source : Source
+        Where the pictures come from: its clock, and the file with its audio tracks, see
+        `AudioTracks`.
     zero : int
         The time of the source, in units of its time base, that is 0:00 in the file.
     make_room : callable, optional
@@ -65,10 +67,11 @@ class Mp4File:
         self,
         path: Path,
         template: VideoStream,
-        info: SourceInfo,
+        source: Source,
         zero: int,
         make_room: MakeRoom | None = None,
     ) -> None:
+        info = source.info
         self.path = path
         self.frames = 0
         self.safe = 0
@@ -93,7 +96,9 @@ class Mp4File:
             try:
                 begin = (zero - info.origin) * info.time_base
                 time = zero * info.time_base
-                self._audio = AudioTracks(info.path, self._output, time, begin)
+                step = 1 / (info.fps or DEFAULT_FPS)
+                reader = SoundReader(info.path, time, step, source.report.jumps > 0)
+                self._audio = AudioTracks(reader, self._output, time, begin)
             except FFmpegError as error:
                 self._own_warnings.append(f"{info.path}: audio cannot be read: {error.strerror}")
             except Exception as error:  # whatever is wrong with a sound costs no picture

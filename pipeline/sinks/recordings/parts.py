@@ -12,7 +12,7 @@ from av.video.stream import VideoStream
 
 from squeezedrive.pipeline.config import RecordConfig
 from squeezedrive.pipeline.core.sink import STDOUT, FrameResult
-from squeezedrive.pipeline.core.source import SourceInfo
+from squeezedrive.pipeline.core.source import Source
 from squeezedrive.pipeline.sinks.recordings.archive import Archive, SegmentLabel
 from squeezedrive.pipeline.sinks.recordings.clips import Clips
 from squeezedrive.pipeline.sinks.recordings.encoder import EncodedPicture
@@ -73,20 +73,21 @@ class Parts:
         What is written.
     stream : VideoStream
         The encoder's stream.
-    info : SourceInfo
-        Of the source the pictures come from.
+    source : Source
+        Where the pictures come from.
     """
 
-    def __init__(self, name: str, split: Split, stream: VideoStream, info: SourceInfo) -> None:
-        archive = split.archive
+    def __init__(self, name: str, split: Split, stream: VideoStream, source: Source) -> None:
+        archive, info = split.archive, source.info
 
         def open_file(path: Path, first: EncodedPicture) -> Mp4File:
-            return Mp4File(path, stream, info, first.pts, archive.room)
+            return Mp4File(path, stream, source, first.pts, archive.room)
 
         self._name = name
         self._split = split
         # Of the frames in the encoder:
         self._tags: deque[tuple[SegmentLabel | None, Event | None]] = deque()
+        self._tag: tuple[SegmentLabel | None, Event | None] = (None, None)  # of the last written
         self._newest: SegmentLabel | None = None  # of the last frame
         self._segments: Series[EncodedPicture] = Series(
             "the recording", archive, open_file, archive.video, archive.segment_numbers
@@ -137,7 +138,9 @@ class Parts:
 
     def write(self, picture: EncodedPicture) -> None:
         """Write the next of the frames assigned, in its encoded form."""
-        segment, event = self._tags.popleft()
+        if not picture.repeats:
+            self._tag = self._tags.popleft()
+        segment, event = self._tag
         self._writer.put(Recorded(picture, segment, event))
 
     def close(self) -> None:

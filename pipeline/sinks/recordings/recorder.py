@@ -157,9 +157,9 @@ class RecordingSink(Sink):
         encoder = Encoder(info, first, self._options)
         whole = parts = None
         if self._whole is not None:
-            whole = Mp4File(self._whole, encoder.stream, info, min(info.origin, first.pts))
+            whole = Mp4File(self._whole, encoder.stream, self._source, min(info.origin, first.pts))
         if self._split is not None:
-            parts = Parts(self.name, self._split, encoder.stream, info)
+            parts = Parts(self.name, self._split, encoder.stream, self._source)
         return _Files(encoder, whole, parts)
 
     def _abandon(self, error: FFmpegError) -> SinkError:
