@@ -7,7 +7,7 @@ import sys
 from importlib import import_module
 from types import ModuleType
 
-from squeezedrive.engines.errors import exit_code
+from squeezedrive.engines.program import exit_code
 
 # A verb's file in engines/cli has DESCRIPTION, EXAMPLES, add_options(parser) and run(arguments),
 # which raises UserError for what the user can correct.

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -44,18 +43,6 @@ class PackageMissing(UserError, ImportError):
 
 class GpuMemoryError(UserError, MemoryError):
     """The memory of the GPU, or the host's memory that it can reach, is not enough."""
-
-
-def exit_code(run: Callable[[], int]) -> int:
-    """Run a program and return its exit code: its own, 2 for a `UserError`, 130 if interrupted."""
-    try:
-        return run()
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return 130
 
 
 def describe_validation(error: ValidationError, values: Mapping[str, Any] | None = None) -> str:

@@ -60,9 +60,10 @@ class Progress:
         if not self._terminal:
             _print(line)
             return
-        if self._live is None:
-            self._live = _open_live()
-        self._live.update(_row(line, part), refresh=True)
+        with suppress(OSError):  # the terminal was closed: no reason to end the work
+            if self._live is None:
+                self._live = _open_live()
+            self._live.update(_row(line, part), refresh=True)
 
     def say(self, line: str) -> None:
         """Write a line that stays."""
@@ -72,9 +73,10 @@ class Progress:
 
     def close(self) -> None:
         """End the line, so that what follows starts a new one."""
-        if self._live is not None:
-            self._live.stop()
-            self._live = None
+        live, self._live = self._live, None
+        if live is not None:
+            with suppress(OSError):
+                live.stop()
 
 
 @contextmanager

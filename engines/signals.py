@@ -1,4 +1,4 @@
-"""What SIGINT and SIGTERM do while something is at work."""
+"""What SIGINT, SIGTERM and SIGHUP do while something is at work."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ from typing import Any
 
 @contextmanager
 def on_signals(handle: Callable[[int], None], once: bool = False) -> Iterator[None]:
-    """Call `handle` with the number of each SIGINT and SIGTERM that comes in the meantime.
+    """Call `handle` with the number of each SIGINT, SIGTERM and SIGHUP that comes in the meantime.
+
+    When a terminal is closed, both the shell and the system send SIGHUP: only the first one counts.
+    Under `nohup`, none does.
 
     Parameters
     ----------
@@ -29,9 +32,13 @@ def on_signals(handle: Callable[[int], None], once: bool = False) -> Iterator[No
     def act(number: int, _: FrameType | None) -> None:
         if once:
             restore()
+        if number == signal.SIGHUP:
+            signal.signal(signal.SIGHUP, signal.SIG_IGN)
         handle(number)
 
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if number == signal.SIGHUP and signal.getsignal(number) == signal.SIG_IGN:
+            continue
         before[number] = signal.signal(number, act)
     try:
         yield

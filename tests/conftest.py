@@ -23,9 +23,10 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 @pytest.fixture(autouse=True, scope="session")
-def _ctrl_c_works() -> None:
-    """Undo what a shell does to programs it starts in the background: they ignore Ctrl-C."""
+def _signals_work() -> None:
+    """Undo what a shell does to programs it starts in the background: they ignore signals."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @pytest.fixture(autouse=True)

@@ -133,8 +133,10 @@ def _collate_or_error(
 
 def _init_worker(_: int) -> None:
     cv2.setNumThreads(0)
-    # Ctrl-C goes to all processes: the one that trains decides when the others end.
+    # Ctrl-C and the end of a terminal go to all processes: the one that trains decides when the
+    # others end.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 

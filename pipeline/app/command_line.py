@@ -38,7 +38,7 @@ EPILOG = """\
 @FILE is replaced by what FILE holds, one argument a line: command lines, and the passwords in
 them, can be read by other users and are kept in the system's journal.
 
-exit status: 0 done, 1 a fault in the program, 2 wrong input, 130 or 143 interrupted
+exit status: 0 done, 1 a fault in the program, 2 wrong input, 129, 130 or 143 interrupted
 (cameras and streams, which have no end of their own: 0)
 """
 
@@ -228,6 +228,6 @@ def main(argv: list[str] | None = None) -> int:
     """Run the program; return its exit code."""
     arguments = parse_arguments(argv)
     _log_to_stderr(arguments.log_level)
-    from squeezedrive.engines.errors import exit_code
+    from squeezedrive.engines.program import exit_code
 
     return exit_code(lambda: run(arguments))

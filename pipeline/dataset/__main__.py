@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 
-from squeezedrive.engines.errors import DatasetError, UserError
+from squeezedrive.engines.errors import DatasetError
+from squeezedrive.engines.program import exit_code
 from squeezedrive.pipeline.core.source import SourceOptions
 from squeezedrive.pipeline.dataset.labels import labels_of_teacher
 from squeezedrive.pipeline.dataset.layout import LabelledPicture, write_kitti_layout
@@ -29,6 +30,10 @@ person-vehicle-bike-detection-2003 of the Open Model Zoo.
 def main(argv: list[str] | None = None) -> int:
     """Make the data set; return the exit code: 0, 2 for wrong input, 130 if interrupted."""
     arguments = _parse(argv)
+    return exit_code(lambda: _run(arguments))
+
+
+def _run(arguments: argparse.Namespace) -> int:
     try:
         count = make_dataset(
             arguments.out,
@@ -39,9 +44,6 @@ def main(argv: list[str] | None = None) -> int:
             arguments.start,
             arguments.until,
         )
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
     except KeyboardInterrupt:
         print(f"interrupted; {arguments.out} holds what was labelled until now", file=sys.stderr)
         return 130

@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from squeezedrive.engines.errors import exit_code
+from squeezedrive.engines.program import exit_code
 from squeezedrive.pipeline.profiling.compare import format_comparison, read_profile
 
 

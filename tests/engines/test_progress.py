@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import subprocess
 import sys
 from collections.abc import Callable
@@ -102,6 +104,25 @@ def test_a_line_that_nobody_reads_ends_nothing() -> None:
     )
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, stdout=subprocess.PIPE)
     assert done.stdout == b"alive\n"
+
+
+def test_a_terminal_that_is_closed_ends_nothing(at: Tick, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Closed(io.StringIO):
+        tries = 0
+
+        def write(self, text: str) -> int:
+            self.tries += 1
+            raise OSError(errno.EIO, "Input/output error")
+
+    closed = Closed()
+    monkeypatch.setattr(sys, "stderr", closed)
+    become_terminal(monkeypatch)
+    with Progress(None) as line:
+        for second in range(3):
+            at(second)
+            line.show(f"{second} s", second / 3)
+        line.say("done")
+    assert closed.tries
 
 
 def test_durations() -> None:

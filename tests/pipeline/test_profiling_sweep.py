@@ -17,6 +17,7 @@ from squeezedrive.pipeline.app.run import RunOutcome
 from squeezedrive.pipeline.profiling import sweep as sweep_module
 
 DEMO = "demo:loop,frames=40"
+SENT = {"interrupt": signal.SIGINT, "terminate": signal.SIGTERM, "hang up": signal.SIGHUP}
 
 
 class Runs:
@@ -40,8 +41,8 @@ class Runs:
         fps = self._rates[key][self.order.count(key) - 1]
         if isinstance(fps, UserError):
             return RunOutcome({}, None, fps, ())
-        if fps in ("interrupt", "terminate"):
-            os.kill(os.getpid(), signal.SIGINT if fps == "interrupt" else signal.SIGTERM)
+        if fps in SENT:
+            os.kill(os.getpid(), SENT[fps])
             time.sleep(10)  # the handler interrupts that
         if isinstance(fps, signal.Signals):
             return RunOutcome({}, None, None, (fps,))
@@ -127,14 +128,14 @@ def test_a_sweep_over_one_value_has_no_winner(
     assert "fastest" not in out
 
 
-@pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGTERM, "interrupt", "terminate"])
+@pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, *SENT])
 def test_a_signal_ends_a_sweep_and_what_was_measured_is_kept(
     run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, end: Any
 ) -> None:
     runs = Runs({"1/veryfast": [20.0, end], "2/veryfast": [30.0, 31.0]}, monkeypatch)
     folder = tmp_path / "s"
     ended, out, err = run(DEMO, "--profile", folder, "--sweep", "cpu.streams=1,2")
-    assert ended == (130 if end in (signal.SIGINT, "interrupt") else 143)
+    assert ended == 128 + SENT.get(end, end)
     assert runs.order == ["1/veryfast", "2/veryfast", "2/veryfast", "1/veryfast"]
     (line,) = [line for line in out.splitlines() if line.startswith("cpu.streams=1")]
     assert line.endswith("(1 of 3 runs)")

@@ -1,0 +1,75 @@
+"""How programs begin and end."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+NAME = os.fsdecode(b"fahrt_\xfc \xe2\x86\x92.mp4")
+RUN = """
+import sys
+from squeezedrive.engines.errors import UserError
+from squeezedrive.engines.program import exit_code
+{body}
+sys.exit(exit_code(run))
+"""
+
+
+def start(body: str, *arguments: str, **options: object) -> subprocess.CompletedProcess[bytes]:
+    return subprocess.run(
+        [sys.executable, "-c", RUN.format(body=body), *arguments],
+        cwd=ROOT, timeout=100, stderr=subprocess.PIPE, **options,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "ascii", "latin-1", "utf-8:strict"])
+def test_any_name_can_be_printed(encoding: str) -> None:
+    body = "def run(): print('wrote', sys.argv[1]); raise UserError(sys.argv[1] + ': is wrong')"
+    done = start(
+        body, NAME, stdout=subprocess.PIPE, env={**os.environ, "PYTHONIOENCODING": encoding}
+    )
+    assert done.returncode == 2, done.stderr
+    # The byte that is no character, and the arrow, by name where the encoding has none.
+    arrow = "→" if encoding.startswith("utf-8") else "\\u2192"
+    assert done.stdout.decode() == f"wrote fahrt_\\udcfc {arrow}.mp4\n"
+    assert done.stderr.decode() == f"error: fahrt_\\udcfc {arrow}.mp4: is wrong\n"
+
+
+@pytest.mark.parametrize(
+    ("end", "code"), [("return 143", 143), ("raise UserError('no')", 2),
+                      ("raise KeyboardInterrupt", 130)],
+)  # fmt: skip
+def test_the_exit_code_is_the_programs_though_nobody_reads(end: str, code: int) -> None:
+    done = start_unread("def run():\n    print('much')\n    " + end)
+    assert done.returncode == code
+    assert b"Exception ignored" not in done.stderr
+    assert b"Traceback" not in done.stderr
+
+
+def test_what_is_printed_to_nobody_ends_a_program_quietly() -> None:
+    done = start_unread("def run():\n    print('much', flush=True)\n    return 0")
+    assert done.returncode == 128 + signal.SIGPIPE
+    assert not done.stderr
+
+
+def start_unread(body: str) -> subprocess.CompletedProcess[bytes]:
+    """Run a program whose standard output is a pipe that nobody reads."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    buffered = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    try:
+        return start(body, stdout=writing, env=buffered)
+    finally:
+        os.close(writing)
+
+
+def test_a_program_without_streams() -> None:
+    body = "def run(): print('much'); return 7"
+    script = RUN.format(body=body)
+    command = ["/bin/sh", "-c", 'exec "$0" -c "$1" >&- 2>&-', sys.executable, script]
+    assert subprocess.run(command, cwd=ROOT, timeout=100).returncode == 7
