@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -56,6 +56,14 @@ def write_whole(path: Path, content: bytes | memoryview, sync: bool = False) -> 
             temporary.write_bytes(content)
     except OSError as error:
         raise UserError(f"{path}: cannot be written: {error.strerror}") from None
+
+
+def without_hidden(paths: Iterable[Path]) -> list[Path]:
+    """Leave out files that a system hides, above all `._NAME`, which Macs put beside NAME on cards.
+
+    They have the same ending as the file beside which they are, but nothing of its content.
+    """
+    return [path for path in paths if not path.name.startswith(".")]
 
 
 def check_free(path: Path, overwrite: bool, error: type[UserError] = UserError) -> None:

@@ -21,6 +21,7 @@ from squeezedrive.engines.datasets.dataset import (
     noted,
 )
 from squeezedrive.engines.errors import DatasetError
+from squeezedrive.engines.files import without_hidden
 
 
 def load_coco(
@@ -65,7 +66,7 @@ def _annotation_file(root: Path, split: str) -> Path:
     for name in (f"instances_{split}.json", f"{split}.json"):
         if (folder / name).is_file():
             return folder / name
-    there = ", ".join(sorted(file.name for file in folder.glob("*.json")))
+    there = ", ".join(sorted(file.name for file in without_hidden(folder.glob("*.json"))))
     raise DatasetError(
         f"{folder}: neither instances_{split}.json nor {split}.json; there are {there or 'none'}"
     )

@@ -17,6 +17,7 @@ from squeezedrive.engines.datasets.images import pictures_of, without_suffix
 from squeezedrive.engines.datasets.label_files import LabelFiles
 from squeezedrive.engines.datasets.text import read_text
 from squeezedrive.engines.errors import DatasetError
+from squeezedrive.engines.files import without_hidden
 
 NEIGHBOURS = {"van": "car", "person_sitting": "pedestrian"}  # as the development kit pairs them
 LABEL_COLUMNS = 15
@@ -46,7 +47,7 @@ def kitti_pictures(
 def _split_names(root: Path, split: str) -> list[str]:
     folder = root / "ImageSets"
     path = folder / f"{split}.txt"
-    there = ", ".join(sorted(file.stem for file in folder.glob("*.txt")))
+    there = ", ".join(sorted(file.stem for file in without_hidden(folder.glob("*.txt"))))
     hint = f"there are {there}" if there else "make the file, one picture's name a line"
     lines = map(str.strip, read_text(path, f"no such split; {hint}").splitlines())
     names = [without_suffix(line) for line in lines if line]

@@ -17,6 +17,7 @@ from squeezedrive.engines.datasets.dataset import (
     noted,
 )
 from squeezedrive.engines.errors import DatasetError
+from squeezedrive.engines.files import without_hidden
 
 Content = TypeVar("Content")
 
@@ -81,7 +82,8 @@ class LabelFiles(Generic[Content]):
                 items.append(self.item(pictures[name], paths[name], content, indices))
         if any(class_key(name) not in found for name in aliases):
             # A class may be too rare to be in this split; only a name that is nowhere is a mistake.
-            found = self._classes(map(self.read, self.folder.glob(f"*{self.suffix}")))
+            every = without_hidden(self.folder.glob(f"*{self.suffix}"))
+            found = self._classes(map(self.read, every))
         return Dataset(root, split, self.layout, tuple(classes), tuple(items), tuple(found))
 
     def _classes(self, contents: Iterable[Content]) -> list[str]:

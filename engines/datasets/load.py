@@ -13,6 +13,7 @@ from squeezedrive.engines.datasets.kitti import kitti_pictures, load_kitti
 from squeezedrive.engines.datasets.voc import annotation_folder, load_voc, voc_pictures
 from squeezedrive.engines.datasets.yolo import load_yolo, yolo_pictures
 from squeezedrive.engines.errors import DatasetError
+from squeezedrive.engines.files import without_hidden
 
 log = logging.getLogger("squeezedrive")
 
@@ -196,13 +197,14 @@ def _layout(root: Path) -> DatasetLayout | None:
         return "kitti"
     if annotation_folder(root) is not None:
         return "voc"
-    if any((root / "annotations").glob("*.json")):
+    if without_hidden((root / "annotations").glob("*.json")):
         return "coco"
     return "yolo" if root.is_file() or _yaml_files(root) else None
 
 
 def _yaml_files(root: Path) -> list[Path]:
-    return sorted(path for path in root.glob("*.y*ml") if path.suffix in (".yaml", ".yml"))
+    files = without_hidden(root.glob("*.y*ml"))
+    return sorted(path for path in files if path.suffix in (".yaml", ".yml"))
 
 
 def _description(root: Path) -> Path:

@@ -23,6 +23,7 @@ from squeezedrive.engines.datasets.images import pictures_of, without_suffix
 from squeezedrive.engines.datasets.label_files import LabelFiles
 from squeezedrive.engines.datasets.text import read_text
 from squeezedrive.engines.errors import DatasetError
+from squeezedrive.engines.files import without_hidden
 
 FOLDERS = (("annotations", "images"), ("Annotations", "JPEGImages"))
 CORNERS = ("xmin", "ymin", "xmax", "ymax")
@@ -32,7 +33,7 @@ SECOND_COLUMN = re.compile(r"\s+(-1|0|1)$")
 def annotation_folder(root: Path) -> Path | None:
     """Return the folder of XML files if a data set has this layout."""
     for name, _ in FOLDERS:
-        if any((root / name).glob("*.xml")):
+        if without_hidden((root / name).glob("*.xml")):
             return root / name
     return None
 
@@ -66,13 +67,13 @@ def _names(root: Path, folder: Path, split: str) -> list[str]:
     if (lists / "Main").is_dir():
         lists = lists / "Main"
     if lists.is_dir():
-        there = ", ".join(sorted(file.stem for file in lists.glob("*.txt")))
+        there = ", ".join(sorted(file.stem for file in without_hidden(lists.glob("*.txt"))))
         text = read_text(lists / f"{split}.txt", f"no such split; there are {there or 'none'}")
         # Lists of a single class have a second column: whether the picture shows it.
         lines = [SECOND_COLUMN.sub("", line.strip()) for line in text.splitlines()]
         names = [without_suffix(line) for line in lines if line]
     elif split == "train":
-        names = sorted(path.stem for path in folder.glob("*.xml"))
+        names = sorted(path.stem for path in without_hidden(folder.glob("*.xml")))
     else:
         raise DatasetError(
             f"{root}: no split {split!r}; without lists in ImageSets everything is split train"

@@ -26,6 +26,7 @@ from squeezedrive.engines.datasets.dataset import (
 from squeezedrive.engines.datasets.images import image_size, is_image
 from squeezedrive.engines.datasets.text import read_text
 from squeezedrive.engines.errors import DatasetError
+from squeezedrive.engines.files import without_hidden
 
 Corners = tuple[float, float, float, float]
 
@@ -111,7 +112,7 @@ def _pictures(description: Path, content: dict[str, Any], split: str) -> list[Pa
             pictures += sorted(file for file in path.rglob("*") if is_image(file))
         elif path.is_file():
             lines = filter(str.strip, read_text(path).splitlines())
-            pictures += [path.parent / line.strip() for line in lines]
+            pictures += without_hidden(path.parent / line.strip() for line in lines)
         else:
             raise DatasetError(
                 f"{description}: {split}: expected a folder of pictures or a list of them at {path}"

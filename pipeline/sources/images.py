@@ -14,6 +14,7 @@ from typing import cast
 import cv2
 import numpy as np
 
+from squeezedrive.engines.files import without_hidden
 from squeezedrive.pipeline.core.errors import SourceError
 from squeezedrive.pipeline.core.frame import Frame, Image
 from squeezedrive.pipeline.core.source import DEFAULT_FPS, Source, SourceInfo, SourceOptions
@@ -30,7 +31,8 @@ class ImageSource(Source):
     Parameters
     ----------
     spec : str
-        A folder, not searched below its first level; a pattern with `*`, `?` or `[]`; or one file.
+        A folder, not searched below its first level nor for hidden files; a pattern with `*`, `?`
+        or `[]`; or one file.
     options : SourceOptions
         `fps` sets how long an image is shown.
 
@@ -101,7 +103,8 @@ def _find(spec: str) -> list[Path]:
         return [path]
     if path.exists() and not path.is_dir():
         raise SourceError(f"{spec}: expected a video, an image or a folder, got a special file")
-    names = path.iterdir() if path.is_dir() else map(Path, glob.glob(spec, recursive=True))
+    found = path.iterdir() if path.is_dir() else map(Path, glob.glob(spec, recursive=True))
+    names = without_hidden(found) if path.is_dir() else found
     files = [p for p in names if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file()]
     if not files:
         where = "folder holds no images" if path.is_dir() else "pattern matches no images"

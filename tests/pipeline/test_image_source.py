@@ -110,3 +110,17 @@ def test_no_images(tmp_path: Path) -> None:
         ImageSource(str(tmp_path), SourceOptions())
     with pytest.raises(SourceError, match="pattern matches no images"):
         ImageSource(str(tmp_path / "*.png"), SourceOptions())
+
+
+def test_hidden_files_of_a_folder_are_no_pictures(tmp_path: Path) -> None:
+    save(tmp_path, "1.jpg", "2.jpg")
+    for name in ("._1.jpg", "._2.jpg", "._3.jpg"):  # as a Mac puts them beside others
+        (tmp_path / name).write_bytes(bytes.fromhex("0005160700020000") + bytes(4088))
+    for spec in (tmp_path, tmp_path / "*.jpg", tmp_path / "*"):
+        source = ImageSource(str(spec), SourceOptions())
+        assert [number_of(f.image) for f in read_all(source)] == [0, 1]
+        assert (source.info.frames, source.report.warnings) == (2, [])
+    (tmp_path / "1.jpg").unlink()
+    (tmp_path / "2.jpg").unlink()
+    with pytest.raises(SourceError, match="folder holds no images"):
+        ImageSource(str(tmp_path), SourceOptions())

@@ -85,6 +85,8 @@ def test_file_of_another_run_is_replaced(tmp_path):
 
 def test_has_results(tmp_path):
     assert not has_results(tmp_path / "none")
+    (tmp_path / "._000001.txt").write_bytes(b"\0\5\x16\7")  # a Mac wrote to the card
+    assert not has_results(tmp_path)
     assert not has_results(tmp_path)
     (tmp_path / "readme.md").write_text("")
     assert not has_results(tmp_path)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from squeezedrive.engines.files import replacing
+from squeezedrive.engines.files import replacing, without_hidden
 from squeezedrive.pipeline.core.errors import SinkError
 from squeezedrive.pipeline.core.sink import FrameResult, Sink
 from squeezedrive.pipeline.sinks.spec import SinkContext, SinkSpec
@@ -13,7 +13,7 @@ from squeezedrive.pipeline.sinks.spec import SinkContext, SinkSpec
 
 def has_results(folder: str | Path) -> bool:
     """Return whether a folder exists and holds result files (``*.txt``) already."""
-    return any(Path(folder).glob("*.txt"))
+    return bool(without_hidden(Path(folder).glob("*.txt")))
 
 
 class KittiSink(Sink):

@@ -1,0 +1,102 @@
+"""Data sets whose files have unfortunate names."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from squeezedrive.engines.datasets.load import load_dataset, load_pictures
+from squeezedrive.engines.errors import DatasetError
+from tests.support.labelled import kitti_line, write_kitti, write_picture
+
+APPLE_DOUBLE = bytes.fromhex("00051607 00020000") + b"Mac OS X        " + bytes(4000)
+
+
+def add_companions(root: Path) -> None:
+    """Put beside each file what a Mac puts there when it copies to a card."""
+    for path in sorted(root.rglob("*")):
+        if path.is_file():
+            path.with_name(f"._{path.name}").write_bytes(APPLE_DOUBLE)
+
+
+def write_yolo(root: Path, names: str = "names: [car, van]", **splits: str) -> Path:
+    for name in ("a", "b"):
+        write_picture(root / "images" / f"{name}.jpg")
+    (root / "labels").mkdir()
+    (root / "labels" / "a.txt").write_text("0 0.5 0.5 0.2 0.2\n")
+    lines = "\n".join(f"{split}: {place}" for split, place in (splits or {"val": "images"}).items())
+    (root / "data.yaml").write_text(f"{lines}\n{names}\n")
+    return root
+
+
+def kitti(root: Path) -> Path:
+    line = kitti_line("Car", (10, 10, 50, 40))
+    return write_kitti(root, {"a": line, "b": ""})
+
+
+def coco(root: Path) -> Path:
+    content = {
+        "images": [
+            {"id": id, "file_name": f"{name}.jpg", "width": 120, "height": 60}
+            for id, name in enumerate("ab")
+        ],
+        "categories": [{"id": 1, "name": "car"}],
+        "annotations": [{"image_id": 0, "category_id": 1, "bbox": [10, 10, 40, 30]}],
+    }
+    (root / "annotations").mkdir(parents=True)
+    (root / "annotations" / "val.json").write_text(json.dumps(content))
+    for name in "ab":
+        write_picture(root / "images" / f"{name}.jpg")
+    return root
+
+
+def voc(root: Path) -> Path:
+    box = "<xmin>10</xmin><ymin>10</ymin><xmax>50</xmax><ymax>40</ymax>"
+    (root / "annotations").mkdir(parents=True)
+    car = f"<object><name>car</name><bndbox>{box}</bndbox></object>"
+    for name, text in (("a", car), ("b", "")):
+        (root / "annotations" / f"{name}.xml").write_text(f"<annotation>{text}</annotation>")
+        write_picture(root / "images" / f"{name}.jpg")
+    return root
+
+
+def yolo_list(root: Path) -> Path:
+    """Write a data set with a list of pictures as `find` makes it where there are companions."""
+    write_yolo(root, val="val.txt")
+    names = ("a", "._a", "b", "._b")
+    (root / "val.txt").write_text("".join(f"./images/{name}.jpg\n" for name in names))
+    return root
+
+
+def yolo_other_name(root: Path) -> Path:
+    write_yolo(root)
+    (root / "data.yaml").rename(root / "road.yaml")
+    return root
+
+
+@pytest.mark.parametrize("write", [kitti, coco, voc, write_yolo, yolo_list, yolo_other_name])
+def test_companions_on_a_macs_card_are_no_part_of_it(
+    tmp_path: Path, write: Callable[[Path], Path]
+) -> None:
+    root = write(tmp_path / "set")
+    add_companions(root)
+    split = "train" if write is voc else "val"
+    # A name that this split lacks makes all label files be looked at.
+    with pytest.raises(DatasetError, match="names: lorry: no object has this name"):
+        load_dataset(root, split, ["car"], {"lorry": "car"})
+    dataset = load_dataset(root, split, ["car"])
+    assert [item.image.name for item in dataset.items] == ["a.jpg", "b.jpg"]
+    assert [len(item.objects) for item in dataset.items] == [1, 0]
+    assert [path.name for path in load_pictures(root, split)] == ["a.jpg", "b.jpg"]
+
+
+def test_companions_alone_make_no_data_set(tmp_path: Path) -> None:
+    write_picture(tmp_path / "a.jpg")
+    (tmp_path / "annotations").mkdir()
+    for name in ("annotations/a.xml", "annotations/val.json", "data.yaml"):
+        path = tmp_path / name
+        path.with_name(f"._{path.name}").write_bytes(APPLE_DOUBLE)
+    with pytest.raises(DatasetError, match="no data set"):
+        load_dataset(tmp_path, "val")
+    assert [path.name for path in load_pictures(tmp_path, "train")] == ["a.jpg"]
