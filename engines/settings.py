@@ -16,6 +16,7 @@ import yaml
 from pydantic import BaseModel, Field, SecretStr, ValidationError
 
 from squeezedrive.engines.errors import ConfigError, describe_validation
+from squeezedrive.engines.yaml_text import load_yaml
 
 Setting = tuple[str, str, Any]
 """How the user wrote it, the dotted key, the value."""
@@ -38,13 +39,13 @@ def parse_setting(text: str, option: str = "--set") -> Setting:
     Raises
     ------
     ConfigError
-        If there is no "=" or the value is not YAML.
+        If there is no "=" or the value is not YAML; see `load_yaml`.
     """
     key, equals, value = text.partition("=")
     if not equals or not key:
         raise ConfigError(f"{option}: expected KEY=VALUE, got {text!r}")
     try:
-        return f"{option} {text}", key, yaml.safe_load(value)
+        return f"{option} {text}", key, load_yaml(value, key)
     except yaml.YAMLError:
         raise ConfigError(f"{option} {text}: the value is not valid YAML") from None
 
@@ -65,7 +66,7 @@ def file_layer(path: Path, paths: Sequence[str] = ()) -> Layer:
         If it cannot be read or is something else.
     """
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        values = load_yaml(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(f"{path}: cannot read the configuration: {error.strerror}") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:

@@ -81,7 +81,7 @@ def _read(
     aliases: Mapping[str, str],
     faults: list[DatasetError] | None,
 ) -> Dataset:
-    names = {category["id"]: category["name"] for category in content["categories"]}
+    names = {category["id"]: _name(category["name"]) for category in content["categories"]}
     if classes is None:
         classes = list(names.values())
     wanted = label_indices(path, classes, aliases, names.values())
@@ -124,6 +124,11 @@ def _add(
         builder.ignore(corners, index)
     else:
         builder.add(corners, index, place=place)
+
+
+def _name(name: Any) -> str:
+    """Return a class name as it is written: a number as a name has no quotes."""
+    return name if isinstance(name, str) else json.dumps(name)
 
 
 def _corners(where: str, bbox: Any) -> tuple[float, float, float, float]:

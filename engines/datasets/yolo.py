@@ -27,6 +27,7 @@ from squeezedrive.engines.datasets.images import image_size, is_image
 from squeezedrive.engines.datasets.text import read_text
 from squeezedrive.engines.errors import DatasetError
 from squeezedrive.engines.files import without_hidden
+from squeezedrive.engines.yaml_text import load_yaml
 
 Corners = tuple[float, float, float, float]
 
@@ -41,7 +42,7 @@ def load_yolo(
     faults: list[DatasetError] | None,
 ) -> Dataset:
     """Read a split; see `engines.datasets.load.load_dataset`."""
-    content = _read_yaml(description)
+    content = _read_yaml(description, split)
     names = _class_names(description, content)
     if classes is None:
         classes = list(names.values())
@@ -68,12 +69,12 @@ def load_yolo(
 
 def yolo_pictures(description: Path, split: str) -> list[Path]:
     """Return the pictures of a split; see `engines.datasets.load.load_pictures`."""
-    return _pictures(description, _read_yaml(description), split)
+    return _pictures(description, _read_yaml(description, split), split)
 
 
-def _read_yaml(path: Path) -> dict[str, Any]:
+def _read_yaml(path: Path, split: str) -> dict[str, Any]:
     try:
-        content = yaml.safe_load(read_text(path))
+        content = load_yaml(read_text(path), names=("names", "path", split))
     except yaml.YAMLError as error:
         raise DatasetError(f"{path}: is not YAML: {' '.join(str(error).split())}") from None
     if not isinstance(content, dict):
@@ -93,7 +94,9 @@ def _class_names(path: Path, content: dict[str, Any]) -> dict[int, str]:
             raise DatasetError(
                 f"{path}: names: expected a number of its own for each class, got {key!r}"
             )
-        numbered[int(key)] = str(name)
+        if not isinstance(name, str):
+            raise DatasetError(f"{path}: names: expected a name for class {key}, got {name!r}")
+        numbered[int(key)] = name
     return dict(sorted(numbered.items()))
 
 

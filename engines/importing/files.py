@@ -13,6 +13,7 @@ import yaml
 from squeezedrive.engines.errors import ConfigError, UserError
 from squeezedrive.engines.files import check_output
 from squeezedrive.engines.importing.conventions import Shapes
+from squeezedrive.engines.yaml_text import load_yaml
 
 _PAIRS = re.compile(r"[\d.]+x[\d.]+(,[\d.]+x[\d.]+)*")
 
@@ -48,13 +49,13 @@ def read_shapes(text: str) -> Shapes:
         return _shapes(text, [pair.split("x") for pair in text.split(",")])
     path = Path(text)
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = load_yaml(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ConfigError(
             f"--anchors: {text} is neither a file nor a list like 36x37,72x43"
         ) from None
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        reason = str(error).splitlines()[0]
+        reason = " ".join(str(error).split())
         raise ConfigError(f"{path}: cannot be read as YAML: {reason}") from None
     for key in ("network", "anchors", "shapes"):
         if isinstance(content, Mapping) and isinstance(content.get(key), Mapping | list):

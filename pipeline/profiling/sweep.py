@@ -18,6 +18,7 @@ from squeezedrive.engines.errors import ConfigError, UserError
 from squeezedrive.engines.files import check_free
 from squeezedrive.engines.settings import Setting
 from squeezedrive.engines.signals import on_signals
+from squeezedrive.engines.yaml_text import load_yaml
 from squeezedrive.pipeline.app.outputs import PROFILE_FILES, PROFILE_VIDEO, Outputs
 from squeezedrive.pipeline.app.run import RunOutcome, run_session
 from squeezedrive.pipeline.app.session import open_session
@@ -182,7 +183,7 @@ def make_cells(
 def _axis(key: str, text: str) -> list[Setting]:
     """Return a setting for each of the values, which are written like the items of a YAML list."""
     try:
-        values = yaml.safe_load(f"[{text}]")
+        values = load_yaml(f"[{text}]", key)
     except yaml.YAMLError:
         raise ConfigError(f"--sweep {key}={text}: the values are not valid YAML") from None
     if not isinstance(values, list) or not values or text.rstrip().endswith(","):

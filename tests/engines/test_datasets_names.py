@@ -1,4 +1,4 @@
-"""Data sets whose files have unfortunate names."""
+"""Data sets whose files or classes have unfortunate names."""
 
 import json
 from collections.abc import Callable
@@ -100,3 +100,51 @@ def test_companions_alone_make_no_data_set(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match="no data set"):
         load_dataset(tmp_path, "val")
     assert [path.name for path in load_pictures(tmp_path, "train")] == ["a.jpg"]
+
+
+WORDS = ["no", "on", "Yes", "true", "null", "~", "1_10", "12:30", "2024-01-01", "007", "1.0", "1e3",
+         "0x1F", ".inf", "car"]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        f"names: [{', '.join(WORDS)}]",
+        "names:\n" + "".join(f"  - {word}\n" for word in WORDS),
+        "names: {" + ", ".join(f"{n}: {word}" for n, word in enumerate(WORDS)) + "}",
+        "names:\n" + "".join(f"  '{n}': \"{word}\"\n" for n, word in enumerate(WORDS)),
+    ],
+    ids=["list", "lines", "numbered", "quoted"],
+)
+def test_class_names_are_texts_whatever_yaml_takes_them_for(tmp_path: Path, names: str) -> None:
+    dataset = load_dataset(write_yolo(tmp_path, names), "val")
+    assert dataset.classes == tuple(WORDS)
+    assert load_dataset(tmp_path, "val", ["no"], {"12:30": "no"}).names == tuple(WORDS)
+
+
+@pytest.mark.parametrize("names", ["names: [car, [van]]", "names: [car, ]\nnames: [van]",
+                                   "names: {0: car, 1: }", "names: {0: car, 0: van}"])  # fmt: skip
+def test_class_names_that_cannot_be_meant(tmp_path: Path, names: str) -> None:
+    with pytest.raises(DatasetError, match=r"data.yaml: .*(names:|is there twice)"):
+        load_dataset(write_yolo(tmp_path, names), "val")
+
+
+def test_numbers_as_names_in_json(tmp_path: Path) -> None:
+    root = coco(tmp_path)
+    path = root / "annotations" / "val.json"
+    path.write_text(path.read_text().replace('"car"', "30"))
+    assert load_dataset(root, "val").classes == ("30",)
+    assert len(load_dataset(root, "val", ["30"]).items[0].objects) == 1
+
+
+@pytest.mark.parametrize("folder", ["007", "1_10", "on", "2024-01-01"])
+def test_folders_have_the_names_that_are_written(tmp_path: Path, folder: str) -> None:
+    write_yolo(tmp_path, val=folder)
+    (tmp_path / "images").rename(tmp_path / folder)
+    (tmp_path / "labels" / "a.txt").rename(tmp_path / folder / "a.txt")
+    assert len(load_dataset(tmp_path, "val")) == 2
+    text = (tmp_path / "data.yaml").read_text()
+    (tmp_path / "data.yaml").write_text(text + "path: ~\ntrain: null\n")
+    assert len(load_dataset(tmp_path, "val")) == 2
+    with pytest.raises(DatasetError, match="no split 'train'"):
+        load_dataset(tmp_path, "train")

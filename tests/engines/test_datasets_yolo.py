@@ -136,7 +136,7 @@ def test_yolo_labels_may_lie_beside_the_pictures(tmp_path: Path) -> None:
         ("names: [car\n", "", "is not YAML"),
         ("names: [car]\nval: images\n", "3 0.5 0.5 0.1 0.1", "class 3 is none of the 1"),
         ("names: {one: car}\nval: images\n", "", "a number of its own for each class, got 'one'"),
-        ("names: {1: car, '1': bus}\nval: images\n", "", "for each class, got '1'"),
+        ("names: {1: car, '1': bus}\nval: images\n", "", "the key 1 is there twice"),
         ("names: [car]\nval: images\n", "0 0.5 0.5 0.1 0.1 0.9", "sixth column .* no confidence"),
         ("names: [car]\nval: images\n", "0 0.5 0.5 1.05 0.1", "of the picture, got 1.05 in"),
         ("names: [car]\nval: images\n", "0 60 30 10 10", "as fractions of the picture, got"),
