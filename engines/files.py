@@ -58,6 +58,15 @@ def write_whole(path: Path, content: bytes | memoryview, sync: bool = False) -> 
         raise UserError(f"{path}: cannot be written: {error.strerror}") from None
 
 
+def readable(name: str | Path) -> str:
+    r"""Return a file's name as a text that is one for every program.
+
+    Names may hold any byte. Python keeps those that are no characters as lone surrogates, which
+    UTF-8, JSON and HTML do not have; here they become \x and two digits.
+    """
+    return str(name).encode(errors="surrogateescape").decode(errors="backslashreplace")
+
+
 def without_hidden(paths: Iterable[Path]) -> list[Path]:
     """Leave out files that a system hides, above all `._NAME`, which Macs put beside NAME on cards.
 

@@ -173,9 +173,11 @@ def run(arguments: argparse.Namespace) -> None:
     else:
         runs = [find_boxes(arguments, weights, datasets, name) for name in arguments.precision]
     figures = _measure(arguments, datasets, titles, fits, runs)
+    if arguments.json:
+        _write_json(arguments.json, figures, runs)  # first: nobody may read what is printed
     _print(figures, runs)
     if arguments.json:
-        _write_json(arguments.json, figures, runs)
+        print(f"\nwrote {arguments.json}")
     for place, folder in enumerate(folders):
         _write_plots(figures[place].evaluation, folder)
 
@@ -295,7 +297,6 @@ def _write_json(path: Path, figures: Sequence[SetFigures], runs: Sequence[Found]
         path.write_text(text + "\n", encoding="utf-8")
     except OSError as error:
         raise UserError(f"{path}: cannot be written: {error.strerror}") from None
-    print(f"\nwrote {path}")
 
 
 def _write_plots(evaluation: Evaluation, folder: Path) -> None:

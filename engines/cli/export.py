@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from squeezedrive.engines.cli.arguments import input_size
 from squeezedrive.engines.errors import UserError
-from squeezedrive.engines.files import check_output, write_whole
+from squeezedrive.engines.files import check_output, readable, write_whole
 
 if TYPE_CHECKING:
     from squeezedrive.engines.model.weights import Weights
@@ -54,7 +54,7 @@ def run(arguments: argparse.Namespace) -> None:
         _of_run(arguments.run) if arguments.run else load_weights(arguments.weights or DEFAULT)
     )
     if output.suffix == ".npz":
-        profile = weights.profile.model_copy(update={"name": output.stem})
+        profile = weights.profile.model_copy(update={"name": readable(output.stem)})
         save_weights(Weights(profile, weights.arrays), output)
         print(f"wrote {output} and {output.with_suffix('.json')}")
         return

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from squeezedrive.engines.cli.arguments import input_size, names
 from squeezedrive.engines.errors import UserError
+from squeezedrive.engines.files import readable
 
 if TYPE_CHECKING:
     from squeezedrive.engines.importing.conventions import Convention
@@ -128,12 +129,12 @@ def run(arguments: argparse.Namespace) -> None:
     usual = CONVENTIONS[arguments.layout, network.name]
     meant = given.apply(usual)
     training = {
-        "imported": f"{source.name}, layout {arguments.layout}",
+        "imported": f"{readable(source.name)}, layout {arguments.layout}",
         "sha256": hashlib.sha256(source.read_bytes()).hexdigest(),
         "assumed": [name for name in _as_options(meant) if name not in given.given],
     }
     weights, changes = convert(
-        tensors, network, meant, arguments.name or out.stem, arguments.licence, training
+        tensors, network, meant, arguments.name or readable(out.stem), arguments.licence, training
     )
     save_weights(weights, out)
     print(f"read {source}: {network.name}, {len(tensors.arrays)} tensors")

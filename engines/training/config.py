@@ -12,6 +12,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from squeezedrive.engines.config_files import CONFIGS, find_config
+from squeezedrive.engines.files import readable
 from squeezedrive.engines.model.network import NETWORKS, Padding
 from squeezedrive.engines.model.profile import (
     AnchorProfile,
@@ -235,7 +236,7 @@ class TrainConfig(_Strict):
     def profile(self, name: str, parameters: int) -> Profile:
         """Return the profile of the network to be trained."""
         return Profile(
-            name=name,
+            name=readable(name),
             network=self.network.architecture,
             parameters=parameters,
             input=self.network.input,

@@ -34,7 +34,7 @@ def load_run(path: Path) -> Weights:
     profile = config.profile(folder.weights.stem, sum(array.size for array in arrays.values()))
     step = f" and {state['step']} steps" if state["step"] else ""
     training = {
-        "run": folder.weights.stem,
+        "run": profile.name,
         "epochs": f"{state['epoch']}{step} of {config.epochs}",
         "batch": config.batch,
         "seed": config.seed,

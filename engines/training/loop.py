@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from squeezedrive.engines.errors import UserError
+from squeezedrive.engines.files import readable
 from squeezedrive.engines.signals import on_signals
 from squeezedrive.engines.training.checkpoint import (
     load_checkpoint,
@@ -251,11 +252,11 @@ class Training:
         config, init = self.config, self.config.network.init
         training = {
             "data": [
-                f"{Path(part.config.root).name}/{part.config.split}, {len(part.dataset)} pictures"
-                f" x {part.config.weight:g}"
+                f"{readable(Path(part.config.root).name)}/{part.config.split},"
+                f" {len(part.dataset)} pictures x {part.config.weight:g}"
                 for part in self._data.parts
             ],
-            "start": Path(init).name if init else "random",
+            "start": readable(Path(init).name) if init else "random",
             "epochs": f"{done} of {config.epochs}",
             "batch": config.batch * self.compute.world,
             "seed": config.seed,

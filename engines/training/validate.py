@@ -20,6 +20,7 @@ from squeezedrive.engines.evaluation.kitti import DIFFICULTIES, evaluate_kitti, 
 from squeezedrive.engines.evaluation.results import ImageDetections
 from squeezedrive.engines.evaluation.road import MIN_HEIGHT, WIDTH, least_heights, mean, rank
 from squeezedrive.engines.evaluation.run import DETECT
+from squeezedrive.engines.files import readable
 from squeezedrive.engines.training.config import SetConfig, TrainConfig
 from squeezedrive.engines.training.data import load_labelled
 from squeezedrive.engines.training.model import TrainableNetwork
@@ -113,7 +114,7 @@ class Validator:
             by_set[name] = values["mAP"]
             prefix = f"{name}:" if number else ""
             metrics |= {f"{prefix}{key}": value for key, value in values.items()}
-            summary[f"{name}/{dataset.split}, {len(dataset)} pictures"] = lines
+            summary[f"{readable(name)}/{dataset.split}, {len(dataset)} pictures"] = lines
         mean_ap = mean(list(by_set.values()))
         if len(self.sets) > 1:
             metrics |= {f"{name}:mAP": value for name, value in by_set.items()}

@@ -59,6 +59,13 @@ def run_sources(
         session = stack.enter_context(open_session(sources, config, outputs))
         finished = run_session(session, outputs.profile, progress)
         failure, pipeline = finished.failure, session.pipeline
+        if outputs.summary is not None:  # first: what is printed may have no reader
+            try:
+                text = json.dumps(finished.summary, indent=2) + "\n"
+                outputs.summary.write_text(text, encoding="utf-8")
+            except OSError as error:
+                reason = f"{outputs.summary}: cannot write the summary: {error.strerror}"
+                failure = failure or SinkError(reason)
         text = format_summary(finished.summary)
         if finished.profile is not None and outputs.profile is not None:
             text = format_profile(finished.profile)
@@ -69,13 +76,6 @@ def run_sources(
             # Who has closed our output does not want to read it.
             with suppress(OSError):
                 print(text, file=sys.stderr if stdout_taken else sys.stdout, flush=True)
-        if outputs.summary is not None:
-            try:
-                text = json.dumps(finished.summary, indent=2) + "\n"
-                outputs.summary.write_text(text, encoding="utf-8")
-            except OSError as error:
-                reason = f"{outputs.summary}: cannot write the summary: {error.strerror}"
-                failure = failure or SinkError(reason)
         if failure is not None:
             raise failure
         # A camera is always ended by a signal: that is no failure.

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
+from squeezedrive.engines.files import readable
 from squeezedrive.pipeline.app.session import Session
 from squeezedrive.pipeline.app.status import by_name
 from squeezedrive.pipeline.core.timing import percentiles
@@ -66,8 +67,8 @@ def summarise(session: Session, cpu_seconds: float, cores: int, ended: str) -> d
         },
         "cpu": {"cores": cores, "seconds": cpu_seconds, "share": cpu_seconds / seconds / cores},
         "limit": _limit(session, cpu_seconds / seconds / cores, cores),
-        "outputs": session.files,
-        "warnings": session.warnings,
+        "outputs": [readable(name) for name in session.files],
+        "warnings": [readable(line) for line in session.warnings],
     }
 
 

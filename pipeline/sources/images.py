@@ -14,7 +14,7 @@ from typing import cast
 import cv2
 import numpy as np
 
-from squeezedrive.engines.files import without_hidden
+from squeezedrive.engines.files import readable, without_hidden
 from squeezedrive.pipeline.core.errors import SourceError
 from squeezedrive.pipeline.core.frame import Frame, Image
 from squeezedrive.pipeline.core.source import DEFAULT_FPS, Source, SourceInfo, SourceOptions
@@ -60,7 +60,7 @@ class ImageSource(Source):
         height, width = (0, 0) if self._first is None else self._first[1].shape[:2]
         self._size = (width, height)
         self.info = SourceInfo(
-            spec, "images", width, height, fps, frames, 1 / fps, origin,
+            readable(spec), "images", width, height, fps, frames, 1 / fps, origin,
             inputs=tuple(self._files), stem=_output_stem(Path(spec), self._files),
         )  # fmt: skip
 

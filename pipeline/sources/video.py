@@ -11,6 +11,7 @@ from pathlib import Path
 import av
 
 from squeezedrive.engines.backends.video_decoder import DecoderRefused, OpenDecoder
+from squeezedrive.engines.files import readable
 from squeezedrive.pipeline.core.errors import SourceError
 from squeezedrive.pipeline.core.frame import Frame
 from squeezedrive.pipeline.core.source import (
@@ -77,7 +78,7 @@ class VideoSource(Source):
         self, location: str, options: SourceOptions, track: DeviceTrack | None = None
     ) -> None:
         super().__init__()
-        self._name = redact(location)
+        self._name = readable(redact(location))
         self._location = location
         self._options = options
         self._convert = PictureConverter().convert
