@@ -275,7 +275,7 @@ def test_start_and_frames_choose_a_part(run: Any, clip: Path, tmp_path: Path) ->
 
 def test_classes_and_top_n_limit_what_is_found(run: Any, clip: Path, tmp_path: Path) -> None:
     jsonl = tmp_path / "out.jsonl"
-    run(clip, "--no-video", "-t", "0", "--classes", "pedestrian,cyclist", "--top-n", "7",
+    run(clip, "--no-video", "-t", "0", "--classes", "Pedestrian,CYCLIST", "--top-n", "7",
         "--jsonl", jsonl)  # fmt: skip
     found = [line["detections"] for line in lines_of(jsonl)[1:]]
     assert {d["class"] for one in found for d in one} <= {"pedestrian", "cyclist"}

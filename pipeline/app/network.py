@@ -8,10 +8,11 @@ from pathlib import Path
 
 from squeezedrive.engines.backends.base import Backend, BackendOptions, EngineSettings
 from squeezedrive.engines.backends.select import open_backend
+from squeezedrive.engines.datasets.dataset import class_key
 from squeezedrive.engines.errors import ConfigError, NetworkError, WeightsError
 from squeezedrive.engines.model.weights import Weights, int8_model, load_weights
 from squeezedrive.kernels.params import DetectParams
-from squeezedrive.pipeline.config import Config, NetworkConfig, load_network_config
+from squeezedrive.pipeline.config import Config, DetectConfig, NetworkConfig, load_network_config
 from squeezedrive.pipeline.core.controls import Controls
 from squeezedrive.pipeline.tracking.tracker import Tracker
 
@@ -42,18 +43,17 @@ def describe_network(config: Config) -> NetworkDescription:
     Raises
     ------
     UserError
-        As `load_network` and `detect_params`.
+        As `load_network` and `known_classes`.
     """
     network_file = Path(config.network)
     network = load_network_config(network_file)
     weights = load_network(network_file, network)
     names = weights.profile.output.classes
-    detect = detect_params(config, names)
+    chosen = known_classes(config.detect, names)
+    detect = detect_params(chosen, names)
     if config.preview.address is None and not config.track.follows:
         return NetworkDescription(network, weights, detect, None)
-    controls = Controls(
-        names, config.detect.threshold, config.detect.classes, config.detect.class_thresholds
-    )
+    controls = Controls(names, chosen.threshold, chosen.classes, chosen.class_thresholds)
     lowest = _lowest(config, float(controls.thresholds.min()))
     detect = replace(detect, threshold=lowest, classes=None, class_thresholds=())
     return NetworkDescription(network, weights, detect, controls)
@@ -95,23 +95,34 @@ def load_network(network_file: Path, network: NetworkConfig) -> Weights:
     return weights
 
 
-def detect_params(config: Config, names: tuple[str, ...]) -> DetectParams:
-    """Return which boxes are kept; `names` are the network's classes.
+def known_classes(detect: DetectConfig, names: tuple[str, ...]) -> DetectConfig:
+    """Return what is configured with classes as the network spells them; "Car" means car.
 
     Raises
     ------
     ConfigError
-        If a class is asked for that the network does not know.
+        If a class is asked for that the network, whose classes are `names`, does not know.
     """
-    detect = config.detect
-    for key, chosen in (
-        ("classes", detect.classes), ("class_thresholds", list(detect.class_thresholds)),
-    ):  # fmt: skip
-        for name in chosen:
-            if name not in names:
-                raise ConfigError(
-                    f"detect.{key}: unknown class {name!r}, the network knows {', '.join(names)}"
-                )
+    spelling = {class_key(name): name for name in names}
+
+    def known(key: str, name: str) -> str:
+        if class_key(name) not in spelling:
+            raise ConfigError(
+                f"detect.{key}: unknown class {name!r}, the network knows {', '.join(names)}"
+            )
+        return spelling[class_key(name)]
+
+    thresholds = detect.class_thresholds.items()
+    return detect.model_copy(
+        update={
+            "classes": [known("classes", name) for name in detect.classes],
+            "class_thresholds": {known("class_thresholds", name): t for name, t in thresholds},
+        }
+    )
+
+
+def detect_params(detect: DetectConfig, names: tuple[str, ...]) -> DetectParams:
+    """Return which boxes are kept; `names` are the network's classes."""
     return DetectParams(
         threshold=detect.threshold,
         top_n=detect.top_n,

@@ -21,6 +21,7 @@ from tests.support.recordings import NAMES, TIME_BASE, found, results
         ("car<=1 and pedestrian>=2", (1, 0, 2), (2, 0, 2)),
         ("car<1  and  cyclist>0", (0, 1, 0), (0, 0, 0)),
         ("car==0", (0, 1, 0), (1, 0, 0)),
+        ("Car>=1 and PEDESTRIAN>0", (1, 0, 1), (1, 0, 0)),
     ],
 )
 def test_conditions(text: str, yes: tuple[int, ...], no: tuple[int, ...]) -> None:

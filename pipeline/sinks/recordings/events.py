@@ -13,6 +13,7 @@ from fractions import Fraction
 import numpy as np
 from numpy.typing import NDArray
 
+from squeezedrive.engines.datasets.dataset import class_key
 from squeezedrive.engines.errors import ConfigError
 from squeezedrive.pipeline.config import RecordConfig
 from squeezedrive.pipeline.core.sink import FrameResult
@@ -60,6 +61,7 @@ def parse_condition(text: str, class_names: Sequence[str]) -> EventCondition:
         If it is not one, names an unknown class, or says nothing.
     """
     terms = []
+    indices = {class_key(name): index for index, name in enumerate(class_names)}
     for part in re.split(r"\s+and\s+", text):
         match = TERM.fullmatch(part)
         if match is None:
@@ -68,13 +70,13 @@ def parse_condition(text: str, class_names: Sequence[str]) -> EventCondition:
                 f" joined by 'and'; operators are {' '.join(OPERATORS)}"
             )
         name, symbol, count = match["name"], match["op"], int(match["count"])
-        if name not in class_names:
+        if class_key(name) not in indices:
             known = ", ".join(class_names)
             raise ConfigError(f"event {text!r}: unknown class {name!r}, the network knows {known}")
         if count == 0 and symbol in (">=", "<"):
             never = "always" if symbol == ">=" else "never"
             raise ConfigError(f"event {text!r}: {part.strip()} is {never} so, a count is 0 or more")
-        terms.append((class_names.index(name), OPERATORS[symbol], count))
+        terms.append((indices[class_key(name)], OPERATORS[symbol], count))
     return EventCondition(text, tuple(terms))
 
 
