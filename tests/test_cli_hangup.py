@@ -8,7 +8,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import av
@@ -31,6 +32,18 @@ def command(small_network: Path, outputs: tuple[Path, Path], *more: str) -> list
         sys.executable, str(ROOT / "run_pipeline.py"), "demo:loop", "-o", str(video),
         "--jsonl", str(jsonl), "--set", f"network={small_network}", *more,
     ]  # fmt: skip
+
+
+@contextmanager
+def started(arguments: list[str]) -> Iterator[subprocess.Popen[bytes]]:
+    """Start a program that does not outlive the test."""
+    with subprocess.Popen(
+        arguments, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 def wait_for_lines(jsonl: Path, count: int) -> None:
@@ -85,28 +98,23 @@ def test_a_terminal_that_is_closed_ends_the_run_in_order(
 def test_a_hang_up_that_comes_twice_counts_once(
     small_network: Path, outputs: tuple[Path, Path]
 ) -> None:
-    process = subprocess.Popen(
-        command(small_network, outputs, "--no-progress"), stdout=subprocess.DEVNULL
-    )
-    wait_for_lines(outputs[1], 20)
-    process.send_signal(signal.SIGHUP)  # from the shell
-    time.sleep(0.02)
-    process.send_signal(signal.SIGHUP)  # from the system
-    assert process.wait(DEADLINE) == 128 + signal.SIGHUP
+    with started(command(small_network, outputs, "--no-progress")) as process:
+        wait_for_lines(outputs[1], 20)
+        process.send_signal(signal.SIGHUP)  # from the shell
+        time.sleep(0.02)
+        process.send_signal(signal.SIGHUP)  # from the system
+        assert process.wait(DEADLINE) == 128 + signal.SIGHUP
     check_finished(outputs)
 
 
 def test_under_nohup_a_run_goes_on(small_network: Path, outputs: tuple[Path, Path]) -> None:
-    process = subprocess.Popen(
-        ["nohup", *command(small_network, outputs, "--no-progress")],
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
-    wait_for_lines(outputs[1], 20)
-    process.send_signal(signal.SIGHUP)
-    lines = outputs[1].read_bytes().count(b"\n")
-    wait_for_lines(outputs[1], lines + 60)
-    process.send_signal(signal.SIGTERM)
-    assert process.wait(DEADLINE) == 128 + signal.SIGTERM
+    with started(["nohup", *command(small_network, outputs, "--no-progress")]) as process:
+        wait_for_lines(outputs[1], 20)
+        process.send_signal(signal.SIGHUP)
+        lines = outputs[1].read_bytes().count(b"\n")
+        wait_for_lines(outputs[1], lines + 60)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(DEADLINE) == 128 + signal.SIGTERM
     check_finished(outputs)
 
 
