@@ -10,6 +10,7 @@ from squeezedrive.engines.datasets.coco import coco_pictures, load_coco
 from squeezedrive.engines.datasets.dataset import Dataset, DatasetLayout, class_key
 from squeezedrive.engines.datasets.images import is_image
 from squeezedrive.engines.datasets.kitti import kitti_pictures, load_kitti
+from squeezedrive.engines.datasets.tidy import TidyDataset, tidy
 from squeezedrive.engines.datasets.voc import annotation_folder, load_voc, voc_pictures
 from squeezedrive.engines.datasets.yolo import load_yolo, yolo_pictures
 from squeezedrive.engines.errors import DatasetError
@@ -56,7 +57,8 @@ def load_dataset(
     Dataset
         In KITTI layout, DontCare regions are to be ignored for every class, vans are neighbours of
         cars and sitting persons of pedestrians unless they are asked for by name; in COCO layout,
-        crowds are to be ignored for their class.
+        crowds are to be ignored for their class. Boxes without area or outside their picture and
+        labels that are there twice are left out, and their number is logged.
 
     Raises
     ------
@@ -84,10 +86,12 @@ def load_datasets(
                 f"{', '.join(map(str, roots))}: names: {name}: no object has this name; there are"
                 f" {', '.join(there)}"
             )
-    if faults is None:
-        for dataset in datasets:
-            _report(dataset)
-    return datasets
+    if faults is not None:
+        return datasets  # as it is: what is wrong is what they are looked at for
+    tidied = [tidy(dataset) for dataset in datasets]
+    for one in tidied:
+        _report(one)
+    return [one.dataset for one in tidied]
 
 
 def set_names(datasets: Sequence[Dataset], roots: Sequence[str | Path]) -> list[str]:
@@ -177,12 +181,18 @@ def load_pictures(root: str | Path, split: str) -> list[Path]:
     return pictures
 
 
-def _report(dataset: Dataset) -> None:
+def _report(tidied: TidyDataset) -> None:
     """Say what of the labels is not used: nothing else would show it."""
+    dataset = tidied.dataset
     where = f"{dataset.root}, {dataset.split}"
     flat = sum(len(item.without_area) for item in dataset.items)
-    if flat:
-        log.warning("%s: boxes without area, left out: %d", where, flat)
+    for what, count in (
+        ("boxes without area, left out", flat),
+        ("boxes outside the picture, left out", tidied.outside),
+        ("objects labelled twice, taken once", tidied.double),
+    ):
+        if count:
+            log.warning("%s: %s: %d", where, what, count)
     left_out = dataset.left_out()
     if left_out:
         counts = ", ".join(f"{name} {count}" for name, count in left_out.items())

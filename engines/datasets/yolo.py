@@ -8,6 +8,7 @@ box around it is taken. A picture without such a file shows no objects.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -162,7 +163,7 @@ def _read_item(
             raise DatasetError(
                 f"{path}: class {number} is none of the {len(names)} that have a name under names:"
             )
-        x1, y1, x2, y2 = (min(max(value, 0), 1) for value in corners)
+        x1, y1, x2, y2 = corners if _is_outside(corners) else (min(max(v, 0), 1) for v in corners)
         box = (x1 * width, y1 * height, x2 * width, y2 * height)
         index = indices.get(class_key(names[number]))
         if index is None:
@@ -184,6 +185,8 @@ def _parse_line(path: Path, line: str, keypoints: bool) -> tuple[int, Corners]:
         values = [float(field) for field in fields[1:]]
     except ValueError as error:
         raise DatasetError(f"{path}: {error} {shown}") from None
+    if not all(map(math.isfinite, values)):
+        raise DatasetError(f"{path}: expected places and sizes as fractions of the picture {shown}")
     if keypoints:  # they follow the box
         values = values[:4]
     if len(values) == 5:
@@ -196,14 +199,23 @@ def _parse_line(path: Path, line: str, keypoints: bool) -> tuple[int, Corners]:
             f"{path}: expected class, centre x and y, width and height, or class and the corners of"
             f" an outline, got {line.strip()!r}"
         )
+    if len(values) == 4:
+        x, y, width, height = values
+        corners = (x - width / 2, y - height / 2, x + width / 2, y + height / 2)
+        values = values[2:]  # it may lie anywhere, even outside, but not be larger than the picture
+    else:
+        xs, ys = values[::2], values[1::2]
+        corners = (min(xs), min(ys), max(xs), max(ys))
     for value in values:
         if not -TOLERANCE <= value <= 1 + TOLERANCE:
             raise DatasetError(
                 f"{path}: expected places and sizes as fractions of the picture, got {value:g}"
                 f" {shown}"
             )
-    if len(values) > 4:
-        xs, ys = values[::2], values[1::2]
-        return number, (min(xs), min(ys), max(xs), max(ys))
-    x, y, width, height = values
-    return number, (x - width / 2, y - height / 2, x + width / 2, y + height / 2)
+    return number, corners
+
+
+def _is_outside(corners: Corners) -> bool:
+    """Return whether a box lies wholly outside its picture."""
+    x1, y1, x2, y2 = corners
+    return x1 >= 1 or y1 >= 1 or x2 <= 0 or y2 <= 0

@@ -54,7 +54,9 @@ def test_kitti_labels_in_file_order_with_neighbours_and_regions(kitti: Path) -> 
 
 def test_kitti_heights_are_as_exact_as_the_file(tmp_path: Path) -> None:
     text = kitti_line("Car", (0, 240.01, 50, 265.01))
-    (item,) = load_dataset(write_kitti(tmp_path / "k", {"a": text}), "val").items
+    root = write_kitti(tmp_path / "k", {"a": text})
+    write_picture(root / "training" / "image_2" / "a.jpg", (120, 300))
+    (item,) = load_dataset(root, "val").items
     assert item.labels.height[0] == 25
     assert item.labels.boxes[0, 3] - item.labels.boxes[0, 1] != 25
 

@@ -1,0 +1,73 @@
+"""Labels that nothing can be learned from or measured with: outside the picture, or there twice."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from squeezedrive.engines.datasets.dataset import Dataset, LabelledImage, Labels
+from squeezedrive.engines.datasets.images import image_size
+from squeezedrive.engines.errors import DatasetError
+
+SAME = 0.5  # pixels by which the corners of one label, written by two programs, differ at most
+
+
+@dataclass(frozen=True)
+class TidyDataset:
+    """A data set without such labels, and how many there were.
+
+    Attributes
+    ----------
+    outside : int
+        Boxes that lie wholly outside their picture; those that reach into it stay.
+    double : int
+        Labels of the same class and place as an earlier one of the same picture.
+    """
+
+    dataset: Dataset
+    outside: int
+    double: int
+
+
+def tidy(dataset: Dataset) -> TidyDataset:
+    """Leave out labels outside their picture and labels that are there already.
+
+    Pictures are not decoded: where the labels do not tell their size, their first bytes do. One
+    that cannot be read is reported when it is used.
+    """
+    items = []
+    outside = double = 0
+    for item in dataset.items:
+        if len(item.labels):
+            inside = ~_outside(item)
+            outside += int((~inside).sum())
+            labels = item.labels[inside]
+            again = _again(labels)
+            double += int(again.sum())
+            item = replace(item, labels=labels[~again])
+        items.append(item)
+    return TidyDataset(replace(dataset, items=tuple(items)), outside, double)
+
+
+def _outside(item: LabelledImage) -> NDArray[np.bool_]:
+    """Return which labels lie wholly outside the picture, a bool array (n,)."""
+    boxes = item.labels.boxes
+    width = height = np.inf
+    with suppress(DatasetError):
+        width, height = item.size or image_size(item.image)
+    x1, y1, x2, y2 = boxes.T
+    return np.asarray((x2 <= 0) | (y2 <= 0) | (x1 >= width) | (y1 >= height))
+
+
+def _again(labels: Labels) -> NDArray[np.bool_]:
+    """Return which labels are there already before them, a bool array (n,)."""
+    boxes = labels.boxes
+    apart = np.abs(boxes[:, None] - boxes).max(axis=2)
+    other = (labels.classes[:, None] != labels.classes) | (
+        labels.neighbour[:, None] != labels.neighbour
+    )
+    same = (apart <= SAME) & ~other
+    return np.asarray(np.tril(same, -1).any(axis=1))
