@@ -11,10 +11,10 @@ from typing import Any
 
 @contextmanager
 def on_signals(handle: Callable[[int], None], once: bool = False) -> Iterator[None]:
-    """Call `handle` with the number of each SIGINT, SIGTERM and SIGHUP that comes in the meantime.
+    """Call `handle` with the number of each SIGINT and SIGTERM that comes in the meantime.
 
-    When a terminal is closed, both the shell and the system send SIGHUP: only the first one counts.
-    Under `nohup`, none does.
+    SIGHUP counts as SIGTERM. When a terminal is closed, both the shell and the system send it: only
+    the first one counts. Under `nohup`, none does.
 
     Parameters
     ----------
@@ -34,6 +34,7 @@ def on_signals(handle: Callable[[int], None], once: bool = False) -> Iterator[No
             restore()
         if number == signal.SIGHUP:
             signal.signal(signal.SIGHUP, signal.SIG_IGN)
+            number = signal.SIGTERM
         handle(number)
 
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):

@@ -40,8 +40,8 @@ def train(config: TrainConfig, out: Path, resume: bool = False) -> int:
     Returns
     -------
     int
-        0 when done; 128 + the signal's number if stopped by SIGINT, SIGTERM or SIGHUP, after
-        writing a checkpoint.
+        0 when done; 128 + the signal's number if stopped by SIGINT or SIGTERM, as which SIGHUP
+        counts, after writing a checkpoint.
 
     Raises
     ------

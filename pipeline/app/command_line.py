@@ -38,7 +38,7 @@ EPILOG = """\
 @FILE is replaced by what FILE holds, one argument a line: command lines, and the passwords in
 them, can be read by other users and are kept in the system's journal.
 
-exit status: 0 done, 1 a fault in the program, 2 wrong input, 129, 130 or 143 interrupted
+exit status: 0 done, 1 a fault in the program, 2 wrong input, 130 or 143 interrupted
 (cameras and streams, which have no end of their own: 0)
 """
 
