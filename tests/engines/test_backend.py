@@ -1,5 +1,6 @@
 import ctypes
 import gc
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -165,9 +166,55 @@ def test_asking_for_torch_says_what_is_missing_and_how_to_get_it(
     assert "pip install tensorrt" not in str(caught.value)
 
 
+def fake_driver(version: int, gpus: int = 0) -> SimpleNamespace:
+    """A libcuda.so.1 that says which version of CUDA it knows."""
+
+    def give(number: int) -> Any:
+        def call(pointer: Any) -> int:
+            pointer._obj.value = number
+            return 0
+
+        return call
+
+    return SimpleNamespace(
+        cuDriverGetVersion=give(version), cuInit=lambda flags: 0, cuDeviceGetCount=give(gpus)
+    )
+
+
+@pytest.mark.parametrize(
+    ("driver", "packages", "expected"),
+    [
+        (12040, "13.5.0", r"knows CUDA 12\.4, .* need CUDA 13 \(install driver 580 or newer"),
+        (11080, "12.9.4", r"knows CUDA 11\.8, .* need CUDA 12 \(install driver 525 or newer"),
+        (13000, "13.5.0", None),
+        (13000, "12.9.4", None),
+        (12040, None, None),
+    ],
+)
+def test_a_driver_older_than_the_packages_is_named(
+    driver: int, packages: str | None, expected: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def version(name: str) -> str:
+        assert name == "cuda-bindings"
+        if packages is None:
+            raise machine.PackageNotFoundError
+        return packages
+
+    library = fake_driver(driver, gpus=1)
+    monkeypatch.setattr(machine.ctypes, "CDLL", lambda name: library)
+    monkeypatch.setattr(machine, "version", version)
+    if expected is None:
+        assert machine.driver_problem() is None
+        return
+    library.cuInit = lambda flags: pytest.fail("the version comes first")
+    problem = machine.driver_problem()
+    assert problem is not None
+    assert re.search(expected, problem)
+
+
 def test_a_driver_without_gpu_is_told_from_no_driver(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(machine, "find_spec", lambda name: object())
-    driver = SimpleNamespace(cuInit=lambda flags: 0, cuDeviceGetCount=lambda count: 0)
+    driver = fake_driver(13000)
     monkeypatch.setattr(machine.ctypes, "CDLL", lambda name: driver)
     for obstacles in (tensorrt_obstacles, torch_obstacles):
         driver.cuInit = lambda flags: 0

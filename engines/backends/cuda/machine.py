@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 
 _PACKAGES = {
     "pycuda": "pip install pycuda, with the CUDA toolkit installed",
     "numba_cuda": "pip install 'numba-cuda[cu13]'",
 }
+_DRIVERS = {12: "525", 13: "580"}  # the first driver of a major version of CUDA
 
 
 def driver_problem() -> str | None:
@@ -22,6 +24,15 @@ def driver_problem() -> str | None:
         driver = ctypes.CDLL("libcuda.so.1")
     except OSError:
         return "no NVIDIA driver (install the driver of your GPU)"
+    found = ctypes.c_int()
+    driver.cuDriverGetVersion(ctypes.byref(found))  # the one call that needs no cuInit
+    needed = _cuda_of_packages()
+    if found.value // 1000 < needed:
+        return (
+            f"the NVIDIA driver knows CUDA {found.value // 1000}.{found.value % 1000 // 10}, the"
+            f" installed packages need CUDA {needed} (install driver"
+            f" {_DRIVERS.get(needed, 'of that version')} or newer)"
+        )
     status = driver.cuInit(0)
     if status != 0:
         return f"the NVIDIA driver reports error {status} (check nvidia-smi)"
@@ -30,6 +41,17 @@ def driver_problem() -> str | None:
     if status != 0 or count.value == 0:
         return "no NVIDIA GPU (check nvidia-smi)"
     return None
+
+
+def _cuda_of_packages() -> int:
+    """Return the major version of CUDA that Numba compiles for; 0 if that is not installed.
+
+    A driver runs what was compiled for its own major version of CUDA, and for those before.
+    """
+    try:
+        return int(version("cuda-bindings").split(".")[0])
+    except PackageNotFoundError:
+        return 0
 
 
 def machine_obstacles(packages: Mapping[str, str]) -> list[str]:
