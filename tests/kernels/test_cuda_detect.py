@@ -41,7 +41,8 @@ def _small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def run(detector: DetectKernels, outputs: NDArray[Any]) -> list[Detections]:
     result = cuda.device_array(detector.result_shape(len(outputs)), RESULT)
-    detector.enqueue(cuda.to_device(outputs), result, 0)
+    # A copy, because an axis added by None has stride 0, which Numba refuses to reshape.
+    detector.enqueue(cuda.to_device(outputs.copy()), result, 0)
     return detector.unpack(result.copy_to_host())
 
 
