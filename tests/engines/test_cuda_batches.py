@@ -1,6 +1,7 @@
 """Several pictures in a slot, graphs, and pictures that are on the GPU already: on a fake of it."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -160,10 +161,9 @@ def on_the_gpu(image: np.ndarray, given_back: list[Any]) -> NvPicture:
     """A grey picture as the GPU's decoder leaves it, rows padded."""
     luma = np.pad(image[None, :, :, 0], ((0, 0), (0, 0), (0, 8)))
     chroma = np.full((1, image.shape[0] // 2, image.shape[1] + 8), 128, np.uint8)
-    return NvPicture(
-        image.shape, "bt709", (luma, chroma), lambda y, _: np.repeat(y[..., None], 3, 2),
-        given_back.append,
-    )  # fmt: skip
+    planes: Any = SimpleNamespace(luma=luma, chroma=chroma)
+    memory: Any = SimpleNamespace(give_back=given_back.append)
+    return NvPicture(image.shape, "bt709", planes, memory, lambda y, _: y)
 
 
 def test_a_picture_on_the_gpu_stays_there_until_it_has_been_read(rig: Rig) -> None:

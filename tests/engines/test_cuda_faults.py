@@ -168,3 +168,23 @@ def test_a_back_end_that_cannot_run_says_so_when_it_is_opened(rig: Rig) -> None:
 def test_the_context_is_detached_at_the_end(rig: Rig) -> None:
     rig.gpu.release()
     assert rig.driver.context.detached == 1
+
+
+def test_waiting_looks_as_often_as_the_system_allows(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Linux makes 50 us more of every sleep: a longer one would keep boxes that are there."""
+    naps: list[float] = []
+    monkeypatch.setattr(context.time, "sleep", naps.append)
+    slot = rig.slot()
+    run(slot, picture(1))
+    assert naps
+    assert max(naps) <= 1e-6
+    slot.close()
+
+
+def test_what_is_held_when_the_process_ends_is_not_released(rig: Rig) -> None:
+    rig.gpu.release()
+    rig.gpu.release()
+    assert rig.driver.context.detached == 1
+    assert rig.gpu.lost

@@ -1,4 +1,4 @@
-"""Decoding with NVDEC, against modules that behave as PyNvVideoCodec 2.2 and Numba-CUDA do.
+"""Decoding with NVDEC, against a module that behaves as PyNvVideoCodec 2.2 does, on a fake GPU.
 
 `FakeNvc` has the names and the ways of PyNvVideoCodec 2.2.4: frames come some packets late and in
 buffers that are used again, with views that carry a pitch.
@@ -17,72 +17,28 @@ import pytest
 from numpy.typing import NDArray
 
 from squeezedrive.engines.backends.cuda.nvdec import NvDecoder, open_nvdec
+from squeezedrive.engines.backends.cuda.picture_memory import PictureMemory
 from squeezedrive.engines.backends.video_decoder import DecoderRefused
+from squeezedrive.engines.errors import GpuMemoryError
+from tests.support.cuda_rig import in_thread
+from tests.support.fake_cuda import fake_gpu
+from tests.support.fake_driver import DriverError, FakeDriver
 
 WIDTH, HEIGHT, PITCH = 6, 4, 8
-MEMORY: dict[int, NDArray[np.uint8]] = {}  # what lies at an address of the fake device
-
-
-class FakeArray:
-    """A device array: what the host may not touch but by copies."""
-
-    def __init__(self, host: NDArray[np.uint8]) -> None:
-        self._host = host
-        self.shape = host.shape
-
-    def copy_to_device(self, source: FakeArray, stream: Any) -> None:
-        assert source.shape == self.shape
-        stream.pending.append((self._host, source._host))
-
-    def copy_to_host(self) -> NDArray[np.uint8]:
-        return self._host.copy()
-
-
-class FakeStream:
-    """Copies when it is waited for, and not before."""
-
-    def __init__(self) -> None:
-        self.pending: list[tuple[NDArray[np.uint8], NDArray[np.uint8]]] = []
-
-    def __int__(self) -> int:
-        return 77
-
-    def synchronize(self) -> None:
-        for target, source in self.pending:
-            target[:] = source
-        self.pending.clear()
-
-
-class FakeCuda:
-    def __init__(self) -> None:
-        self.allocations = 0
-
-    def current_context(self) -> Any:
-        return SimpleNamespace(handle=55, device=SimpleNamespace(id=0))
-
-    def stream(self) -> FakeStream:
-        return FakeStream()
-
-    def device_array(self, shape: tuple[int, ...], dtype: Any) -> FakeArray:
-        self.allocations += 1
-        return FakeArray(np.zeros(shape, dtype))
-
-    def from_cuda_array_interface(self, desc: dict[str, Any], owner: Any) -> FakeArray:
-        assert desc["typestr"] == "|u1"
-        return FakeArray(MEMORY[desc["data"][0]].reshape(desc["shape"]))
 
 
 class FakeDecoder:
     """Shows a packet's first byte in all pixels, two packets later, in one of two buffers."""
 
-    def __init__(self, **options: Any) -> None:
+    def __init__(self, memory: dict[int, NDArray[np.uint8]], **options: Any) -> None:
         self.options = options
+        self.memory = memory
         self.waiting: list[tuple[int, int]] = []
         self.format = FakeNvc.Pixel_Format.NV12
         self.fail = False
         for address in (1000, 2000):
-            MEMORY[address] = np.zeros((HEIGHT, PITCH), np.uint8)
-            MEMORY[address + 500] = np.zeros((HEIGHT // 2, PITCH), np.uint8)
+            memory[address] = np.zeros(HEIGHT * PITCH, np.uint8)
+            memory[address + 500] = np.zeros(HEIGHT // 2 * PITCH, np.uint8)
         self.shown = 0
 
     def Decode(self, packet: Any) -> list[Any]:
@@ -101,8 +57,8 @@ class FakeDecoder:
     def _frame(self, value: int, pts: int) -> Any:
         address = 1000 * (1 + self.shown % 2)
         self.shown += 1
-        MEMORY[address][:] = value
-        MEMORY[address + 500][:] = 100 + value
+        self.memory[address][:] = value
+        self.memory[address + 500][:] = 100 + value
         shapes = ((HEIGHT, WIDTH, 1), (PITCH, 1, 1)), ((HEIGHT // 2, WIDTH // 2, 2), (PITCH, 2, 1))
         views = [
             SimpleNamespace(
@@ -134,11 +90,12 @@ class FakeNvc:
     cudaVideoCodec = SimpleNamespace(H264="h264!", HEVC="hevc!")
     Pixel_Format = SimpleNamespace(NV12=SimpleNamespace(name="NV12"))
 
-    def __init__(self) -> None:
+    def __init__(self, driver: FakeDriver) -> None:
         self.made: list[FakeDecoder] = []
+        self.driver = driver
 
     def CreateDecoder(self, **options: Any) -> FakeDecoder:
-        self.made.append(FakeDecoder(**options))
+        self.made.append(FakeDecoder(self.driver.memory, **options))
         return self.made[-1]
 
 
@@ -147,37 +104,38 @@ def to_bgr(luma: NDArray[np.uint8], chroma: NDArray[np.uint8]) -> NDArray[np.uin
     return np.stack([luma, chroma.repeat(2, 0), luma], axis=-1)
 
 
-@pytest.fixture
-def nvc() -> FakeNvc:
-    return FakeNvc()
+class Nvdec:
+    """A fake GPU with a decoder open on it."""
+
+    def __init__(self) -> None:
+        self.driver, self.gpu = fake_gpu()
+        self.nvc = FakeNvc(self.driver)
+        self.decoder = NvDecoder("hevc", "bt709", to_bgr, self.nvc, self.gpu)
+
+    def forget_buffers(self) -> None:
+        """Let go of the decoder's own buffers, of which `driver.clean` need not know."""
+        for address in (1000, 1500, 2000, 2500):
+            del self.driver.memory[address]
 
 
 @pytest.fixture
-def cuda() -> FakeCuda:
-    return FakeCuda()
+def nvdec() -> Nvdec:
+    return Nvdec()
 
 
-@pytest.fixture
-def decoder(nvc: FakeNvc, cuda: FakeCuda) -> NvDecoder:
-    return NvDecoder("hevc", "bt709", to_bgr, nvc, cuda)
-
-
-def test_the_decoder_works_in_the_current_context_and_on_a_stream_of_its_own(
-    nvc: FakeNvc, decoder: NvDecoder
-) -> None:
-    assert nvc.made[0].options == {
+def test_the_decoder_works_in_the_primary_context_and_on_a_stream_of_its_own(nvdec: Nvdec) -> None:
+    (stream, _) = nvdec.driver.work
+    assert nvdec.nvc.made[0].options == {
         "gpuid": 0,
         "codec": "hevc!",
         "cudacontext": 55,
-        "cudastream": 77,
+        "cudastream": stream,
         "usedevicememory": True,
     }
 
 
-def test_pictures_keep_their_pixels_and_times_though_buffers_are_used_again(
-    decoder: NvDecoder,
-) -> None:
-    pictures = []
+def test_pictures_keep_their_pixels_and_times_though_buffers_are_used_again(nvdec: Nvdec) -> None:
+    decoder, pictures = nvdec.decoder, []
     for number in range(7):
         pictures += decoder.decode(bytes([number, 1, 2]), pts=1000 - number)
     assert len(pictures) == 5
@@ -193,17 +151,88 @@ def test_pictures_keep_their_pixels_and_times_though_buffers_are_used_again(
         assert (image[..., 1] == 100 + number).all()
 
 
-def test_memory_of_forgotten_pictures_is_used_again(cuda: FakeCuda, decoder: NvDecoder) -> None:
+def test_memory_of_forgotten_pictures_is_used_again(nvdec: Nvdec) -> None:
+    decoder, driver = nvdec.decoder, nvdec.driver
+    before = len(driver.memory)
     for number in range(50):
         decoder.decode(bytes([number]), number)
-    assert cuda.allocations == 2  # luma and chroma of the one picture alive at a time
+    assert len(driver.memory) == before + 2  # luma and chroma of the one picture alive at a time
     kept = [decoder.decode(bytes([number]), number) for number in range(3)]
     assert len({id(pictures[0][1].luma) for pictures in kept}) == 3
     decoder.close()
     decoder.close()
 
 
-def test_what_nvdec_cannot_do_is_refused(nvc: FakeNvc, cuda: FakeCuda, decoder: NvDecoder) -> None:
+def test_pictures_that_outlive_their_decoder_are_released_in_any_thread(nvdec: Nvdec) -> None:
+    decoder, driver = nvdec.decoder, nvdec.driver
+    pictures = [decoder.decode(bytes([number]), number) for number in range(7)]
+    decoder.close()
+    ((_, picture),) = pictures[2]
+    assert (picture.to_host()[..., 0] == 0).all()
+    nvdec.forget_buffers()
+    assert len(driver.memory) == 2 * 5
+    del picture
+    in_thread(pictures.clear)
+    assert driver.clean
+
+
+def test_pictures_come_to_the_host_through_pinned_memory_on_a_stream(nvdec: Nvdec) -> None:
+    for number in range(3):
+        pictures = nvdec.decoder.decode(bytes([number]), number)
+    before, pinned = len(nvdec.driver.log), nvdec.driver.alive.copy()
+    ((_, picture),) = pictures
+    first = picture.to_host()
+    _, stream = nvdec.driver.work
+    copies = [("d2h", stream), ("d2h", stream), ("event", stream)]
+    assert nvdec.driver.log[before:] == copies
+    kept = first.copy()
+    assert len(nvdec.driver.alive - pinned) == 1
+    nvdec.driver.memory[next(reversed(nvdec.driver.memory))][:] = 200
+    picture.to_host()  # uses the pinned memory again
+    assert len(nvdec.driver.alive - pinned) == 1
+    np.testing.assert_array_equal(first, kept)
+
+
+def test_planes_of_another_size_are_not_used_again() -> None:
+    driver, gpu = fake_gpu()
+    memory = PictureMemory(gpu)
+    small = memory.take((4, 8), (2, 8))
+    memory.give_back(small)
+    large = memory.take((8, 8), (4, 8))
+    assert sorted(block.size for block in driver.memory.values()) == [32, 64]
+    memory.close()
+    memory.give_back(large)
+    assert driver.clean
+
+
+def test_no_room_for_a_picture_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    driver, gpu = fake_gpu()
+    memory = PictureMemory(gpu)
+    allocate, calls = driver.mem_alloc, iter([True, False])
+
+    def once(size: int) -> Any:
+        if next(calls):
+            return allocate(size)
+        raise DriverError("out of memory")
+
+    monkeypatch.setattr(driver, "mem_alloc", once)
+    with pytest.raises(GpuMemoryError):
+        memory.take((4, 8), (2, 8))
+    memory.close()
+    assert driver.clean
+
+
+def test_on_a_lost_gpu_nothing_is_released(nvdec: Nvdec) -> None:
+    pictures = [nvdec.decoder.decode(bytes([number]), number) for number in range(3)]
+    nvdec.gpu.lost = True
+    nvdec.driver.fail["free"] = DriverError("hangs")
+    nvdec.decoder.close()
+    in_thread(pictures.clear)
+    assert nvdec.driver.leaked == 0
+
+
+def test_what_nvdec_cannot_do_is_refused(nvdec: Nvdec) -> None:
+    nvc, decoder = nvdec.nvc, nvdec.decoder
     nvc.made[0].format = SimpleNamespace(name="P016")
     decoder.decode(b"a", 0)
     decoder.decode(b"b", 1)
@@ -217,8 +246,11 @@ def test_what_nvdec_cannot_do_is_refused(nvc: FakeNvc, cuda: FakeCuda, decoder: 
         raise nvc.PyNvVCExceptionUnsupported("codec not supported on this GPU")
 
     nvc.CreateDecoder = unsupported  # type: ignore[method-assign]
+    decoder.close()
     with pytest.raises(DecoderRefused, match="codec not supported on this GPU"):
-        NvDecoder("h264", "bt601", to_bgr, nvc, cuda)
+        NvDecoder("h264", "bt601", to_bgr, nvc, nvdec.gpu)
+    nvdec.forget_buffers()
+    assert nvdec.driver.clean
 
 
 def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

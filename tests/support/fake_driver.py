@@ -136,6 +136,8 @@ class FakeDriver:
 
 
 class FakeContext:
+    handle = 55
+
     def __init__(self, driver: FakeDriver) -> None:
         self.driver = driver
         self.detached = 0

@@ -25,8 +25,8 @@ from squeezedrive.engines.errors import BackendUnavailable, GpuLost, GpuMemoryEr
 # Seconds after which work on the GPU counts as hung. A picture takes a millisecond; a busy GPU
 # that others use as well may keep it waiting.
 PATIENCE = 30.0
-# Seconds between looks at an event. See `GpuContext.wait`.
-POLL_SECONDS = 50e-6
+# Seconds between looks at an event. Linux adds 50 us to every sleep, however short.
+POLL_SECONDS = 1e-6
 NON_BLOCKING = 1  # CU_STREAM_NON_BLOCKING: does not wait for the default stream of other libraries
 # What the driver says when a kernel did what it may not: a fault of the program, not of the GPU.
 _FAULTS = ("illegal", "misaligned", "assert")
@@ -64,6 +64,11 @@ class GpuContext:
         self.lost = False
         self._context = device.retain_primary_context()
 
+    @property
+    def handle(self) -> int:
+        """The primary context as the driver knows it."""
+        return int(self._context.handle)
+
     @contextmanager
     def current(self) -> Iterator[None]:
         """Make the context current for this thread within a `with` block, and explain errors.
@@ -92,9 +97,9 @@ class GpuContext:
     def wait(self, event: Any) -> None:
         """Wait until the GPU has passed an event; the context has to be current.
 
-        Looks every 0.1 ms or so, which costs a few hundredths of a core and delays nothing, as
-        other frames are in flight. `event.synchronize()`, even of an event with blocking
-        synchronisation, has no time-out: a GPU that hangs would hang the run.
+        Looks every 60 us or so, which costs a few hundredths of a core. `event.synchronize()`,
+        even of an event with blocking synchronisation, has no time-out: a GPU that hangs would
+        hang the run.
 
         Raises
         ------
@@ -137,6 +142,7 @@ class GpuContext:
         """Give the context back, at the end of the process."""
         if not self.lost:
             self._context.detach()
+            self.lost = True  # what is still held by now can no longer be released
 
     def _explain(self, error: Exception) -> Exception | None:
         """Return the error that tells the user what happened; None if it is a fault of ours."""

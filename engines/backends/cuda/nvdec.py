@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import ctypes
-from collections import deque
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from squeezedrive.engines.backends.cuda.context import GpuContext, open_gpu
+from squeezedrive.engines.backends.cuda.picture_memory import PictureMemory, Planes
 from squeezedrive.engines.backends.video_decoder import Codec, ColourMatrix, DecoderRefused, ToBgr
 
 
@@ -31,9 +31,7 @@ def open_nvdec(codec: Codec, matrix: ColourMatrix, to_bgr: ToBgr) -> NvDecoder:
         ) from None
     except RuntimeError as error:  # what it raises for a missing libnvidia-encode.so
         raise DecoderRefused(str(error).splitlines()[0]) from None
-    from numba import cuda
-
-    return NvDecoder(codec, matrix, to_bgr, PyNvVideoCodec, cuda)
+    return NvDecoder(codec, matrix, to_bgr, PyNvVideoCodec, open_gpu())
 
 
 class NvPicture:
@@ -53,24 +51,23 @@ class NvPicture:
         self,
         shape: tuple[int, int, int],
         matrix: ColourMatrix,
-        planes: tuple[Any, Any],
+        planes: Planes,
+        memory: PictureMemory,
         to_bgr: ToBgr,
-        give_back: Callable[[tuple[Any, Any]], None],
     ) -> None:
         self.shape = shape
         self.matrix: ColourMatrix = matrix
-        self.luma, self.chroma = planes
+        self.luma, self.chroma = planes.luma, planes.chroma
+        self._planes = planes
+        self._memory = memory
         self._to_bgr = to_bgr
-        self._give_back = give_back
 
     def __del__(self) -> None:
-        self._give_back((self.luma, self.chroma))
+        self._memory.give_back(self._planes)
 
     def to_host(self) -> NDArray[np.uint8]:
         """Copy the picture to the host, as BGR (height, width, 3)."""
-        _, width, _ = self.shape
-        luma = self.luma.copy_to_host()[0, :, :width]
-        return self._to_bgr(luma, self.chroma.copy_to_host()[0, :, : width + width % 2])
+        return self._memory.fetch(self._planes, self.shape[1], self._to_bgr)
 
 
 class NvDecoder:
@@ -80,29 +77,27 @@ class NvDecoder:
     within the GPU, on the stream the decoder works on, before the next packet goes in. The copies
     come from a pool that pictures return to when they are forgotten.
 
-    To be used by one thread. `nvc` is the module PyNvVideoCodec, `cuda` that of Numba.
+    To be used by one thread at a time. `nvc` is the module PyNvVideoCodec.
     """
 
     def __init__(
-        self, codec: Codec, matrix: ColourMatrix, to_bgr: ToBgr, nvc: Any, cuda: Any
+        self, codec: Codec, matrix: ColourMatrix, to_bgr: ToBgr, nvc: Any, gpu: GpuContext
     ) -> None:
         self._nvc = nvc
         self._errors = (nvc.PyNvVCException, nvc.PyNvVCExceptionUnsupported, RuntimeError)
-        self._cuda = cuda
         self._matrix: ColourMatrix = matrix
         self._to_bgr = to_bgr
-        self._spare: deque[tuple[Any, Any]] = deque()
-        context = cuda.current_context()
-        self._stream = cuda.stream()
+        self._memory = PictureMemory(gpu)
         try:
             self._decoder = nvc.CreateDecoder(
-                gpuid=context.device.id,
+                gpuid=gpu.ordinal,
                 codec=getattr(nvc.cudaVideoCodec, codec.upper()),
-                cudacontext=int(context.handle),
-                cudastream=int(self._stream),
+                cudacontext=gpu.handle,
+                cudastream=self._memory.stream,
                 usedevicememory=True,
             )
         except self._errors as error:
+            self._memory.close()
             raise DecoderRefused(f"NVDEC: {error}") from None
 
     def decode(self, data: bytes, pts: int) -> list[tuple[int, NvPicture]]:
@@ -121,7 +116,7 @@ class NvDecoder:
     def close(self) -> None:
         """Release the decoder and the memory that no picture uses."""
         self._decoder = None
-        self._spare.clear()
+        self._memory.close()
 
     def _pictures(self, packet: Any) -> list[tuple[int, NvPicture]]:
         try:
@@ -134,24 +129,9 @@ class NvDecoder:
         if frame.format != self._nvc.Pixel_Format.NV12:
             raise DecoderRefused(f"NVDEC gives {frame.format.name} pictures, expected NV12")
         views = [view.__cuda_array_interface__ for view in frame.cuda()]
-        planes = self._planes(*((view["shape"][0], view["strides"][0]) for view in views))
-        for view, plane in zip(views, planes, strict=True):
-            source = self._cuda.from_cuda_array_interface(
-                {"shape": plane.shape, "typestr": "|u1", "data": view["data"], "version": 3},
-                owner=frame,
-            )
-            plane.copy_to_device(source, stream=self._stream)
-        self._stream.synchronize()
+        luma, chroma = ((view["shape"][0], view["strides"][0]) for view in views)
+        planes = self._memory.take(luma, chroma)
         height, width = views[0]["shape"][:2]
-        return NvPicture((height, width, 3), self._matrix, planes, self._to_bgr, self._spare.append)
-
-    def _planes(self, luma: tuple[int, int], chroma: tuple[int, int]) -> tuple[Any, Any]:
-        """Return memory for planes of these rows and pitches, used before if there is any."""
-        while self._spare:
-            planes = self._spare.popleft()
-            if (planes[0].shape[1:], planes[1].shape[1:]) == (luma, chroma):
-                return planes
-        return (
-            self._cuda.device_array((1, *luma), np.uint8),
-            self._cuda.device_array((1, *chroma), np.uint8),
-        )
+        picture = NvPicture((height, width, 3), self._matrix, planes, self._memory, self._to_bgr)
+        self._memory.fill(planes, (views[0]["data"][0], views[1]["data"][0]))
+        return picture
