@@ -42,15 +42,17 @@ def jit(signature: Any) -> Callable[[Callable[..., Any]], Any]:
     return compile_function
 
 
-def machine_code_folder() -> Path | None:
+def machine_code_folder(*compilers: str) -> Path | None:
     """Return the folder for the machine code of these sources; None where it cannot be written.
+
+    `compilers` says what compiles them beside Numba, with versions.
 
     Numba notices a change in the file of a cached function, but not in the files of the functions
     that it calls, and would go on with their old code. So the folder's name is a hash of all
     sources of this package: another version, another folder.
     """
-    digest = hashlib.sha256(numba.__version__.encode())
-    for source in sorted(FOLDER.glob("*.py")):
+    digest = hashlib.sha256("\n".join([numba.__version__, *compilers]).encode())
+    for source in sorted(FOLDER.rglob("*.py")):
         digest.update(b"%s %d\n" % (source.name.encode(), source.stat().st_size))
         digest.update(source.read_bytes())
     base = cache_folder("numba")

@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import cuda
+from numba import cuda, from_dtype, types
 from numpy.typing import NDArray
 
 from squeezedrive.kernels import formulas
 from squeezedrive.kernels.cuda import select
+from squeezedrive.kernels.cuda.launch import Kernel, copy_to_device, pinned_array
 from squeezedrive.kernels.detections import Detections
 from squeezedrive.kernels.head import Head
 from squeezedrive.kernels.params import DetectParams
@@ -34,6 +35,8 @@ class DetectKernels:
     params : DetectParams
         Which boxes to keep. The attribute of this name may be replaced at any time, from any
         thread, by one with the same `top_n`; it counts from the next `enqueue` or `update` on.
+        They reach the GPU by a copy from memory of the host, which `enqueue` enqueues each time:
+        a CUDA graph of it copies what is there when the graph runs.
     dtype : np.dtype
         float16 or float32: type of the output. The arithmetic is float32.
     max_batch : int
@@ -43,6 +46,8 @@ class DetectKernels:
     ------
     ValueError
         If an argument is out of range, or a class to keep does not exist.
+    KernelRefused
+        If a kernel cannot be compiled or loaded.
     """
 
     def __init__(
@@ -66,22 +71,26 @@ class DetectKernels:
         self.dtype = np.dtype(dtype)
         self.max_batch = max_batch
         self._top_n = params.top_n
-        self._uploaded: DetectParams | None = None
+        self._written: DetectParams | None = None
         self._anchors = cuda.to_device(head.anchors)
         self._channels = cuda.to_device(head.channels.astype(np.int32))
-        self._settings = cuda.device_array(select.THRESHOLDS + head.classes, np.float32)
+        self._host_settings = pinned_array(select.THRESHOLDS + head.classes, RESULT)
+        self._settings = cuda.device_array(self._host_settings.shape, RESULT)
         self._keys = cuda.device_array((max_batch, len(head.anchors)), np.uint64)
         self._counts = cuda.to_device(np.zeros(max_batch, np.int32))
-        self.update(0)
+        self._score = Kernel(select.score_anchors, *_score_types(self.dtype))
+        self._select = Kernel(select.select_boxes, *_select_types(self.dtype))
+        self.update()
 
     def result_shape(self, batch: int) -> tuple[int, int]:
         """Return the shape of the result of `batch` pictures, an array of dtype RESULT."""
         return batch, 1 + select.RECORD * self._top_n
 
-    def update(self, stream: Any) -> None:
-        """Enqueue the upload of `params` if they are new.
+    def update(self) -> None:
+        """Put `params`, if they are new, where the GPU takes them from.
 
-        `enqueue` does it by itself. To be called before a captured graph is launched again.
+        `enqueue` does it by itself; to be called before a graph of it is launched again. What was
+        enqueued before has to be done: it would copy the new ones.
 
         Raises
         ------
@@ -89,20 +98,19 @@ class DetectKernels:
             If they have another `top_n`, or a class to keep does not exist.
         """
         params = self.params
-        if params is self._uploaded:
+        if params is self._written:
             return
         if params.top_n != self._top_n:
             raise ValueError(f"expected a top N of {self._top_n} as before, got {params.top_n}")
         thresholds = params.thresholds(self.head.classes)
-        settings = np.empty(select.THRESHOLDS + self.head.classes, np.float32)
+        settings = self._host_settings
         settings[select.LOGIT_CUTOFF] = formulas.logit_cutoff(float(thresholds.min()))
         settings[select.NMS_IOU] = params.nms_iou
         settings[select.GREEDY] = params.greedy
         settings[select.THRESHOLDS :] = thresholds
-        self._settings.copy_to_device(settings, stream=stream)
-        self._uploaded = params
+        self._written = params
 
-    def enqueue(self, output: Any, result: Any, stream: Any) -> None:
+    def enqueue(self, output: Any, result: Any, stream: int) -> None:
         """Enqueue the detection in one or more outputs, and return at once.
 
         Parameters
@@ -111,7 +119,8 @@ class DetectKernels:
             Of this detector's dtype.
         result : device array of shape `result_shape(B)` and dtype RESULT
             Is overwritten.
-        stream : Numba stream, or 0 for the default stream
+        stream : int
+            Handle of a CUDA stream; 0 is the default stream.
 
         Raises
         ------
@@ -130,27 +139,22 @@ class DetectKernels:
                     f"expected a {name} of shape {shape} and type {dtype}, got "
                     f"{tuple(array.shape)} and {array.dtype}"
                 )
-        self.update(stream)
+        self.update()
+        copy_to_device(self._settings, self._host_settings, stream)
         head, grid = self.head, self.head.grid
         cells = grid.rows * grid.columns
         flat = output.reshape(output.size)
         blocks = -(-len(head.anchors) // select.SCORE_BLOCK)
-        select.score_anchors[(blocks, batch), select.SCORE_BLOCK, stream](
-            flat, self._channels, cells, self._settings, self._keys, self._counts
+        lists = self._settings, self._keys, self._counts
+        self._score.enqueue(
+            *((blocks, batch, 1), (select.SCORE_BLOCK, 1), stream),
+            *(flat, self._channels, cells, *lists),
         )
-        select.select_boxes[batch, select.SELECT_BLOCK, stream](
-            flat,
-            self._anchors,
-            self._channels,
-            cells,
-            np.float32(head.exp_threshold),
-            np.float32(grid.width - 1),
-            np.float32(grid.height - 1),
-            self._settings,
-            self._top_n,
-            self._keys,
-            self._counts,
-            result,
+        self._select.enqueue(
+            *((batch, 1, 1), (select.SELECT_BLOCK, 1), stream),
+            *(flat, self._anchors, self._channels, cells, np.float32(head.exp_threshold)),
+            *(np.float32(grid.width - 1), np.float32(grid.height - 1)),
+            *(self._settings, self._top_n, self._keys, self._counts, result),
         )
 
     def unpack(self, result: NDArray[np.float32]) -> list[Detections]:
@@ -161,10 +165,29 @@ class DetectKernels:
         result : float32 array of shape `result_shape(B)`
             What `enqueue` wrote, copied to the host.
         """
-        found = []
-        for row in result:
-            boxes = row[1:].reshape(-1, select.RECORD)[: int(row[0])]
-            found.append(
-                Detections(boxes[:, :4].copy(), boxes[:, 4].copy(), boxes[:, 5].astype(np.int32))
-            )
+        counts: list[int] = result[:, 0].astype(np.int32).tolist()
+        records = [
+            row[1 : 1 + select.RECORD * count] for row, count in zip(result, counts, strict=True)
+        ]
+        together = np.concatenate(records).reshape(-1, select.RECORD)
+        boxes, scores = together[:, :4].copy(), together[:, 4].copy()
+        classes = together[:, 5].astype(np.int32)
+        found, begin = [], 0
+        for count in counts:
+            end = begin + count
+            found.append(Detections(boxes[begin:end], scores[begin:end], classes[begin:end]))
+            begin = end
         return found
+
+
+def _score_types(dtype: np.dtype[Any]) -> tuple[Any, ...]:
+    """Return the types of the arguments of `score_anchors`."""
+    i4, i8, u8, f4 = types.int32, types.int64, types.uint64, types.float32
+    return from_dtype(dtype)[::1], i4[:, ::1], i8, f4[::1], u8[:, ::1], i4[::1]
+
+
+def _select_types(dtype: np.dtype[Any]) -> tuple[Any, ...]:
+    """Return the types of the arguments of `select_boxes`."""
+    i4, i8, u8, f4 = types.int32, types.int64, types.uint64, types.float32
+    decoding = (from_dtype(dtype)[::1], f4[:, ::1], i4[:, ::1], i8, f4, f4, f4)
+    return *decoding, f4[::1], i8, u8[:, ::1], i4[::1], f4[:, ::1]

@@ -10,9 +10,10 @@ from __future__ import annotations
 from typing import Any, Literal
 
 import numpy as np
-from numba import cuda
+from numba import cuda, from_dtype, types
 from numpy.typing import NDArray
 
+from squeezedrive.kernels.cuda.launch import Kernel
 from squeezedrive.kernels.fit import Fit
 
 Matrix = Literal["bt601", "bt709"]
@@ -52,6 +53,8 @@ class Preprocessor:
     ------
     ValueError
         If an argument is not one of those.
+    KernelRefused
+        If the kernel cannot be compiled or loaded.
     """
 
     def __init__(
@@ -88,8 +91,10 @@ class Preprocessor:
             np.int32(2 if swap else 0),
         )
         self._colours = None if matrix is None else cuda.to_device(_colours(matrix))
+        function = resize_bgr if matrix is None else resize_nv12
+        self._kernel = Kernel(function, *_argument_types(self.dtype, nv12=matrix is not None))
 
-    def enqueue(self, source: Any, target: Any, stream: Any) -> None:
+    def enqueue(self, source: Any, target: Any, stream: int) -> None:
         """Enqueue the preparation of one or more pictures, and return at once.
 
         Parameters
@@ -99,7 +104,8 @@ class Preprocessor:
             chroma, uint8 (B, (height + 1) // 2, pitch), each with its own pitch in bytes.
         target : device array (B, 3, input height, input width)
             Of this preprocessor's dtype; every value is written.
-        stream : Numba stream, or 0 for the default stream
+        stream : int
+            Handle of a CUDA stream; 0 is the default stream.
 
         Raises
         ------
@@ -113,13 +119,25 @@ class Preprocessor:
         columns, rows = self.fit.source_size
         if self._colours is None:
             _check("picture", source, (batch, rows, columns, 3), np.dtype(np.uint8))
-            resize_bgr[grid, BLOCK, stream](source, *self._constants, target)
+            self._kernel.enqueue(grid, BLOCK, stream, source, *self._constants, target)
             return
         luma, chroma = source
         pitches = max(luma.shape[2], columns), max(chroma.shape[2], columns + columns % 2)
         _check("luma", luma, (batch, rows, pitches[0]), np.dtype(np.uint8))
         _check("chroma", chroma, (batch, (rows + 1) // 2, pitches[1]), np.dtype(np.uint8))
-        resize_nv12[grid, BLOCK, stream](luma, chroma, self._colours, *self._constants, target)
+        self._kernel.enqueue(
+            *(grid, BLOCK, stream, luma, chroma, self._colours, *self._constants, target)
+        )
+
+
+def _argument_types(dtype: np.dtype[Any], nv12: bool) -> tuple[Any, ...]:
+    """Return the types of the arguments of `resize_bgr` or `resize_nv12`."""
+    u1, i4, f4 = types.uint8, types.int32, types.float32
+    # Pictures with any strides: views of parts, and rows with a pitch.
+    pixels = (types.Array(u1, 3, "A"),) * 2 if nv12 else (types.Array(u1, 4, "A"),)
+    colours = (f4[::1],) if nv12 else ()
+    target = from_dtype(dtype)[:, :, :, ::1]
+    return *pixels, *colours, i4[:, ::1], i4[:, ::1], f4[:, ::1], f4, i4, target
 
 
 def _check(name: str, array: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:

@@ -50,9 +50,7 @@ def test_a_slot_that_cannot_be_made_leaves_nothing(rig: Rig, call: str) -> None:
         assert rig.executor.open_contexts == 0
 
 
-@pytest.mark.parametrize(
-    "call", ["h2d", "preprocess", "infer", "detect", "d2h", "preprocessor", "external_stream"]
-)
+@pytest.mark.parametrize("call", ["h2d", "preprocess", "infer", "detect", "d2h", "preprocessor"])
 def test_a_step_that_fails_leaves_nothing_behind(rig: Rig, call: str) -> None:
     slot = rig.slot()
     rig.driver.fail[call] = DriverError("invalid value")

@@ -6,7 +6,6 @@ They enqueue their work on the streams of `fake_driver`, which does it as late a
 from __future__ import annotations
 
 import functools
-import threading
 from typing import Any
 
 import numpy as np
@@ -95,8 +94,7 @@ class FakePreprocessor:
         driver.call("preprocessor")
         self.driver, self.fit, self.settings, self.matrix = driver, fit, settings, matrix
 
-    def enqueue(self, source: Any, target: np.ndarray, stream: Any) -> None:
-        assert stream.thread == threading.get_ident()
+    def enqueue(self, source: Any, target: np.ndarray, stream: int) -> None:
         if self.matrix is not None:  # NV12, of which this takes luma alone, for grey pictures
             source = np.repeat(source[0][:, :, : self.fit.source_size[0], None], 3, axis=3)
         mean = np.array(self.settings.weights.profile.input.mean, np.float32)
@@ -107,7 +105,7 @@ class FakePreprocessor:
                 self.fit.preprocess(picture, self.settings.weights.profile.input.fill, pixels)
                 out[:] = (pixels - mean).transpose(2, 0, 1)
 
-        self.driver.enqueue("preprocess", stream.handle, preprocess)
+        self.driver.enqueue("preprocess", stream, preprocess)
 
 
 class FakeDetector:
@@ -120,9 +118,7 @@ class FakeDetector:
     def result_shape(self, batch: int) -> tuple[int, int]:
         return batch, 1 + 6 * self.settings.detect.top_n
 
-    def enqueue(self, output: np.ndarray, result: np.ndarray, stream: Any) -> None:
-        assert stream.thread == threading.get_ident()
-
+    def enqueue(self, output: np.ndarray, result: np.ndarray, stream: int) -> None:
         def find() -> None:
             for values, row in zip(output, result, strict=True):
                 found = detect(values, self.head, self.settings.detect)
@@ -131,7 +127,7 @@ class FakeDetector:
                 row[0] = len(found)
                 row[1 : 1 + flat.size] = flat
 
-        self.driver.enqueue("detect", stream.handle, find)
+        self.driver.enqueue("detect", stream, find)
 
     def unpack(self, result: np.ndarray) -> list[Detections]:
         found = []

@@ -269,11 +269,6 @@ class FakeNumba:
         assert not read_only
         return self.driver.array(address, description["shape"], description["typestr"])
 
-    def external_stream(self, handle: int) -> Any:
-        self.driver.call("external_stream")
-        assert handle in self.driver.work
-        return SimpleNamespace(handle=handle, thread=threading.get_ident())
-
 
 class FakeGraphs:
     """`cuda.bindings.driver`: records what a stream would do, and does it again."""

@@ -173,7 +173,7 @@ class BatchRunner:
     def preprocess(self) -> None:
         """Enqueue what makes the network's input of the pictures."""
         self._check_loaded()
-        stream = self._marked.for_numba()
+        stream = self._marked.handle
         for slot in self._loaded:
             slot.preprocess(stream)
         if any(slot.host is None for slot in self._loaded):
@@ -188,7 +188,7 @@ class BatchRunner:
         """Enqueue what finds the boxes in the network's output."""
         self._check_loaded()
         outputs = self._outputs
-        self._detector.enqueue(outputs.network, outputs.boxes, self._marked.for_numba())
+        self._detector.enqueue(outputs.network, outputs.boxes, self._marked.handle)
 
     def download(self) -> None:
         """Enqueue the copy of the boxes to the host, and mark its end for `collect`."""

@@ -17,14 +17,14 @@ from squeezedrive.kernels.fit import Fit
 class PreprocessKernel(Protocol):
     """`kernels.cuda.preprocess.Preprocessor`, made for one `Fit`."""
 
-    def enqueue(self, source: Any, target: Any, stream: Any) -> None:
+    def enqueue(self, source: Any, target: Any, stream: int) -> None:
         """Crop, scale and normalise pictures (B, H, W, 3) into (B, 3, height, width)."""
 
 
 class DetectKernel(Protocol):
     """`kernels.cuda.detect.DetectKernels`, with a workspace of its own."""
 
-    def enqueue(self, output: Any, result: Any, stream: Any) -> None:
+    def enqueue(self, output: Any, result: Any, stream: int) -> None:
         """Decode, select and suppress into a result of fixed size."""
 
     def result_shape(self, batch: int) -> tuple[int, ...]:

@@ -107,8 +107,8 @@ class InputSlot:
         """Where `host` has to be copied."""
         return int(self._device)
 
-    def preprocess(self, stream: Any) -> None:
-        """Enqueue what fills the row, on a stream as Numba has it."""
+    def preprocess(self, stream: int) -> None:
+        """Enqueue what fills the row, on a stream given by its handle."""
         assert self.path is not None
         self.path.kernel.enqueue(self._source, self._target, stream)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -29,7 +28,6 @@ class MarkedStream:
 
     def __init__(self, gpu: GpuContext) -> None:
         self._gpu = gpu
-        self._wrappers = threading.local()
         driver = gpu.driver
         try:
             self.stream: Any = driver.Stream(NON_BLOCKING)
@@ -46,14 +44,6 @@ class MarkedStream:
     def handle(self) -> int:
         """The stream as the driver knows it."""
         return int(self.stream.handle)
-
-    def for_numba(self) -> Any:
-        """Return the stream as Numba's kernels take it; each thread needs a wrapper of its own."""
-        try:
-            return self._wrappers.stream
-        except AttributeError:
-            self._wrappers.stream = self._gpu.cuda.external_stream(self.handle)
-            return self._wrappers.stream
 
     @contextmanager
     def timed(self, step: str) -> Iterator[None]:
