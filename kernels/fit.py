@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 import cv2
@@ -62,14 +63,13 @@ class Fit:
         -------
         float32 array (n, 4)
         """
-        x0, y0, x1, y1 = self.crop
-        first = np.array([x0, y0, x0, y0], np.float32)
-        last = np.array([x1 - 1, y1 - 1, x1 - 1, y1 - 1], np.float32)
-        offset, scale = self._transform()
-        scaled = np.clip((boxes - offset) / scale, first, last)
+        if not len(boxes):
+            return boxes
+        offset, scale = self._transform
+        first, last, edge = self._limits
+        scaled = np.minimum(np.maximum((boxes - offset) / scale, first), last)
         # An object that is cut off by the edge ends on the input's last pixel, which the scale
         # alone would put a little before the last pixel of a larger crop.
-        edge = np.array(self.input_size * 2, np.float32) - 1
         return np.where(boxes >= edge, last, scaled)
 
     def to_network(self, boxes: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -77,9 +77,19 @@ class Fit:
 
         The inverse of `to_source` for boxes inside the crop.
         """
-        offset, scale = self._transform()
+        offset, scale = self._transform
         return boxes * scale + offset
 
+    # Both are asked for with every picture, and making an array takes longer than using it.
+    @cached_property
+    def _limits(self) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
+        """Return first and last pixel (4,) of the crop, and the last one of the input."""
+        x0, y0, x1, y1 = self.crop
+        first = np.array([x0, y0, x0, y0], np.float32)
+        last = np.array([x1 - 1, y1 - 1, x1 - 1, y1 - 1], np.float32)
+        return first, last, np.array(self.input_size * 2, np.float32) - 1
+
+    @cached_property
     def _transform(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Return offset and scale (4,) of x_network = x_source scale + offset."""
         x0, y0, x1, y1 = self.crop
