@@ -1,11 +1,17 @@
 """What goes wrong on the GPU, and what is left afterwards: on a fake of it."""
 
 import threading
+from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from squeezedrive.engines.backends.cuda import context
-from squeezedrive.engines.errors import GpuLost, GpuMemoryError
+from squeezedrive.engines.backends.cuda.backend import CudaBackend, make_kernels
+from squeezedrive.engines.backends.cuda.image_kernels import PreprocessKernel
+from squeezedrive.engines.backends.video_decoder import ColourMatrix
+from squeezedrive.engines.errors import BackendUnavailable, GpuLost, GpuMemoryError
+from squeezedrive.kernels.fit import Fit
 from tests.support.cuda_rig import SETTINGS, Rig, assert_same, picture, run
 from tests.support.fake_cuda import on_the_processor
 from tests.support.fake_driver import DriverError
@@ -161,6 +167,39 @@ def test_a_back_end_that_cannot_run_says_so_when_it_is_opened(rig: Rig) -> None:
         rig.backend()
     assert rig.executor.closed == 1
     assert rig.driver.clean
+
+
+def test_opening_loads_the_kernel_for_decoded_pictures(rig: Rig) -> None:
+    """Or the first of them would wait until it is compiled."""
+    loaded: list[str | None] = []
+
+    def preprocessor(fit: Fit, matrix: ColourMatrix | None) -> PreprocessKernel:
+        loaded.append(matrix)
+        return rig.kernels.preprocessor(fit, matrix)
+
+    kernels = replace(rig.kernels, preprocessor=preprocessor)
+    CudaBackend("torch", SETTINGS, rig.gpu, rig.executor, kernels, "test").close()
+    assert loaded == [None, "bt709"]
+    assert rig.driver.clean
+
+
+def test_kernels_that_the_driver_does_not_load_are_a_clear_error(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    launch = pytest.importorskip("squeezedrive.kernels.cuda.launch", reason="needs numba-cuda")
+
+    def refuse(*arguments: Any) -> Any:
+        raise launch.KernelRefused("CUDA_ERROR_UNSUPPORTED_PTX_VERSION")
+
+    monkeypatch.setattr("squeezedrive.kernels.cuda.preprocess.Preprocessor", refuse)
+    monkeypatch.setattr("squeezedrive.kernels.cuda.detect.DetectKernels", refuse)
+    kernels = make_kernels(SETTINGS, rig.executor)
+    fit = kernels.make_fit((120, 100))
+    expected = r"driver does not load them: CUDA_ERROR_UNSUPPORTED_PTX_VERSION; .*update"
+    with pytest.raises(BackendUnavailable, match=expected):
+        kernels.detector(1)
+    with pytest.raises(BackendUnavailable, match=expected):
+        kernels.preprocessor(fit, None)
 
 
 def test_the_context_is_detached_at_the_end(rig: Rig) -> None:

@@ -14,7 +14,7 @@ from squeezedrive.engines.backends.cuda.image_kernels import ImageKernels
 from squeezedrive.engines.backends.cuda.nvdec import open_nvdec
 from squeezedrive.engines.backends.cuda.slot import CudaSlot
 from squeezedrive.engines.backends.video_decoder import ColourMatrix, OpenDecoder
-from squeezedrive.engines.errors import ConfigError
+from squeezedrive.engines.errors import BackendUnavailable, ConfigError
 from squeezedrive.kernels.fit import Fit, make_fit
 
 MAX_BATCH = 8  # pictures of one execution: those of as many cameras
@@ -46,6 +46,7 @@ def open_cuda(
 def make_kernels(settings: EngineSettings, executor: Executor) -> ImageKernels:
     """Return what comes before and after the network: the kernels of `kernels.cuda`."""
     from squeezedrive.kernels.cuda.detect import RESULT, DetectKernels
+    from squeezedrive.kernels.cuda.launch import KernelRefused
     from squeezedrive.kernels.cuda.preprocess import Preprocessor
 
     pixels, head = settings.weights.profile.input, settings.head()
@@ -56,18 +57,31 @@ def make_kernels(settings: EngineSettings, executor: Executor) -> ImageKernels:
 
     def preprocessor(fit: Fit, matrix: ColourMatrix | None) -> Preprocessor:
         dtype = executor.input_type
-        return Preprocessor(
-            fit, matrix, pixels.mean, pixels.scale, pixels.channels, pixels.fill, dtype
-        )
+        try:
+            return Preprocessor(
+                fit, matrix, pixels.mean, pixels.scale, pixels.channels, pixels.fill, dtype
+            )
+        except KernelRefused as error:
+            raise _unavailable(error) from None
 
     def detector(batch: int) -> DetectKernels:
         try:
             return DetectKernels(head, settings.detect, executor.output_type, batch)
         except ValueError as error:
             raise ConfigError(f"detect: {error}") from None
+        except KernelRefused as error:
+            raise _unavailable(error) from None
 
     shapes = (3, size[1], size[0]), head.output_shape
     return ImageKernels(fit_of, preprocessor, detector, *shapes, RESULT)
+
+
+def _unavailable(error: Exception) -> BackendUnavailable:
+    return BackendUnavailable(
+        f"the kernels cannot be compiled, or the driver does not load them: {error}; the NVIDIA"
+        " driver has to be as new as the packages numba-cuda and nvidia-* (update it, or"
+        " pip install --upgrade 'numba-cuda[cu13]')"
+    )
 
 
 class CudaBackend(Backend):
@@ -135,10 +149,12 @@ class CudaBackend(Backend):
         return open_nvdec
 
     def _warm_up(self, width: int, height: int) -> None:
-        """Run once: kernels are compiled now, and what cannot run fails before the first frame."""
+        """Run once: kernels are loaded now, and what cannot run fails before the first frame."""
         slot = self.new_slot()
         slot.preprocess([np.zeros((height, width, 3), np.uint8)])
         slot.infer()
         slot.detect()
         slot.close()
         self._slots.remove(slot)
+        with self._gpu.current():  # what the first picture of the GPU's decoder would wait for
+            self._kernels.preprocessor(self._kernels.make_fit((width, height)), "bt709")
