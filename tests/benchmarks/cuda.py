@@ -38,6 +38,7 @@ from squeezedrive.engines.backends.cuda.context import GpuContext, open_gpu
 from squeezedrive.engines.backends.cuda.executor import Executor
 from squeezedrive.engines.backends.cuda.graph import Graph
 from squeezedrive.engines.backends.cuda.image_kernels import ImageKernels
+from squeezedrive.engines.backends.cuda.stream import STEPS
 from squeezedrive.engines.backends.select import BACKENDS, open_backend
 from squeezedrive.engines.cli.arguments import input_size
 from squeezedrive.engines.errors import UserError
@@ -98,9 +99,7 @@ def elapsed(gpu: GpuContext, stream: Any, work: Callable[[], object]) -> float:
     return statistics.median(times)
 
 
-def step_time(
-    gpu: GpuContext, graphs: Any, runner: BatchRunner, step: Callable[[], None]
-) -> tuple[float, str]:
+def step_time(gpu: GpuContext, runner: BatchRunner, step: Callable[[], None]) -> tuple[float, str]:
     """Return seconds on the GPU of one step, and how that was measured if not as a graph."""
 
     def steps() -> None:
@@ -110,7 +109,7 @@ def step_time(
     steps()
     gpu.synchronize()
     try:
-        graph = Graph(graphs, runner.stream.handle, steps)
+        graph = Graph(gpu.graphs, runner.stream.handle, steps)
     except Exception as error:
         return elapsed(gpu, runner.stream, steps) / REPEATS, f"with launches; no graph: {error}"
     seconds = elapsed(gpu, runner.stream, graph.launch) / REPEATS
@@ -193,11 +192,9 @@ def floors(
 
 
 def throughput(
-    gpu: GpuContext,
     runners: Sequence[BatchRunner],
     pictures: list[np.ndarray],
     seconds: float,
-    replay: bool,
 ) -> float:
     """Return pictures a second from host memory to boxes, with as many batches in flight."""
     done = 0
@@ -207,24 +204,16 @@ def throughput(
         if done >= len(runners):
             runner.collect()
         runner.load(pictures)
-        if replay:
-            runner.replay()
-        else:
-            enqueue(runner)
+        for step in STEPS:
+            runner.enqueue(step)
         done += 1
     for runner in runners:
         runner.collect()
     return done * len(pictures) / (time.perf_counter() - start)
 
 
-def enqueue(runner: BatchRunner) -> None:
-    for step in (runner.upload, runner.preprocess, runner.infer, runner.detect, runner.download):
-        step()
-
-
 def measure_executor(
     gpu: GpuContext,
-    graphs: Any,
     executor: Executor,
     kernels: ImageKernels,
     settings: EngineSettings,
@@ -241,9 +230,10 @@ def measure_executor(
         pictures = [picture] * batch
         runners = [BatchRunner(gpu, executor, kernels, batch) for _ in SLOTS]
         try:
-            for runner in runners:
+            for runner in runners * 2:  # the second time records graphs
                 runner.load(pictures)
-                enqueue(runner)
+                for step in STEPS:
+                    runner.enqueue(step)
                 runner.collect()
             first = runners[0]
             floor = floors(settings, machine, executor, picture, batch)
@@ -255,29 +245,21 @@ def measure_executor(
                 ("decode, top N, NMS", first.detect),
                 ("copy out", first.copy_out),
             ):
-                took, how = step_time(gpu, graphs, first, step)
+                took, how = step_time(gpu, first, step)
                 least = floor[what]
                 ratio = f"floor {least * 1e6:.1f} us, {took / least:.1f} times" if least else ""
                 remark = "; ".join(part for part in (ratio, how) if part)
                 report.add(f"{where}: {what}", f"{took * 1e6:.1f} us", remark)
                 if not what.startswith("copy"):
                     busy += took
-            rates = [(False, "")]
-            try:
-                for runner in runners:
-                    runner.capture(graphs)
-                report.add(f"{where}: launches and copies a batch", str(first.launches))
-                rates.append((True, ", one graph a batch"))
-            except Exception as error:
-                report.missing.append(f"{where} as a graph: {error}")
-            for replay, how in rates:
-                for slots in SLOTS:
-                    rate = throughput(gpu, runners[:slots], pictures, seconds, replay)
-                    idle = max(0.0, 1 - busy / batch * rate)
-                    what = f"{where}: {slots} in flight{how}"
-                    report.add(what, f"{rate:.0f} pictures/s", f"GPU idle {idle:.0%}")
-                    if batch == 1:
-                        best = max(best, rate)
+            report.add(f"{where}: launches and copies in graphs", str(first.launches))
+            for slots in SLOTS:
+                rate = throughput(runners[:slots], pictures, seconds)
+                idle = max(0.0, 1 - busy / batch * rate)
+                what = f"{where}: {slots} in flight"
+                report.add(what, f"{rate:.0f} pictures/s", f"GPU idle {idle:.0%}")
+                if batch == 1:
+                    best = max(best, rate)
         finally:
             for runner in runners:
                 runner.close()
@@ -372,8 +354,6 @@ def run(size: tuple[int, int], names: Sequence[str], seconds: float) -> Report:
     """Measure everything that this machine can."""
     report = Report()
     gpu = open_gpu()
-    from cuda.bindings import driver as graphs
-
     weights = load_weights(DEFAULT)
     profile = weights.profile
     settings = EngineSettings(weights, profile.input.width, profile.input.height, DetectParams())
@@ -397,7 +377,7 @@ def run(size: tuple[int, int], names: Sequence[str], seconds: float) -> Report:
             executor = open_executor(name, settings, MAX_BATCH, gpu, print)
             kernels = make_kernels(settings, executor)
             rate = measure_executor(
-                gpu, graphs, executor, kernels, settings, machine, picture, seconds, report
+                gpu, executor, kernels, settings, machine, picture, seconds, report
             )
         best = max(best, rate)
         backend = CudaBackend(name, settings, gpu, executor, kernels, "benchmark")

@@ -1,5 +1,8 @@
 """Several pictures in a slot, graphs, and pictures that are on the GPU already: on a fake of it."""
 
+import itertools
+import threading
+from collections.abc import Callable
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
@@ -7,10 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from squeezedrive.engines.backends.cuda import batch_runner
+from squeezedrive.engines.backends.cuda import input_batch
 from squeezedrive.engines.backends.cuda.batch_runner import BatchRunner
+from squeezedrive.engines.backends.cuda.graph import RepeatedWork
 from squeezedrive.engines.backends.cuda.nvdec import NvPicture
 from squeezedrive.engines.backends.cuda.slot import CudaSlot
+from squeezedrive.engines.backends.cuda.stream import MarkedStream
 from squeezedrive.engines.errors import GpuMemoryError
 from tests.support.cuda_rig import SETTINGS, Rig, assert_same, picture, run, run_all
 from tests.support.fake_cuda import FakeExecution, on_the_processor
@@ -41,9 +46,9 @@ def test_a_batch_finds_in_each_picture_what_it_finds_alone() -> None:
         found = run_all(slot, images)
         for one, image in zip(found, images, strict=True):
             assert_same(one, expected[id(image)])
-        count = len(images)
         steps = [name for name, _ in rig.driver.log if name not in ("event", "time")]
-        assert steps == ["h2d"] * count + ["preprocess"] * count + ["infer", "detect", "d2h"]
+        sizes = sum(1 for _ in itertools.groupby(images, lambda image: image.shape))
+        assert steps == ["h2d"] + ["preprocess"] * sizes + ["infer", "detect", "d2h"]
     slot.close()
     assert rig.driver.clean
 
@@ -66,6 +71,28 @@ def test_only_the_pictures_given_are_computed() -> None:
     slot.close()
 
 
+def test_a_network_that_could_not_be_bound_is_bound_again() -> None:
+    rig = Rig(max_batch=2)
+    slot = rig.slot(2)
+    run_all(slot, [picture(1), picture(2)])
+
+    def refuse(*arguments: Any) -> None:
+        raise DriverError("refuses a batch of 1")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(FakeExecution, "bind", refuse)
+        with pytest.raises(DriverError, match="a batch of 1"):
+            slot.preprocess([picture(1)])
+        with pytest.raises(RuntimeError, match="before load"):
+            slot.infer()
+        with pytest.raises(DriverError, match="a batch of 1"):  # also as many as before
+            slot.preprocess([picture(1), picture(2)])
+    for found, seed in zip(run_all(slot, [picture(1), picture(2)]), (1, 2), strict=True):
+        assert_same(found, on_the_processor(SETTINGS, picture(seed)))
+    slot.close()
+    assert rig.driver.clean
+
+
 def test_a_batch_that_is_refused_leaves_nothing_to_go_on_with() -> None:
     rig = Rig(max_batch=2)
     slot = rig.slot(2)
@@ -86,7 +113,7 @@ def test_a_batch_that_is_refused_leaves_nothing_to_go_on_with() -> None:
 
 
 def test_sizes_that_come_again_need_no_new_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(batch_runner, "_PATHS", 3)
+    monkeypatch.setattr(input_batch, "_PATHS", 3)
     rig = Rig(max_batch=2)
     made: list[Any] = []
     kernels = replace(
@@ -128,32 +155,133 @@ def test_the_calls_that_record_graphs_exist() -> None:
     assert mode == driver.CUstreamCaptureMode.CU_STREAM_CAPTURE_MODE_THREAD_LOCAL
 
 
-def test_a_graph_does_what_its_steps_do(rig: Rig) -> None:
-    graphs = FakeGraphs(rig.driver)
+def test_what_is_done_again_is_one_launch_of_a_graph_a_step() -> None:
+    """For each number and each order of sizes one, kept while others come in between."""
+    rig = Rig(max_batch=2)
+    slot = rig.slot(2)
+    a, b = picture(1, *SIZES[0]), picture(2, *SIZES[1])
+    expected = {id(image): on_the_processor(SETTINGS, image) for image in (a, b)}
+    launched: list[int] = []
+    launch = rig.graphs.cuGraphLaunch
+    rig.graphs.cuGraphLaunch = lambda graph, stream: (  # type: ignore[method-assign]
+        launched.append(graph) or launch(graph, stream)
+    )
+    run_all(slot, [b, b])  # takes all the memory that will be needed
+    for images, graphs in (
+        *(([a], 0), ([a], 3), ([b], 2), ([b], 3), ([a], 3)),  # for b, only preprocessing is new
+        *(([a, b], 1), ([a, b], 3), ([b, a], 2), ([a, a], 2), ([a, a], 3)),
+        *(([a], 2), ([a], 3)),  # the network was bound to two pictures since
+    ):
+        launched.clear()
+        rig.driver.log.clear()
+        for found, image in zip(run_all(slot, images), images, strict=True):
+            assert_same(found, expected[id(image)])
+        assert len(launched) == graphs, images
+        steps = [name for name, _ in rig.driver.log if name not in ("event", "time")]
+        sizes = 1 if images[0] is images[-1] else 2
+        assert steps == ["h2d", *["preprocess"] * sizes, "infer", "detect", "d2h"]
+    assert slot._runner.launches == 5  # type: ignore[union-attr]
+    slot.close()
+    assert rig.graphs.alive == 0
+    assert rig.driver.clean
+
+
+def test_a_network_that_cannot_be_recorded_is_enqueued_as_it_is(rig: Rig) -> None:
+    rig.executor.recordable = False
+    slot = rig.slot()
+    for seed in (1, 2, 3):
+        assert_same(run(slot, picture(seed)), on_the_processor(SETTINGS, picture(seed)))
+    assert len(rig.graphs.graphs) == 2
+    slot.close()
+    assert rig.graphs.alive == 0
+
+
+def test_what_fails_to_be_recorded_is_enqueued_from_then_on(rig: Rig) -> None:
+    slot = rig.slot()
+    run(slot, picture(1))
+    enqueue = FakeExecution.enqueue
+    recording: list[bool] = []
+
+    def refuse(self: FakeExecution, stream: int) -> None:
+        recording.append(rig.graphs.recording)
+        if rig.graphs.recording:
+            raise DriverError("operation not permitted when stream is capturing")
+        enqueue(self, stream)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(FakeExecution, "enqueue", refuse)
+        for seed in (1, 2, 3):
+            assert_same(run(slot, picture(seed)), on_the_processor(SETTINGS, picture(seed)))
+    assert recording == [True, False, False, False]
+    slot.close()
+    assert rig.graphs.alive == 0
+    assert rig.driver.clean
+
+
+def test_nobody_waits_for_all_streams_while_work_is_recorded(rig: Rig) -> None:
+    """The driver refuses that, to both."""
+    inside, go_on = threading.Event(), threading.Event()
+    order: list[str] = []
+
+    def work() -> None:
+        order.append("begun")
+        inside.set()
+        go_on.wait(10)
+        order.append("ended")
+
+    def in_context(call: Callable[[], None]) -> threading.Thread:
+        def run_it() -> None:
+            with rig.gpu.current():
+                call()
+
+        thread = threading.Thread(target=run_it)
+        thread.start()
+        return thread
+
+    def synchronize() -> None:
+        rig.gpu.synchronize()
+        order.append("synchronized")
+
     with rig.gpu.current():
-        runner = BatchRunner(rig.gpu, rig.executor, rig.kernels)
-        with pytest.raises(RuntimeError, match="before capture"):
-            runner.replay()
-        runner.load([picture(1)])
-        runner.upload()
-        runner.preprocess()
-        runner.capture(graphs)
-        assert runner.launches == 5
-        for seed in (1, 2):
-            runner.load([picture(seed)])
-            runner.replay()
-            (found,) = runner.collect()
-            assert_same(found, on_the_processor(SETTINGS, picture(seed)))
-        runner.load([picture(1, 200, 200)])  # other addresses: the graph is of no use any more
-        assert graphs.alive == 0
-        with pytest.raises(RuntimeError, match="before capture"):
-            runner.replay()
-        rig.driver.fail["infer"] = DriverError("not in a capture")
-        runner.upload()
-        with pytest.raises(DriverError, match="not in a capture"):
-            runner.capture(graphs)
-        assert graphs.alive == 0
-        runner.close()
+        marked = MarkedStream(rig.gpu)
+        repeated = RepeatedWork(marked, work)
+    go_on.set()
+    in_context(repeated.enqueue).join()
+    inside.clear(), go_on.clear()
+    recording = in_context(repeated.enqueue)
+    inside.wait(10)
+    other = in_context(synchronize)
+    other.join(0.1)
+    go_on.set()
+    recording.join(), other.join()
+    assert order == ["begun", "ended"] * 2 + ["synchronized"]
+    with rig.gpu.current():
+        repeated.close()
+        marked.forget()
+    assert rig.driver.clean
+
+
+def test_new_parameters_are_handed_over_before_a_graph_is_launched(rig: Rig) -> None:
+    slot = rig.slot()
+    for _ in range(3):
+        run(slot, picture(1))
+    rig.driver.fail["update"] = DriverError("asked for")
+    slot.preprocess([picture(1)])
+    slot.infer()
+    with pytest.raises(DriverError, match="asked for"):
+        slot.detect()
+    rig.driver.fail.clear()
+    slot.close()
+    assert rig.driver.clean
+
+
+def test_graphs_go_when_the_memory_is_exchanged_for_more(rig: Rig) -> None:
+    slot = rig.slot()
+    for size in ((100, 100), (100, 100), (300, 200), (100, 100), (100, 100), (100, 100)):
+        image = picture(3, *size)
+        assert_same(run(slot, image), on_the_processor(SETTINGS, image))
+    slot.close()
+    assert rig.graphs.alive == 0
     assert rig.driver.clean
 
 
@@ -211,17 +339,12 @@ def test_pictures_of_the_host_and_of_the_gpu_share_a_batch() -> None:
     assert rig.driver.clean
 
 
-def test_a_graph_is_not_replayed_for_a_picture_elsewhere_on_the_gpu(rig: Rig) -> None:
-    graphs = FakeGraphs(rig.driver)
-    grey = picture(5)[..., :1].repeat(3, 2)
-    with rig.gpu.current():
-        one = BatchRunner(rig.gpu, rig.executor, rig.kernels)
-        for _ in range(2):
-            one.load([on_the_gpu(grey, [])])
-            with pytest.raises(RuntimeError, match="before capture"):
-                one.replay()
-            one.preprocess()
-            one.capture(graphs)
-        one.close()
-    assert graphs.alive == 0
+def test_pictures_elsewhere_on_the_gpu_are_no_part_of_a_graph(rig: Rig) -> None:
+    slot = rig.slot()
+    for seed in (5, 6, 7):
+        grey = picture(seed)[..., :1].repeat(3, 2)
+        assert_same(run(slot, on_the_gpu(grey, [])), on_the_processor(SETTINGS, grey))
+    assert len(rig.graphs.graphs) == 2  # network and detection
+    slot.close()
+    assert rig.graphs.alive == 0
     assert rig.driver.clean

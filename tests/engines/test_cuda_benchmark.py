@@ -9,7 +9,7 @@ from squeezedrive.engines.model.weights import DEFAULT, load_weights
 from squeezedrive.kernels.fit import make_fit
 from tests.benchmarks import cuda as benchmark
 from tests.support.cuda_rig import SETTINGS, Rig, picture
-from tests.support.fake_driver import DriverError, FakeGraphs
+from tests.support.fake_driver import DriverError
 
 
 def test_without_a_gpu_it_says_so_in_one_line(
@@ -29,9 +29,7 @@ def test_without_a_gpu_it_says_so_in_one_line(
 def test_it_measures_every_step_and_rate(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], captures: bool
 ) -> None:
-    bindings = pytest.importorskip("cuda.bindings", reason="needs cuda-bindings")
     rig = Rig(max_batch=2)
-    graphs = FakeGraphs(rig.driver)
     for name, value in (
         *(("MAX_BATCH", 2), ("REPEATS", 2), ("ROUNDS", 1), ("SLOTS", (1, 2))),
         ("_obstacles", lambda name: ["no PyTorch"] if name == "torch" else []),
@@ -41,26 +39,27 @@ def test_it_measures_every_step_and_rate(
         ("EngineSettings", lambda *arguments, **options: SETTINGS),
     ):
         monkeypatch.setattr(benchmark, name, value)
-    monkeypatch.setattr(bindings, "driver", graphs, raising=False)
     if not captures:
 
         def refuse(stream: int, mode: int) -> None:
             raise DriverError("no graphs")
 
-        monkeypatch.setattr(graphs, "cuStreamBeginCapture", refuse)
+        monkeypatch.setattr(rig.graphs, "cuStreamBeginCapture", refuse)
 
     report = benchmark.run((320, 240), ("tensorrt", "torch"), 0.01)
     assert rig.driver.clean
-    assert graphs.alive == 0
+    assert rig.graphs.alive == 0
     rows = {what: (value, remark) for what, value, remark in report.rows}
     assert len(rows) == len(report.rows)
     steps, rates, machine = 5, 2, 3
-    of_a_batch = steps + 2 * rates + 1 if captures else steps + rates
-    assert len(rows) == machine + 2 * of_a_batch + 1 + 2 * rates
+    assert len(rows) == machine + 2 * (steps + 1 + rates) + 1 + 2 * rates
+    for batch in (1, 2):
+        name = f"fake 1.0 fp32, batch {batch}: launches and copies in graphs"
+        assert rows[name][0] == ("5" if captures else "0")
     assert rows["fake 1.0: boxes"][0].endswith("0.00 px and 0.0000 apart")
     assert "floor" in rows["fake 1.0 fp32, batch 2: preprocess"][1]
     assert any("torch: no PyTorch" in line for line in report.missing)
-    assert any("as a graph: no graphs" in line for line in report.missing) != captures
+    assert ("no graph: no graphs" in rows["fake 1.0 fp32, batch 1: network"][1]) != captures
     last = str(report).splitlines()[-1]
     assert last.startswith("| fake 1.0 fp32: pipeline, 2 sources, 2 slots | ")
 

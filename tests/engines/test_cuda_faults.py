@@ -9,6 +9,7 @@ import pytest
 from squeezedrive.engines.backends.cuda import context
 from squeezedrive.engines.backends.cuda.backend import CudaBackend, make_kernels
 from squeezedrive.engines.backends.cuda.image_kernels import PreprocessKernel
+from squeezedrive.engines.backends.cuda.stream import SlotStep
 from squeezedrive.engines.backends.video_decoder import ColourMatrix
 from squeezedrive.engines.errors import BackendUnavailable, GpuLost, GpuMemoryError
 from squeezedrive.kernels.fit import Fit
@@ -56,7 +57,9 @@ def test_a_slot_that_cannot_be_made_leaves_nothing(rig: Rig, call: str) -> None:
         assert rig.executor.open_contexts == 0
 
 
-@pytest.mark.parametrize("call", ["h2d", "preprocess", "infer", "detect", "d2h", "preprocessor"])
+@pytest.mark.parametrize(
+    "call", ["h2d", "preprocess", "infer", "detect", "d2h", "preprocessor", "update"]
+)
 def test_a_step_that_fails_leaves_nothing_behind(rig: Rig, call: str) -> None:
     slot = rig.slot()
     rig.driver.fail[call] = DriverError("invalid value")
@@ -131,15 +134,15 @@ def test_a_slot_whose_step_has_not_returned_keeps_its_memory(rig: Rig) -> None:
     backend = rig.backend()
     slot = backend.new_slot()
     inside, go_on = threading.Event(), threading.Event()
-    infer = slot._runner.infer  # type: ignore[union-attr]
+    enqueue = slot._runner.enqueue  # type: ignore[union-attr]
 
-    def held() -> None:
+    def held(step: SlotStep) -> None:
         inside.set()
         go_on.wait(10)
-        infer()
+        enqueue(step)
 
-    slot._runner.infer = held  # type: ignore[union-attr, method-assign]
     slot.preprocess([picture(1)])
+    slot._runner.enqueue = held  # type: ignore[union-attr, method-assign]
     thread = threading.Thread(target=slot.infer)
     thread.start()
     inside.wait(10)
@@ -158,6 +161,7 @@ def test_the_back_end_closes_slots_that_are_still_open(rig: Rig) -> None:
     backend.close()
     backend.close()
     assert rig.executor.closed == 1
+    assert rig.gpu.cuda.flushes == 1  # of what Numba would free later
     assert rig.driver.clean
 
 

@@ -38,7 +38,6 @@ from squeezedrive.pipeline.stages.pipeline import Pipeline
 from tests.pipeline.test_run_cuda import Sink
 from tests.street.spec import StreetSpec
 from tests.street.street import Street
-from tests.support.executors import open_executor
 from tests.support.fakes import feed_of
 
 pytestmark = [
@@ -184,7 +183,7 @@ def test_two_pipelines_in_one_process(name: Any) -> None:
         assert_close(ours, theirs, SETTINGS.detect.threshold)
 
 
-@pytest.mark.parametrize("step", ["load", "preprocess", "infer", "detect", "collect"])
+@pytest.mark.parametrize("step", ["load", "enqueue", "collect"])
 def test_an_exception_in_a_stage_ends_the_run_and_the_gpu_is_still_there(
     backend: CudaBackend, step: str, monkeypatch: pytest.MonkeyPatch, pictures: list[np.ndarray]
 ) -> None:
@@ -229,34 +228,38 @@ def test_a_gpu_without_room_says_so(backend: CudaBackend) -> None:
     slot.close()
 
 
-def test_a_captured_graph_finds_the_same(name: Any, pictures: list[np.ndarray]) -> None:
-    from cuda.bindings import driver
+@pytest.mark.parametrize("batch", [1, 3])
+def test_graphs_find_the_same(backend: CudaBackend, pictures: list[np.ndarray], batch: int) -> None:
+    """Of each size, the first batch is enqueued step by step and the others are graphs."""
+    slot = backend.new_slot(batch)
+    first: list[Detections] = []
+    for round_ in range(3):
+        for number, image in enumerate(pictures):
+            slot.preprocess([image[: 400 + 20 * number]] * batch)
+            slot.infer()
+            found = slot.detect()
+            if round_ == 0:
+                first.append(found[0])
+            for one in found:
+                np.testing.assert_allclose(one.boxes, first[number].boxes, atol=0.5)
+                np.testing.assert_array_equal(one.classes, first[number].classes)
+    assert slot._runner is not None
+    assert slot._runner.launches >= (5 if backend.info.name == "tensorrt" else 4)
+    slot.close()
 
-    from squeezedrive.engines.backends.cuda.backend import make_kernels
 
-    gpu = open_gpu()
-    with gpu.current():
-        executor = open_executor(name, SETTINGS, 1, gpu, print)
-        runner = BatchRunner(gpu, executor, make_kernels(SETTINGS, executor))
-        try:
-            expected = []
-            for image in pictures:
-                runner.load([image])
-                for step in (
-                    runner.upload, runner.preprocess, runner.infer, runner.detect, runner.download,
-                ):  # fmt: skip
-                    step()
-                expected += runner.collect()
-            runner.capture(driver)
-            for image, wanted in zip(pictures, expected, strict=True):
-                runner.load([image])
-                runner.replay()
-                (found,) = runner.collect()
-                np.testing.assert_allclose(found.boxes, wanted.boxes, atol=0.5)
-                np.testing.assert_array_equal(found.classes, wanted.classes)
-        finally:
-            runner.close()
-            executor.close()
+def test_a_new_threshold_counts_without_a_new_graph(
+    backend: CudaBackend, pictures: list[np.ndarray]
+) -> None:
+    slot = backend.new_slot()
+    for _ in range(3):
+        assert len(run(slot, pictures[0]))
+    assert slot._runner is not None
+    detector = slot._runner._detector
+    for threshold, some in ((1.0, False), (SETTINGS.detect.threshold, True)):
+        detector.params = replace(SETTINGS.detect, threshold=threshold)
+        assert bool(len(run(slot, pictures[0]))) == some
+    slot.close()
 
 
 def test_the_program_runs_on_it(run: Any, tmp_path: Path, name: Any) -> None:

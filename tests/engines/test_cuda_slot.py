@@ -12,9 +12,9 @@ from tests.support.fake_cuda import (
 )
 
 ORDER = [
-    *("time", "h2d", "event", "preprocess", "time"),
+    *("time", "h2d", "preprocess", "event", "time"),
     *("time", "infer", "time"),
-    *("time", "detect", "time", "d2h", "event"),
+    *("time", "detect", "d2h", "time", "event"),
 ]
 
 

@@ -34,6 +34,7 @@ class Rig:
 
     def __init__(self, settings: EngineSettings = SETTINGS, max_batch: int = 1) -> None:
         self.driver, self.gpu = fake_gpu()
+        self.graphs = self.gpu.graphs
         self.executor = FakeExecutor(self.driver, settings, max_batch)
         self.kernels = fake_kernels(self.driver, settings)
         self.settings = settings

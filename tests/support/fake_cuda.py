@@ -23,6 +23,7 @@ from squeezedrive.kernels.detections import Detections
 from squeezedrive.kernels.fit import Fit, make_fit
 from tests.support.fake_driver import (
     FakeDriver,
+    FakeGraphs,
     FakeNumba,
 )
 
@@ -33,6 +34,7 @@ class FakeExecutor:
     runtime = "fake 1.0"
     precision = "fp32"
     input_type = output_type = np.dtype(np.float32)
+    recordable = True
 
     def __init__(self, driver: FakeDriver, settings: EngineSettings, max_batch: int = 1) -> None:
         self.driver, self.settings, self.max_batch = driver, settings, max_batch
@@ -118,6 +120,9 @@ class FakeDetector:
     def result_shape(self, batch: int) -> tuple[int, int]:
         return batch, 1 + 6 * self.settings.detect.top_n
 
+    def update(self) -> None:
+        self.driver.call("update")
+
     def enqueue(self, output: np.ndarray, result: np.ndarray, stream: int) -> None:
         def find() -> None:
             for values, row in zip(output, result, strict=True):
@@ -132,14 +137,14 @@ class FakeDetector:
     def unpack(self, result: np.ndarray) -> list[Detections]:
         found = []
         for row in result:
-            boxes = row[1:].reshape(-1, 6)[: int(row[0])]
+            boxes = row[1:].reshape(-1, 6)[: int(row[0])].copy()
             found.append(Detections(boxes[:, :4], boxes[:, 4], boxes[:, 5].astype(np.int32)))
         return found
 
 
 def fake_gpu() -> tuple[FakeDriver, GpuContext]:
     driver = FakeDriver()
-    return driver, GpuContext(driver, FakeNumba(driver))
+    return driver, GpuContext(driver, FakeNumba(driver), FakeGraphs(driver))
 
 
 def fake_kernels(driver: FakeDriver, settings: EngineSettings) -> ImageKernels:

@@ -261,6 +261,15 @@ class FakeNumba:
 
     def __init__(self, driver: FakeDriver) -> None:
         self.driver = driver
+        self.flushes = 0
+
+    def current_context(self) -> Any:
+        deallocations = SimpleNamespace(clear=self._flush)
+        return SimpleNamespace(memory_manager=SimpleNamespace(deallocations=deallocations))
+
+    def _flush(self) -> None:
+        self.driver.call("flush")
+        self.flushes += 1
 
     def from_cuda_array_interface(self, description: Any, owner: Any, sync: bool) -> np.ndarray:
         self.driver.call("array")
@@ -280,15 +289,18 @@ class FakeGraphs:
         self.driver = driver
         self.graphs: list[Any] = []
         self.alive = 0
+        self.recording = False
 
     def CUstream(self, handle: int) -> int:
         return handle
 
     def cuStreamBeginCapture(self, stream: int, mode: int) -> tuple[int]:
+        self.recording = True
         self._kept, self.driver.work[stream] = self.driver.work[stream], []
         return (0,)
 
     def cuStreamEndCapture(self, stream: int) -> tuple[int, int]:
+        self.recording = False
         self.graphs.append(self.driver.work[stream])
         self.driver.work[stream] = self._kept
         self.alive += 1

@@ -21,7 +21,7 @@ from tests.support.gpu import simulate_lightly
 
 def open_simulated(settings: EngineSettings) -> CudaBackend:
     driver, gpu = fake_gpu()
-    driver.eager = True
+    driver.eager, gpu.graphs = True, None
     executor = FakeExecutor(driver, settings, max_batch=2)
     kernels = make_kernels(settings, executor)
     return CudaBackend("torch", settings, gpu, executor, kernels, "test")

@@ -142,6 +142,7 @@ class CudaBackend(Backend):
             return
         with self._gpu.current():
             self._executor.close()
+            self._gpu.flush()
 
     @property
     def video_decoder(self) -> OpenDecoder:

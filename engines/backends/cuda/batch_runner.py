@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,14 +11,12 @@ import numpy as np
 
 from squeezedrive.engines.backends.cuda.context import GpuContext
 from squeezedrive.engines.backends.cuda.executor import Executor
-from squeezedrive.engines.backends.cuda.graph import Graph
+from squeezedrive.engines.backends.cuda.graph import RepeatedWork
 from squeezedrive.engines.backends.cuda.image_kernels import ImageKernels
-from squeezedrive.engines.backends.cuda.input_slot import InputPath, InputSlot, Picture, make_path
+from squeezedrive.engines.backends.cuda.input_batch import InputBatch, Picture
 from squeezedrive.engines.backends.cuda.nvdec import NvPicture
-from squeezedrive.engines.backends.cuda.stream import MarkedStream
+from squeezedrive.engines.backends.cuda.stream import MarkedStream, SlotStep
 from squeezedrive.kernels.detections import Detections
-
-_PATHS = 16  # sizes of pictures that a runner is prepared for at a time
 
 
 @dataclass(frozen=True)
@@ -47,12 +45,11 @@ class BatchRunner:
     ) -> None:
         self.batch = batch
         self._gpu = gpu
-        self._kernels = kernels
-        self._graph: Graph | None = None
-        self._paths: dict[object, InputPath] = {}
-        self._slots: list[InputSlot] = []
-        self._loaded: list[InputSlot] = []  # those with a picture of the batch
+        self._recordable = executor.recordable
         self._marked = MarkedStream(gpu)
+        self._input: Any = None
+        self._infer = RepeatedWork(self._marked, self.infer)
+        self._detect: dict[int, RepeatedWork] = {}  # by the number of pictures
         self._closed = False
         self._cleanup = ExitStack()
         self._cleanup.callback(self._forget)
@@ -64,9 +61,8 @@ class BatchRunner:
                 (batch, *kernels.output_shape), executor.output_type
             )
             self._addresses = input_address, output_address
-            for i in range(batch):
-                self._slots.append(InputSlot(gpu, inputs[i : i + 1], self._marked.settle))
-                self._cleanup.callback(self._slots[i].free)
+            self._input = InputBatch(gpu, kernels, inputs, self._marked)
+            self._cleanup.callback(self._input.free)
             self._detector: Any = kernels.detector(batch)
             shape = self._detector.result_shape(batch)
             self._boxes_address, boxes = self._allocate(shape, kernels.result_type)
@@ -92,6 +88,12 @@ class BatchRunner:
         """The `pycuda.driver.Stream` on which everything is enqueued."""
         return self._marked.stream
 
+    @property
+    def launches(self) -> int:
+        """How many launches and copies of a batch like this one are recorded in graphs."""
+        works = self._input, self._infer, self._detect[len(self._input.paths)]
+        return sum(work.nodes for work in works)
+
     def load(self, pictures: Sequence[Picture]) -> None:
         """Copy pictures into memory that the GPU reads by itself.
 
@@ -110,19 +112,10 @@ class BatchRunner:
         """
         self._check(pictures)
         self._gpu.wait(self._marked.uploaded)
-        before, self._loaded = self._loaded, []
-        paths = [self._path(picture) for picture in pictures]
-        # A graph has the addresses of the pictures it was recorded for.
-        if paths != [slot.path for slot in before] or any(path.matrix for path in paths):
-            self._drop_graph()
-        if len(pictures) != len(self._outputs.host):
+        if self._outputs is None or len(pictures) != len(self._outputs.host):
+            self._outputs, self._input.paths = None, []  # if it fails, there is no batch
             self._outputs = self._bind(len(pictures))
-        used, unused = self._slots[: len(pictures)], self._slots[len(pictures) :]
-        for slot, picture, path in zip(used, pictures, paths, strict=True):
-            slot.take(picture, path)
-        for slot in unused:
-            slot.forget()
-        self._loaded = used
+        self._input.take(pictures)
 
     def _check(self, pictures: Sequence[Picture]) -> None:
         good = all(
@@ -137,67 +130,38 @@ class BatchRunner:
                 f" {got or 'none'}"
             )
 
-    def _path(self, picture: Picture) -> InputPath:
-        height, width = picture.shape[:2]
-        matrix = picture.matrix if isinstance(picture, NvPicture) else None
-        key = width, height, matrix
-        if key not in self._paths:
-            if len(self._paths) >= _PATHS:
-                self._marked.settle()
-                for slot in self._slots:
-                    slot.forget()
-                self._paths.clear()
-            self._paths[key] = make_path(self._kernels, (width, height), matrix)
-            self._gpu.synchronize()
-        return self._paths[key]
-
     def _bind(self, count: int) -> _Outputs:
         """Have the network execute so many pictures; return what comes out for them."""
+        if self._infer.nodes:  # recorded with the binding before
+            self._marked.settle()
+        self._infer.close()
+        self._infer = RepeatedWork(self._marked, self.infer, self._recordable)
         self._network.bind(*self._addresses, count)
+        if count not in self._detect:
+            self._detect[count] = RepeatedWork(self._marked, self._find)
         first: _Outputs = self._whole.first(count)
         return first
 
-    def upload(self) -> None:
-        """Enqueue the copy of the pictures to the GPU, and mark its end for `load`."""
-        self.copy_in()
-        self._marked.uploaded.record(self.stream)
+    def enqueue(self, step: SlotStep) -> None:
+        """Enqueue one of the three steps, as a graph if it has been done before, and its marks.
 
-    def copy_in(self) -> None:
-        """Enqueue the copy of the pictures to the GPU."""
+        "preprocess" includes the copy of the pictures to the GPU, "detect" that of the boxes to
+        the host. How long the GPU takes for each, `seconds` says.
+        """
         self._check_loaded()
-        for slot in self._loaded:
-            if slot.host is not None:
-                # Called from here: in a traceback, no frame but this object's refers to the stream.
-                self._gpu.driver.memcpy_htod_async(slot.address, slot.host, self.stream)
-
-    def preprocess(self) -> None:
-        """Enqueue what makes the network's input of the pictures."""
-        self._check_loaded()
-        stream = self._marked.handle
-        for slot in self._loaded:
-            slot.preprocess(stream)
-        if any(slot.host is None for slot in self._loaded):
-            self._marked.uploaded.record(self.stream)  # decoded pictures are read only now
-
-    def infer(self) -> None:
-        """Enqueue the network."""
-        self._check_loaded()
-        self._network.enqueue(self._marked.handle)
-
-    def detect(self) -> None:
-        """Enqueue what finds the boxes in the network's output."""
-        self._check_loaded()
-        outputs = self._outputs
-        self._detector.enqueue(outputs.network, outputs.boxes, self._marked.handle)
-
-    def download(self) -> None:
-        """Enqueue the copy of the boxes to the host, and mark its end for `collect`."""
-        self.copy_out()
-        self._marked.finished.record(self.stream)
-
-    def copy_out(self) -> None:
-        """Enqueue the copy of the boxes to the host."""
-        self._gpu.driver.memcpy_dtoh_async(self._outputs.host, self._boxes_address, self.stream)
+        marked = self._marked
+        marked.begin(step)
+        if step == "preprocess":
+            self._input.enqueue()
+            marked.uploaded.record(marked.stream)
+        elif step == "infer":
+            self._infer.enqueue()
+        else:
+            self._detector.update()
+            self._detect[len(self._input.paths)].enqueue()
+        marked.end(step)
+        if step == "detect":
+            marked.finished.record(marked.stream)  # the last of all: `seconds` needs the others
 
     def collect(self) -> list[Detections]:
         """Wait for the boxes; return them picture by picture, in pixels of the picture.
@@ -209,54 +173,45 @@ class BatchRunner:
         """
         self._check_loaded()
         self._gpu.wait(self._marked.finished)
-        results = self._detector.unpack(self._outputs.host.copy())
+        results = self._detector.unpack(self._outputs.host)
         return [
-            Detections(slot.to_source(found.boxes), found.scores, found.classes)
-            for slot, found in zip(self._loaded, results, strict=True)
+            Detections(path.fit.to_source(found.boxes), found.scores, found.classes)
+            for path, found in zip(self._input.paths, results, strict=True)
         ]
 
-    def timed(self, step: str) -> AbstractContextManager[None]:
-        """Mark where one of `STEPS` begins and ends, for `seconds`."""
-        return self._marked.timed(step)
-
     def seconds(self) -> dict[str, float]:
-        """Return how long the GPU took for each of `STEPS`, once all have been timed and done."""
+        """Return how long the GPU took for each of `STEPS`, once all have been done."""
         self._check_loaded()
         return self._marked.seconds()
 
-    def capture(self, cuda_driver: Any) -> None:
-        """Record upload to download as a CUDA graph, for `replay`.
-
-        The runner has to have run once for as many pictures of these sizes, so that kernels are
-        compiled and libraries have their memory. The graph serves until other sizes or another
-        number of pictures are loaded, or pictures that the GPU has decoded. `cuda_driver` is the
-        module `cuda.bindings.driver`.
-        """
+    def copy_in(self) -> None:
+        """Enqueue the copy of the pictures to the GPU alone."""
         self._check_loaded()
-        self._marked.settle()
-        self._drop_graph()
+        self._input.copy_in()
 
-        def steps() -> None:
-            self.copy_in()
-            self.preprocess()
-            self.infer()
-            self.detect()
-            self.copy_out()
+    def preprocess(self) -> None:
+        """Enqueue what makes the network's input of pictures of the host alone."""
+        self._check_loaded()
+        self._input.launch()
 
-        self._graph = Graph(cuda_driver, self._marked.handle, steps)
+    def infer(self) -> None:
+        """Enqueue the network alone."""
+        self._check_loaded()
+        self._network.enqueue(self._marked.handle)
 
-    @property
-    def launches(self) -> int:
-        """How many launches and copies the captured graph has."""
-        return 0 if self._graph is None else self._graph.nodes
+    def detect(self) -> None:
+        """Enqueue what finds the boxes in the network's output alone."""
+        self._check_loaded()
+        outputs = self._outputs
+        self._detector.enqueue(outputs.network, outputs.boxes, self._marked.handle)
 
-    def replay(self) -> None:
-        """Enqueue all of it with one launch: what `upload` to `download` do in several."""
-        if self._graph is None:
-            raise RuntimeError("replay() before capture()")
-        self._graph.launch()
-        self._marked.uploaded.record(self.stream)
-        self._marked.finished.record(self.stream)
+    def copy_out(self) -> None:
+        """Enqueue the copy of the boxes to the host alone."""
+        self._gpu.driver.memcpy_dtoh_async(self._outputs.host, self._boxes_address, self.stream)
+
+    def _find(self) -> None:
+        self.detect()
+        self.copy_out()
 
     def close(self) -> None:
         """Release everything, in the reverse order; a second call does nothing.
@@ -275,22 +230,15 @@ class BatchRunner:
             self._gpu.keep_forever(self)
             self._cleanup.pop_all()
             return
-        self._drop_graph()
+        for work in (self._infer, *self._detect.values()):
+            work.close()
         self._cleanup.close()
 
     def _check_loaded(self) -> None:
-        if not self._loaded:
+        if self._input is None or not self._input.paths:
             raise RuntimeError("expected pictures first; a step was called before load()")
-
-    def _drop_graph(self) -> None:
-        if self._graph is not None:
-            self._marked.settle()
-            self._graph.close()
-            self._graph = None
 
     def _forget(self) -> None:
         """Let go of what refers to the GPU, while its context is current."""
-        self._loaded, self._slots = [], []
-        self._paths.clear()
-        self._whole = self._outputs = self._detector = self._network = None
+        self._whole = self._outputs = self._detector = self._network = self._input = None
         self._marked.forget()

@@ -11,9 +11,12 @@ from __future__ import annotations
 import atexit
 import ctypes
 import functools
+import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from importlib import import_module
+from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -41,6 +44,8 @@ class GpuContext:
         `pycuda.driver`, initialised.
     cuda : module
         `numba.cuda`.
+    graphs : module or None
+        `cuda.bindings.driver`; None where work on a stream is not to be recorded as a graph.
     ordinal : int
         Which GPU, as CUDA counts.
 
@@ -52,25 +57,29 @@ class GpuContext:
         Major and minor.
     lost : bool
         Whether it has stopped working. What it holds can no longer be released.
+    recording : threading.Lock
+        Held while work is recorded as a graph: nobody may wait for all streams meanwhile.
     """
 
-    def __init__(self, driver: Any, cuda: Any, ordinal: int = 0) -> None:
+    def __init__(self, driver: Any, cuda: Any, graphs: Any, ordinal: int = 0) -> None:
         self.driver = driver
         self.cuda = cuda
+        self.graphs = graphs
         self.ordinal = ordinal
         device = driver.Device(ordinal)
         self.name = str(device.name())
         self.compute_capability: tuple[int, int] = tuple(device.compute_capability())
         self.lost = False
+        self.recording = threading.Lock()
         self._context = device.retain_primary_context()
+        self._current = _Current(self._context, self._explain)
 
     @property
     def handle(self) -> int:
         """The primary context as the driver knows it."""
         return int(self._context.handle)
 
-    @contextmanager
-    def current(self) -> Iterator[None]:
+    def current(self) -> AbstractContextManager[None]:
         """Make the context current for this thread within a `with` block, and explain errors.
 
         Costs a few microseconds, which is why every step of a slot can do it for itself and no
@@ -83,16 +92,7 @@ class GpuContext:
         GpuLost
             If the GPU has stopped working.
         """
-        self._context.push()
-        try:
-            yield
-        except Exception as error:
-            explained = self._explain(error)
-            if explained is None:
-                raise
-            raise explained from error
-        finally:
-            self._context.pop()
+        return self._current
 
     def wait(self, event: Any) -> None:
         """Wait until the GPU has passed an event; the context has to be current.
@@ -106,9 +106,11 @@ class GpuContext:
         GpuLost
             If that takes longer than `PATIENCE`.
         """
-        deadline = time.monotonic() + PATIENCE
+        deadline = 0.0
         while not event.query():
-            if time.monotonic() > deadline:
+            now = time.monotonic()
+            deadline = deadline or now + PATIENCE
+            if now > deadline:
                 self.lost = True
                 raise GpuLost(
                     f"the GPU {self.name} has not finished a picture in {PATIENCE:.0f} s; ended"
@@ -122,7 +124,8 @@ class GpuContext:
         Tables that a library has uploaded on the default stream are then there for streams like
         ours, which do not wait for that one.
         """
-        self._context.synchronize()
+        with self.recording:
+            self._context.synchronize()
 
     def array(self, allocation: Any, shape: tuple[int, ...], dtype: DTypeLike) -> Any:
         """Return device memory as a C-contiguous array that Numba's kernels take."""
@@ -133,6 +136,10 @@ class GpuContext:
             "version": 3,
         }
         return self.cuda.from_cuda_array_interface(description, owner=allocation, sync=False)
+
+    def flush(self) -> None:
+        """Free what Numba keeps to free later, ten arrays at a time; the context is current."""
+        self.cuda.current_context().memory_manager.deallocations.clear()
 
     def keep_forever(self, thing: object) -> None:
         """Never release this: on a GPU that hangs, releasing hangs as well, even at the exit."""
@@ -169,10 +176,34 @@ class GpuContext:
     def _broken(self) -> bool:
         """Return whether every further call would fail: an error of a kernel never goes away."""
         try:
-            self._context.synchronize()
+            self.synchronize()
         except Exception:  # whatever it is called: it is the answer
             return True
         return False
+
+
+class _Current:
+    """What `GpuContext.current` returns; a class, as it is entered three times for every batch."""
+
+    def __init__(self, context: Any, explain: Callable[[Exception], Exception | None]) -> None:
+        self._context = context
+        self._explain = explain
+
+    def __enter__(self) -> None:
+        self._context.push()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        at: TracebackType | None,
+    ) -> None:
+        try:
+            explained = self._explain(error) if isinstance(error, Exception) else None
+            if explained is not None:
+                raise explained from error
+        finally:
+            self._context.pop()
 
 
 @functools.cache
@@ -190,9 +221,11 @@ def open_gpu() -> GpuContext:
     try:
         import pycuda.driver as driver
         from numba import cuda
+
+        graphs = import_module("cuda.bindings.driver")
     except ImportError as error:
         raise BackendUnavailable(f"{error.name or 'a package'} cannot be loaded: {error}") from None
     driver.init()
-    gpu = GpuContext(driver, cuda)
+    gpu = GpuContext(driver, cuda, graphs)
     atexit.register(gpu.release)
     return gpu

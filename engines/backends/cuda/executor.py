@@ -48,12 +48,16 @@ class Executor(Protocol):
         float16 or float32.
     max_batch : int
         Most pictures of one execution.
+    recordable : bool
+        Whether an execution may be recorded as a CUDA graph and repeated, once it has run with
+        the same binding.
     """
 
     runtime: str
     input_type: np.dtype
     output_type: np.dtype
     max_batch: int
+    recordable: bool
 
     @property
     def precision(self) -> str:

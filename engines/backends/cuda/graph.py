@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from typing import Any
+
+from squeezedrive.engines.backends.cuda.stream import MarkedStream
+
+log = logging.getLogger("squeezedrive")
 
 
 class Graph:
@@ -66,3 +71,59 @@ class Graph:
         if int(status) != 0:
             raise RuntimeError(f"{function.__name__} failed: {status}")
         return results
+
+
+class RepeatedWork:
+    """Work that is done again and again on a stream: from the second time on as a graph.
+
+    The first time it is enqueued as it is, so that libraries have what they need. Work that cannot
+    be recorded is enqueued as it is every time.
+
+    Parameters
+    ----------
+    marked : MarkedStream
+        The stream.
+    enqueue : callable
+        Enqueues the work; see `Graph`.
+    recordable : bool
+        Whether to try.
+    """
+
+    def __init__(
+        self, marked: MarkedStream, enqueue: Callable[[], None], recordable: bool = True
+    ) -> None:
+        self._marked = marked
+        self._enqueue = enqueue
+        self._recordable = recordable and marked.graphs is not None
+        self._done = False
+        self._graph: Graph | None = None
+
+    @property
+    def nodes(self) -> int:
+        """How many launches and copies were recorded; 0 while there is no graph."""
+        return 0 if self._graph is None else self._graph.nodes
+
+    def enqueue(self) -> None:
+        """Enqueue the work, and return at once."""
+        if self._graph is not None:
+            self._graph.launch()
+        elif self._done and self._recordable and self._record():
+            self.enqueue()
+        else:
+            self._enqueue()
+            self._done = True
+
+    def close(self) -> None:
+        """Release the graph. Its work has to be finished."""
+        if self._graph is not None:
+            self._graph.close()
+            self._graph = None
+
+    def _record(self) -> bool:
+        try:
+            with self._marked.recording:
+                self._graph = Graph(self._marked.graphs, self._marked.handle, self._enqueue)
+        except Exception as error:  # whatever the library that cannot do it raises
+            self._recordable = False
+            log.debug("not recorded as a graph: %s", error)
+        return self._recordable

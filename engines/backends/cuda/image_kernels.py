@@ -27,11 +27,14 @@ class DetectKernel(Protocol):
     def enqueue(self, output: Any, result: Any, stream: int) -> None:
         """Decode, select and suppress into a result of fixed size."""
 
+    def update(self) -> None:
+        """Have new parameters count when recorded work of `enqueue` is done again."""
+
     def result_shape(self, batch: int) -> tuple[int, ...]:
         """Return the shape of the result of so many pictures."""
 
     def unpack(self, result: NDArray[Any]) -> list[Detections]:
-        """Read a result that has come to the host."""
+        """Read a result that has come to the host, into memory of its own."""
 
 
 @dataclass(frozen=True)

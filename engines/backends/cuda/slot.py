@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from squeezedrive.engines.backends.base import Slot
 from squeezedrive.engines.backends.cuda.batch_runner import BatchRunner
 from squeezedrive.engines.backends.cuda.context import GpuContext
-from squeezedrive.engines.backends.cuda.input_slot import Picture
+from squeezedrive.engines.backends.cuda.input_batch import Picture
 from squeezedrive.kernels.detections import Detections
 
 
@@ -38,21 +38,17 @@ class CudaSlot(Slot):
         """
         with self._step() as runner:
             runner.load(images)
-            with runner.timed("preprocess"):
-                runner.upload()
-                runner.preprocess()
+            runner.enqueue("preprocess")
 
     def infer(self) -> None:
         """Enqueue the network."""
-        with self._step() as runner, runner.timed("infer"):
-            runner.infer()
+        with self._step() as runner:
+            runner.enqueue("infer")
 
     def detect(self) -> list[Detections]:
         """Return the boxes of each picture in its own pixels; waits for the GPU."""
         with self._step() as runner:
-            with runner.timed("detect"):
-                runner.detect()
-            runner.download()
+            runner.enqueue("detect")
             return runner.collect()
 
     @property

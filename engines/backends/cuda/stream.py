@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any
+from typing import Any, Literal
 
 from squeezedrive.engines.backends.cuda.context import NON_BLOCKING, GpuContext
 
-STEPS = ("preprocess", "infer", "detect")
+SlotStep = Literal["preprocess", "infer", "detect"]
+STEPS: tuple[SlotStep, ...] = ("preprocess", "infer", "detect")
 
 
 class MarkedStream:
@@ -24,13 +23,19 @@ class MarkedStream:
         On which everything is enqueued.
     uploaded, finished : pycuda.driver.Event
         Recorded when the pictures have been read, and when the boxes are on the host.
+    handle : int
+        The stream as the driver knows it.
+    graphs, recording
+        See `GpuContext`.
     """
 
     def __init__(self, gpu: GpuContext) -> None:
         self._gpu = gpu
+        self.graphs, self.recording = gpu.graphs, gpu.recording
         driver = gpu.driver
         try:
             self.stream: Any = driver.Stream(NON_BLOCKING)
+            self.handle = int(self.stream.handle)
             timing = driver.event_flags.DISABLE_TIMING
             self.uploaded: Any = driver.Event(timing)
             self.finished: Any = driver.Event(timing)
@@ -40,18 +45,13 @@ class MarkedStream:
             self.forget()
             raise
 
-    @property
-    def handle(self) -> int:
-        """The stream as the driver knows it."""
-        return int(self.stream.handle)
+    def begin(self, step: SlotStep) -> None:
+        """Mark where one of `STEPS` begins, for `seconds`."""
+        self._begun[STEPS.index(step)].record(self.stream)
 
-    @contextmanager
-    def timed(self, step: str) -> Iterator[None]:
-        """Mark where one of `STEPS` begins and ends, for `seconds`."""
-        number = STEPS.index(step)
-        self._begun[number].record(self.stream)
-        yield
-        self._ended[number].record(self.stream)
+    def end(self, step: SlotStep) -> None:
+        """Mark where one of `STEPS` ends."""
+        self._ended[STEPS.index(step)].record(self.stream)
 
     def seconds(self) -> dict[str, float]:
         """Return how long the GPU took for each of `STEPS`, once all have been timed and done."""

@@ -43,6 +43,8 @@ class TensorRTExecutor:
         If TensorRT refuses the engine, for example one of another version.
     """
 
+    recordable = True
+
     def __init__(self, trt: Any, plan: bytes, precision: EnginePrecision) -> None:
         self.runtime = f"TensorRT {trt.__version__}"
         self.precision = precision

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 class TorchExecutor:
     """SqueezeDet as PyTorch functions; see `engines.backends.cuda.executor.Executor`."""
 
+    # A graph would go on using memory that PyTorch has given to others since.
+    recordable = False
+
     def __init__(
         self, settings: EngineSettings, precision: str, max_batch: int, device: str
     ) -> None:
