@@ -86,12 +86,13 @@ def bytes_in(model: onnx.ModelProto, pixels: InputProfile) -> onnx.ModelProto:
 
     Its input "image" is uint8 (batch, height, width, 3), BGR. Mean, scale and channel order go into
     the first convolution, and no pass over the pixels is left before it. A pixel keeps all its
-    steps; beyond the edge there is black instead of the mean. Where the first convolution is left
-    in float, the graph is returned as it is.
+    steps; beyond the edge there is black instead of the mean. Where input or weights of the first
+    convolution are in float, the graph is returned as it is.
     """
     first = next(node for node in model.graph.node if node.op_type == "Conv")
     makers = {node.output[0]: node for node in model.graph.node}
-    if makers[first.input[0]].op_type != "DequantizeLinear":
+    read = [makers.get(name) for name in first.input[:2]]
+    if any(node is None or node.op_type != "DequantizeLinear" for node in read):
         return model
     result = _copy(model)
     graph = result.graph
