@@ -35,8 +35,8 @@ class DetectParams:
         If a value is out of range.
     """
 
-    threshold: float = 0.4
-    top_n: int = 128
+    threshold: float = 0.43
+    top_n: int = 256
     nms_iou: float = 0.4
     greedy: bool = True
     classes: tuple[int, ...] | None = None

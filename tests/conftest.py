@@ -70,7 +70,7 @@ def small_network(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("network") / "small.yaml"
     path.write_text(
         "architecture: squeezedet\n"
-        f"weights: {ROOT / 'engines' / 'shipped' / 'squeezedrive-v2.npz'}\n"
+        f"weights: {ROOT / 'engines' / 'shipped' / 'squeezedrive-v3.npz'}\n"
         "classes: [car, pedestrian, cyclist]\n"
         "input: {width: 320, height: 96}\n"
     )

@@ -82,7 +82,7 @@ def test_a_drive_becomes_a_video_and_readable_detections(
     assert frames_of(video) == [Fraction(i, 25) for i in range(12)]
 
     header, *lines = lines_of(jsonl)
-    assert header["model"]["name"] == "squeezedrive-v2"
+    assert header["model"]["name"] == "squeezedrive-v3"
     assert header["config"]["detect"]["threshold"] == 0.001
     assert header["source"]["kind"] == "file"
     assert [line["frame"] for line in lines] == list(range(12))

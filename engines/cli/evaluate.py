@@ -37,7 +37,7 @@ DESCRIPTION = (
     " goes wrong."
 )
 EXAMPLES = """\
-The network's boxes are taken from a score of 0.005 on and the best 128 a picture,
+The network's boxes are taken from a score of 0.005 on and the best 256 a picture,
 whatever the threshold of drawing is. The SqueezeDet paper has the best 64: --top-n 64.
 Of several data sets one table is printed, and their mean. Lists in ImageSets beside that
 of the split, such as val-night.txt beside val.txt, are parts with lines of their own.
@@ -126,8 +126,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         " weights have such a model beside them, else fp32)",
     )  # fmt: skip
     add(
-        "--top-n", type=count, default=128, metavar="N",
-        help="boxes a picture kept before suppression (default: 128)",
+        "--top-n", type=count, default=256, metavar="N",
+        help="boxes a picture kept before suppression (default: 256)",
     )  # fmt: skip
 
     outputs = parser.add_argument_group("outputs")

@@ -16,7 +16,7 @@ from squeezedrive.engines.files import replacing
 from squeezedrive.engines.model.profile import Profile
 
 FOLDER = Path(__file__).resolve().parent.parent / "shipped"
-DEFAULT = FOLDER / "squeezedrive-v2.npz"
+DEFAULT = FOLDER / "squeezedrive-v3.npz"
 
 
 @dataclass(frozen=True)

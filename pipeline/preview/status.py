@@ -66,7 +66,7 @@ class Status(TypedDict):
     uptime_s : float
         Seconds since it began.
     model, backend : str
-        For people: "squeezedrive-v2", "cpu int8".
+        For people: "squeezedrive-v3", "cpu int8".
     sources : list of SourceStatus
     """
 

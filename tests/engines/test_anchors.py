@@ -146,7 +146,7 @@ def test_the_verb(root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
         "left out: 2 narrower or lower than 6 px",
         "   20      32    50.0%",
         "   80      21    50.0%",
-        "of these 2 (new) and of the 9 of squeezedrive-v2 (old)",
+        "of these 2 (new) and of the 9 of squeezedrive-v3 (old)",
         "car                2  0.98",
         "cyclist            0      -      -",
     ):

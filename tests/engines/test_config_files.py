@@ -42,11 +42,11 @@ def test_a_path_that_leads_elsewhere_is_not_replaced(path: str) -> None:
 
 
 def test_networks_are_found_the_same_way(tmp_path: Path) -> None:
-    for name in ("squeezedet-large", "configs/squeezedet-large.yaml"):
-        assert load_network_config(Path(name)).input.width == 1664
+    for name in ("squeezedet", "configs/squeezedet.yaml"):
+        assert load_network_config(Path(name)).input.width == 1248
     mine = tmp_path / "mine.yaml"
-    mine.write_text("network: squeezedet-large\n")
-    assert load_config(mine).network == str(CONFIGS / "squeezedet-large.yaml")
+    mine.write_text("network: squeezedet\n")
+    assert load_config(mine).network == str(CONFIGS / "squeezedet.yaml")
 
 
 def test_recipes_are_found_the_same_way() -> None:

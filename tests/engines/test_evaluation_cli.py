@@ -115,7 +115,7 @@ def test_a_network_over_another_layout(tmp_path: Path, capsys: pytest.CaptureFix
     output = tmp_path / "figures.json"
     evaluate("--data", data, "--json", output, "--precision", "fp32", "--top-n", 9, *SMALL)
     text = capsys.readouterr().out
-    assert text.startswith("squeezedrive-v2, cpu fp32, 128x64, fit stretch, top 9; val of ")
+    assert text.startswith("squeezedrive-v3, cpu fp32, 128x64, fit stretch, top 9; val of ")
     assert "KITTI AP in %" not in text
     figures = json.loads(output.read_text())
     assert figures["source"]["threshold"] == 0.005
@@ -134,7 +134,7 @@ def test_number_formats_are_compared_by_one_command(
     evaluate("--data", data, "--json", output, "--precision", ",".join(precisions), *SMALL)
     titles, table, *others = capsys.readouterr().out.split("\n\n")
     for line, name in zip(titles.splitlines(), precisions, strict=True):
-        assert line.startswith(f"squeezedrive-v2, cpu {name}, 128x64, fit stretch, top 128; val of")
+        assert line.startswith(f"squeezedrive-v3, cpu {name}, 128x64, fit stretch, top 256; val of")
     rows = [line.split() for line in table.splitlines()]
     assert rows[1] == list(precisions)
     assert [row[:2] for row in rows[2:5]] == [["car", "easy"], ["car", "moderate"], ["car", "hard"]]

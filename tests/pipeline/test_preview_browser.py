@@ -99,7 +99,7 @@ def test_the_page_shows_picture_figures_and_state(page):
     with open_page(page, Run()):
         assert page.shows(".source .badge", "Connected")
         assert page.one(".source h2").text == "rtsp://***@camera0/"
-        assert page.one("#model").text == "squeezedrive-v2 · cpu int8"
+        assert page.one("#model").text == "squeezedrive-v3 · cpu int8"
         assert page.one("#uptime").text == "running 1 h 0 min"
         figures = {
             element.get_attribute("data-figure"): element.text

@@ -100,7 +100,7 @@ def test_status(run, url):
     assert (status, headers["content-type"]) == (200, "application/json")
     assert json.loads(body) == {
         "uptime_s": 3600.0,
-        "model": "squeezedrive-v2",
+        "model": "squeezedrive-v3",
         "backend": "cpu int8",
         "sources": run.sources,
         "threshold": 0.4,
@@ -374,7 +374,7 @@ def test_metrics():
     def of(metric, /, **labels):
         return samples.get((f"squeezedrive_{metric}", *sorted(labels.items())))
 
-    assert of("info", model="squeezedrive-v2", backend="cpu int8") == 1
+    assert of("info", model="squeezedrive-v3", backend="cpu int8") == 1
     assert of("source_info", source="1", name='a "b"\n\\') == 1
     assert of("uptime_seconds") == 3600
     assert of("threshold") == 0.4

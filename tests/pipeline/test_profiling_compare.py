@@ -13,7 +13,7 @@ PROFILE: dict[str, Any] = {
     "schema": SCHEMA,
     "version": VERSION,
     "source": "drive.mp4",
-    "model": "squeezedrive-v2",
+    "model": "squeezedrive-v3",
     "backend": {"name": "cpu", "precision": "int8"},
     "config": {"backend": "auto", "video": {"preset": "veryfast", "write": True}},
     "fps": {"pipeline": {"mean": 40.0, "error": 0.5}},

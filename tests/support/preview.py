@@ -63,7 +63,7 @@ class Run:
         self.asked += 1
         return {
             "uptime_s": 3600.0,
-            "model": "squeezedrive-v2",
+            "model": "squeezedrive-v3",
             "backend": "cpu int8",
             "sources": list(self.sources),
         }
