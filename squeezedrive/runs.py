@@ -70,7 +70,7 @@ def detect(
     ----------
     source : str, Path or int, or a sequence of them
         A video file, a folder or pattern of pictures, a camera's number or device, an rtsp:// or
-        http:// stream, or "demo:". Several share one network.
+        http:// stream, a FIFO or "-" for standard input, or "demo:". Several share one network.
     track : bool, optional
         Whether to track objects: ids that last, steady boxes.
     classes : collection of str

@@ -95,8 +95,8 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
         metavar="SOURCE",
         nargs="+",
         help="video file, folder or 'pattern*' of images, camera (0, /dev/video0),"
-        " rtsp:// or http:// stream, or demo: for a clip that comes along; several share one"
-        " network, and each has outputs of its own: ride.0.mp4, ride.1.mp4",
+        " rtsp:// or http:// stream, - for standard input, or demo: for a clip that comes along;"
+        " several share one network, and each has outputs of its own: ride.0.mp4, ride.1.mp4",
     )
 
     outputs = parser.add_argument_group("outputs")

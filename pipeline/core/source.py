@@ -40,7 +40,10 @@ class SourceInfo:
         The pts, in `time_base` units, that is 0:00 in an output made from this source: where the
         container starts, or where `--start` asked to start.
     path : Path or None
-        The media file behind the source, for its audio tracks; None where there is none.
+        The media file behind the source; None where there is none.
+    location : str or None
+        What FFmpeg opens to read the source once more, for its audio tracks: "file:" and a path,
+        or a URL, which may hold a password; None for what can be read once only.
     inputs : tuple of Path
         The files that are read, which no output may replace.
     stem : Path
@@ -61,6 +64,7 @@ class SourceInfo:
     time_base: Fraction
     origin: int = 0
     path: Path | None = None
+    location: str | None = field(default=None, repr=False)
     inputs: tuple[Path, ...] = ()
     stem: Path = Path("output")
     sample_aspect: Fraction = Fraction(1)

@@ -16,6 +16,7 @@ from squeezedrive.pipeline.dataset.labels import labels_of_teacher
 from squeezedrive.pipeline.dataset.layout import LabelledPicture, write_kitti_layout
 from squeezedrive.pipeline.dataset.teacher import Teacher
 from squeezedrive.pipeline.sources.open import open_source
+from squeezedrive.pipeline.sources.pipe import is_pipe
 
 EXAMPLES = """\
 examples:
@@ -101,7 +102,8 @@ def make_dataset(
     """
     _check_numbers(every, frames, start, until)
     for spec in sources:  # before hours are spent on those ahead of a wrong one
-        open_source(spec, SourceOptions(start=start)).close()
+        if not is_pipe(spec):  # which can be opened only once
+            open_source(spec, SourceOptions(start=start)).close()
 
     def pictures() -> Iterator[LabelledPicture]:
         for number, spec in enumerate(sources):

@@ -25,6 +25,7 @@ from squeezedrive.pipeline.app.session import open_session
 from squeezedrive.pipeline.config import Config, load_config
 from squeezedrive.pipeline.core.errors import SinkError, SourceError
 from squeezedrive.pipeline.profiling.profiler import SWEEP_FILE, profile_folder
+from squeezedrive.pipeline.sources.pipe import is_pipe
 
 log = logging.getLogger("squeezedrive")
 
@@ -82,6 +83,8 @@ def sweep(
         raise ConfigError("--sweep: expected --profile DIR, too, where the profiles go")
     if replace(outputs, profile=None, overwrite=False) != Outputs():
         raise ConfigError("--sweep: writes profiles only; leave the other outputs out")
+    if is_pipe(source):
+        raise ConfigError("--sweep: reads its source several times, and a pipe can be read once")
     cells = make_cells(path, settings, grid, outputs.profile)
     with profile_folder(outputs.profile, outputs.overwrite):
         for cell in cells:

@@ -10,7 +10,7 @@ from fractions import Fraction
 import av
 from av.container import InputContainer
 from av.error import EOFError as FFmpegEOFError
-from av.error import ExitError, FFmpegError, InvalidDataError
+from av.error import ExitError, FFmpegError, InvalidDataError, ProtocolNotFoundError
 from av.error import TimeoutError as FFmpegTimeoutError
 from av.stream import Discard, Disposition
 
@@ -24,14 +24,20 @@ from squeezedrive.pipeline.core.errors import SourceError, SourceTimeout
 from squeezedrive.pipeline.core.source import SourceOptions
 from squeezedrive.pipeline.sources.device import DeviceFrame, DeviceTrack
 from squeezedrive.pipeline.sources.groups import from_key_frame
-from squeezedrive.pipeline.sources.names import STREAM, redact
+from squeezedrive.pipeline.sources.names import STREAM, redact, shown
+from squeezedrive.pipeline.sources.pipe import Pipe, is_pipe
 
 AnyFrame = av.VideoFrame | DeviceFrame
 
 # Over TCP no packets are lost. FFmpeg would look at 20 frames to learn the frame rate, and wait
 # for what the sender announces but does not send: audio that is switched off. It keeps what it has
 # seen, so that the picture starts with a key frame.
-STREAM_OPTIONS = {"rtsp_transport": "tcp", "fpsprobesize": "0", "analyzeduration": "2000000"}
+STREAM_OPTIONS = {
+    "rtsp_transport": "tcp",
+    "fpsprobesize": "0",
+    "analyzeduration": "2000000",
+    "overrun_nonfatal": "1",  # UDP that was not read in time: packets are lost, the stream goes on
+}
 # Demuxers can go on after a damaged part; one that reports nothing but damage has reached the end.
 MAX_DAMAGED_READS = 16
 # A key frame is looked for this much ahead of a start: its decoding time may lie before it.
@@ -60,8 +66,12 @@ class Decoder:
         The open file or stream.
     stream : av.VideoStream
         Its video track.
+    url : str
+        What FFmpeg opens, unless it is a pipe.
     is_url : bool
         Whether it is read over a network.
+    is_pipe : bool
+        Whether it can be read only once, from its beginning to its end.
     jumps : list of (int, Fraction)
         Jumps of its clock that were closed, and that nobody has taken off the list yet: the pts at
         which it goes on, and by how many seconds the clock was ahead, or back if negative.
@@ -83,9 +93,10 @@ class Decoder:
     ) -> None:
         self._track = track
         self.is_url = STREAM.match(location) is not None
-        self._name = redact(location)
+        self._name = shown(location)
         # "file:" keeps FFmpeg from taking a colon in a file name for a protocol.
-        self._url = location if self.is_url else f"file:{location}"
+        self.url = location if self.is_url else f"file:{location}"
+        self._pipe = None if self.is_url or not is_pipe(location) else Pipe(location)
         self._options = options
         self._begin: int | None = None
         self._step: Fraction | None = None  # of a packet, where the clock is mended
@@ -97,8 +108,17 @@ class Decoder:
         self._last: int | None = None  # pts of the last frame
         self._asked_at = self._good_at = time.monotonic()  # when FFmpeg was; when a picture came
         # Frame threads decode several frames at once, but hold as many back.
-        self._frame_threads = not self.is_url
-        self.container, self.stream = self._open()
+        self._frame_threads = not self.is_url and not self.is_pipe
+        try:
+            self.container, self.stream = self._open()
+        except BaseException:
+            self._close_pipe()
+            raise
+
+    @property
+    def is_pipe(self) -> bool:
+        """Whether it can be read only once, from its beginning to its end."""
+        return self._pipe is not None
 
     def mend_clock(self, step: Fraction) -> None:
         """Close jumps of the clock, see `Continuity`; `step` is a nominal frame in seconds."""
@@ -110,10 +130,10 @@ class Decoder:
         """Begin with the first frame that is shown at `pts` or later.
 
         What has no index of its key frames is read from its beginning, and so is a file in which
-        looking for the key frame before `pts` leads elsewhere.
+        looking for the key frame before `pts` leads elsewhere. A pipe and what is live go on.
         """
         self._begin = pts
-        if self.is_url and self._step is None:
+        if self.is_pipe or (self.is_url and self._step is None):
             return
         if self.has_jumped or self.container.format.flags & MAY_JUMP or not self._seek(pts):
             self.container.close()
@@ -187,11 +207,21 @@ class Decoder:
             for _ in range(packets - shown):
                 yield None
 
+    def interrupt(self) -> None:
+        """End the wait for a pipe now and for good; may be called from any thread."""
+        if self._pipe is not None:
+            self._pipe.interrupt()
+
     def close(self) -> None:
-        """Close the file or connection."""
+        """Close the file, pipe or connection."""
         self.container.close()
+        self._close_pipe()
         if self._track is not None:
             self._track.close()
+
+    def _close_pipe(self) -> None:
+        if self._pipe is not None:
+            self._pipe.close()
 
     def _decode(self, packet: av.Packet | None) -> Sequence[AnyFrame]:
         return (self._track or self.stream).decode(packet)
@@ -201,9 +231,10 @@ class Decoder:
         self._asked_at = time.monotonic()
         try:
             container = av.open(
-                self._url,
+                self.url if self._pipe is None else self._pipe,
+                "r",
                 options=STREAM_OPTIONS if self.is_url else None,
-                timeout=(options.open_timeout, options.read_timeout),
+                timeout=None if self.is_pipe else (options.open_timeout, options.read_timeout),
                 metadata_errors="replace",
             )
         except (InvalidDataError, FFmpegEOFError):
@@ -211,6 +242,11 @@ class Decoder:
             raise SourceError(
                 f"{self._name}: expected a video, found nothing that FFmpeg can read; it may be"
                 " empty, something else, or cut off before its index was written"
+            ) from None
+        except ProtocolNotFoundError:
+            raise SourceError(
+                f"{self._name}: FFmpeg as it comes with PyAV lacks this kind of stream; another"
+                " FFmpeg can read it: ffmpeg -i URL -c copy -f mpegts - | squeezedrive -"
             ) from None
         except FFmpegError as error:
             raise self._failure(error, options.open_timeout) from None

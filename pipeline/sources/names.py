@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 
+from squeezedrive.engines.files import readable
 from squeezedrive.pipeline.core.source import SourceKind
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})
-STREAM = re.compile(r"(rtsps?|https?|udp|tcp|rtmps?)://", re.IGNORECASE)
+STREAM = re.compile(r"(rtsps?|https?|udp|rtp|srt|tcp|rtmps?)://", re.IGNORECASE)
+STDIN = "-"
 CAMERA = re.compile(r"(/dev/video)?\d+")
 
 _USER = re.compile(r"(?<=://)[^/\s]*@")
@@ -26,6 +28,11 @@ def live_kind(spec: str) -> SourceKind | None:
     if CAMERA.fullmatch(spec):
         return "camera"
     return "stream" if STREAM.match(spec) else None
+
+
+def shown(spec: str) -> str:
+    """Return how a video is called in messages and results."""
+    return "standard input" if spec == STDIN else readable(redact(spec))
 
 
 def redact(text: str) -> str:

@@ -11,7 +11,6 @@ from pathlib import Path
 import av
 
 from squeezedrive.engines.backends.video_decoder import DecoderRefused, OpenDecoder
-from squeezedrive.engines.files import readable
 from squeezedrive.pipeline.core.errors import SourceError
 from squeezedrive.pipeline.core.frame import Frame
 from squeezedrive.pipeline.core.source import (
@@ -24,7 +23,7 @@ from squeezedrive.pipeline.core.source import (
 from squeezedrive.pipeline.sources.clock import read_clock
 from squeezedrive.pipeline.sources.decoder import AnyFrame, Decoder
 from squeezedrive.pipeline.sources.device import DeviceFrame, DeviceTrack
-from squeezedrive.pipeline.sources.names import redact
+from squeezedrive.pipeline.sources.names import STDIN, shown
 from squeezedrive.pipeline.sources.picture import (
     UNSPECIFIED,
     PictureConverter,
@@ -55,12 +54,13 @@ class VideoSource(Source):
     the time and the average frame rate, which is exact at a constant rate only.
 
     A URL is a live "stream", except where http leads to a file of known duration: that is a
-    "file" without a path, of which no frame is lost.
+    "file" without a path, of which no frame is lost. So is a pipe, which is waited for as long as
+    somebody may write to it.
 
     Parameters
     ----------
     location : str
-        Path of a file, or a URL.
+        Path of a file or FIFO, "-" for a pipe at standard input, or a URL.
     options : SourceOptions
         How to open it.
     track : DeviceTrack, optional
@@ -78,7 +78,7 @@ class VideoSource(Source):
         self, location: str, options: SourceOptions, track: DeviceTrack | None = None
     ) -> None:
         super().__init__()
-        self._name = readable(redact(location))
+        self._name = shown(location)
         self._location = location
         self._options = options
         self._convert = PictureConverter().convert
@@ -149,6 +149,8 @@ class VideoSource(Source):
         """
         if self._decoder.is_url:
             raise DecoderRefused("it is read over a network")
+        if self._decoder.is_pipe:
+            raise DecoderRefused("it comes through a pipe")
         if not isinstance(self._first, av.VideoFrame):
             raise DecoderRefused("it has no frames")
         track = DeviceTrack(self._decoder.stream, self._first, open_decoder)
@@ -159,8 +161,12 @@ class VideoSource(Source):
         self.close()
         return moved
 
+    def interrupt(self) -> None:
+        """End the wait for a pipe now and for good; other waits end with their time-out."""
+        self._decoder.interrupt()
+
     def close(self) -> None:
-        """Close the file or connection."""
+        """Close the file, pipe or connection."""
         self._frames.close()
         self._decoder.close()
 
@@ -223,8 +229,16 @@ class VideoSource(Source):
                 f"{self._name}: expected a start before its end at {float(clock.end):g} s,"
                 f" got {start:g} s"
             )
+        is_pipe = self._decoder.is_pipe
+        if first is None and is_pipe:
+            raise SourceError(
+                f"{self._name}: has no frames that can be read from a pipe; an MP4 with its index"
+                " at the end, as cameras write it, has to be read as a file"
+            )
         kind: SourceKind = "file"
-        path = None if self._decoder.is_url else Path(location)
+        path = None if self._decoder.is_url or is_pipe else Path(location)
+        if is_pipe and self._decoder.container.streams.audio:
+            self.report.warn(f"{self._name}: its sound is left out: a pipe can be read only once")
         origin = clock.zero + self._skip
         if clock.live:
             kind = "stream"
@@ -254,8 +268,9 @@ class VideoSource(Source):
             time_base=clock.time_base,
             origin=origin,
             path=path,
+            location=None if clock.live or is_pipe else self._decoder.url,
             inputs=() if path is None else (path,),
-            stem=Path(kind) if path is None else path.with_suffix(""),
+            stem=_output_stem(location) if path or is_pipe else Path(kind),
             sample_aspect=aspect,
             primaries=primaries,
             transfer=transfer,
@@ -268,3 +283,9 @@ class VideoSource(Source):
                 f"frame size changes from {self._size} to {size} at frame {self._frame_id}"
             )
         self._size = size
+
+
+def _output_stem(location: str) -> Path:
+    """Return where outputs lie: beside a file, or in the current folder for /dev/stdin."""
+    path = Path("stdin" if location == STDIN else location)
+    return (Path(path.name) if path.parts[:2] == ("/", "dev") else path).with_suffix("")

@@ -6,13 +6,19 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
+import av
 import pytest
 
+from squeezedrive.kernels.detections import Detections
+from squeezedrive.pipeline.config import VideoConfig
 from squeezedrive.pipeline.core.errors import SourceError, SourceTimeout
+from squeezedrive.pipeline.core.sink import FrameResult
 from squeezedrive.pipeline.core.source import SourceOptions
+from squeezedrive.pipeline.sinks.recordings.recorder import RecordingSink
 from squeezedrive.pipeline.sources.open import open_source
-from tests.support.media import number_of, read_all, write_video
+from tests.support.media import number_of, packets, read_all, write_video
 
 PATIENT = SourceOptions(open_timeout=60.0, read_timeout=60.0)
 
@@ -130,3 +136,109 @@ def test_a_file_on_a_web_server_is_a_file(tmp_path: Path, web: str) -> None:
 def test_a_missing_page(web: str) -> None:
     with pytest.raises(SourceError, match="404 Not Found"):
         open_source(f"{web}/missing.mp4", PATIENT)
+
+
+@pytest.fixture
+def send(tmp_path: Path) -> Iterator[Callable[[str, str], None]]:
+    """Send a clip to an address again and again, as a camera does; the call returns at once."""
+    done = threading.Event()
+    threads = []
+    clip(tmp_path)
+
+    def loop(url: str, format: str) -> None:
+        with av.open(url, "w", format=format) as out, av.open(str(tmp_path / "a.ts")) as read:
+            stream = out.add_stream_from_template(read.streams.video[0])
+            packets = [packet for packet in read.demux(video=0) if packet.size]
+            assert stream.time_base is not None
+            length = round(len(packets) / 25 / packets[0].time_base)
+            while not done.is_set():
+                for packet in packets:
+                    packet.stream = stream
+                    out.mux(packet)
+                    packet.pts, packet.dts = packet.pts + length, packet.dts + length
+                    done.wait(0.01)
+
+    def start(url: str, format: str) -> None:
+        thread = threading.Thread(target=loop, args=(url, format), daemon=True)
+        thread.start()
+        threads.append(thread)
+
+    yield start
+    done.set()
+    for thread in threads:
+        thread.join(5)
+
+
+@pytest.mark.parametrize(("kind", "format"), [("udp", "mpegts"), ("rtp", "rtp_mpegts")])
+def test_streams_without_a_connection(
+    send: Callable[[str, str], None], kind: str, format: str
+) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as chosen:
+        chosen.bind(("127.0.0.1", 0))
+        port = chosen.getsockname()[1] // 2 * 2  # RTP has even ports
+    url = f"{kind}://127.0.0.1:{port}"
+    send(f"{url}?pkt_size=1316" if kind == "udp" else url, format)
+    source = open_source(url, PATIENT)
+    try:
+        frames = [source.read() for _ in range(60)]
+    finally:
+        source.close()
+    assert (source.info.kind, source.info.live) == ("stream", True)
+    numbers = [number_of(frame.image) for frame in frames if frame is not None]
+    assert len(numbers) == 60
+    assert set(numbers) <= set(range(50))
+    assert len(set(numbers)) > 20
+
+
+def test_srt_needs_another_ffmpeg_or_is_there() -> None:
+    with pytest.raises(SourceError) as e:
+        open_source("srt://me:word@127.0.0.1:9", SourceOptions(open_timeout=1.0))
+    assert "word" not in str(e.value)
+    known = ("another FFmpeg can read it: ffmpeg -i URL", "no answer within", "error", "refused")
+    assert any(part in str(e.value) for part in known)
+
+
+def test_sound_of_a_file_on_a_web_server_is_kept(tmp_path: Path, web: str, run: Any) -> None:
+    write_video(
+        tmp_path / "a.mp4", 30, size=(320, 192), audio="aac", muxer={"movflags": "faststart"}
+    )
+    out = tmp_path / "out.mp4"
+    code, _, err = run(f"{web}/a.mp4", "-o", out)
+    assert code == 0, err
+    assert "warning" not in err
+    same = [bytes(packet) for packet in packets(tmp_path / "a.mp4", "audio")]
+    assert [bytes(packet) for packet in packets(out, "audio")] == same
+
+
+def test_sound_from_a_start_on_of_a_server_that_sends_whole_files(
+    tmp_path: Path, web: str, run: Any
+) -> None:
+    write_video(
+        tmp_path / "a.mp4", 50, size=(320, 192), audio="aac", muxer={"movflags": "faststart"}
+    )
+    sound = []
+    for source in (tmp_path / "a.mp4", f"{web}/a.mp4"):
+        out = tmp_path / "out.mp4"
+        code, _, err = run(source, "--start", "1", "-o", out, "--overwrite")
+        assert (code, "warning" in err) == (0, False), err
+        sound.append([(packet.pts, bytes(packet)) for packet in packets(out, "audio")])
+    assert sound[0] == sound[1] != []
+
+
+def test_sound_that_a_server_refuses_costs_no_picture_and_shows_no_password(
+    tmp_path: Path, web: str
+) -> None:
+    write_video(tmp_path / "a.mp4", 30, audio="aac", muxer={"movflags": "faststart"})
+    source = open_source(f"{web.replace('://', '://me:word@')}/a.mp4?token=word", PATIENT)
+    (tmp_path / "a.mp4").unlink()
+    out = tmp_path / "out.mp4"
+    sink = RecordingSink(source, VideoConfig(preset="ultrafast"), out)
+    while (frame := source.read()) is not None:
+        sink.write(FrameResult(frame, Detections.empty()))
+    sink.close()
+    source.close()
+    assert len(packets(out, "video")) == 30
+    assert len(sink.warnings) == 1
+    assert "***@127.0.0.1" in sink.warnings[0]
+    assert "audio cannot be read: Server returned 404 Not Found" in sink.warnings[0]
+    assert "word" not in sink.warnings[0] + repr(source.info)

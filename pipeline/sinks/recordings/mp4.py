@@ -92,17 +92,17 @@ class Mp4File:
         options = {**MUXER, "movie_timescale": str(_track_timescale(info.time_base))}
         self._output = av.open(self._file, "w", format="mp4", container_options=options)
         self._stream = self._output.add_stream_from_template(template)
-        if info.path is not None:
+        if info.location is not None:
             try:
                 begin = (zero - info.origin) * info.time_base
                 time = zero * info.time_base
                 step = 1 / (info.fps or DEFAULT_FPS)
-                reader = SoundReader(info.path, time, step, source.report.jumps > 0)
+                reader = SoundReader(info.location, time, step, source.report.jumps > 0)
                 self._audio = AudioTracks(reader, self._output, time, begin)
             except FFmpegError as error:
-                self._own_warnings.append(f"{info.path}: audio cannot be read: {error.strerror}")
+                self._own_warnings.append(f"{info.name}: audio cannot be read: {error.strerror}")
             except Exception as error:  # whatever is wrong with a sound costs no picture
-                self._own_warnings.append(f"{info.path}: audio cannot be read: {error}")
+                self._own_warnings.append(f"{info.name}: audio cannot be read: {error}")
 
     @property
     def warnings(self) -> list[str]:

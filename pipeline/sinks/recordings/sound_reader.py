@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Collection, Iterator
 from fractions import Fraction
-from pathlib import Path
 
 import av
 from av.container import InputContainer
@@ -28,8 +27,8 @@ class SoundReader:
 
     Parameters
     ----------
-    path : Path
-        The file.
+    location : str
+        What FFmpeg opens, as in `SourceInfo.location`.
     zero : Fraction
         The time, in seconds of the mended clock, before which little is needed.
     step : Fraction
@@ -50,9 +49,9 @@ class SoundReader:
         If the file cannot be opened.
     """
 
-    def __init__(self, path: Path, zero: Fraction, step: Fraction, jumped: bool) -> None:
+    def __init__(self, location: str, zero: Fraction, step: Fraction, jumped: bool) -> None:
         self.ended: str | None = None
-        self._path = path
+        self._location = location
         self._step = step
         self._peeked: deque[av.Packet] = deque()
         self._open()
@@ -85,7 +84,7 @@ class SoundReader:
 
     def _open(self) -> None:
         self._container: InputContainer = av.open(
-            f"file:{self._path}", timeout=(TIMEOUT, TIMEOUT), metadata_errors="replace"
+            self._location, timeout=(TIMEOUT, TIMEOUT), metadata_errors="replace"
         )
         # The reader of the pictures has no timestamps made up either.
         self._container.flags &= ~GENERATE_PTS
