@@ -257,10 +257,10 @@ def test_refusals() -> None:
         with pytest.raises(ValueError, match=message):
             detector.enqueue(cuda.device_array(shape, dtype), result, 0)
     good = cuda.device_array((1, 16, 2, 4), half)
-    with pytest.raises(ValueError, match=r"result of shape \(1, 769\)"):
-        detector.enqueue(good, cuda.device_array((1, 768), RESULT), 0)
+    with pytest.raises(ValueError, match=r"result of shape \(1, 1537\)"):
+        detector.enqueue(good, cuda.device_array((1, 1536), RESULT), 0)
     detector.params = DetectParams(top_n=64)
-    with pytest.raises(ValueError, match="top N of 128 as before, got 64"):
+    with pytest.raises(ValueError, match="top N of 256 as before, got 64"):
         detector.enqueue(good, result, 0)
 
 
