@@ -255,7 +255,7 @@ def test_a_signal_ends_a_profiled_run_with_its_profile(
     assert set(read_profile(tmp_path / "p")["fps"]) == {"inference", "detection", "pipeline"}
     assert out.rstrip().endswith("report.html")
     at_frame({5: interrupt})
-    code, out, err = run(*arguments, tmp_path / "q")
+    code, out, err = run(*arguments, tmp_path / "q", "--set", "profile.warmup=60")
     assert code == 130
     assert "no profile: nothing to profile: " in err
     assert "processed" in out
