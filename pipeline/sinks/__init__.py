@@ -1,1 +1,1 @@
-"""Where results go: video, segments and clips, JSON lines, KITTI and MOT files, a window."""
+"""Where results go: video, segments and clips, JSON lines, tables, KITTI, MOT, a window."""

@@ -26,7 +26,7 @@ from squeezedrive.pipeline.sinks.files.lines import LineFile
 from squeezedrive.pipeline.sinks.spec import SinkSpec
 
 
-class CsvSink(Sink):
+class ToySink(Sink):
     def __init__(self, path, class_names):
         self._lines = LineFile(path)
         self.name = self._lines.name
@@ -47,7 +47,7 @@ SPEC = SinkSpec(
     option="csv-lines",
     metavar="OUT.csv",
     help="followed objects as comma-separated values",
-    open=lambda context: CsvSink(context.path, context.class_names),
+    open=lambda context: ToySink(context.path, context.class_names),
     stdout=True,
     turns_on=("track.enabled",),
 )
@@ -160,7 +160,7 @@ def test_sinks_are_written_in_the_order_in_which_nobody_waits(tmp_path: Path) ->
     names = [type(sink).__name__ for sink in opened]
     assert names[:2] == ["WindowSink", "GlanceSink"]  # without a display nothing is written
     assert names[-1] == "RecordingSink"  # encoding takes longest
-    assert sorted(names[2:-1]) == ["CsvSink", "JsonlSink", "KittiSink", "MotSink"]
+    assert sorted(names[2:-1]) == ["CsvSink", "JsonlSink", "KittiSink", "MotSink", "ToySink"]
 
 
 def test_a_display_ends_the_run_and_is_not_a_file(run: Any, refused: Any, tmp_path: Path) -> None:
