@@ -35,6 +35,8 @@ EXAMPLES = (
 NOTES_AT = 55  # column
 
 EPILOG = """\
+convert RESULT.jsonl --csv OUT.csv writes other files of results that exist: convert --help.
+
 @FILE is replaced by what FILE holds, one argument a line: command lines, and the passwords in
 them, can be read by other users and are kept in the system's journal.
 
@@ -226,6 +228,11 @@ def _log_to_stderr(level: str) -> None:
 
 def main(argv: list[str] | None = None) -> int:
     """Run the program; return its exit code."""
+    argv = sys.argv[1:] if argv is None else argv
+    if argv[:1] == ["convert"]:
+        from squeezedrive.pipeline.app.convert import main as convert
+
+        return convert(argv[1:], program_name())
     arguments = parse_arguments(argv)
     _log_to_stderr(arguments.log_level)
     from squeezedrive.engines.program import exit_code

@@ -10,6 +10,7 @@ import importlib
 import pkgutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from squeezedrive.pipeline import sinks
@@ -24,12 +25,20 @@ if TYPE_CHECKING:
 
 def sink_specs() -> list[SinkSpec]:
     """Find all kinds of outputs, in the order of the help."""
+    return [*_specs_in(sinks), *file_specs()]
+
+
+def file_specs() -> list[SinkSpec]:
+    """Find the kinds of outputs that need no pictures, in the order of the help."""
+    return _specs_in(files)
+
+
+def _specs_in(package: ModuleType) -> list[SinkSpec]:
     specs = []
-    for package in (sinks, files):
-        for module in pkgutil.iter_modules(package.__path__, f"{package.__name__}."):
-            if not module.ispkg:
-                spec = vars(importlib.import_module(module.name)).get("SPEC")
-                specs += [spec] if isinstance(spec, SinkSpec) else []
+    for module in pkgutil.iter_modules(package.__path__, f"{package.__name__}."):
+        if not module.ispkg:
+            spec = vars(importlib.import_module(module.name)).get("SPEC")
+            specs += [spec] if isinstance(spec, SinkSpec) else []
     return specs
 
 

@@ -1,0 +1,150 @@
+"""Results that were written as JSON lines, read again."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from fractions import Fraction
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from squeezedrive.engines.files import readable
+from squeezedrive.kernels.detections import Detections
+from squeezedrive.pipeline.core.errors import SourceError
+from squeezedrive.pipeline.core.frame import Frame
+from squeezedrive.pipeline.core.sink import FrameResult
+from squeezedrive.pipeline.core.source import Source, SourceInfo
+
+
+class ResultFile(Source):
+    """A file of JSON lines: its frames, black pictures, and what was found in them.
+
+    What can be read is read, line by line; `report` says what cannot. Without a header, the file's
+    name stands for its source, and the classes are those of its detections.
+
+    Parameters
+    ----------
+    path : Path
+        What `JsonlSink` has written.
+
+    Attributes
+    ----------
+    header : dict
+        What the file says of its run, see `JsonlSink`.
+    class_names : list of str
+        Names in the order of the class indices.
+    followed : bool
+        Whether detections have ids.
+    results : iterator of FrameResult
+        The frames in the file's order, once.
+
+    Raises
+    ------
+    SourceError
+        If the file cannot be read or has no frame.
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self._path = path
+        try:
+            self.header = self._find_header()
+            try:
+                self.class_names = [str(name) for name in self.header["model"]["classes"]]
+                name, kind = str(self.header["source"]["name"]), self.header["source"]["kind"]
+            except (LookupError, TypeError):
+                self.class_names, name, kind = self._find_classes(), readable(path), "file"
+            self.info = SourceInfo(name, kind, 0, 0, None, None, Fraction(1), inputs=(path,))
+            results = self._read()
+            first = next(results, None)
+        except OSError as error:
+            raise SourceError(f"{path}: cannot be read: {error.strerror}") from None
+        if first is None:
+            raise SourceError(f"{path}: expected frames as --jsonl writes them, got none")
+        self.followed = first.ids is not None
+        self.results = chain([first], results)
+
+    def read(self) -> Frame | None:
+        """Return the next frame, or None at the end."""
+        result = next(self.results, None)
+        return None if result is None else result.frame
+
+    def close(self) -> None:
+        """Do nothing: the file is closed when it was read."""
+
+    def _find_header(self) -> dict[str, Any]:
+        with self._path.open("rb") as file:
+            record = _parse(file.readline())
+        return record if record is not None and record.pop("type", None) == "header" else {}
+
+    def _find_classes(self) -> list[str]:
+        names: dict[str, None] = {}
+        with self._path.open("rb") as file:
+            for line in file:
+                found = (_parse(line) or {}).get("detections")
+                for one in found if isinstance(found, list) else []:
+                    if isinstance(one, dict) and isinstance(one.get("class"), str):
+                        names[one["class"]] = None
+        return list(names)
+
+    def _read(self) -> Iterator[FrameResult]:
+        indices = {name: k for k, name in enumerate(self.class_names)}
+        first, damaged, last = 0, 0, "its beginning"  # of the lines that are no frames
+        where = ""
+        with self._path.open("rb") as file:
+            for number, line in enumerate(file, 1):
+                record = _parse(line)
+                if record is not None and record.get("type") == "header":
+                    continue
+                result = None if record is None else _result(record, indices)
+                if result is not None:
+                    last = f"frame {result.frame.frame_id}"
+                    yield result
+                    continue
+                damaged += 1
+                if damaged == 1:
+                    first, where = number, last
+        if damaged:
+            ended = where == last  # no frame came after it
+            self.report.warn(
+                f"{self._path}: ends in line {first}, which is cut off, after {where}"
+                if ended
+                else f"{self._path}: damaged lines were left out: {damaged}, the first is line"
+                f" {first}, after {where}; the file ends after {last}"
+            )
+
+
+def _parse(line: bytes) -> dict[str, Any] | None:
+    """Return what a line holds; None if it is damaged."""
+    try:
+        record = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    return record if isinstance(record, dict) else None
+
+
+def _result(record: dict[str, Any], indices: dict[str, int]) -> FrameResult | None:
+    """Return a frame as its line has it, see `frame_record`; None if something is missing."""
+    try:
+        detections = record["detections"]
+        n = len(detections)
+        boxes = np.array([d["box"] for d in detections], np.float32).reshape(n, 4)
+        scores = np.array([d["score"] for d in detections], np.float32)
+        classes = np.array([indices[d["class"]] for d in detections], np.int32)
+        ids = np.array([d["id"] for d in detections], np.int32) if "detected" in record else None
+        seconds = Fraction(record["pts"])  # exactly what the line has
+        shape = int(record["height"]), int(record["width"]), 3
+        # One pixel, seen at every place: nothing looks at it.
+        picture = np.broadcast_to(np.zeros(3, np.uint8), shape)
+        frame = Frame(
+            0, int(record["frame"]), seconds.numerator, Fraction(1, seconds.denominator), 0.0,
+            picture,
+        )  # fmt: skip
+        found = Detections(boxes, scores, classes)
+    except (LookupError, TypeError, ValueError, OverflowError):
+        return None
+    finite = np.isfinite(boxes).all() and np.isfinite(scores).all()
+    return FrameResult(frame, found, ids, bool(record.get("detected", True))) if finite else None
