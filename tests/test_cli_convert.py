@@ -19,7 +19,13 @@ HEADER = {
     "source": {"name": "drive.mp4", "kind": "file"},
 }
 # Every kind of file that a run and `convert` both write, by option.
-KINDS = {"csv": "t.csv", "kitti": "kitti", "mot": "mot.txt", "jsonl": "copy.jsonl"}
+KINDS = {
+    "csv": "t.csv",
+    "coco": "coco.json",
+    "kitti": "kitti",
+    "mot": "mot.txt",
+    "jsonl": "copy.jsonl",
+}
 
 
 @pytest.fixture
@@ -149,7 +155,7 @@ def test_wrong_input_is_one_line(convert: Any, tmp_path: Path) -> None:
     (tmp_path / "empty").touch()
     (tmp_path / "header").write_bytes(lines[0])
     for arguments, part in (
-        ((path,), "expected an output, one or more of --csv"),
+        ((path,), "expected an output, one or more of --coco, --csv"),
         ((tmp_path / "none", "--csv", tmp_path / "new"), "none: cannot be read: No such file"),
         ((tmp_path, "--csv", tmp_path / "new"), "cannot be read: Is a directory"),
         ((tmp_path / "empty", "--csv", tmp_path / "new"), "expected frames as --jsonl writes them"),
