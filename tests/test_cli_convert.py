@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import io
+import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -173,6 +177,45 @@ def test_wrong_input_is_one_line(convert: Any, tmp_path: Path) -> None:
     assert not (tmp_path / "new").exists()
     assert convert(path, "--csv", table, "--overwrite")[0] == 0
     assert frames_in(table) == [1, 2, 4, 5]
+
+
+def test_a_pipe_is_refused_as_it_cannot_be_read_twice(convert: Any, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    code, _, err = convert(tmp_path / "pipe", "--csv", tmp_path / "out.csv")
+    assert code == 2
+    assert "pipe: expected a regular file" in err
+
+
+def test_a_disk_that_fails_ends_the_files_in_time(
+    convert: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was read until then is in files that can be read."""
+    path, table, coco = (tmp_path / name for name in ("in.jsonl", "out.csv", "out.json"))
+    lines = jsonl(path)
+    opened = Path.open
+
+    def fail_after_four(self: Path, *arguments: Any, **options: Any) -> Any:
+        return Failing(lines[:4]) if self == path else opened(self, *arguments, **options)
+
+    monkeypatch.setattr(Path, "open", fail_after_four)
+    code, out, err = convert(path, "--csv", table, "--coco", coco)
+    assert (code, out) == (2, "")
+    assert err == f"error: {path}: cannot be read on: Input/output error\n"
+    assert frames_in(table) == [1, 2]
+    assert [image["id"] for image in json.loads(coco.read_text())["images"]] == [0, 1, 2]
+
+
+class Failing(io.BytesIO):
+    """A file of which the part behind these lines cannot be read."""
+
+    def __init__(self, lines: list[bytes]) -> None:
+        super().__init__(b"".join(lines))
+
+    def __next__(self) -> bytes:
+        line = self.readline()
+        if not line:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return line
 
 
 def test_help_names_every_kind_of_file(capsys: pytest.CaptureFixture[str]) -> None:

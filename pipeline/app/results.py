@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from fractions import Fraction
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -50,6 +50,8 @@ class ResultFile(Source):
     def __init__(self, path: Path) -> None:
         super().__init__()
         self._path = path
+        if path.exists() and not path.is_file() and not path.is_dir():
+            raise SourceError(f"{path}: expected a regular file, which can be read twice")
         try:
             self.header = self._find_header()
             try:
@@ -58,10 +60,10 @@ class ResultFile(Source):
             except (LookupError, TypeError):
                 self.class_names, name, kind = self._find_classes(), readable(path), "file"
             self.info = SourceInfo(name, kind, 0, 0, None, None, Fraction(1), inputs=(path,))
-            results = self._read()
-            first = next(results, None)
         except OSError as error:
             raise SourceError(f"{path}: cannot be read: {error.strerror}") from None
+        results = self._read()
+        first = next(results, None)
         if first is None:
             raise SourceError(f"{path}: expected frames as --jsonl writes them, got none")
         self.followed = first.ids is not None
@@ -95,7 +97,7 @@ class ResultFile(Source):
         first, damaged, last = 0, 0, "its beginning"  # of the lines that are no frames
         where = ""
         with self._path.open("rb") as file:
-            for number, line in enumerate(file, 1):
+            for number, line in enumerate(self._lines_of(file), 1):
                 record = _parse(line)
                 if record is not None and record.get("type") == "header":
                     continue
@@ -115,6 +117,12 @@ class ResultFile(Source):
                 else f"{self._path}: damaged lines were left out: {damaged}, the first is line"
                 f" {first}, after {where}; the file ends after {last}"
             )
+
+    def _lines_of(self, file: BinaryIO) -> Iterator[bytes]:
+        try:
+            yield from file
+        except OSError as error:
+            raise SourceError(f"{self._path}: cannot be read on: {error.strerror}") from None
 
 
 def _parse(line: bytes) -> dict[str, Any] | None:
