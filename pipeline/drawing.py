@@ -136,6 +136,8 @@ class Painter:
         Names in the order of the class indices.
     status : bool
         Whether to draw the status line.
+    aspect : float
+        Width of a pixel over its height: lines and text look as in a picture of square pixels.
 
     Attributes
     ----------
@@ -143,11 +145,14 @@ class Painter:
         BGR colour of each class.
     """
 
-    def __init__(self, class_names: Sequence[str], status: bool = True) -> None:
+    def __init__(
+        self, class_names: Sequence[str], status: bool = True, aspect: float = 1.0
+    ) -> None:
         self.class_names = list(class_names)
         self.colours = class_colours(class_names)
         self._text_colours = [text_colour(colour) for colour in self.colours]
         self._status = status
+        self._aspect = aspect
         self._font = cv2.FontFace("sans")  # the TrueType font inside OpenCV
 
     def draw(
@@ -173,7 +178,9 @@ class Painter:
             Number of the object that each detection is, for its label; None for none.
         """
         height, width = image.shape[:2]
-        style = _Style.for_frame(height, width)
+        # Labels are laid out as they are shown: in pixels of the picture's height, all square.
+        shown = (int(width * self._aspect), height)
+        style = _Style.for_frame(height, shown[0])
         status = self._draw_status(image, style, status_text) if self._status else None
         inside = np.all(detections.boxes[:, :2] < (width, height), axis=1) & np.all(
             detections.boxes[:, 2:] > 0, axis=1
@@ -184,8 +191,8 @@ class Painter:
             return
         # Half a line off the edge, so that the line of a clamped box is seen whole.
         margin = style.line // 2
-        low = np.array([margin, margin] * 2)
-        high = np.maximum(np.array([width, height] * 2) - 1 - margin, low)
+        low = np.array([margin / self._aspect, margin] * 2).astype(int)
+        high = np.maximum(np.array([width, height] * 2) - 1 - low, low)
         boxes = np.rint(np.clip(detections.boxes, low, high)).astype(int).tolist()
         classes = detections.classes.tolist()
         names = [self.class_names[k] for k in classes]
@@ -195,15 +202,18 @@ class Painter:
 
         worst_first = range(len(boxes) - 1, -1, -1)
         for i in worst_first:
-            _outline(image, boxes[i], style, self.colours[classes[i]])
+            _outline(image, boxes[i], style, self.colours[classes[i]], self._aspect)
 
-        labels = self._place_labels(boxes, names, scores, style, (width, height), status)
+        places = [
+            [round(x1 * self._aspect), y1, round(x2 * self._aspect), y2] for x1, y1, x2, y2 in boxes
+        ]
+        labels = self._place_labels(places, names, scores, style, shown, status)
         for i in worst_first:
             if i in labels:
                 text, plate = labels[i]
                 k = classes[i]
-                _fill(image, plate, self.colours[k], LABEL_OPACITY)
-                self._write(image, style, text, plate, self._text_colours[k])
+                colours = self.colours[k], self._text_colours[k]
+                self._write(image, style, text, plate, *colours, LABEL_OPACITY)
 
     def _draw_status(self, image: Image, style: _Style, text: str | None) -> Rect | None:
         """Draw the status line and return where, or None if there is none."""
@@ -213,10 +223,9 @@ class Painter:
         step = style.font
         width = -(-self._plate_width(style, text) // step) * step
         plate = (style.pad, style.pad, style.pad + width, style.pad + style.plate_height)
-        if plate[2] > image.shape[1] or plate[3] > image.shape[0]:
+        if plate[2] > int(image.shape[1] * self._aspect) or plate[3] > image.shape[0]:
             return None
-        _fill(image, plate, BLACK, STATUS_OPACITY)
-        self._write(image, style, text, plate, WHITE)
+        self._write(image, style, text, plate, BLACK, WHITE, STATUS_OPACITY)
         return plate
 
     def _place_labels(
@@ -249,22 +258,45 @@ class Painter:
         size = cv2.getTextSize((0, 0), text, (0, 0), self._font, style.font, FONT_WEIGHT)
         return int(size[2]) + 2 * style.pad
 
-    def _write(self, image: Image, style: _Style, text: str, plate: Rect, colour: Colour) -> None:
-        origin = (plate[0] + style.pad, plate[1] + style.baseline)
-        cv2.putText(image, text, origin, colour, self._font, style.font, FONT_WEIGHT)
+    def _write(
+        self,
+        image: Image,
+        style: _Style,
+        text: str,
+        plate: Rect,
+        below: Colour,
+        colour: Colour,
+        opacity: float,
+    ) -> None:
+        """Write text on a plate of the colour `below`, which lies at `plate` as it is shown."""
+        x1, y1, x2, y2 = plate
+        left, right = round(x1 / self._aspect), round(x2 / self._aspect)
+        area = image[y1:y2, left : max(right, left + 1)]
+        square = area
+        if self._aspect != 1:
+            square = cv2.resize(area, (x2 - x1, y2 - y1))  # type: ignore[assignment]
+        _fill(square, below, opacity)
+        origin = (style.pad, style.baseline)
+        cv2.putText(square, text, origin, colour, self._font, style.font, FONT_WEIGHT)
+        if square is not area:
+            size = area.shape[1], area.shape[0]
+            cv2.resize(square, size, dst=area, interpolation=cv2.INTER_AREA)
 
 
-def _outline(image: Image, box: list[int], style: _Style, colour: Colour) -> None:
+def _outline(image: Image, box: list[int], style: _Style, colour: Colour, aspect: float) -> None:
     """Draw a line with dark rims, centred on the edges of a box."""
     x1, y1, x2, y2 = box
     outset = style.line // 2 + style.halo
-    # Rectangles of one pixel inside each other: half the time of a thick one.
-    for step in range(style.line + 2 * style.halo):
-        inset = step - outset
-        if x1 + inset > x2 - inset or y1 + inset > y2 - inset:
+    # Rectangles of one pixel inside each other: half the time of a thick one. Of narrow pixels,
+    # several make the width of a line.
+    finer = max(1, math.ceil(1 / aspect))
+    for step in range((style.line + 2 * style.halo) * finer):
+        inset = step / finer - outset
+        dx, dy = math.floor(inset / aspect), math.floor(inset)
+        if x1 + dx > x2 - dx or y1 + dy > y2 - dy:
             return
-        rim = step < style.halo or step >= style.halo + style.line
-        corners = (x1 + inset, y1 + inset), (x2 - inset, y2 - inset)
+        rim = inset < style.halo - outset or inset >= style.halo + style.line - outset
+        corners = (x1 + dx, y1 + dy), (x2 - dx, y2 - dy)
         cv2.rectangle(image, *corners, BLACK if rim else colour)
 
 
@@ -292,10 +324,8 @@ def _free_place(
     return None
 
 
-def _fill(image: Image, plate: Rect, colour: Colour, opacity: float) -> None:
-    """Fill a rectangle inside the image, translucent."""
-    x1, y1, x2, y2 = plate
-    area = image[y1:y2, x1:x2]
+def _fill(area: Image, colour: Colour, opacity: float) -> None:
+    """Fill a picture, translucent."""
     below = area.copy()
-    cv2.rectangle(image, (x1, y1), (x2 - 1, y2 - 1), colour, cv2.FILLED)
+    area[:] = colour
     cv2.addWeighted(below, 1.0 - opacity, area, opacity, 0.0, area)

@@ -53,7 +53,9 @@ def build_feeds(
         sinks = [*first, *written, *(own(source) if callable(own) else own)]
         painted = draw
         if draw is None and any(sink.draws for sink in sinks):
-            painted = partial(_paint, Painter(network.class_names, status=config.draw.status))
+            aspect = float(source.info.pixel_aspect)
+            painter = Painter(network.class_names, config.draw.status, aspect)
+            painted = partial(_paint, painter)
         tracker = None
         if config.track.follows and network.controls is not None:
             tracker = Tracker(network.controls)

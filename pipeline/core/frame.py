@@ -14,6 +14,16 @@ from squeezedrive.engines.backends.video_decoder import DevicePicture
 Image = NDArray[np.uint8]  # (height, width, 3), BGR
 
 
+def shown_size(width: int, height: int, aspect: Fraction) -> tuple[int, int]:
+    """Return width and height in which a picture has square pixels, neither of them reduced.
+
+    `aspect` is the width of a stored pixel over its height.
+    """
+    if aspect >= 1:
+        return round(width * aspect), height
+    return width, round(height / aspect)
+
+
 @dataclass(frozen=True)
 class Frame:
     """One picture of a source and where it belongs in time.
@@ -35,6 +45,8 @@ class Frame:
         BGR, upright, C-contiguous. The frame owns its pixels: no source writes to them again, and
         the render stage draws into them. Or the picture on the back end's device, if its decoder
         made it there.
+    aspect : Fraction
+        Width of a pixel over its height, when the picture is shown.
     """
 
     source_id: int
@@ -43,6 +55,7 @@ class Frame:
     time_base: Fraction
     captured_at: float
     picture: Image | DevicePicture
+    aspect: Fraction = Fraction(1)
 
     @cached_property
     def image(self) -> Image:

@@ -14,6 +14,8 @@ from squeezedrive.pipeline.core.frame import Frame
 
 DEFAULT_FPS = Fraction(25)  # where neither source nor user give a rate
 
+NEARLY_SQUARE = Fraction(1, 50)  # pixels that differ less from a square count as one
+
 SourceKind = Literal["file", "images", "camera", "stream", "demo"]
 ConnectionState = Literal["connecting", "connected", "stalled", "reconnecting", "given up"]
 
@@ -49,7 +51,8 @@ class SourceInfo:
     stem : Path
         Where an output lies if the user does not say, without its suffix.
     sample_aspect : Fraction
-        Width of a pixel over its height, when the upright picture is shown.
+        Width of a pixel over its height, when the upright picture is shown. Pictures and boxes
+        are in pixels as they are stored, whatever their shape; see `pixel_aspect`.
     primaries, transfer : int
         Colour primaries and transfer characteristics of the pixels, code points of
         ISO/IEC 23091-2; 1 is BT.709 for both.
@@ -70,6 +73,14 @@ class SourceInfo:
     sample_aspect: Fraction = Fraction(1)
     primaries: int = 1
     transfer: int = 1
+
+    @property
+    def pixel_aspect(self) -> Fraction:
+        """`sample_aspect`, or 1 where it is so near that nobody sees the difference.
+
+        Programs that scale videos leave such ratios behind, of whole pixels that do not quite fit.
+        """
+        return Fraction(1) if abs(self.sample_aspect - 1) < NEARLY_SQUARE else self.sample_aspect
 
     @property
     def live(self) -> bool:

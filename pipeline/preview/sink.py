@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from fractions import Fraction
 from threading import Condition
 
 import cv2
 
-from squeezedrive.pipeline.core.frame import Image
+from squeezedrive.pipeline.core.frame import Frame, Image, shown_size
 from squeezedrive.pipeline.core.sink import FrameResult, Sink
 
 INTERVAL = 0.1  # seconds between two pictures at least, however many watch
@@ -36,7 +37,7 @@ class PreviewSink(Sink):
 
     def __init__(self) -> None:
         self._changed = Condition()
-        self._image: Image | None = None
+        self._frame: Frame | None = None
         self._number = 0
         self._jpeg: Jpeg | None = None
         self._encoding = False
@@ -45,11 +46,12 @@ class PreviewSink(Sink):
 
     def write(self, result: FrameResult) -> None:
         """Take a picture as the newest."""
-        image = result.frame.image
+        frame = result.frame
+        _ = frame.image  # fetched from the device here, if it is there
         with self._changed:
             if self._closed:
                 return
-            self._image = image
+            self._frame = frame
             self._number += 1
             # One of those who wait encodes it and wakes the others.
             self._changed.notify()
@@ -58,7 +60,7 @@ class PreviewSink(Sink):
         """Forget the picture and send away who waits for one."""
         with self._changed:
             self._closed = True
-            self._image = self._jpeg = None
+            self._frame = self._jpeg = None
             self._changed.notify_all()
 
     def picture(self, last: int, timeout: float) -> Jpeg | None:
@@ -90,15 +92,15 @@ class PreviewSink(Sink):
                     return None
                 # A newer frame than the one encoded may be there, but it is not due yet.
                 self._changed.wait(min(end, due if due > now else end) - now)
-            image, number = self._image, self._number
-            if self._closed or image is None:
+            frame, number = self._frame, self._number
+            if self._closed or frame is None:
                 return None
             self._encoding = True
             self._encoded_at = time.monotonic()
             self._jpeg = None  # the others wait for this one, the last may be hours old
         encoded = None
         try:
-            encoded = Jpeg(number, encode(image))
+            encoded = Jpeg(number, encode(frame.image, frame.aspect))
         finally:
             with self._changed:
                 self._encoding = False
@@ -107,13 +109,13 @@ class PreviewSink(Sink):
         return encoded
 
 
-def encode(image: Image) -> bytes:
-    """Return a BGR picture as JPEG, at most `MAX_WIDTH` pixels wide."""
-    height, width = image.shape[:2]
-    if width > MAX_WIDTH:
-        scale = MAX_WIDTH / width
+def encode(image: Image, aspect: Fraction) -> bytes:
+    """Return a BGR picture as JPEG, at most `MAX_WIDTH` square pixels wide."""
+    width, height = shown_size(image.shape[1], image.shape[0], aspect)
+    if width > MAX_WIDTH or aspect != 1:
+        scale = min(MAX_WIDTH / width, 1.0)
         # INTER_AREA keeps thin lines at strong reduction but takes six times as long otherwise.
         how = cv2.INTER_AREA if scale <= 0.5 else cv2.INTER_LINEAR
-        size = MAX_WIDTH, max(round(height * scale), 1)
+        size = min(width, MAX_WIDTH), max(round(height * scale), 1)
         image = cv2.resize(image, size, interpolation=how)  # type: ignore[assignment]
     return cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, QUALITY])[1].tobytes()

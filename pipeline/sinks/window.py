@@ -10,7 +10,7 @@ from squeezedrive.pipeline.core.sink import FrameResult, Sink
 from squeezedrive.pipeline.sinks.spec import SinkContext, SinkSpec
 
 if TYPE_CHECKING:
-    from squeezedrive.pipeline.core.frame import Image
+    from squeezedrive.pipeline.core.frame import Frame
 
 SCREEN_SHARE = 0.9  # of the screen that a new window takes at most: panels need room too
 
@@ -48,13 +48,13 @@ class WindowSink(Sink):
             return
         if self._pygame is None:
             self._pygame = _import_pygame()
-            self._open(result.frame.image)
+            self._open(result.frame)
         if self._wants_to_quit():
             self.ended = True
             self.close()
             return
         try:
-            self._show(result.frame.image)
+            self._show(result.frame)
         except self._pygame.error as err:
             raise SinkError(f"cannot show the window: {err}") from err
 
@@ -64,7 +64,9 @@ class WindowSink(Sink):
             self._pygame.display.quit()
             self._pygame = None
 
-    def _open(self, image: Image) -> None:
+    def _open(self, frame: Frame) -> None:
+        from squeezedrive.pipeline.core.frame import shown_size
+
         pygame = self._pygame
         try:
             pygame.display.init()
@@ -75,7 +77,8 @@ class WindowSink(Sink):
                     "cannot open a window: this machine has no display (DISPLAY and "
                     "WAYLAND_DISPLAY are not usable); leave out --show or log in with a desktop"
                 )
-            height, width = image.shape[:2]
+            height, width = frame.image.shape[:2]
+            width, height = shown_size(width, height, frame.aspect)
             screen = pygame.display.get_desktop_sizes()[0]
             scale = min(1.0, SCREEN_SHARE * screen[0] / width, SCREEN_SHARE * screen[1] / height)
             size = (max(1, round(scale * width)), max(1, round(scale * height)))
@@ -92,13 +95,17 @@ class WindowSink(Sink):
             for event in pygame.event.get()
         )
 
-    def _show(self, image: Image) -> None:
+    def _show(self, frame: Frame) -> None:
         import cv2
+
+        from squeezedrive.pipeline.core.frame import shown_size
 
         pygame = self._pygame
         surface = pygame.display.get_surface()
         window = surface.get_size()
-        height, width = image.shape[:2]
+        image = frame.image
+        stored = image.shape[1], image.shape[0]
+        width, height = shown_size(*stored, frame.aspect)
         scale = min(window[0] / width, window[1] / height)
         size = (max(1, round(scale * width)), max(1, round(scale * height)))
         if self._layout != (window, size):
@@ -106,7 +113,7 @@ class WindowSink(Sink):
             self._layout = (window, size)
         # INTER_AREA keeps thin lines at strong reduction but takes six times as long.
         how = cv2.INTER_AREA if scale <= 0.5 else cv2.INTER_LINEAR
-        shown = image if size == (width, height) else cv2.resize(image, size, interpolation=how)
+        shown = image if size == stored else cv2.resize(image, size, interpolation=how)
         corner = ((window[0] - size[0]) // 2, (window[1] - size[1]) // 2)
         surface.blit(pygame.image.frombuffer(shown, size, "BGR"), corner)
         pygame.display.flip()

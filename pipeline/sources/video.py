@@ -35,6 +35,7 @@ from squeezedrive.pipeline.sources.timestamps import Timestamps
 # A video that ends by more than this before the duration it states has been cut off.
 CUT_OFF = Fraction(1, 2)  # seconds
 MAX_JUMPS = 20  # of the clock, reported one by one
+MAX_ASPECT = 4  # of a pixel, width over height or height over width
 
 
 class VideoSource(Source):
@@ -134,7 +135,13 @@ class VideoSource(Source):
         picture = decoded.picture if isinstance(decoded, DeviceFrame) else self._convert(decoded)
         self._watch_size(f"{picture.shape[1]}x{picture.shape[0]}")
         return Frame(
-            self._options.source_id, frame_id, self._pts, self.info.time_base, captured_at, picture
+            self._options.source_id,
+            frame_id,
+            self._pts,
+            self.info.time_base,
+            captured_at,
+            picture,
+            self.info.pixel_aspect,
         )
 
     def on_device(self, open_decoder: OpenDecoder) -> VideoSource:
@@ -151,6 +158,8 @@ class VideoSource(Source):
             raise DecoderRefused("it is read over a network")
         if self._decoder.is_pipe:
             raise DecoderRefused("it comes through a pipe")
+        if self.info.pixel_aspect != 1:
+            raise DecoderRefused("its pixels are not square")
         if not isinstance(self._first, av.VideoFrame):
             raise DecoderRefused("it has no frames")
         track = DeviceTrack(self._decoder.stream, self._first, open_decoder)
@@ -248,6 +257,12 @@ class VideoSource(Source):
                 origin = first.pts
         width, height = stream.codec_context.width, stream.codec_context.height
         aspect = stream.sample_aspect_ratio or Fraction(1)
+        if not 1 / MAX_ASPECT <= aspect <= MAX_ASPECT:
+            self.report.warn(
+                f"{self._name}: its pixels are said to be {aspect.numerator}:{aspect.denominator},"
+                " which no camera has; taken as square"
+            )
+            aspect = Fraction(1)
         primaries = transfer = 1
         if first is not None:
             width, height = first.width, first.height

@@ -13,6 +13,7 @@ from squeezedrive.pipeline.core.queues import StageQueue
 from squeezedrive.pipeline.core.sink import FrameResult
 from squeezedrive.pipeline.core.stage import StageName
 from squeezedrive.pipeline.stages.batch import Batch, BatchEntry, ResultEntry, Results
+from squeezedrive.pipeline.stages.square import stored
 
 
 class Postprocess:
@@ -61,6 +62,7 @@ class Postprocess:
 
     def _detected(self, entry: BatchEntry, found: Detections) -> ResultEntry:
         feed, frame, _ = entry
+        found = stored(found, frame)
         if feed.tracker is None:
             kept = found if self._controls is None else self._controls.filter(found)
             return ResultEntry(feed, FrameResult(frame, kept))

@@ -11,6 +11,7 @@ from squeezedrive.pipeline.core.queues import StageQueue
 from squeezedrive.pipeline.core.stage import StageName
 from squeezedrive.pipeline.stages.batch import Batch, BatchEntry
 from squeezedrive.pipeline.stages.feed import Captured, Feed
+from squeezedrive.pipeline.stages.square import squared
 
 
 class Preprocess:
@@ -59,7 +60,7 @@ class Preprocess:
         if batch.slot is None:
             return batch
         start = time.perf_counter()
-        pictures = [entry.frame.picture for entry in batch.entries if entry.due]
+        pictures = [squared(entry.frame) for entry in batch.entries if entry.due]
         # A picture is on the device only if this back end's own decoder left it there.
         batch.slot.preprocess(pictures)  # type: ignore[arg-type]
         return replace(batch, spent=time.perf_counter() - start)

@@ -231,7 +231,7 @@ class TestLabels:
     def test_labels_of_a_crowd_cover_each_other_nowhere(self, monkeypatch):
         plates = []
         monkeypatch.setattr(
-            "squeezedrive.pipeline.drawing._fill", lambda image, plate, *_: plates.append(plate)
+            Painter, "_write", lambda _, image, style, text, plate, *rest: plates.append(plate)
         )
         rng = np.random.default_rng(5)
         corner = rng.uniform((0, 100), (600, 250), (40, 2))
@@ -256,7 +256,7 @@ class TestLabels:
     def test_labels_keep_their_places_when_scores_swap(self, monkeypatch):
         runs = []
         monkeypatch.setattr(
-            "squeezedrive.pipeline.drawing._fill", lambda image, plate, *_: runs[-1].add(plate)
+            Painter, "_write", lambda _, image, style, text, plate, *rest: runs[-1].add(plate)
         )
         near, far = (200, 150, 400, 300), (210, 152, 300, 200)
         for boxes in ((near, far), (far, near)):

@@ -20,10 +20,10 @@ def encodings(monkeypatch):
         count = 0
         go = threading.Event()
 
-        def __call__(self, image):
+        def __call__(self, image, aspect):
             self.count += 1
             assert self.go.wait(10)
-            return original(image)
+            return original(image, aspect)
 
     original, counting = module.encode, Encodings()
     counting.go.set()
@@ -152,7 +152,7 @@ def test_a_picture_that_cannot_be_encoded_does_not_block_the_next(monkeypatch):
     sink = PreviewSink()
     monkeypatch.setattr(module, "INTERVAL", 0.0)
     with monkeypatch.context() as broken:
-        broken.setattr(module, "encode", lambda image: 1 / 0)
+        broken.setattr(module, "encode", lambda image, aspect: 1 / 0)
         sink.write(result())
         with pytest.raises(ZeroDivisionError):
             sink.picture(0, timeout=0)
