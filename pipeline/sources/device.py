@@ -17,10 +17,10 @@ from squeezedrive.engines.backends.video_decoder import (
     Plane,
 )
 from squeezedrive.pipeline.core.frame import Image
+from squeezedrive.pipeline.sources.hdr import TRANSFERS, UNSPECIFIED
 from squeezedrive.pipeline.sources.picture import (
     BT709,
     HD_LINES,
-    UNSPECIFIED,
     PictureConverter,
     display_matrix,
 )
@@ -84,6 +84,7 @@ class DeviceTrack:
             (codec not in CODECS, f"the codec is {codec}, not h264 or hevc"),
             (first.format.name != "yuv420p", f"the pixels are {first.format.name}, not yuv420p"),
             (self._colourspace not in MATRICES, "the colours are neither BT.601 nor BT.709"),
+            (first.color_trc in TRANSFERS, "it is HDR"),
             (first.width % 2 or first.height % 2, f"its size is {first.width}x{first.height}"),
             (first.interlaced_frame, "it is interlaced"),
             (tuple(np.sign(display_matrix(first))) != UPRIGHT, "it has to be turned or mirrored"),

@@ -9,11 +9,12 @@ import cv2
 import numpy as np
 from av.sidedata.sidedata import SideData, SideDataContainer
 from av.video.reformatter import Interpolation, VideoReformatter
+from numpy.typing import NDArray
 
 from squeezedrive.pipeline.core.frame import Image
+from squeezedrive.pipeline.sources.hdr import BT2020, TRANSFERS, UNSPECIFIED, to_sdr
 
-BT709 = 1  # code points of ISO/IEC 23091-2
-UNSPECIFIED = 2
+BT709 = 1  # code point of ISO/IEC 23091-2
 HD_LINES = 720
 
 
@@ -21,7 +22,8 @@ class PictureConverter:
     """Converts frames of any pixel format to BGR, and turns them the way they are shown.
 
     swscale applies the colour matrix and range the frame is tagged with. Where there is no tag
-    it takes BT.601; here frames of 720 lines and more count as BT.709, as players have it.
+    it takes BT.601; here frames of 720 lines and more count as BT.709, as players have it. What is
+    of high dynamic range becomes SDR, see `to_sdr`.
     """
 
     def __init__(self) -> None:
@@ -29,14 +31,25 @@ class PictureConverter:
 
     def convert(self, frame: av.VideoFrame) -> Image:
         """Return a picture that owns its memory and is C-contiguous."""
-        if frame.colorspace == UNSPECIFIED and frame.height >= HD_LINES:
-            frame.colorspace = BT709
+        transfer = frame.color_trc
+        if frame.colorspace == UNSPECIFIED:
+            if transfer in TRANSFERS:
+                frame.colorspace = BT2020
+            elif frame.height >= HD_LINES:
+                frame.colorspace = BT709
         # Without scaling, the interpolation only matters for chroma: bilinear costs no more than
         # point here. One thread: the other cores have the other stages to run.
         bgr = self._reformatter.reformat(
-            frame, format="bgr24", interpolation=Interpolation.BILINEAR, threads=1
+            frame,
+            format="bgr48le" if transfer in TRANSFERS else "bgr24",
+            interpolation=Interpolation.BILINEAR,
+            threads=1,
         )
-        image = cast(Image, bgr.to_ndarray())
+        if transfer in TRANSFERS:
+            codes = cast(NDArray[np.uint16], bgr.to_ndarray())
+            image = to_sdr(codes, transfer, frame.color_primaries)
+        else:
+            image = cast(Image, bgr.to_ndarray())
         if bgr is frame:  # it was BGR already, and the decoder may still refer to it
             image = image.copy()
         return np.ascontiguousarray(turn_upright(image, display_matrix(frame)))

@@ -23,13 +23,9 @@ from squeezedrive.pipeline.core.source import (
 from squeezedrive.pipeline.sources.clock import read_clock
 from squeezedrive.pipeline.sources.decoder import AnyFrame, Decoder
 from squeezedrive.pipeline.sources.device import DeviceFrame, DeviceTrack
+from squeezedrive.pipeline.sources.hdr import TRANSFERS, UNSPECIFIED
 from squeezedrive.pipeline.sources.names import STDIN, shown
-from squeezedrive.pipeline.sources.picture import (
-    UNSPECIFIED,
-    PictureConverter,
-    display_matrix,
-    swaps_axes,
-)
+from squeezedrive.pipeline.sources.picture import PictureConverter, display_matrix, swaps_axes
 from squeezedrive.pipeline.sources.timestamps import Timestamps
 
 # A video that ends by more than this before the duration it states has been cut off.
@@ -268,7 +264,10 @@ class VideoSource(Source):
             width, height = first.width, first.height
             if isinstance(first, av.VideoFrame) and swaps_axes(display_matrix(first)):
                 width, height, aspect = height, width, 1 / aspect
-            if UNSPECIFIED not in (first.color_primaries, first.color_trc):
+            if first.color_trc in TRANSFERS:
+                hdr = TRANSFERS[first.color_trc]
+                self.report.warn(f"{self._name}: is HDR ({hdr}), shown and written as plain SDR")
+            elif UNSPECIFIED not in (first.color_primaries, first.color_trc):
                 primaries, transfer = first.color_primaries, first.color_trc
         frames = clock.frames
         if frames is not None:
