@@ -54,6 +54,7 @@ SHORTCUTS = {
     "classes": ("detect.classes", "A,B", "only these: car,cyclist,pedestrian"),
     "frames": ("source.frames", "N", "stop after N frames"),
     "start": ("source.start", "SECONDS", "skip the beginning"),
+    "track-index": ("source.track_index", "N", "which video track of a file or stream, from 0"),
     "fps": ("source.fps", "F", "frame rate of images and of files without timestamps"),
     "decode": ("source.decode", "auto|nvdec|cpu", "what decodes video files"),
     "fit": ("fit.mode", "band|letterbox|stretch", "how 16:9 is put into the wide network input"),

@@ -39,7 +39,9 @@ def open_sources(specs: Sequence[str], config: SourceConfig, opened: ExitStack) 
 
 def _open(spec: str, number: int, config: SourceConfig, alone: bool) -> Source:
     fps = None if config.fps is None else Fraction(config.fps).limit_denominator(1001)
-    options = SourceOptions(number, fps, config.start, config.open_timeout, config.read_timeout)
+    options = SourceOptions(
+        number, fps, config.start, config.open_timeout, config.read_timeout, config.track_index
+    )
     open_inner = partial(open_source, spec, options)
     # One that is alone has to answer at once: its name may be wrong.
     inner = open_inner() if alone or live_kind(spec) is None else None

@@ -230,6 +230,8 @@ class SourceOptions:
         Seconds to skip at the beginning.
     open_timeout, read_timeout : float
         Seconds after which a device or connection that does not answer is given up.
+    track_index : int or None
+        Which of several video tracks, counted from 0; None for the one that players show.
     """
 
     source_id: int = 0
@@ -237,3 +239,4 @@ class SourceOptions:
     start: float = 0.0
     open_timeout: float = 10.0
     read_timeout: float = 5.0
+    track_index: int | None = None

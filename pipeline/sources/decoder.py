@@ -26,6 +26,7 @@ from squeezedrive.pipeline.sources.device import DeviceFrame, DeviceTrack
 from squeezedrive.pipeline.sources.groups import from_key_frame
 from squeezedrive.pipeline.sources.names import STREAM, redact, shown
 from squeezedrive.pipeline.sources.pipe import Pipe, is_pipe
+from squeezedrive.pipeline.sources.tracks import choose_track
 
 AnyFrame = av.VideoFrame | DeviceFrame
 
@@ -49,14 +50,14 @@ ONE_PICTURE_PER_PACKET = frozenset({"h264", "hevc"})
 
 
 class Decoder:
-    """The best video track of a file or stream, frame by frame.
+    """One video track of a file or stream, frame by frame.
 
     Parameters
     ----------
     location : str
         Path of a file, or a URL.
     options : SourceOptions
-        Time-outs.
+        Time-outs, and which track.
     track : DeviceTrack, optional
         Decodes in place of FFmpeg.
 
@@ -250,10 +251,11 @@ class Decoder:
             ) from None
         except FFmpegError as error:
             raise self._failure(error, options.open_timeout) from None
-        stream = container.streams.best("video")
-        if not isinstance(stream, av.VideoStream) or stream.disposition & Disposition.attached_pic:
+        try:
+            stream = choose_track(container, options.track_index, self._name)
+        except SourceError:
             container.close()
-            raise SourceError(f"{self._name}: has no video track")
+            raise
         # "tty" is how FFmpeg shows a text.
         if stream.codec_context is None or container.format.name == "tty":
             container.close()

@@ -27,6 +27,7 @@ from squeezedrive.pipeline.sources.hdr import TRANSFERS, UNSPECIFIED
 from squeezedrive.pipeline.sources.names import STDIN, shown
 from squeezedrive.pipeline.sources.picture import PictureConverter, display_matrix, swaps_axes
 from squeezedrive.pipeline.sources.timestamps import Timestamps
+from squeezedrive.pipeline.sources.tracks import describe_choice
 
 # A video that ends by more than this before the duration it states has been cut off.
 CUT_OFF = Fraction(1, 2)  # seconds
@@ -87,6 +88,10 @@ class VideoSource(Source):
         self._decoder = Decoder(location, options, track)
         try:
             self._clock = clock = read_clock(self._decoder, location, options)
+            if options.track_index is None:
+                choice = describe_choice(self._decoder.container, self._decoder.stream)
+                if choice is not None:
+                    self.report.warn(f"{self._name}: {choice}")
             if clock.untimed and clock.fps is not None and not clock.live:
                 fps = f"{float(clock.fps):g}"
                 self.report.warn(
