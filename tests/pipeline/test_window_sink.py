@@ -3,6 +3,7 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -51,6 +52,16 @@ def test_small_frame_is_shown_as_it_is(pygame, sink):
     np.testing.assert_array_equal(shown(pygame), result().frame.image)
     assert pygame.display.get_caption()[0] == "a street"
     assert not sink.ended
+
+
+@pytest.mark.parametrize("width", [40, 80, 320])
+def test_pixels_that_are_not_square_are_shown_so(pygame, sink, width):
+    frame = replace(result(90, width).frame, aspect=Fraction(160, width))
+    sink.write(FrameResult(frame, Detections.empty()))
+    picture = shown(pygame)
+    assert picture.shape[1] / picture.shape[0] == pytest.approx(16 / 9)
+    assert tuple(picture[45, 5]) == (255, 40, 10)
+    assert tuple(picture[45, -5]) == (10, 40, 255)
 
 
 def test_window_opens_with_the_first_frame(pygame, sink):
