@@ -12,6 +12,7 @@ from squeezedrive.engines.program import exit_code
 # A verb's file in engines/cli has DESCRIPTION, EXAMPLES, add_options(parser) and run(arguments),
 # which raises UserError for what the user can correct.
 VERBS = {
+    "doctor": ("doctor", "say what is installed, what works, and what to do"),
     "describe": ("describe", "print the layers with sizes and costs"),
     "export": (
         "export",
@@ -30,6 +31,7 @@ VERBS = {
 
 EXAMPLES = """\
 examples:
+  python -m engines doctor
   python -m engines describe
   python -m engines describe --config configs/training/plus.yaml
   python -m engines export squeezedet.onnx

@@ -31,8 +31,10 @@ EXAMPLES = (
         "what this machine can do, and what limits",
     ),
     ("drive.mp4 -n 300 --profile out/sweep --sweep video.preset=ultrafast,veryfast", ""),
+    ("doctor", "what is installed, what works, and what to do"),
 )
 NOTES_AT = 55  # column
+DOCTOR = "doctor"  # in place of a source: the verb of python -m engines
 
 EPILOG = """\
 convert RESULT.jsonl --csv OUT.csv writes other files of results that exist: convert --help.
@@ -234,6 +236,10 @@ def main(argv: list[str] | None = None) -> int:
         from squeezedrive.pipeline.app.convert import main as convert
 
         return convert(argv[1:], program_name())
+    if argv == [DOCTOR] and not Path(DOCTOR).exists():
+        from squeezedrive.engines.__main__ import main as engines
+
+        return engines([DOCTOR])
     arguments = parse_arguments(argv)
     _log_to_stderr(arguments.log_level)
     from squeezedrive.engines.program import exit_code

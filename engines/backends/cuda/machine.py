@@ -24,14 +24,12 @@ def driver_problem() -> str | None:
         driver = ctypes.CDLL("libcuda.so.1")
     except OSError:
         return "no NVIDIA driver (install the driver of your GPU)"
-    found = ctypes.c_int()
-    driver.cuDriverGetVersion(ctypes.byref(found))  # the one call that needs no cuInit
-    needed = _cuda_of_packages()
-    if found.value // 1000 < needed:
+    major, minor = _cuda_of(driver)
+    needed = cuda_of_packages()
+    if major < needed:
         return (
-            f"the NVIDIA driver knows CUDA {found.value // 1000}.{found.value % 1000 // 10}, the"
-            f" installed packages need CUDA {needed} (install driver"
-            f" {_DRIVERS.get(needed, 'of that version')} or newer)"
+            f"the NVIDIA driver knows CUDA {major}.{minor}, the installed packages need CUDA"
+            f" {needed} (install driver {_DRIVERS.get(needed, 'of that version')} or newer)"
         )
     status = driver.cuInit(0)
     if status != 0:
@@ -43,7 +41,21 @@ def driver_problem() -> str | None:
     return None
 
 
-def _cuda_of_packages() -> int:
+def cuda_of_driver() -> tuple[int, int] | None:
+    """Return the newest CUDA, major and minor, that the NVIDIA driver knows; None without one."""
+    try:
+        return _cuda_of(ctypes.CDLL("libcuda.so.1"))
+    except OSError:
+        return None
+
+
+def _cuda_of(driver: ctypes.CDLL) -> tuple[int, int]:
+    found = ctypes.c_int()
+    driver.cuDriverGetVersion(ctypes.byref(found))  # the one call that needs no cuInit
+    return found.value // 1000, found.value % 1000 // 10
+
+
+def cuda_of_packages() -> int:
     """Return the major version of CUDA that Numba compiles for; 0 if that is not installed.
 
     A driver runs what was compiled for its own major version of CUDA, and for those before.

@@ -1,0 +1,57 @@
+"""`python -m engines doctor`: says what is installed, what works, and what to do."""
+
+from __future__ import annotations
+
+import argparse
+
+from squeezedrive.engines.doctor.finding import Observation
+
+DESCRIPTION = """\
+Say what this computer has for SqueezeDrive, what works, and what to do about the rest. The exit
+status is 0 if the network runs in the back end that `--backend auto` chooses, else 1. Where that is
+TensorRT, the first time takes a minute: the engine is built that a run would build."""
+EXAMPLES = """\
+examples:
+  python -m engines doctor
+"""
+TRIAL = "squeezedrive.engines.doctor.trial"
+PATIENCE = 600.0  # seconds: TensorRT may have to build an engine on a small computer
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add no option: the verb has none."""
+
+
+def run(_: argparse.Namespace) -> int:
+    """Print a line for each thing looked at; return 0 if the network runs, else 1."""
+    from squeezedrive.engines.doctor.computer import examine_computer
+    from squeezedrive.engines.doctor.gpu import examine_gpu
+
+    print("This computer")
+    _show(examine_computer())
+    print("For an NVIDIA GPU, which is optional")
+    _show(examine_gpu())
+    print("The network, run once in the back end that auto chooses", flush=True)
+    trial = try_network()
+    _show([trial])
+    return 0 if trial.state == "ok" else 1
+
+
+def try_network() -> Observation:
+    """Run the network once, in a process of its own."""
+    from squeezedrive.engines.doctor.finding import ask
+
+    answer = ask("-m", TRIAL, seconds=PATIENCE)
+    lines = answer.text.splitlines()[-5:]
+    if answer.failed or len(lines) < 5:
+        remedy = "mend what stands above, from the top; --backend cpu needs no GPU"
+        return Observation("back end", "problem", answer.text, remedy)
+    name, runtime, device, precision, reason = lines
+    return Observation("back end", "ok", f"{name} {precision}, {runtime}, {device} ({reason})")
+
+
+def _show(findings: list[Observation]) -> None:
+    for finding in findings:
+        print(f"  {finding.name:<16} {finding.state:<8} {finding.text}")
+        if finding.remedy:
+            print(f"{'':<28}to do: {finding.remedy}")

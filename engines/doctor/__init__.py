@@ -1,0 +1,1 @@
+"""What `squeezedrive doctor` looks at: this computer, its GPU, whether a network runs."""
