@@ -1,15 +1,17 @@
 # make demo [VIDEO=drive.mp4]   install into .venv and mark a video, or the clip demo:
 # make test                     install into .venv and run all checks
+# make cuda [CUDA=12]           install what an NVIDIA GPU needs into .venv; see docs/gpu.md
 # PYTHON=python3.12 chooses the interpreter; 3.10 to 3.13 will do.
 
 PYTHON ?=
 VIDEO ?=
+CUDA ?= 13
 VENV := .venv
 RUN := $(VENV)/bin/python
 # The versions of TensorRT whose names and signatures the tests check; 1 MB each, never installed.
 BINDINGS := 10.16.1.11 11.4.0.106
 
-.PHONY: demo test
+.PHONY: cuda demo test
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/installed
@@ -24,6 +26,9 @@ test: $(VENV)/installed-test
 	$(RUN) -m mypy
 	$(RUN) -m pytest -n 2 --dist loadfile  # by file: what a file sets up is set up once
 
+cuda: $(VENV)/installed-cuda$(CUDA)
+	$(RUN) run_pipeline.py doctor
+
 $(VENV)/installed: pyproject.toml constraints.txt | $(VENV)/bin/python
 	@echo "Installing SqueezeDrive's dependencies into $(VENV) ..."
 	@$(RUN) -m pip install --quiet --disable-pip-version-check -c constraints.txt --editable .
@@ -37,6 +42,48 @@ $(VENV)/installed-test: pyproject.toml constraints.txt | $(VENV)/bin/python
 			--dest $(VENV)/tensorrt-bindings tensorrt-cu13-bindings==$$version || \
 		echo "No bindings of TensorRT $$version here: their tests will be skipped."; \
 	done
+	@touch $@ $(VENV)/installed
+
+# PyCUDA comes as source, which asks for CUDA's headers, cuRAND and libcuda. The headers are those of
+# NVIDIA's packages; cuRAND is left out; what it is linked against is an empty library of the
+# driver's name, so that neither a driver nor a toolkit has to be there and the driver is found when
+# it runs. Other headers make another PyCUDA: a driver for CUDA 12 lacks functions of 13.
+PYCUDA := $(VENV)/pycuda-source
+define SITECONF
+CUDA_ROOT = None
+CUDA_INC_DIR = __import__("glob").glob("$(abspath $(VENV))/lib/python*/site-packages/nvidia/$(CUDA_FOLDER)/include")
+CUDA_ENABLE_CURAND = False
+CXXFLAGS = ["-O1", "-g0", "-w"]
+LDFLAGS = ["-L$(abspath $(PYCUDA))", "-Wl,--no-as-needed", "-lcuda"]
+CUDADRV_LIB_DIR = ["$(abspath $(PYCUDA))"]
+endef
+export SITECONF
+CUDA_FOLDER := $(if $(filter 12,$(CUDA)),cuda_*,cu13)
+
+$(VENV)/installed-cuda$(CUDA): pyproject.toml constraints.txt | $(VENV)/bin/python
+	@case "$(CUDA)" in 12|13) ;; *) \
+		echo "error: CUDA=$(CUDA): expected 13, or 12 for drivers before 580" >&2; exit 2;; esac
+	@command -v g++ >/dev/null || { \
+		echo "error: no g++, which PyCUDA is compiled with;" \
+			"on Debian or Ubuntu: apt install g++ python3-dev" >&2; exit 2; }
+	@$(RUN) -c 'import os, sys, sysconfig as s; \
+		sys.exit(not os.path.exists(s.get_path("include") + "/Python.h"))' || { \
+		echo "error: no Python.h, which PyCUDA is compiled with;" \
+			"on Debian or Ubuntu: apt install python3-dev" >&2; exit 2; }
+	@rm -rf $(PYCUDA) $(VENV)/installed-cuda* && mkdir $(PYCUDA)
+	@echo "1/2 Installing SqueezeDrive, Numba-CUDA and NVIDIA's packages for CUDA $(CUDA) into $(VENV) ..."
+	@$(RUN) -m pip install --quiet --disable-pip-version-check -c constraints.txt \
+		--editable '.[kernels$(CUDA),nvdec]'
+	@echo "2/2 Compiling PyCUDA, which takes 2 to 8 minutes ..."
+	@$(RUN) -m pip download --quiet --disable-pip-version-check -c constraints.txt --no-deps \
+		--no-binary pycuda --dest $(PYCUDA) pycuda
+	@tar -xzf $(PYCUDA)/pycuda-*.tar.gz -C $(PYCUDA) && rm $(PYCUDA)/pycuda-*.tar.gz
+	@echo "$$SITECONF" >$$(echo $(PYCUDA)/pycuda-*)/siteconf.py
+	@g++ -shared -x c++ /dev/null -Wl,-soname,libcuda.so.1 -o $(PYCUDA)/libcuda.so
+	@$(RUN) -m pip install --quiet --disable-pip-version-check -c constraints.txt \
+		--force-reinstall --no-deps ./$$(echo $(PYCUDA)/pycuda-*)
+	@$(RUN) -m pip install --quiet --disable-pip-version-check -c constraints.txt pycuda
+	@rm -r $(PYCUDA)
 	@touch $@ $(VENV)/installed
 
 # The interpreter has to be run to know whether it works: version managers leave dead links.

@@ -107,7 +107,13 @@ def test_what_it_needs_has_bounds_and_what_tests_use_is_within_them(installed: P
     lines = (ROOT / "constraints.txt").read_text().splitlines()
     pins = [Requirement(line.split("#")[0]) for line in lines if not line.startswith("#")]
     pinned = {canonicalize_name(pin.name): pin.specifier for pin in pins}
-    needed = requirements(installed)
+    needed = [one for one in requirements(installed) if one.name != "squeezedrive"]  # its extras
+    toolkits = [
+        one for one in needed if one.name == "cuda-toolkit"
+    ]  # of CUDA 12 and 13: no one pin
+    assert len(toolkits) == 2
+    assert all({part.operator for part in one.specifier} == {">=", "<"} for one in toolkits)
+    needed = [one for one in needed if one not in toolkits]
     # One place: everything that is asked for is pinned, and nothing else.
     assert {canonicalize_name(one.name) for one in needed} == set(pinned)
     for one in needed:

@@ -8,7 +8,7 @@ from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 
 _PACKAGES = {
-    "pycuda": "pip install pycuda, with the CUDA toolkit installed",
+    "pycuda": "make cuda in a checkout, or pip install pycuda with the CUDA toolkit installed",
     "numba_cuda": "pip install 'numba-cuda[cu13]'",
 }
 _DRIVERS = {12: "525", 13: "580"}  # the first driver of a major version of CUDA
