@@ -47,7 +47,7 @@ $(VENV)/installed-test: pyproject.toml constraints.txt | $(VENV)/bin/python
 # PyCUDA comes as source, which asks for CUDA's headers, cuRAND and libcuda. The headers are those of
 # NVIDIA's packages; cuRAND is left out; what it is linked against is an empty library of the
 # driver's name, so that neither a driver nor a toolkit has to be there and the driver is found when
-# it runs. Other headers make another PyCUDA: a driver for CUDA 12 lacks functions of 13.
+# it runs. Numba-CUDA might load NVVM of one CUDA and nvJitLink of another: an environment has one.
 PYCUDA := $(VENV)/pycuda-source
 define SITECONF
 CUDA_ROOT = None
@@ -63,6 +63,8 @@ CUDA_FOLDER := $(if $(filter 12,$(CUDA)),cuda_*,cu13)
 $(VENV)/installed-cuda$(CUDA): pyproject.toml constraints.txt | $(VENV)/bin/python
 	@case "$(CUDA)" in 12|13) ;; *) \
 		echo "error: CUDA=$(CUDA): expected 13, or 12 for drivers before 580" >&2; exit 2;; esac
+	@for other in $(filter-out $@,$(wildcard $(VENV)/installed-cuda*)); do \
+		echo "error: $(VENV) has the packages of another CUDA; first: rm -r $(VENV)" >&2; exit 2; done
 	@command -v g++ >/dev/null || { \
 		echo "error: no g++, which PyCUDA is compiled with;" \
 			"on Debian or Ubuntu: apt install g++ python3-dev" >&2; exit 2; }
@@ -70,7 +72,7 @@ $(VENV)/installed-cuda$(CUDA): pyproject.toml constraints.txt | $(VENV)/bin/pyth
 		sys.exit(not os.path.exists(s.get_path("include") + "/Python.h"))' || { \
 		echo "error: no Python.h, which PyCUDA is compiled with;" \
 			"on Debian or Ubuntu: apt install python3-dev" >&2; exit 2; }
-	@rm -rf $(PYCUDA) $(VENV)/installed-cuda* && mkdir $(PYCUDA)
+	@rm -rf $(PYCUDA) && mkdir $(PYCUDA)
 	@echo "1/2 Installing SqueezeDrive, Numba-CUDA and NVIDIA's packages for CUDA $(CUDA) into $(VENV) ..."
 	@$(RUN) -m pip install --quiet --disable-pip-version-check -c constraints.txt \
 		--editable '.[kernels$(CUDA),nvdec]'

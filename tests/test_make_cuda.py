@@ -18,7 +18,7 @@ def make(tmp_path: Path, *words: str, without: str = "") -> subprocess.Completed
     """Run make for an environment of its own, which is there already and has no pip."""
     tools, scripts = tmp_path / "tools", tmp_path / "venv" / "bin"
     tools.mkdir()
-    scripts.mkdir(parents=True)
+    scripts.mkdir(parents=True, exist_ok=True)
     for name in {"make", "sh", "mkdir", "rm", "echo", "g++"} - {without}:
         if (found := shutil.which(name)) is not None:
             (tools / name).symlink_to(found)
@@ -45,6 +45,14 @@ def test_another_cuda_is_refused(tmp_path: Path) -> None:
     done = make(tmp_path, "CUDA=11")
     assert done.returncode == 2
     assert "error: CUDA=11: expected 13, or 12" in done.stderr
+
+
+def test_an_environment_has_one_cuda(tmp_path: Path) -> None:
+    (tmp_path / "venv").mkdir()
+    (tmp_path / "venv" / "installed-cuda13").touch()
+    done = make(tmp_path, "CUDA=12")
+    assert done.returncode == 2
+    assert "has the packages of another CUDA; first: rm -r" in done.stderr
 
 
 def test_a_failure_leaves_it_to_be_done_again(tmp_path: Path) -> None:

@@ -18,10 +18,10 @@ from squeezedrive.engines.errors import BackendUnavailable
 MAKE = "make cuda, or make cuda CUDA=12 for drivers before 580"
 OLDEST_GPU = (7, 5)  # that CUDA 13 compiles for
 TENSORRT = (10, 11)  # versions whose names and signatures are tested
-_COMPILERS = (  # NVVM, which writes the code of a kernel, and nvJitLink, which links it
-    ("nvidia-nvvm", "nvidia-nvjitlink"),
-    ("nvidia-cuda-nvcc-cu12", "nvidia-nvjitlink-cu12"),
-)
+_COMPILERS = {  # by CUDA: NVVM, which writes the code of a kernel, and nvJitLink, which links it
+    13: ("nvidia-nvvm", "nvidia-nvjitlink"),
+    12: ("nvidia-cuda-nvcc-cu12", "nvidia-nvjitlink-cu12"),
+}
 _NVDEC = "PyNvVideoCodec"
 _TENSORRT = ("tensorrt-cu13", "tensorrt-cu12", "tensorrt")
 
@@ -91,21 +91,20 @@ def _package(name: str, module: str, packages: tuple[str, ...], remedy: str) -> 
 
 def _kernel_compiler() -> Observation:
     name = "NVVM, nvJitLink"
-    for nvvm, nvjitlink in _COMPILERS:
-        compiler, linker = installed((nvvm,)), installed((nvjitlink,))
-        if compiler is None and linker is None:
-            continue
-        text = f"{compiler or 'no NVVM'}, {linker or 'no nvJitLink'}"
-        if compiler is None or linker is None:
-            return Observation(name, "problem", text, MAKE)
-        if numbers(linker) < numbers(compiler):
-            wanted = ".".join(map(str, numbers(compiler)))
-            return Observation(
-                name, "problem", f"{text}: nvJitLink is older and refuses what NVVM writes",
-                f"pip install '{nvjitlink}=={wanted}.*'",
-            )  # fmt: skip
-        return Observation(name, "ok", text)
-    return Observation(name, "missing", "not installed", MAKE)
+    nvvm, nvjitlink = _COMPILERS.get(cuda_of_packages(), _COMPILERS[13])
+    compiler, linker = installed((nvvm,)), installed((nvjitlink,))
+    if compiler is None and linker is None:
+        return Observation(name, "missing", "not installed", MAKE)
+    text = f"{compiler or 'no NVVM'}, {linker or 'no nvJitLink'}"
+    if compiler is None or linker is None:
+        return Observation(name, "problem", text, MAKE)
+    if numbers(linker) < numbers(compiler):
+        wanted = ".".join(map(str, numbers(compiler)))
+        return Observation(
+            name, "problem", f"{text}: nvJitLink is older and refuses what NVVM writes",
+            f"pip install '{nvjitlink}=={wanted}.*'",
+        )  # fmt: skip
+    return Observation(name, "ok", text)
 
 
 def _tensorrt() -> Observation:

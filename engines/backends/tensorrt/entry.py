@@ -6,7 +6,7 @@ import logging
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from squeezedrive.engines.backends.cuda.machine import machine_obstacles
+from squeezedrive.engines.backends.cuda.machine import cuda_of_packages, machine_obstacles
 
 if TYPE_CHECKING:
     from squeezedrive.engines.backends.base import Backend, BackendOptions, EngineSettings
@@ -16,7 +16,7 @@ log = logging.getLogger("squeezedrive")
 
 def tensorrt_obstacles() -> list[str]:
     """List what keeps TensorRT from running here, most basic first, each with its remedy."""
-    return machine_obstacles({"tensorrt": "pip install tensorrt-cu13"})
+    return machine_obstacles({"tensorrt": f"pip install tensorrt-cu{cuda_of_packages() or 13}"})
 
 
 def open_tensorrt(
