@@ -7,48 +7,21 @@ import pytest
 
 from squeezedrive.kernels.detections import Detections
 from squeezedrive.pipeline.core.controls import Controls
-from squeezedrive.pipeline.tracking.matching import overlaps, pair
-from squeezedrive.pipeline.tracking.motion import Motion
-from squeezedrive.pipeline.tracking.shown import Tracked
 from squeezedrive.pipeline.tracking.tracker import FIRST, FORGET, HIDE, HOLD, Tracker
-
-ROAD = ("car", "pedestrian", "cyclist")
-CAR, PEDESTRIAN, CYCLIST = range(3)
-THRESHOLD = 0.4
-FPS = 30
-
-
-def found(*rows):
-    """Rows of x1, y1, x2, y2, score, class; best score first, as back ends give them."""
-    table = np.array(sorted(rows, key=lambda row: -row[4]), np.float64).reshape(-1, 6)
-    return Detections(
-        table[:, :4].astype(np.float32),
-        table[:, 4].astype(np.float32),
-        table[:, 5].astype(np.int32),
-    )
-
-
-def car(x, y=100.0, score=0.9, kind=CAR, wide=60.0, high=40.0):
-    """A detection around x, y."""
-    return (x - wide / 2, y - high / 2, x + wide / 2, y + high / 2, score, kind)
-
-
-def controls(threshold=THRESHOLD):
-    return Controls(ROAD, threshold)
-
-
-def follow(frames, fps=FPS, tracker=None) -> list[Tracked]:
-    """Follow detections of frames at a constant rate."""
-    tracker = tracker or Tracker(controls())
-    return [tracker.update(found(*rows), k / fps) for k, rows in enumerate(frames)]
-
-
-def ids(shown):
-    return [tracked.ids.tolist() for tracked in shown]
-
-
-def numbers(shown):
-    return set(itertools.chain.from_iterable(ids(shown)))
+from tests.support.tracks import (
+    CAR,
+    CYCLIST,
+    FPS,
+    PEDESTRIAN,
+    ROAD,
+    THRESHOLD,
+    car,
+    controls,
+    follow,
+    found,
+    ids,
+    numbers,
+)
 
 
 class TestNumbers:
@@ -249,71 +222,6 @@ class TestTime:
         assert ids(shown) == [[1]] * 30
 
 
-class TestBetween:
-    """Frames that were not looked at."""
-
-    def test_objects_are_on_the_way(self):
-        tracker = Tracker(controls())
-        for k in range(0, 40, 4):
-            tracker.update(found(car(100 + 3 * k)), k / FPS)
-            for between in range(k - 3, k) if k > 16 else ():
-                shown = tracker.at(between / FPS)
-                assert shown.ids.tolist() == [1]
-                assert shown.found.scores[0] == pytest.approx(0.9, abs=0.1)
-                assert shown.found.boxes[0] == pytest.approx(car(100 + 3 * between)[:4], abs=1)
-        # At the end of a source there is no next look.
-        assert tracker.at(38 / FPS).found.boxes[0] == pytest.approx(car(214)[:4], abs=1)
-
-    def test_asking_changes_nothing(self):
-        asked, quiet = Tracker(controls()), Tracker(controls())
-        generator = np.random.default_rng(0)
-        for k in range(0, 60, 3):
-            rows = [car(100 + 3 * k, score=s) for s in generator.uniform(0.1, 0.9, 1)]
-            a, b = (tracker.update(found(*rows), k / FPS) for tracker in (asked, quiet))
-            asked.at((k - 1) / FPS)
-            assert a.ids.tolist() == b.ids.tolist()
-            assert a.found.boxes.tolist() == b.found.boxes.tolist()
-
-    def test_what_comes_and_goes(self):
-        tracker = Tracker(controls())
-        tracker.update(found(car(100), car(400, score=0.8)), 1.0)
-        tracker.update(found(car(110), car(700, score=0.7)), 1.3)
-        assert sorted(tracker.at(1.1).ids.tolist()) == [1, 2]
-        assert sorted(tracker.at(1.2).ids.tolist()) == [1]
-        assert sorted(tracker.at(1.4).ids.tolist()) == [1, 3]
-        assert tracker.at(1.1).found.boxes[1] == pytest.approx(car(400)[:4], abs=0.01)
-        scores = tracker.at(1.4).found.scores.tolist()
-        assert scores == sorted(scores, reverse=True)
-
-    def test_nothing_goes_on_far(self):
-        tracker = Tracker(controls())
-        tracker.update(found(car(100)), 1.0)
-        tracker.update(found(car(110)), 1.1)
-        assert tracker.at(1.2).found.boxes[0] == pytest.approx(tracker.at(3.0).found.boxes[0])
-        tracker.update(found(car(112)), 1.10001)  # a clock that stands still says nothing of speed
-        assert tracker.at(1.2).found.boxes[0] == pytest.approx(car(112)[:4], abs=3)
-
-    def test_after_a_single_look_everything_stays(self):
-        tracker = Tracker(controls())
-        assert len(tracker.at(0.5).ids) == 0
-        tracker.update(found(car(100)), 1.0)
-        assert tracker.at(1.1).found.boxes[0] == pytest.approx(car(100)[:4], abs=0.01)
-
-    def test_time_that_goes_back(self):
-        """As when a file is shown from its beginning again: nothing moves between."""
-        tracker = Tracker(controls())
-        tracker.update(found(car(100)), 9.0)
-        tracker.update(found(car(500)), 2.0)
-        assert tracker.at(9.1).found.boxes[0] == pytest.approx(car(100)[:4], abs=0.01)
-        assert tracker.at(2.1).found.boxes[0] == pytest.approx(car(500)[:4], abs=0.01)
-
-    def test_boxes_can_be_cut_off_at_a_pictures_edges(self):
-        shown = Tracker(controls()).update(found(car(10), car(200), car(330, wide=20)), 0.0)
-        cut = shown.within(319, 110)
-        assert cut.found.boxes.tolist() == [[0, 80, 40, 110], [170, 80, 230, 110]]
-        assert sorted(cut.ids.tolist()) == [1, 2]
-
-
 class TestControls:
     def test_a_higher_threshold_hides_at_once_and_a_lower_one_shows(self):
         wanted = controls()
@@ -401,56 +309,3 @@ class TestFrames:
         for later in (0.9, 1.8, 2.7):  # no step long enough to be taken for a jump
             tracker.update(Detections.empty(), 300 / FPS + later)
         assert len(tracker._motion) == 0
-
-
-class TestMatching:
-    def test_enlarged_boxes_meet_from_afar(self):
-        a, b = np.array([[0.0, 0, 10, 10]]), np.array([[11.0, 0, 21, 10]])
-        assert overlaps(a, b, 0.0)[0, 0] == 0
-        assert overlaps(a, b, 0.2)[0, 0] > 0.1
-
-    def test_largest_values_first_each_row_and_column_once(self):
-        table = np.array([[0.9, 0.8, 0.0], [0.85, 0.0, 0.3], [0.0, 0.5, 0.1]])
-        rows, columns = pair(table, 0.2)
-        assert list(zip(rows.tolist(), columns.tolist(), strict=True)) == [(0, 0), (2, 1), (1, 2)]
-
-    @pytest.mark.parametrize("shape", [(0, 0), (0, 3), (3, 0), (2, 2)])
-    def test_no_pairs(self, shape):
-        rows, columns = pair(np.zeros(shape), 0.2)
-        assert len(rows) == len(columns) == 0
-
-
-class TestMotion:
-    def test_velocity_is_found_whatever_the_rate(self):
-        generator = np.random.default_rng(4)
-        motion, seconds = Motion(), 0.0
-        motion.add(np.array([[0.0, 0, 50, 50]]), np.ones(1))
-        for step in generator.uniform(0.01, 0.2, 60):
-            seconds += step
-            motion.predict(step)
-            box = np.array([[0.0, 0, 50, 50]]) + 30 * seconds
-            motion.correct(np.array([0]), box, np.ones(1))
-        motion.predict(0.5)
-        assert motion.boxes[0] == pytest.approx(
-            np.array([0, 0, 50, 50]) + 30 * (seconds + 0.5), abs=1
-        )
-
-    def test_one_long_step_is_as_many_short_ones(self):
-        long, short = Motion(), Motion()
-        for motion, steps in ((long, 1), (short, 10)):
-            motion.add(np.array([[0.0, 0, 50, 50]]), np.ones(1))
-            for _ in range(steps):
-                motion.predict(0.4 / steps)
-            motion.correct(np.array([0]), np.array([[10.0, 0, 60, 50]]), np.ones(1))
-        assert long.boxes == pytest.approx(short.boxes)
-        assert long._spread == pytest.approx(short._spread)
-
-    def test_doubtful_detections_move_a_box_less(self):
-        moved = []
-        for score in (0.9, 0.3):
-            motion = Motion()
-            motion.add(np.array([[0.0, 0, 50, 50]]), np.ones(1))
-            motion.predict(0.03)
-            motion.correct(np.array([0]), np.array([[10.0, 0, 60, 50]]), np.array([score]))
-            moved.append(motion.boxes[0, 0])
-        assert 0 < moved[1] < moved[0] < 10
