@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ import pytest
 from squeezedrive.engines.datasets.load import load_dataset
 from squeezedrive.pipeline.core.errors import SinkError
 from squeezedrive.pipeline.sinks.files.coco import CocoSink
+from tests.support.limits import largest_file
 from tests.support.media import write_video
 from tests.support.tables import ROAD, TWO, nothing, result, written
 
@@ -108,14 +108,10 @@ def test_full_disk_leaves_what_was_there(tmp_path: Path, frames: int) -> None:
             sink.write(result(k))
         sink.close()
 
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (1800, before[1]))
-    try:
+    with largest_file(1800):
         with pytest.raises(SinkError, match=r"out\.json: cannot write: File too large"):
             fill()
         sink.close()
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert path.read_text() == "precious"
     assert list(tmp_path.iterdir()) == [path]
 

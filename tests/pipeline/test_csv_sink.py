@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import csv
 import json
-import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +11,7 @@ import pytest
 
 from squeezedrive.pipeline.core.errors import SinkError
 from squeezedrive.pipeline.sinks.files.csv import CsvSink
+from tests.support.limits import largest_file
 from tests.support.media import write_video
 from tests.support.tables import ROAD, TWO, jsonl_rows, nothing, result, written
 
@@ -91,14 +91,9 @@ def test_full_disk_leaves_whole_frames(tmp_path: Path) -> None:
         for k in range(100):
             sink.write(result(k))
 
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
-    try:
-        with pytest.raises(SinkError, match="File too large"):
-            fill()
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
-        sink.close()
+    with largest_file(1000), pytest.raises(SinkError, match="File too large"):
+        fill()
+    sink.close()
     _, *rows = csv.reader((tmp_path / "out.csv").read_text().splitlines())
     assert {len(row) for row in rows} == {10}
     assert len(rows) % 2 == 0

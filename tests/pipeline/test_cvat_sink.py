@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-import resource
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -12,6 +11,7 @@ import pytest
 from squeezedrive.pipeline.core.errors import SinkError
 from squeezedrive.pipeline.sinks.files import cvat
 from squeezedrive.pipeline.sinks.files.cvat import CvatSink
+from tests.support.limits import largest_file
 from tests.support.media import write_video
 from tests.support.tables import ROAD, TWO, nothing, result, written
 
@@ -157,13 +157,9 @@ def test_full_disk_leaves_what_was_there(tmp_path: Path) -> None:
         for k in range(100):
             one.write(result(k))
 
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (2000, before[1]))
-    try:
+    with largest_file(2000):
         with pytest.raises(SinkError, match=r"out\.xml: cannot write: File too large"):
             fill()
         one.close()
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert path.read_text() == "precious"
     assert list(tmp_path.iterdir()) == [path]

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import subprocess
 import sys
 from dataclasses import replace
@@ -17,6 +16,7 @@ from squeezedrive.pipeline.core.errors import SinkError
 from squeezedrive.pipeline.core.frame import Frame
 from squeezedrive.pipeline.core.sink import FrameResult
 from squeezedrive.pipeline.sinks.files.jsonl import JsonlSink
+from tests.support.limits import largest_file
 
 ROOT = Path(__file__).resolve().parents[2]
 ROAD = ["car", "cyclist", "pedestrian"]
@@ -191,15 +191,10 @@ def test_full_disk_leaves_whole_lines(tmp_path):
         for k in range(100):
             sink.write(result(k))
 
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
     # A limit in the middle of a line: the system takes the first part of it, then refuses.
-    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
-    try:
-        with pytest.raises(SinkError, match="File too large"):
-            fill()
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
-        sink.close()
+    with largest_file(1000), pytest.raises(SinkError, match="File too large"):
+        fill()
+    sink.close()
     text = path.read_text()
     assert text.endswith("]}\n")
     lines = [json.loads(line) for line in text.splitlines()]

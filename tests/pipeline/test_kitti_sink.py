@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import resource
 from fractions import Fraction
 
 import numpy as np
@@ -11,6 +10,7 @@ from squeezedrive.pipeline.core.errors import SinkError
 from squeezedrive.pipeline.core.frame import Frame
 from squeezedrive.pipeline.core.sink import FrameResult
 from squeezedrive.pipeline.sinks.files.kitti import KittiSink, has_results
+from tests.support.limits import largest_file
 
 ROAD = ["car", "cyclist", "pedestrian"]
 THREE = Detections(
@@ -112,13 +112,11 @@ def test_file_in_place_of_the_folder_is_an_error(tmp_path):
 def test_full_disk_leaves_no_partial_file(tmp_path):
     sink = KittiSink(tmp_path, ROAD)
     sink.write(result(0))
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (100, before[1]))
-    try:
-        with pytest.raises(SinkError, match=r"000001\.txt: cannot write: File too large"):
-            sink.write(result(1))
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    with (
+        largest_file(100),
+        pytest.raises(SinkError, match=r"000001\.txt: cannot write: File too large"),
+    ):
+        sink.write(result(1))
     assert [p.name for p in tmp_path.iterdir()] == ["000000.txt"]
 
 

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import resource
 from fractions import Fraction
 
 import numpy as np
@@ -11,6 +10,7 @@ from squeezedrive.pipeline.core.errors import SinkError
 from squeezedrive.pipeline.core.frame import Frame
 from squeezedrive.pipeline.core.sink import FrameResult
 from squeezedrive.pipeline.sinks.files.mot import MotSink
+from tests.support.limits import largest_file
 
 ROAD = ["car", "cyclist", "pedestrian"]
 TWO = Detections(
@@ -94,14 +94,9 @@ def test_full_disk_leaves_whole_frames(tmp_path):
         for k in range(100):
             sink.write(result(k))
 
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
-    try:
-        with pytest.raises(SinkError, match="File too large"):
-            fill()
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
-        sink.close()
+    with largest_file(1000), pytest.raises(SinkError, match="File too large"):
+        fill()
+    sink.close()
     rows = [line.split(",") for line in path.read_text().splitlines()]
     assert {len(row) for row in rows} == {9}
     assert len(rows) % 2 == 0

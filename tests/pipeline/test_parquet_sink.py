@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-import resource
 import sys
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from squeezedrive.pipeline.app import command_line
 from squeezedrive.pipeline.core.errors import SinkError
 from squeezedrive.pipeline.sinks.files import parquet
 from squeezedrive.pipeline.sinks.files.parquet import ParquetSink
+from tests.support.limits import largest_file
 from tests.support.media import write_video
 from tests.support.tables import ROAD, TWO, jsonl_rows, nothing, result, written
 
@@ -102,14 +102,10 @@ def test_full_disk_leaves_what_was_there(
             sink.write(result(k))
         sink.close()
 
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
-    try:
+    with largest_file(1000):
         with pytest.raises(SinkError, match=r"out\.parquet: cannot write: "):
             fill()
         sink.close()
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert path.read_text() == "precious"
     assert list(tmp_path.iterdir()) == [path]
 
