@@ -6,6 +6,7 @@ import csv
 import io
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from squeezedrive.pipeline.core.sink import FrameResult, Sink
 from squeezedrive.pipeline.sinks.files.jsonl import frame_record
@@ -13,6 +14,21 @@ from squeezedrive.pipeline.sinks.files.lines import LineFile
 from squeezedrive.pipeline.sinks.spec import SinkContext, SinkSpec
 
 COLUMNS = ("source", "frame", "pts", "class", "score", "x1", "y1", "x2", "y2", "id")
+
+
+def table_rows(
+    result: FrameResult, source: str, class_names: Sequence[str]
+) -> list[tuple[Any, ...]]:
+    """Return a row of `COLUMNS` for each detection of a frame; None as ``id`` if none is followed.
+
+    Numbers are those of the JSON lines, see `frame_record`.
+    """
+    record = frame_record(result, class_names)
+    return [
+        (source, record["frame"], record["pts"], found["class"], found["score"], *found["box"],
+         found.get("id"))
+        for found in record["detections"]
+    ]  # fmt: skip
 
 
 class CsvSink(Sink):
@@ -51,12 +67,7 @@ class CsvSink(Sink):
         table = csv.writer(text, lineterminator="\n")
         if not self._lines.is_open:
             table.writerow(COLUMNS)
-        record = frame_record(result, self._class_names)
-        frame = self._source, record["frame"], record["pts"]
-        for found in record["detections"]:
-            table.writerow(
-                [*frame, found["class"], found["score"], *found["box"], found.get("id", "")]
-            )
+        table.writerows(table_rows(result, self._source, self._class_names))
         self._lines.append(text.getvalue())
 
     def close(self) -> None:

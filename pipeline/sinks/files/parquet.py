@@ -11,8 +11,7 @@ from squeezedrive.engines.errors import PackageMissing
 from squeezedrive.engines.files import replacing
 from squeezedrive.pipeline.core.errors import SinkError
 from squeezedrive.pipeline.core.sink import FrameResult, Sink
-from squeezedrive.pipeline.sinks.files.csv import COLUMNS
-from squeezedrive.pipeline.sinks.files.jsonl import frame_record
+from squeezedrive.pipeline.sinks.files.csv import COLUMNS, table_rows
 from squeezedrive.pipeline.sinks.files.whole import check_regular
 from squeezedrive.pipeline.sinks.spec import SinkContext, SinkSpec
 
@@ -62,12 +61,7 @@ class ParquetSink(Sink):
             with self._dropped_on_error():
                 temporary = self._place.enter_context(replacing(self._path))
                 self._writer = pq.ParquetWriter(temporary, _schema())
-        record = frame_record(result, self._class_names)
-        frame = self._source, record["frame"], record["pts"]
-        self._rows += [
-            (*frame, found["class"], found["score"], *found["box"], found.get("id"))
-            for found in record["detections"]
-        ]
+        self._rows += table_rows(result, self._source, self._class_names)
         if len(self._rows) >= ROWS:
             with self._dropped_on_error():
                 self._write_group()
