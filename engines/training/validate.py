@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -84,10 +83,9 @@ class Validator:
     def __init__(self, config: TrainConfig, device: torch.device) -> None:
         self._config = config
         self._device = device
-        roots = config.evaluate.roots or (config.data.sets[0].root,)
-        entries = [_entry(config, root) for root in roots]
+        entries = config.evaluated_sets()
         datasets = [_load(entry, config) for entry in entries]
-        names = set_names(datasets, roots)
+        names = set_names(datasets, [entry.root for entry in entries])
         self.sets = [
             ValidationSet(dataset, entry.fit or config.data.fit, name)
             for dataset, entry, name in zip(datasets, entries, names, strict=True)
@@ -142,17 +140,10 @@ class Validator:
             yield image, Detections(fit.to_source(boxes.boxes), boxes.scores, boxes.classes)
 
 
-def _entry(config: TrainConfig, root: str) -> SetConfig:
-    """Return what the training says about a data set; nothing if it is not trained on."""
-    place = Path(root).resolve()
-    same = (entry for entry in config.data.sets if Path(entry.root).resolve() == place)
-    return next(same, SetConfig(root=root))
-
-
 def _load(entry: SetConfig, config: TrainConfig) -> Dataset:
-    classes, split = config.network.output.classes, config.evaluate.split
+    classes = config.network.output.classes
     try:
-        return load_labelled(entry.root, split, classes, entry.names)
+        return load_labelled(entry.root, entry.split, classes, entry.names)
     except DatasetError as error:
         raise DatasetError(
             f"{error} (for the evaluation: evaluate.split=train or another part, evaluate.roots"
