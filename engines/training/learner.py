@@ -141,12 +141,13 @@ class Learner:
             {k: v for k, v in g.items() if k not in ("params", "lr")}
             for g in self._optimizer.param_groups
         ]
+        limits = state.get("limits", {})  # checkpoints from before there were any lack it
         self.model.load_state_dict(state["model"])
-        self.model.round(state["limits"])
+        self.model.round(limits)
         self._optimizer.load_state_dict(state["optimizer"])
         if self._average is not None and state["average"] is not None:
             self._average.model.load_state_dict(state["average"])
-            self._average.model.round(state["limits"])
+            self._average.model.round(limits)
             self._average.steps = state["average_steps"]
         for group, current in zip(self._optimizer.param_groups, settings, strict=True):
             group.update(current)

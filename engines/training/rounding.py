@@ -27,14 +27,20 @@ from squeezedrive.engines.quantisation.graph import (
 
 
 def round_input(x: torch.Tensor, limit: float) -> torch.Tensor:
-    """Round what a convolution reads to 127 steps each side of 0, clipped at `limit`."""
+    """Round what a convolution reads, of any shape, to 127 steps each side of 0.
+
+    What lies beyond `limit` (in the values' own unit) is clipped, and passes no gradient.
+    """
     if not limit:  # nothing but zeros came here
         return x
     return torch.fake_quantize_per_tensor_affine(x, limit / LEVELS, 0, -LEVELS, LEVELS)
 
 
 def round_weights(weight: torch.Tensor) -> torch.Tensor:
-    """Round weights (out, in, k, k) to 63 steps each side of 0, by output channel."""
+    """Round weights (out, in, k, k) to 63 steps each side of 0, by output channel.
+
+    The largest of a channel is the 63rd step; all gradients pass.
+    """
     largest = weight.detach().abs().amax(dim=(1, 2, 3), keepdim=True)
     step = torch.where(largest > 0, largest / WEIGHT_LEVELS, torch.ones_like(largest))
     return weight + ((weight.detach() / step).round() * step - weight.detach())

@@ -128,14 +128,14 @@ def test_more_patience_goes_on_where_it_ended(
     assert list(left) == []
 
 
-def test_a_checkpoint_from_before_there_was_patience_is_gone_on_from(
+def test_a_checkpoint_from_before_patience_and_8_bits_is_gone_on_from(
     tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = tmp_path / "run"
     evaluates_to(monkeypatch, [0.3, 0.2, 0.2, 0.2, 0.2])
     train(config(root, epochs=1), run)
     state = load_checkpoint(run / "checkpoint.pt", CPU)
-    del state["stale"], state["version"]
+    del state["stale"], state["limits"], state["version"]
     save_checkpoint(run / "checkpoint.pt", state)
     assert train(config(root), run, resume=True) == 0
     assert epochs(run) == [1, 2, 3]
