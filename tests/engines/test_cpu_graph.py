@@ -10,13 +10,16 @@ import pytest
 from onnx import helper
 from onnx.reference import ReferenceEvaluator
 
-from squeezedrive.engines.backends.cpu import graph as module
+from squeezedrive.engines.backends.base import EngineSettings
+from squeezedrive.engines.backends.cpu import backend
 from squeezedrive.engines.backends.cpu.graph import bytes_in, for_processor, merge_expansions
 from squeezedrive.engines.backends.cpu.openvino import compile_model, core
+from squeezedrive.engines.backends.cpu.options import CpuOptions
 from squeezedrive.engines.model.onnx_graph import build_onnx
 from squeezedrive.engines.model.profile import InputProfile
-from squeezedrive.engines.model.weights import DEFAULT, Weights, load_weights
+from squeezedrive.engines.model.weights import DEFAULT, Weights, int8_model, load_weights
 from squeezedrive.engines.quantisation.graph import quantise, quantised_values
+from squeezedrive.kernels.params import DetectParams
 
 WIDTH, HEIGHT = 96, 48
 # Not so bright that a pixel minus the mean would be clipped at 127 steps.
@@ -92,9 +95,26 @@ def test_a_first_convolution_in_float_keeps_its_input() -> None:
     assert bytes_in(model, profile) is model
 
 
-def test_the_graph_is_chosen_by_the_processor(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("amx", [False, True])
+def test_expansions_are_merged_with_amx_only(amx: bool) -> None:
     model, profile = quantised()
-    for amx in (False, True):
-        monkeypatch.setattr(module, "has_amx", lambda amx=amx: amx)
-        names = {node.name for node in for_processor(model, profile).graph.node}
-        assert ("fire2_expand" in names) == amx
+    names = {node.name for node in for_processor(model, profile, amx).graph.node}
+    assert ("fire2_expand" in names) == amx
+
+
+@pytest.mark.parametrize("amx", [False, True])
+def test_the_back_end_names_the_graph_it_chose(amx: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(backend, "has_amx", lambda: amx)
+    chosen: list[bool] = []
+
+    def choose(model: onnx.ModelProto, pixels: InputProfile, amx: bool) -> onnx.ModelProto:
+        chosen.append(amx)
+        return for_processor(model, pixels, amx)
+
+    monkeypatch.setattr(backend, "for_processor", choose)
+    settings = EngineSettings(
+        load_weights(DEFAULT), WIDTH, HEIGHT, DetectParams(), int8=int8_model(DEFAULT)
+    )
+    info = backend.CpuBackend(settings, CpuOptions(threads=1), "test").info
+    assert chosen == [amx]
+    assert info.device.endswith(f"graph for processors {'with' if amx else 'without'} AMX")

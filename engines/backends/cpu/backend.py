@@ -17,7 +17,7 @@ from squeezedrive.engines.backends.base import (
     Slot,
     check_batch,
 )
-from squeezedrive.engines.backends.cpu.graph import for_processor
+from squeezedrive.engines.backends.cpu.graph import for_processor, has_amx
 from squeezedrive.engines.backends.cpu.openvino import compile_model, core, take_bytes
 from squeezedrive.engines.backends.cpu.options import CpuOptions
 from squeezedrive.engines.model.onnx_graph import Precision, build_onnx, load_onnx
@@ -51,9 +51,12 @@ class CpuBackend(Backend):
         precision = options.precision
         if precision == "auto":
             precision = "fp32" if settings.int8 is None else "int8"
+        form = ""
         if precision == "int8":
+            amx = has_amx()
             graph = load_onnx(settings.int8, settings.weights, *size)
-            graph = for_processor(graph, profile.input)
+            graph = for_processor(graph, profile.input, amx)
+            form = f", graph for processors {'with' if amx else 'without'} AMX"
         else:
             stored: Precision = "fp16" if precision == "fp16" else "fp32"
             graph = build_onnx(settings.weights, *size, stored)
@@ -74,7 +77,7 @@ class CpuBackend(Backend):
         self.head = settings.head()
         self.fill = profile.input.fill
         device = f"{core().get_property('CPU', 'FULL_DEVICE_NAME')}, {threads} threads"
-        device += f" in {self.parallel} streams"
+        device += f" in {self.parallel} streams{form}"
         # Where a processor lacks a number format, OpenVINO takes single precision without a word.
         computes = self._compiled[1].get_property("INFERENCE_PRECISION_HINT").get_type_name()
         if computes != _TYPES[precision]:

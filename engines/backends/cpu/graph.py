@@ -28,10 +28,8 @@ from squeezedrive.engines.model.profile import InputProfile
 MERGED = tuple(f"fire{number}" for number in range(2, 10))
 
 
-def for_processor(
-    model: onnx.ModelProto, pixels: InputProfile, amx: bool | None = None
-) -> onnx.ModelProto:
-    """Return a quantised graph in the form that this processor runs fastest.
+def for_processor(model: onnx.ModelProto, pixels: InputProfile, amx: bool) -> onnx.ModelProto:
+    """Return a quantised graph in the form that a processor runs fastest.
 
     Parameters
     ----------
@@ -39,12 +37,12 @@ def for_processor(
         Of `engines.quantisation.graph.quantise`; is not changed.
     pixels : InputProfile
         What the weights want of pixels.
-    amx : bool, optional
-        Whether the processor has AMX, which multiplies so fast that merged expansions win; by
-        default whether this one has.
+    amx : bool
+        Whether the processor has AMX (`has_amx`), which multiplies so fast that merged expansions
+        win.
     """
     graph = bytes_in(unsigned(model), pixels)
-    return merge_expansions(graph) if (has_amx() if amx is None else amx) else graph
+    return merge_expansions(graph) if amx else graph
 
 
 def has_amx() -> bool:
