@@ -13,7 +13,8 @@ from squeezedrive.engines.__main__ import main
 
 ROOT = Path(__file__).resolve().parent.parent
 EXAMPLE = re.compile(r"^```python\n(.*?)^```$", re.DOTALL | re.MULTILINE)
-PAGES = ["README.md", "CONTRIBUTING.md", *sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))]
+DOCS = sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))
+PAGES = ["README.md", "CONTRIBUTING.md", *DOCS]
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 VERB = re.compile(r"^    (?:python|torchrun [^#\n]*) -m engines (.+)$", re.MULTILINE)
 NOT_RUN = "# not run as a test:"
