@@ -45,6 +45,7 @@ def detect(output: NDArray[np.floating], head: Head, params: DetectParams) -> De
         head.exp_threshold,
         head.grid.width - 1,
         head.grid.height - 1,
+        head.reach,
         formulas.logit_cutoff(float(thresholds.min())),
         params.nms_iou,
         params.greedy,
@@ -134,7 +135,7 @@ _f4 = types.float32
         types.Array(_f4, 2, "C", readonly=True),
         types.Array(types.int64, 2, "C", readonly=True),
         types.Array(_f4, 1, "C", readonly=True),
-        *(_f4, _f4, _f4, _f4, _f4, types.boolean),
+        *(_f4, _f4, _f4, _f4, _f4, _f4, types.boolean),
         types.Array(_f4, 2, "C"),
         types.Array(_f4, 1, "C"),
         types.Array(types.int32, 1, "C"),
@@ -148,6 +149,7 @@ def _detect(
     exp_threshold: np.float32,
     x_max: np.float32,
     y_max: np.float32,
+    reach: np.float32,
     logit_cutoff: np.float32,
     nms_iou: np.float32,
     greedy: bool,
@@ -176,6 +178,7 @@ def _detect(
             _safe_exp(output[first + 3 * cells], exp_threshold),
             x_max,
             y_max,
+            reach,
         )
 
     kept = np.empty(found, np.bool_)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal
 
@@ -24,6 +24,8 @@ class Fit:
     crop, target : tuple of int
         x0, y0, x1, y1 in pixels of the source and of the network's input; x1 and y1 are the first
         column and row outside, as in a slice.
+    beyond : bool
+        Whether boxes may go beyond the crop, to the edges of the picture: see `kernels.head.Head`.
 
     Raises
     ------
@@ -35,6 +37,7 @@ class Fit:
     input_size: tuple[int, int]
     crop: tuple[int, int, int, int]
     target: tuple[int, int, int, int]
+    beyond: bool = False
 
     def __post_init__(self) -> None:
         for (width, height), (x0, y0, x1, y1) in (
@@ -52,12 +55,12 @@ class Fit:
 
         Coordinates are scaled without a shift of half a pixel, x_source = x0 + (x - tx) sw / tw,
         as those of the training targets were. Boxes are clipped to the first and last pixel of
-        the crop: the network sees nothing outside of it, and in the padding there is nothing.
+        the crop, as the network sees nothing outside of it; with `beyond` to those of the picture.
 
         Parameters
         ----------
         boxes : float32 array (n, 4)
-            Corners x1, y1, x2, y2, clipped to 0..width - 1 and 0..height - 1 of the input.
+            Corners x1, y1, x2, y2 in pixels of the input.
 
         Returns
         -------
@@ -83,11 +86,16 @@ class Fit:
     # Both are asked for with every picture, and making an array takes longer than using it.
     @cached_property
     def _limits(self) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
-        """Return first and last pixel (4,) of the crop, and the last one of the input."""
-        x0, y0, x1, y1 = self.crop
+        """Return where boxes begin and end at most (4,), and from where on they end there.
+
+        The latter, in pixels of the input, is its last one; infinite where the picture goes on.
+        """
+        x0, y0, x1, y1 = (0, 0, *self.source_size) if self.beyond else self.crop
         first = np.array([x0, y0, x0, y0], np.float32)
         last = np.array([x1 - 1, y1 - 1, x1 - 1, y1 - 1], np.float32)
-        return first, last, np.array(self.input_size * 2, np.float32) - 1
+        ends = np.array(self.crop[2:]) == (x1, y1)
+        edge = np.where(ends, np.array(self.input_size) - 1, np.inf)
+        return first, last, np.tile(edge, 2).astype(np.float32)
 
     @cached_property
     def _transform(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -147,9 +155,13 @@ class Fit:
 
 
 def make_fit(
-    kind: FitMode, source_size: tuple[int, int], input_size: tuple[int, int], centre: float
+    kind: FitMode,
+    source_size: tuple[int, int],
+    input_size: tuple[int, int],
+    centre: float,
+    beyond: bool = False,
 ) -> Fit:
-    """Return the fit of this kind; `centre` matters for "band" only.
+    """Return the fit of this kind; `centre` and `beyond` matter for "band" only.
 
     Raises
     ------
@@ -159,7 +171,7 @@ def make_fit(
     if min(*source_size, *input_size) < 1:
         raise ValueError(f"expected sizes of at least 1x1, got {source_size} and {input_size}")
     if kind == "band":
-        return band(source_size, input_size, centre)
+        return replace(band(source_size, input_size, centre), beyond=beyond)
     if kind == "letterbox":
         return letterbox(source_size, input_size)
     if kind == "stretch":

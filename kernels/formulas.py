@@ -100,6 +100,7 @@ def box_corners(
     grow_h: np.float32,
     x_max: np.float32,
     y_max: np.float32,
+    reach: np.float32,
 ) -> tuple[np.float32, np.float32, np.float32, np.float32]:
     """Return the corners x1, y1, x2, y2 of an anchor that the network has moved and resized.
 
@@ -114,8 +115,12 @@ def box_corners(
     grow_w, grow_h : float32
         Factors of the size: the exponentials of the deltas dw, dh; see `safe_exp`.
     x_max, y_max : float32
-        Last pixel of the picture: corners are clipped to 0..x_max and 0..y_max.
+        Last pixel of the network's input.
+    reach : float32
+        Pixels beyond the input: corners are clipped to -reach..x_max + reach and so on.
     """
+    low = _ZERO - reach
+    right, bottom = x_max + reach, y_max + reach
     cx = ax + dx * aw
     cy = ay + dy * ah
     half_w = _HALF * (aw * grow_w)
@@ -123,10 +128,10 @@ def box_corners(
     x1, x2 = cx - half_w, cx + half_w
     y1, y2 = cy - half_h, cy + half_h
     return (
-        _ZERO if x1 < _ZERO else x_max if x1 > x_max else x1,
-        _ZERO if y1 < _ZERO else y_max if y1 > y_max else y1,
-        _ZERO if x2 < _ZERO else x_max if x2 > x_max else x2,
-        _ZERO if y2 < _ZERO else y_max if y2 > y_max else y2,
+        low if x1 < low else right if x1 > right else x1,
+        low if y1 < low else bottom if y1 > bottom else y1,
+        low if x2 < low else right if x2 > right else x2,
+        low if y2 < low else bottom if y2 > bottom else y2,
     )
 
 

@@ -115,6 +115,10 @@ class Head:
         Where the exponential of dw, dh goes on as a straight line; inf for plain e^x.
     grid : Grid
         The cells that the anchors belong to.
+    reach : float
+        Pixels by which boxes may go beyond the input, on each side. 0, as published: they end at
+        its edges. More, for weights that were trained so: an object that is cut off by the edge of
+        a band gets a box around the whole of it, as far as the picture goes.
 
     Raises
     ------
@@ -128,6 +132,7 @@ class Head:
     layout: HeadLayout
     exp_threshold: float
     grid: Grid
+    reach: float = 0.0
 
     def __post_init__(self) -> None:
         if self.classes < 1 or self.anchors_per_cell < 1:
@@ -141,6 +146,8 @@ class Head:
             raise ValueError(
                 f"expected a number or inf as exponential threshold, got {self.exp_threshold}"
             )
+        if not 0 <= self.reach < np.inf:
+            raise ValueError(f"expected a reach of 0 pixels or more, got {self.reach}")
         shape = (self.grid.columns * self.grid.rows * self.anchors_per_cell, 4)
         if self.anchors.shape != shape or self.anchors.dtype != np.float32:
             raise ValueError(

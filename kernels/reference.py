@@ -52,7 +52,7 @@ def decode(
     -------
     boxes : float32 array (A, 4)
         Corners x1, y1, x2, y2 in pixels of the network's input, clipped to
-        0..width - 1 and 0..height - 1.
+        0..width - 1 and 0..height - 1, each side farther by the head's reach.
     scores : float32 array (A,)
         Probability of the best class times confidence.
     classes : int32 array (A,)
@@ -75,7 +75,7 @@ def decode(
     centre = head.anchors[:, :2] + deltas[:, :2] * head.anchors[:, 2:]
     corners = np.concatenate([centre - half, centre + half], axis=1)
     last_pixel = np.array([head.grid.width - 1, head.grid.height - 1] * 2, np.float32)
-    boxes = np.clip(corners, 0, last_pixel)
+    boxes = np.clip(corners, np.float32(-head.reach), last_pixel + np.float32(head.reach))
     return boxes, scores.astype(np.float32), logits.argmax(axis=1).astype(np.int32)
 
 

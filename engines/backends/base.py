@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict
 from squeezedrive.engines.backends.video_decoder import OpenDecoder
 from squeezedrive.engines.model.weights import Weights
 from squeezedrive.kernels.detections import Detections
-from squeezedrive.kernels.fit import FitMode
+from squeezedrive.kernels.fit import Fit, FitMode, make_fit
 from squeezedrive.kernels.head import Head
 from squeezedrive.kernels.params import DetectParams
 
@@ -74,6 +74,12 @@ class EngineSettings:
     def head(self) -> Head:
         """Return what decoding has to know of these weights at this input size."""
         return self.weights.profile.head(self.width, self.height)
+
+    def fit_of(self, source_size: tuple[int, int]) -> Fit:
+        """Return how a picture of this width and height is put into the input."""
+        size = (self.width, self.height)
+        beyond = self.weights.profile.output.reach > 0
+        return make_fit(self.fit, source_size, size, self.band_centre, beyond)
 
 
 class BackendOptions(BaseModel):

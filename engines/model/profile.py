@@ -78,11 +78,19 @@ class OutputProfile(_Strict):
     The layout is "per_anchor" (for each anchor: class logits, confidence logit, deltas) or
     "by_kind" (all class logits, all confidence logits, all deltas). `exponential_threshold` is
     where the safe exponential of width and height turns linear; None for a plain exponential.
+    `reach` is by how many pixels boxes may go beyond the input, see `kernels.head.Head`; absent
+    from files where it is 0.
     """
 
     layout: HeadLayout
     classes: Annotated[tuple[str, ...], Field(min_length=1)]
     exponential_threshold: Positive | None
+    reach: Annotated[float, Field(ge=0)] = 0.0
+
+    @model_serializer(mode="wrap")
+    def _without_the_usual(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # Quantised models made before there was this key hold a profile without it.
+        return {key: value for key, value in dump(self).items() if key != "reach" or value}
 
     @model_validator(mode="after")
     def _distinct(self) -> OutputProfile:
@@ -156,4 +164,5 @@ class Profile(_Strict):
             layout=self.output.layout,
             exp_threshold=np.inf if threshold is None else threshold,
             grid=grid,
+            reach=self.output.reach,
         )

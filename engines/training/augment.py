@@ -55,6 +55,7 @@ def draw_window(
     fill: tuple[int, int, int],
     rng: np.random.Generator,
     edges: bool = False,
+    reach: float = 0.0,
 ) -> Sample:
     """Cut a random window out of a picture: shifted, enlarged, mirrored, boxes with it.
 
@@ -71,6 +72,8 @@ def draw_window(
     edges : bool
         Whether boxes end at the edges of pixels, as in COCO and YOLO layout: one around the whole
         picture at its width and height. Else on their last pixels, as in KITTI's.
+    reach : float
+        Pixels by which boxes may go beyond the window's edges: see `kernels.head.Head`.
     """
     labels = item.labels
     boxes = fit.to_network(labels.boxes)
@@ -91,13 +94,12 @@ def draw_window(
         borderValue=fill,
     )  # fmt: skip
 
-    moved, visible = _move(boxes, view, window, edges)
-    sides = moved[:, 2:] - moved[:, :2]
+    moved, sides, visible = _move(boxes, view, window, edges, reach)
     there = (sides > 0).all(axis=1)
     good = (visible >= config.min_visible) & (sides >= config.min_size).all(axis=1)
     good &= there & ~labels.neighbour
-    regions, _ = _move(fit.to_network(item.ignore_boxes), view, window, edges)
-    seen = (regions[:, 2:] > regions[:, :2]).all(axis=1)
+    regions, shown, _ = _move(fit.to_network(item.ignore_boxes), view, window, edges, reach)
+    seen = (shown > 0).all(axis=1)
     return Sample(
         np.asarray(pixels, np.uint8),
         moved[good],
@@ -135,18 +137,22 @@ def _choose_view(
 
 
 def _move(
-    boxes: NDArray[np.float32], view: _View, window: tuple[int, int], edges: bool
-) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
-    """Return boxes of the network's input in the window, clipped, and which part is visible."""
+    boxes: NDArray[np.float32], view: _View, window: tuple[int, int], edges: bool, reach: float
+) -> tuple[NDArray[np.float32], NDArray[np.float64], NDArray[np.float64]]:
+    """Return boxes of the network's input in the window, clipped to its reach, and what is visible.
+
+    That is width and height (n, 2) in pixels of the window, and the share of the area (n,).
+    """
     moved = boxes.reshape(-1, 2, 2) * view.scale + view.offset
     last = np.array(window) - 1
     if view.mirrored:
         moved[..., 0] = (window[0] if edges else last[0]) - moved[:, ::-1, 0]
     clipped = np.clip(moved, 0, last)
+    sides = clipped[:, 1] - clipped[:, 0]
     whole = np.prod(moved[:, 1] - moved[:, 0], axis=1)
-    inside = np.prod(clipped[:, 1] - clipped[:, 0], axis=1)
-    visible = np.divide(inside, whole, out=np.zeros(len(boxes)), where=whole > 0)
-    return clipped.reshape(-1, 4).astype(np.float32), visible
+    visible = np.divide(np.prod(sides, axis=1), whole, out=np.zeros(len(boxes)), where=whole > 0)
+    reached = np.clip(moved, -reach, last + reach)
+    return reached.reshape(-1, 4).astype(np.float32), sides, visible
 
 
 def join(samples: list[Sample], at: tuple[int, int]) -> Sample:

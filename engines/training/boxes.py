@@ -51,6 +51,7 @@ class BoxDecoder:
         self._values = head.channels.shape[1]
         self._classes = head.classes
         self._threshold = head.exp_threshold
+        self._reach = head.reach
 
     def __call__(self, output: torch.Tensor) -> Prediction:
         """Split and decode an output (B, channels, rows, columns) of any float type."""
@@ -68,9 +69,9 @@ class BoxDecoder:
         return torch.cat([centre - half, centre + half], dim=-1)
 
     def clip(self, boxes: torch.Tensor) -> torch.Tensor:
-        """Clip corners to 0..width - 1 and 0..height - 1."""
-        last = boxes.new_tensor([self.width - 1, self.height - 1] * 2)
-        return torch.minimum(boxes.clamp(min=0), last)
+        """Clip corners to 0..width - 1 and 0..height - 1, each side farther by the head's reach."""
+        last = boxes.new_tensor([self.width - 1, self.height - 1] * 2) + self._reach
+        return torch.minimum(boxes.clamp(min=-self._reach), last)
 
     def encode(self, boxes: torch.Tensor) -> torch.Tensor:
         """Return the deltas (B, A, 4) that turn each anchor into the box (B, A, 4) of corners.

@@ -83,22 +83,26 @@ class TrainingSet(Dataset[Any]):
             chosen = [index, *(int(i) for i in others)]
             for other in chosen:
                 labelled = labelled & self._items[other][0].labelled
-            windows = [self._window(i, c, rng) for i, c in zip(chosen, cells, strict=True)]
+            # Beyond the edges of these windows is another picture: boxes end there.
+            windows = [self._window(i, c, rng, 0) for i, c in zip(chosen, cells, strict=True)]
             sample = join(windows, (x, y))
         else:
-            sample = self._window(index, (width, height), rng)
+            reach = self.config.network.output.reach
+            sample = self._window(index, (width, height), rng, reach)
         if rng.random() < augment.paste and self._donors:
             # A class first: the rare ones come up as often as the frequent ones.
             class_index = int(rng.choice(list(self._donors)))
             donor = int(rng.choice(self._donors[class_index]))
-            window = self._window(donor, (width, height), rng)
+            window = self._window(donor, (width, height), rng, 0)
             sample = paste(sample, window, class_index, rng)
         image = change_light(sample.image, augment, rng)
         if self.config.network.input.channels == "RGB":
             image = np.ascontiguousarray(image[..., ::-1])
         return replace(sample, image=image), labelled
 
-    def _window(self, index: int, window: tuple[int, int], rng: np.random.Generator) -> Sample:
+    def _window(
+        self, index: int, window: tuple[int, int], rng: np.random.Generator, reach: float
+    ) -> Sample:
         part, item = self._items[index]
         image = read_image(item.image, item.size)
         data, pixels = self.config.data, self.config.network.input
@@ -109,7 +113,8 @@ class TrainingSet(Dataset[Any]):
             data.band_centre,
         )
         edges = part.dataset.layout != "kitti"
-        return draw_window(image, item, fit, window, self.config.augment, pixels.fill, rng, edges)
+        augment = self.config.augment
+        return draw_window(image, item, fit, window, augment, pixels.fill, rng, edges, reach)
 
     def order(self, epoch: int) -> list[Key]:
         """Return the samples of an epoch: of each data set its length times its weight."""

@@ -141,7 +141,10 @@ def assign_dynamic(
     centre = anchors[None, :, None, :2]
     box = truth.boxes[:, None]
     inside = ((centre > box[..., :2]) & (centre < box[..., 2:])).all(dim=-1)
-    near = ((centre - (box[..., :2] + box[..., 2:]) / 2).abs() < radius).all(dim=-1)
+    # The centre of a box that goes beyond the input may have no anchors; the nearest will do.
+    points = anchors[:, :2]
+    middle = ((box[..., :2] + box[..., 2:]) / 2).clamp(points.amin(dim=0), points.amax(dim=0))
+    near = ((centre - middle).abs() < radius).all(dim=-1)
     candidate = (inside | near) & (truth.classes != NOTHING)[:, None]
     overlaps = iou(prediction.boxes[:, :, None], box) * candidate
 

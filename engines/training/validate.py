@@ -131,7 +131,8 @@ class Validator:
         for item in chosen.dataset.items:
             image = read_image(item.image, item.size)
             source = (image.shape[1], image.shape[0])
-            fit = make_fit(chosen.fit, source, pixels.size, data.band_centre)
+            beyond = self._head.reach > 0
+            fit = make_fit(chosen.fit, source, pixels.size, data.band_centre, beyond)
             fit.preprocess(image, pixels.fill, network_input)
             ordered = network_input if pixels.channels == "BGR" else network_input[..., ::-1]
             batch = torch.from_numpy(np.ascontiguousarray(ordered))[None].to(self._device)

@@ -153,7 +153,7 @@ class DetectKernels:
         self._select.enqueue(
             *((batch, 1, 1), (select.SELECT_BLOCK, 1), stream),
             *(flat, self._anchors, self._channels, cells, np.float32(head.exp_threshold)),
-            *(np.float32(grid.width - 1), np.float32(grid.height - 1)),
+            *(np.float32(n) for n in (grid.width - 1, grid.height - 1, head.reach)),
             *(self._settings, self._top_n, self._keys, self._counts, result),
         )
 
@@ -189,5 +189,5 @@ def _score_types(dtype: np.dtype[Any]) -> tuple[Any, ...]:
 def _select_types(dtype: np.dtype[Any]) -> tuple[Any, ...]:
     """Return the types of the arguments of `select_boxes`."""
     i4, i8, u8, f4 = types.int32, types.int64, types.uint64, types.float32
-    decoding = (from_dtype(dtype)[::1], f4[:, ::1], i4[:, ::1], i8, f4, f4, f4)
+    decoding = (from_dtype(dtype)[::1], f4[:, ::1], i4[:, ::1], i8, f4, f4, f4, f4)
     return *decoding, f4[::1], i8, u8[:, ::1], i4[::1], f4[:, ::1]

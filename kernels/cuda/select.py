@@ -154,7 +154,9 @@ def _sort(best, count):
 
 
 @cuda.jit(device=True)
-def _decode(output, first, anchors, channels, cells, exp_threshold, x_max, y_max, name, boxes, i):
+def _decode(
+    output, first, anchors, channels, cells, exp_threshold, x_max, y_max, reach, name, boxes, i
+):  # fmt: skip
     """Write the box of an anchor into column `i` of `boxes`."""
     anchor = name // (channels.shape[1] - 5)
     cell = anchor // channels.shape[0]
@@ -171,6 +173,7 @@ def _decode(output, first, anchors, channels, cells, exp_threshold, x_max, y_max
         _safe_exp(np.float32(output[delta + 3 * cells]), exp_threshold),
         x_max,
         y_max,
+        reach,
     )
 
 
@@ -229,8 +232,8 @@ def _suppress(overlaps, n, greedy, gone, kept):
 
 @cuda.jit
 def select_boxes(
-    output, anchors, channels, cells, exp_threshold, x_max, y_max, settings, top_n, keys, counts,
-    result,
+    output, anchors, channels, cells, exp_threshold, x_max, y_max, reach, settings, top_n, keys,
+    counts, result,
 ):  # fmt: skip
     """Write the boxes that are kept, best first, and how many there are; see `Detector`.
 
@@ -258,7 +261,18 @@ def select_boxes(
         name = np.int64(_ALL - np.uint32(best[i] & np.uint64(_ALL)))
         classes[i] = name % n_classes
         _decode(
-            output, first, anchors, channels, cells, exp_threshold, x_max, y_max, name, boxes, i
+            output,
+            first,
+            anchors,
+            channels,
+            cells,
+            exp_threshold,
+            x_max,
+            y_max,
+            reach,
+            name,
+            boxes,
+            i,
         )
     cuda.syncthreads()
     _find_overlaps(boxes, classes, n, settings[NMS_IOU], overlaps)

@@ -344,10 +344,8 @@ def compare(backend: CudaBackend, settings: EngineSettings, picture: np.ndarray)
 
 
 def _fit(settings: EngineSettings, picture: np.ndarray) -> Any:
-    from squeezedrive.kernels.fit import make_fit
 
-    size = (settings.width, settings.height)
-    return make_fit(settings.fit, picture.shape[1::-1], size, settings.band_centre)
+    return settings.fit_of(picture.shape[1::-1])
 
 
 def run(size: tuple[int, int], names: Sequence[str], seconds: float) -> Report:

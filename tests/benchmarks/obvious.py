@@ -11,7 +11,6 @@ import numpy as np
 from squeezedrive.engines.backends.base import EngineSettings
 from squeezedrive.engines.model.pytorch import plain_convolutions, run_network
 from squeezedrive.kernels.detections import Detections
-from squeezedrive.kernels.fit import make_fit
 
 NMS = "torchvision" if find_spec("torchvision") is not None else "torch operations"
 
@@ -38,12 +37,12 @@ def obvious_way(settings: EngineSettings, device: str) -> Callable[[np.ndarray],
     anchors = torch.from_numpy(head.anchors).to(device)
     channels = torch.from_numpy(head.channels).to(device)
     corners = torch.tensor([head.grid.width - 1, head.grid.height - 1] * 2, device=device)
+    corners = corners + head.reach
     pixels = np.empty((settings.height, settings.width, 3), np.uint8)
-    size = (settings.width, settings.height)
 
     @torch.inference_mode()
     def find(picture: np.ndarray) -> Detections:
-        fit = make_fit(settings.fit, picture.shape[1::-1], size, settings.band_centre)
+        fit = settings.fit_of(picture.shape[1::-1])
         fit.preprocess(picture, settings.weights.profile.input.fill, pixels)
         x = torch.from_numpy(pixels).to(device).permute(2, 0, 1)[None].float()
         if profile.input.channels == "RGB":
@@ -66,7 +65,7 @@ def obvious_way(settings: EngineSettings, device: str) -> Callable[[np.ndarray],
         centre = anchor[:, :2] + delta[:, :2] * anchor[:, 2:]
         sides = anchor[:, 2:] * grow / 2
         boxes = torch.cat([centre - sides, centre + sides], 1)
-        boxes = torch.minimum(boxes.clamp(min=0), corners)
+        boxes = torch.minimum(boxes.clamp(min=-head.reach), corners)
         keep = _nms(boxes, scores, classes, params.nms_iou)
         return Detections(
             boxes[keep].cpu().numpy(),

@@ -22,9 +22,9 @@ from squeezedrive.engines.backends.tensorrt.entry import tensorrt_obstacles
 from squeezedrive.engines.backends.torch.entry import torch_obstacles
 from squeezedrive.engines.errors import BackendUnavailable, ConfigError, GpuMemoryError
 from squeezedrive.engines.model.onnx_graph import build_onnx
-from squeezedrive.engines.model.weights import DEFAULT, load_weights
+from squeezedrive.engines.model.weights import DEFAULT, Weights, load_weights
 from squeezedrive.kernels import reference
-from squeezedrive.kernels.fit import letterbox
+from squeezedrive.kernels.fit import FitMode, make_fit
 from squeezedrive.kernels.params import DetectParams
 
 PARAMS = DetectParams(threshold=0.0, top_n=64, nms_iou=0.4, greedy=True, classes=None)
@@ -35,9 +35,13 @@ def settings(**changes: object) -> EngineSettings:
     return EngineSettings(**{**values, **changes})  # type: ignore[arg-type]
 
 
-def test_a_slot_does_what_graph_and_reference_do() -> None:
-
-    chosen = settings(fit="letterbox", width=128, height=64)
+@pytest.mark.parametrize(("fit", "reach"), [("letterbox", 0), ("band", 40)])
+def test_a_slot_does_what_graph_and_reference_do(fit: FitMode, reach: float) -> None:
+    weights = load_weights(DEFAULT)
+    output = weights.profile.output.model_copy(update={"reach": reach})
+    profile = weights.profile.model_copy(update={"output": output})
+    weights = Weights(profile, weights.arrays)
+    chosen = settings(fit=fit, width=128, height=64, weights=weights)
     backend = open_backend("cpu", chosen)
     slot = backend.new_slot()
     rng = np.random.default_rng(0)
@@ -46,17 +50,19 @@ def test_a_slot_does_what_graph_and_reference_do() -> None:
     slot.infer()
     (found,) = slot.detect()
 
-    fit = letterbox((70, 90), (128, 64))
+    placed = make_fit(fit, (70, 90), (128, 64), 0.5, reach > 0)
     pixels = np.empty((64, 128, 3), np.uint8)
-    fit.preprocess(image, (104, 117, 124), pixels)
+    placed.preprocess(image, (104, 117, 124), pixels)
     graph = core().read_model(build_onnx(chosen.weights, 128, 64).SerializeToString())
     run = compile_model(graph, {"INFERENCE_PRECISION_HINT": "f32"})
-    output = run(pixels.transpose(2, 0, 1)[None].astype(np.float32))[0][0]
-    expected = reference.detect(output, chosen.head(), PARAMS)
+    head = run(pixels.transpose(2, 0, 1)[None].astype(np.float32))[0][0]
+    expected = reference.detect(head, chosen.head(), PARAMS)
     assert len(found) == len(expected) > 5
     np.testing.assert_array_equal(found.classes, expected.classes)
     np.testing.assert_allclose(found.scores, expected.scores, atol=1e-4)
-    np.testing.assert_allclose(found.boxes, fit.to_source(expected.boxes), atol=0.05)
+    np.testing.assert_allclose(found.boxes, placed.to_source(expected.boxes), atol=0.05)
+    beyond = (found.boxes[:, 1] < placed.crop[1]) | (found.boxes[:, 3] > placed.crop[3] - 1)
+    assert beyond.any() == (reach > 0)
     slot.close()
     backend.close()
 

@@ -110,6 +110,33 @@ def test_what_is_cut_off_or_too_small_is_ignored(root: Path) -> None:
     assert ignored > 5
 
 
+def test_boxes_reach_beyond_the_window(root: Path) -> None:
+    plain = {"window": [64, 48], "aim": 1, "zoom": [1.5, 1.5]}
+    near, far = (
+        training_set(root, augment=plain, **{"network.output.reach": reach}) for reach in (0, 30)
+    )
+    cut = 0
+    for position in range(20):
+        (clipped, _), (whole, _) = (data[0, position, position % 6] for data in (near, far))
+        np.testing.assert_array_equal(clipped.image, whole.image)
+        assert clipped.classes.tolist() == whole.classes.tolist()
+        assert (whole.boxes >= -30).all()
+        assert (whole.boxes <= [93, 77, 93, 77]).all()
+        np.testing.assert_array_equal(np.clip(whole.boxes, 0, [63, 47, 63, 47]), clipped.boxes)
+        cut += (whole.boxes != clipped.boxes).any(axis=1).sum()
+    assert cut > 5
+
+
+def test_boxes_of_a_mosaic_end_at_its_seams(root: Path) -> None:
+    mosaic = {"mosaic": 1, "zoom": [1.5, 1.5]}
+    near, far = (
+        training_set(root, augment=mosaic, **{"network.output.reach": reach}) for reach in (0, 30)
+    )
+    for position in range(6):
+        (clipped, _), (whole, _) = (data[0, position, position] for data in (near, far))
+        np.testing.assert_array_equal(clipped.boxes, whole.boxes)
+
+
 def test_neighbours_are_regions_to_ignore_for_their_class(tmp_path: Path) -> None:
     folder = write_kitti(tmp_path / "set", 1)
     path = folder / "training/label_2/000000.txt"

@@ -107,6 +107,13 @@ def test_dynamic_takes_only_anchors_near_the_object() -> None:
     assert (assigned == 0).sum() == 1
 
 
+def test_dynamic_finds_anchors_for_a_centre_beyond_the_input() -> None:
+    labels = truth([around(24, 60, 20, 96)], [0])
+    assigned = assign_dynamic(labels, ANCHORS, predict(torch.zeros(8, 4)), 10, 4)
+    assert (assigned == 0).sum() == 1
+    assert assigned[0, 2:4].max() == 0
+
+
 def test_no_objects_at_all() -> None:
     labels = truth([], [])
     for assigned in (

@@ -41,6 +41,7 @@ def heads(draw: st.DrawFn) -> Head:
         shapes=tuple(draw(st.lists(shape, min_size=1, max_size=4))),
         layout=draw(st.sampled_from(["per_anchor", "by_kind"])),
         exp_threshold=draw(st.sampled_from([0.5, 1.0, math.inf])),
+        reach=draw(st.sampled_from([0.0, 7.5])),
     )
 
 

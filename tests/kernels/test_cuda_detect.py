@@ -96,6 +96,16 @@ def test_random_and_tied_outputs(layout: Any, greedy: bool, distinct: int, dtype
     check(head, params, *outputs, dtype=dtype)
 
 
+def test_boxes_go_beyond_the_input_by_the_reach() -> None:
+    head = small_head(reach=6)
+    params = DetectParams(threshold=0, top_n=16, nms_iou=0.9)
+    output = random_output(np.random.default_rng(5), head, 400, params)
+    found = reference.detect(output, head, params)
+    assert found.boxes.min() == -6
+    assert (found.boxes.max(axis=0)[2:] == [69, 37]).any()
+    check(head, params, output, dtype=np.float32)
+
+
 @pytest.mark.parametrize("classes", [1, 2, 4])
 @pytest.mark.parametrize("wanted", [None, (0,), ()])
 def test_classes(classes: int, wanted: tuple[int, ...] | None) -> None:

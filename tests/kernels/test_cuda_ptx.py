@@ -40,7 +40,7 @@ def signatures(dtype: Any) -> dict[str, tuple[Any, int, Any]]:
     layout = "A" if dtype is f2 else "C"
     picture, plane = types.Array(u1, 4, layout), types.Array(u1, 3, layout)
     scoring = (f4[::1], u8[:, ::1], i4[::1])
-    decoding = (dtype[::1], f4[:, ::1], i4[:, ::1], i8, f4, f4, f4, f4[::1], i8, u8[:, ::1])
+    decoding = (dtype[::1], f4[:, ::1], i4[:, ::1], i8, f4, f4, f4, f4, f4[::1], i8, u8[:, ::1])
     pixels = preprocess.BLOCK[0] * preprocess.BLOCK[1]
     return {
         "bgr": (preprocess.resize_bgr, pixels, resize(dtype, picture)),

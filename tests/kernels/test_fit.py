@@ -71,6 +71,26 @@ def test_a_box_that_fills_the_input_fills_the_crop(kind: FitMode, size: tuple[in
     assert fit.to_source(box).tolist() == [[x0, y0, x1 - 1, y1 - 1]]
 
 
+def test_boxes_may_go_beyond_the_band_to_the_edges_of_the_picture() -> None:
+    inside, beyond = (make_fit("band", (1920, 1080), NETWORK, 0.5, flag) for flag in (False, True))
+    boxes = np.array([[0, 192, 312, 500], [1000, -900, 1300, 384]], np.float32)
+    scale = 1080 / 702  # rows 244 to 834 of the picture are rows 0 to 384 of the input
+    low, high = beyond.to_source(boxes)
+    assert low == pytest.approx([0, 244 + 192 * scale, 480, 244 + 500 * scale], abs=2)
+    assert high == pytest.approx([1538, 0, 1919, 834], abs=2)
+    assert inside.to_source(boxes)[:, [1, 3]] == pytest.approx(
+        np.array([[539.4, 833], [244, 833]]), abs=1
+    )
+
+
+@pytest.mark.parametrize("kind", ["letterbox", "stretch"])
+def test_nothing_is_beyond_a_picture_that_is_shown_whole(kind: FitMode) -> None:
+    box = np.array([[-50, -50, 1400, 500]], np.float32)
+    assert make_fit(kind, (640, 360), NETWORK, 0.5, True).to_source(box).tolist() == [
+        [0, 0, 639, 359]
+    ]
+
+
 def test_a_box_in_the_padding_ends_at_the_picture() -> None:
     fit = letterbox((1920, 1080), NETWORK)
     box = np.array([[100, 100, 300, 200], [900, 100, 1100, 200]], np.float32)

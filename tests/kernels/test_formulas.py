@@ -56,14 +56,17 @@ def test_best_class_at_the_edges(logits: list[float], expected: tuple[int, float
 
 
 def test_box_corners_move_scale_and_clip() -> None:
-    def corners(*numbers: float) -> tuple[float, ...]:
-        return tuple(map(float, formulas.box_corners(*map(f32, numbers), f32(99), f32(49))))
+    def corners(*numbers: float, reach: float = 0) -> tuple[float, ...]:
+        limits = f32(99), f32(49), f32(reach)
+        return tuple(map(float, formulas.box_corners(*map(f32, numbers), *limits)))
 
     assert corners(50, 25, 20, 10, 0, 0, 1, 1) == (40, 20, 60, 30)
     assert corners(50, 25, 20, 10, 0.5, -1, 2, 0.5) == (40, 12.5, 80, 17.5)
     assert corners(50, 25, 20, 10, 0, 0, 100, 100) == (0, 0, 99, 49)
     assert corners(50, 25, 20, 10, 9, 9, 1, 1) == (99, 49, 99, 49)
     assert corners(50, 25, 20, 10, 0, 0, math.inf, math.inf) == (0, 0, 99, 49)
+    assert corners(50, 25, 20, 10, 0, 0, 1, 8, reach=10) == (40, -10, 60, 59)
+    assert corners(5, 45, 20, 10, 0, 0, 1, 1, reach=10) == (-5, 40, 15, 50)
 
 
 @pytest.mark.parametrize(
@@ -91,7 +94,7 @@ _moved = _rng.uniform([0, 0, 1, 1, -2, -2, 0, 0], [99, 49, 60, 60, 2, 2, 4, 4], 
 CASES: dict[str, list[tuple[float, ...]]] = {
     "sigmoid": [(x,) for x in LOGITS],
     "safe_exp": list(product(LOGITS, [0.5, 1.0, math.inf])),
-    "box_corners": [(*row, 99.0, 49.0) for row in _moved],
+    "box_corners": [(*row, 99.0, 49.0, reach) for row in _moved for reach in (0.0, 7.5)],
     "box_iou": [tuple(row) for row in _boxes],
 }
 

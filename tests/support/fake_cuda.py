@@ -20,7 +20,7 @@ from squeezedrive.engines.model.onnx_graph import build_onnx
 from squeezedrive.engines.model.weights import DEFAULT, load_weights
 from squeezedrive.kernels.cpu import detect
 from squeezedrive.kernels.detections import Detections
-from squeezedrive.kernels.fit import Fit, make_fit
+from squeezedrive.kernels.fit import Fit
 from tests.support.fake_driver import (
     FakeDriver,
     FakeGraphs,
@@ -150,7 +150,7 @@ def fake_gpu() -> tuple[FakeDriver, GpuContext]:
 def fake_kernels(driver: FakeDriver, settings: EngineSettings) -> ImageKernels:
     size = (settings.width, settings.height)
     return ImageKernels(
-        lambda source: make_fit(settings.fit, source, size, settings.band_centre),
+        settings.fit_of,
         lambda fit, matrix: FakePreprocessor(driver, fit, settings, matrix),
         lambda batch: FakeDetector(driver, settings),
         (3, size[1], size[0]),

@@ -34,11 +34,12 @@ def small_head(
     shapes: tuple[tuple[int, int], ...] = ((20, 10), (8, 16)),
     layout: HeadLayout = "per_anchor",
     exp_threshold: float = 1.0,
+    reach: float = 0.0,
 ) -> Head:
     """Return a head small enough to think about: by default 4x2 cells, 16 anchors."""
     grid = padded_grid(width, height)
     anchors = anchor_grid(grid, shapes, "half_stride")
-    return Head(classes, anchors, len(shapes), layout, exp_threshold, grid)
+    return Head(classes, anchors, len(shapes), layout, exp_threshold, grid, reach)
 
 
 def pack(head: Head, values: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -23,7 +23,7 @@ from squeezedrive.engines.backends.cpu.options import CpuOptions
 from squeezedrive.engines.model.onnx_graph import Precision, build_onnx, load_onnx
 from squeezedrive.kernels.cpu import detect
 from squeezedrive.kernels.detections import Detections
-from squeezedrive.kernels.fit import Fit, make_fit
+from squeezedrive.kernels.fit import Fit
 
 # What is left in float beside 8-bit integers computes in single precision.
 _TYPES = {"fp32": "f32", "fp16": "f16", "bf16": "bf16", "int8": "f32"}
@@ -124,9 +124,7 @@ class CpuSlot(Slot):
             size = (image.shape[1], image.shape[0])
             fit = self._fits.get(place)
             if fit is None or fit.source_size != size:
-                fit = make_fit(
-                    settings.fit, size, (settings.width, settings.height), settings.band_centre
-                )
+                fit = settings.fit_of(size)
                 self._fits[place] = fit
             fit.preprocess(image, self._backend.fill, self._pixels[place])
         if self._count != len(images):

@@ -15,7 +15,7 @@ from squeezedrive.engines.backends.cuda.nvdec import open_nvdec
 from squeezedrive.engines.backends.cuda.slot import CudaSlot
 from squeezedrive.engines.backends.video_decoder import ColourMatrix, OpenDecoder
 from squeezedrive.engines.errors import BackendUnavailable, ConfigError
-from squeezedrive.kernels.fit import Fit, make_fit
+from squeezedrive.kernels.fit import Fit
 
 MAX_BATCH = 8  # pictures of one execution: those of as many cameras
 
@@ -50,10 +50,6 @@ def make_kernels(settings: EngineSettings, executor: Executor) -> ImageKernels:
     from squeezedrive.kernels.cuda.preprocess import Preprocessor
 
     pixels, head = settings.weights.profile.input, settings.head()
-    size = (settings.width, settings.height)
-
-    def fit_of(source_size: tuple[int, int]) -> Fit:
-        return make_fit(settings.fit, source_size, size, settings.band_centre)
 
     def preprocessor(fit: Fit, matrix: ColourMatrix | None) -> Preprocessor:
         dtype = executor.input_type
@@ -72,8 +68,8 @@ def make_kernels(settings: EngineSettings, executor: Executor) -> ImageKernels:
         except KernelRefused as error:
             raise _unavailable(error) from None
 
-    shapes = (3, size[1], size[0]), head.output_shape
-    return ImageKernels(fit_of, preprocessor, detector, *shapes, RESULT)
+    shapes = (3, settings.height, settings.width), head.output_shape
+    return ImageKernels(settings.fit_of, preprocessor, detector, *shapes, RESULT)
 
 
 def _unavailable(error: Exception) -> BackendUnavailable:
