@@ -1,4 +1,4 @@
 """Arithmetic on pixels and boxes: preprocess, decode, top-N, NMS.
 
-Knows nothing of video, queues or inference engines.
+This package knows nothing of video, queues or inference engines.
 """

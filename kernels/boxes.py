@@ -1,4 +1,4 @@
-"""How much boxes overlap. Corners x1, y1, x2, y2 are points: a box is x2 - x1 wide."""
+"""The overlap of boxes. Corners x1, y1, x2, y2 are points: a box is x2 - x1 wide."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ Float = TypeVar("Float", np.float32, np.float64)
 
 
 def iou(first: NDArray[Float], second: NDArray[Float]) -> NDArray[Float]:
-    """Return intersection over union of each of n boxes with each of m.
+    """Return the intersection over union (IoU) of each of n boxes with each of m boxes.
 
     Parameters
     ----------
     first, second : float array (n, 4) and (m, 4)
-        Computed in the precision that they have.
+        The result has their precision.
 
     Returns
     -------
@@ -28,7 +28,7 @@ def iou(first: NDArray[Float], second: NDArray[Float]) -> NDArray[Float]:
 
 
 def coverage(boxes: NDArray[Float], regions: NDArray[Float]) -> NDArray[Float]:
-    """Return what part of each of n boxes lies in each of m regions, (n, m), as `iou` does."""
+    """Return the part, 0 to 1, of each of n boxes that lies in each of m regions, (n, m)."""
     shared = _intersection(boxes, regions)
     return _ratio(shared, np.broadcast_to(_area(boxes)[:, None], shared.shape))
 
@@ -46,5 +46,5 @@ def _area(boxes: NDArray[Float]) -> NDArray[Float]:
 
 
 def _ratio(shared: NDArray[Float], whole: NDArray[Float]) -> NDArray[Float]:
-    """Divide, with 0 where nothing is shared: `whole` may be 0 there."""
+    """Divide; return 0 where nothing is shared, because `whole` may be 0 there."""
     return np.divide(shared, whole, out=np.zeros_like(shared), where=shared > 0)

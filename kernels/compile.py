@@ -22,8 +22,9 @@ _config: Any = numba.config  # its attributes come from the environment; a type 
 def jit(signature: Any) -> Callable[[Callable[..., Any]], Any]:
     """Return a decorator that compiles a function for `signature` at once, or loads it.
 
-    The compiled function releases the GIL. A cache that cannot be read or written (read-only or
-    full disk, files cut off by a power failure) costs the time to compile, never the run.
+    The compiled function releases the GIL. If the cache cannot be read or written (read-only or
+    full disk, files cut off by a power failure), the function is compiled again and the run goes
+    on.
     """
 
     def compile_function(function: Callable[..., Any]) -> Any:
@@ -43,13 +44,13 @@ def jit(signature: Any) -> Callable[[Callable[..., Any]], Any]:
 
 
 def machine_code_folder(*compilers: str) -> Path | None:
-    """Return the folder for the machine code of these sources; None where it cannot be written.
+    """Return the folder for this package's machine code; None if it cannot be written.
 
-    `compilers` says what compiles them beside Numba, with versions.
+    `compilers` names the compilers used beside Numba, with their versions.
 
     Numba notices a change in the file of a cached function, but not in the files of the functions
-    that it calls, and would go on with their old code. So the folder's name is a hash of all
-    sources of this package: another version, another folder.
+    that it calls, and would keep using their old code. So the folder's name is a hash of all
+    sources of this package: each version of the sources has a folder of its own.
     """
     digest = hashlib.sha256("\n".join([numba.__version__, *compilers]).encode())
     for source in sorted(FOLDER.rglob("*.py")):
@@ -63,5 +64,5 @@ def machine_code_folder(*compilers: str) -> Path | None:
         folder.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=folder).close()
     except OSError:
-        return None  # asked here, because Numba would fall back to __pycache__ and its stale code
+        return None  # checked here, because Numba would fall back to __pycache__ and its stale code
     return folder

@@ -1,7 +1,7 @@
 """Decode, top N and non-maximum suppression on the CPU, compiled by Numba.
 
-Does what `kernels.reference.detect` says, in a fraction of a millisecond. Importing this module
-compiles it, or loads what an earlier start compiled.
+The results are those of `kernels.reference.detect`, in a fraction of a millisecond. Importing this
+module compiles the code, or loads the machine code that an earlier start compiled.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from squeezedrive.kernels.detections import Detections
 from squeezedrive.kernels.head import Head
 from squeezedrive.kernels.params import DetectParams
 
-# Compiled when, and only when, `_detect` below is: its machine code contains theirs.
+# These are compiled together with `_detect` below, whose machine code contains theirs.
 _inner = numba.njit(error_model="numpy")
 _safe_exp = _inner(formulas.safe_exp)
 _sigmoid = _inner(formulas.sigmoid)
@@ -29,7 +29,7 @@ _box_iou = _inner(formulas.box_iou)
 def detect(output: NDArray[np.floating], head: Head, params: DetectParams) -> Detections:
     """Return the objects in one image: `kernels.reference.detect`, compiled.
 
-    Several threads may call it at the same time; it holds no state and releases the GIL.
+    Several threads may call this function at the same time; it holds no state and releases the GIL.
     """
     head.check(output)
     n = min(params.top_n, len(head.anchors))
@@ -66,10 +66,10 @@ def _select(
     classes: NDArray[np.int32],
     chosen: NDArray[np.int64],
 ) -> int:
-    """Fill in score, class and number of the best anchors, best first, and return how many.
+    """Write score, class and index of the best anchors, best first, and return their number.
 
-    Inserts into a sorted list: at worst anchors x N steps, which is no more than the suppression
-    after it takes at worst.
+    Each anchor is inserted into a sorted list. This takes at most anchors x N steps, no more than
+    the suppression after it takes in its worst case.
     """
     per_cell, values = channels.shape
     n_classes = values - 5
@@ -83,7 +83,7 @@ def _select(
             start = channels[k, 0] * cells + cell
             best, probability = _best_class(output, start, cells, n_classes)
             score = _sigmoid(confidence) * probability
-            # "not >=" also drops NaN, which a broken network gives.
+            # "not >=" also drops NaN, which a broken network outputs.
             if not score >= thresholds[best]:
                 continue
             if found < scores.size:
@@ -107,7 +107,7 @@ def _suppressed(
     nms_iou: np.float32,
     greedy: bool,
 ) -> bool:
-    """Return whether a better box of its class suppresses box `i`."""
+    """Return whether a better box of the same class suppresses box `i`."""
     for j in range(i):
         if classes[j] != classes[i] or (greedy and not kept[j]):
             continue
@@ -157,7 +157,7 @@ def _detect(
     scores: NDArray[np.float32],
     classes: NDArray[np.int32],
 ) -> int:
-    """Fill in the boxes that are kept, best first, and return how many."""
+    """Write the boxes that are kept, best first, and return their number."""
     chosen = np.empty(scores.size, np.int64)
     found = _select(output, channels, thresholds, logit_cutoff, scores, classes, chosen)
 

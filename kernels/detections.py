@@ -46,5 +46,5 @@ class Detections:
 
     @classmethod
     def empty(cls) -> Detections:
-        """Return no detections."""
+        """Return detections without any box."""
         return cls(np.empty((0, 4), np.float32), np.empty(0, np.float32), np.empty(0, np.int32))

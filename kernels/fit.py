@@ -1,4 +1,4 @@
-"""How a picture of any size is put into the network's input, and how boxes come back."""
+"""Fit pictures of any size into the network's input, and map its boxes back to the picture."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Fit:
                 )
 
     def to_source(self, boxes: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return boxes of the network in pixels of the source picture.
+        """Convert boxes from pixels of the network's input to pixels of the source picture.
 
         Coordinates are scaled without a shift of half a pixel, x_source = x0 + (x - tx) sw / tw,
         as those of the training targets were. Boxes are clipped to the first and last pixel of
@@ -71,19 +71,19 @@ class Fit:
         offset, scale = self._transform
         first, last, edge = self._limits
         scaled = np.minimum(np.maximum((boxes - offset) / scale, first), last)
-        # An object that is cut off by the edge ends on the input's last pixel, which the scale
-        # alone would put a little before the last pixel of a larger crop.
+        # An object cut off by the edge ends on the input's last pixel. The scale alone would map
+        # that pixel a little before the last pixel of a larger crop.
         return np.where(boxes >= edge, last, scaled)
 
     def to_network(self, boxes: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return boxes (n, 4) of the source picture in pixels of the network's input, unclipped.
+        """Convert boxes (n, 4) from pixels of the source picture to pixels of the input, unclipped.
 
-        The inverse of `to_source` for boxes inside the crop.
+        This is the inverse of `to_source` for boxes inside the crop.
         """
         offset, scale = self._transform
         return boxes * scale + offset
 
-    # Both are asked for with every picture, and making an array takes longer than using it.
+    # Both are cached: every picture needs them, and making an array takes longer than using it.
     @cached_property
     def _limits(self) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
         """Return where boxes begin and end at most (4,), and from where on they end there.
@@ -122,7 +122,7 @@ class Fit:
             Blue, green and red of the borders: the mean of the training pictures, so that the
             network sees zeros there.
         out : uint8 array (height, width, 3), C-contiguous
-            Is overwritten.
+            The result overwrites it.
 
         Raises
         ------

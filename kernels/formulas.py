@@ -2,9 +2,10 @@
 
 Plain functions of scalars, so that the same source is compiled by `numba.njit` for the CPU and by
 `numba.cuda.jit(device=True)` for the GPU. No function calls another: each compiles alone. All
-arithmetic is float32, also where the network computes in half precision, which near x = 1247
-resolves only one pixel. Constants are typed because Numba widens float32 with a Python float to
-float64. There is no `min` or `max` because Numba compiles these for CUDA only where a GPU is.
+arithmetic is float32, even if the network computes in half precision, because half precision
+resolves only whole pixels near x = 1247. Constants are typed because Numba widens float32 with a
+Python float to float64. There is no `min` or `max` because Numba compiles these for CUDA only where
+a GPU is.
 
 Sources: Wu et al., SqueezeDet, arXiv 1612.01051, section 3.2 and equation 1, and the
 implementation of its authors for the exponential and the clipping.
@@ -25,7 +26,8 @@ _ONE = np.float32(1)
 def sigmoid(x: np.float32) -> np.float32:
     """Return 1 / (1 + e^-x), written so that no exponential overflows.
 
-    The confidence of an anchor: the network's estimate of Pr(object) x IoU (paper, section 3.2).
+    It gives the confidence of an anchor: the network's estimate of Pr(object) x IoU (paper, section
+    3.2).
     """
     z = np.float32(math.exp(-abs(x)))
     return (_ONE if x >= _ZERO else z) / (_ONE + z)
@@ -35,8 +37,9 @@ def logit_cutoff(threshold: float) -> float:
     """Return a confidence logit below which no score reaches `threshold`; computed on the host.
 
     A score is at most its confidence, because a probability is at most 1. The limit is the logit
-    of 0.9999 x threshold, so that the rounding of the score (1e-6 of it) never decides. Most
-    anchors are skipped by it without a single exponential: four times as fast on the CPU.
+    of 0.9999 x threshold, so that rounding the score (a relative error of 1e-6) never decides. The
+    cutoff skips most anchors without computing an exponential, which is four times as fast on the
+    CPU.
     """
     confidence = 0.9999 * min(threshold, 1.0)
     if confidence < 1e-30:  # near the end of float32 the relative error is larger
@@ -47,9 +50,9 @@ def logit_cutoff(threshold: float) -> float:
 def safe_exp(x: np.float32, threshold: np.float32) -> np.float32:
     """Return e^x up to `threshold`, and from there on its tangent e^threshold (x - threshold + 1).
 
-    What the authors' code has in place of the paper's e^x, with a threshold of 1: a few bad
-    deltas early in training would overflow otherwise. An infinite threshold gives plain e^x. The
-    choice belongs to the weights.
+    The authors' code uses it in place of the paper's e^x, with a threshold of 1: otherwise a few
+    bad deltas early in training would overflow. An infinite threshold gives plain e^x. The weights
+    determine the threshold.
     """
     if x <= threshold:
         return np.float32(math.exp(x))
@@ -73,7 +76,7 @@ def best_class(
     best : int
         The first of the classes with the largest logit.
     probability : float32
-        Conditional probability Pr(class | object), 1/n to 1: never more, also when rounded,
+        Conditional probability Pr(class | object), 1/n to 1. Rounding never makes it larger than 1,
         since the divisor contains e^0 = 1.
     """
     best = 0

@@ -1,4 +1,4 @@
-"""The last layer of SqueezeDet, ConvDet: which number of the output means what."""
+"""The meaning of the network's output: the numbers that its last layer, ConvDet, computes."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Grid:
     Raises
     ------
     ValueError
-        If there is no pixel or no cell.
+        If a size is smaller than 1.
     """
 
     width: int
@@ -60,8 +60,8 @@ def anchor_grid(grid: Grid, shapes: ArrayLike, centres: Centres) -> NDArray[np.f
         Width and height of the K anchors of every cell, in pixels.
     centres : str
         Where the centre of cell i of n lies on an axis of L pixels: "half_stride" at
-        `grid.first` + 16 i, which is half a stride inside the pixels the cell stands for; "even"
-        at L (i + 1) / (n + 1), as in the authors' code. The choice belongs to the weights.
+        `grid.first` + 16 i, the middle of the pixels that the cell stands for; "even" at L (i + 1)
+        / (n + 1), as in the authors' code. The weights determine the choice.
 
     Returns
     -------
@@ -98,7 +98,7 @@ class Head:
 
     The output has shape (channels, rows, columns). Each of its cells holds, for each of the
     cell's K anchors, V = classes + 5 values: the class logits, the confidence logit and the
-    deltas dx, dy, dw, dh, always in this order. Which channel holds which value is the layout.
+    deltas dx, dy, dw, dh, always in this order. The layout decides which channel holds which value.
 
     Attributes
     ----------
@@ -112,7 +112,7 @@ class Head:
         "per_anchor": value v of anchor a is channel V a + v. "by_kind": first all class logits,
         then all confidences, then all deltas, as in the authors' code.
     exp_threshold : float
-        Where the exponential of dw, dh goes on as a straight line; inf for plain e^x.
+        Value of dw, dh from which the exponential continues as a straight line; inf for plain e^x.
     grid : Grid
         The cells that the anchors belong to.
     reach : float
@@ -162,9 +162,9 @@ class Head:
     def channels(self) -> NDArray[np.int64]:
         """The layout as a table (K, V): the output channel of value v of anchor a.
 
-        Cell (y, x) of channel c is number c x rows x columns + y x columns + x of the output
-        seen flat. In both layouts the logits of an anchor lie in channels that follow each other,
-        and so do its deltas.
+        Cell (y, x) of channel c is number c x rows x columns + y x columns + x of the flattened
+        output. In both layouts, the logits of an anchor lie in consecutive channels, and so do its
+        deltas.
         """
         anchors, classes = self.anchors_per_cell, self.classes
         anchor = np.arange(anchors)[:, None]

@@ -1,4 +1,4 @@
-"""Which boxes detection keeps."""
+"""The parameters of detection."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class DetectParams:
-    """Which boxes to keep.
+    """Parameters that decide which boxes are kept.
 
     Attributes
     ----------
     threshold : float
         Smallest score that is kept, 0 to 1.
     top_n : int
-        How many boxes, best first, go into the suppression. The authors take 64; networks whose
-        every object is predicted by several anchors need more in dense traffic.
+        How many boxes, best first, go into the suppression. The authors take 64; networks that
+        predict each object with several anchors need more in dense traffic.
     nms_iou : float
         A box is suppressed by a better one of its class if their IoU is larger than this, 0 to 1.
     greedy : bool
-        True: only boxes that are kept suppress others, the standard. False: suppressed boxes do
-        so too, as in the authors' code, to reproduce its numbers.
+        True, the standard: only boxes that are kept suppress others. False: suppressed boxes
+        suppress others as well, as in the authors' code, to reproduce its numbers.
     classes : tuple of int or None
         Classes to keep, None for all. Boxes of other classes take no place in the top N.
     class_thresholds : tuple of (int, float)
-        Classes with a smallest score of their own, and that score.
+        Pairs of a class and its own smallest score.
 
     Raises
     ------
@@ -57,7 +57,7 @@ class DetectParams:
         Returns
         -------
         float32 array (classes,)
-            Infinity for a class that is not to be kept.
+            Infinity for a class that is dropped.
 
         Raises
         ------

@@ -1,4 +1,4 @@
-"""What detection means, in NumPy: short, obvious and slow. The compiled forms agree with it."""
+"""The specification of detection, in NumPy: short, obvious, slow. Compiled forms agree with it."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ def detect(output: NDArray[np.floating], head: Head, params: DetectParams) -> De
     Parameters
     ----------
     output : float array (channels, rows, columns)
-        What the network computed for one image; half precision is decoded in float32.
+        The network's output for one image; half precision is decoded in float32.
     head : Head
-        How to read it.
+        How to read the output.
     params : DetectParams
         Which boxes to keep.
 
@@ -34,8 +34,8 @@ def detect(output: NDArray[np.floating], head: Head, params: DetectParams) -> De
         If the output does not have the head's shape, or a class to keep does not exist.
     """
     boxes, scores, classes = decode(output, head)
-    # Before top N and NMS: what is below its class's threshold takes no place and suppresses
-    # nothing. With one threshold for all, thresholding after them would give the same.
+    # Thresholds come before top N and NMS, so that a box below its class's threshold takes no place
+    # and suppresses nothing. With one threshold for all classes, the order would not matter.
     wanted = scores >= params.thresholds(head.classes)[classes]
     keep = np.flatnonzero(wanted)
     keep = keep[top_n(scores[keep], params.top_n)]
@@ -68,7 +68,7 @@ def decode(
     scores = np.where(confidence[:, 0] >= 0, 1, z) / (1 + z) / softmax_sum
 
     threshold = np.float32(head.exp_threshold)
-    with np.errstate(over="ignore", invalid="ignore"):  # inf is clipped; the other branch of where
+    with np.errstate(over="ignore", invalid="ignore"):  # clipped or not chosen by np.where
         line = np.exp(threshold) * (deltas[:, 2:] - threshold + 1)
         grow = np.where(deltas[:, 2:] <= threshold, np.exp(deltas[:, 2:]), line)
         half = head.anchors[:, 2:] * grow / 2
@@ -80,7 +80,7 @@ def decode(
 
 
 def top_n(scores: NDArray[np.float32], n: int) -> NDArray[np.intp]:
-    """Return the indices of the `n` best scores, best first, of equals the lower index first."""
+    """Return the indices of the `n` best scores, best first; of equal scores, the lower index."""
     return np.argsort(-scores, kind="stable")[:n]
 
 

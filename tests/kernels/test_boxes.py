@@ -18,7 +18,7 @@ def area(box: NDArray[Any]) -> float:
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(np.float32, 1e-6), (np.float64, 1e-15)])
-def test_each_with_each_in_the_precision_that_they_have(dtype: Any, tolerance: float) -> None:
+def test_compares_all_pairs_in_the_precision_of_the_boxes(dtype: Any, tolerance: float) -> None:
     generator = np.random.default_rng(2)
     low = generator.uniform(0, 50, (12, 2))
     boxes = np.concatenate([low, low + generator.uniform(1, 40, (12, 2))], axis=1).astype(dtype)

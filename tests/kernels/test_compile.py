@@ -1,4 +1,4 @@
-"""The cache of compiled code: used, renewed when a source changes, and never in the way."""
+"""The cache of compiled code: when it is used, renewed, and skipped."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ print(entry(1), sum(entry.stats.cache_hits.values()), entry.stats.cache_path)
 
 
 class Package:
-    """A package `squeezedrive.kernels` of its own, with two small functions in two files."""
+    """A copy of the package `squeezedrive.kernels` with two small functions in two files."""
 
     def __init__(self, folder: Path) -> None:
         self.sources = folder / "package" / "squeezedrive" / "kernels"
@@ -47,7 +47,7 @@ class Package:
         (self.sources / "formulas.py").write_text(FORMULA.format(step=step))
 
     def start(self) -> tuple[int, bool, str]:
-        """Run it in a new process; return its result, whether it was cached, and where."""
+        """Run the package in a new process; return the result, whether it was cached, and where."""
         environment = os.environ | {"XDG_CACHE_HOME": str(self.cache)}
         environment.pop("NUMBA_CACHE_DIR", None)
         result = subprocess.run(
@@ -71,7 +71,7 @@ def package(tmp_path: Path) -> Package:
     return Package(tmp_path)
 
 
-def test_second_start_loads_and_a_changed_callee_compiles_anew(package: Package) -> None:
+def test_loads_at_second_start_and_recompiles_if_a_callee_changed(package: Package) -> None:
     assert package.start()[:2] == (2, False)
     value, cached, path = package.start()
     assert (value, cached) == (2, True)
@@ -84,7 +84,7 @@ def test_second_start_loads_and_a_changed_callee_compiles_anew(package: Package)
 
 
 @pytest.mark.parametrize(("suffix", "content"), [("nbi", b""), ("nbc", b"\0" * 4096)])
-def test_files_damaged_by_a_power_failure_heal(
+def test_replaces_files_damaged_by_a_power_failure(
     package: Package, suffix: str, content: bytes
 ) -> None:
     package.start()
@@ -94,7 +94,7 @@ def test_files_damaged_by_a_power_failure_heal(
     assert not damaged.exists()
 
 
-def test_no_cache_where_the_folder_cannot_be_made(package: Package) -> None:
+def test_uses_no_cache_if_the_folder_cannot_be_made(package: Package) -> None:
     package.cache.write_text("a file, not a folder")
     assert package.start() == (2, False, "None")
     assert not list(package.sources.rglob("*.nbi"))
@@ -119,7 +119,7 @@ def test_the_folder_depends_on_every_source(
 
 
 @pytest.mark.parametrize("value", [None, "", "relative/folder"])
-def test_without_xdg_cache_home_it_lies_in_the_home_directory(
+def test_cache_lies_in_the_home_directory_without_xdg_cache_home(
     value: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))

@@ -1,8 +1,8 @@
-"""The compiled form against the specification.
+"""Compiled detection, compared with the specification.
 
-Both compute exponentials, and not with the same last bit, so outputs are made such that a last
-bit decides nothing: scores are either exactly equal, from equal logits, or clearly apart, and
-cases in which an IoU comes close to the threshold are left out.
+The exponentials of the two may differ in the last bit, so the outputs are chosen such that a last
+bit decides nothing: scores are either exactly equal, from equal logits, or clearly apart, and cases
+in which an IoU comes close to the threshold are left out.
 """
 
 from __future__ import annotations
@@ -63,12 +63,12 @@ def params(draw: st.DrawFn, classes: int) -> DetectParams:
 
 @given(st.data())
 @deterministic
-def test_random_and_tied_outputs(data: st.DataObject) -> None:
+def test_matches_reference_on_random_and_tied_outputs(data: st.DataObject) -> None:
     head = data.draw(heads())
     wanted = data.draw(params(head.classes))
     rng = np.random.default_rng(data.draw(st.integers(0, 2**32 - 1)))
     logits = PALETTES[head.classes][0]
-    distinct = data.draw(st.sampled_from([1, 2, 5, len(logits)]))  # few of them: many ties
+    distinct = data.draw(st.sampled_from([1, 2, 5, len(logits)]))  # few values give many ties
     values = silent(head)
     values[:, :-4] = logits[
         rng.choice(len(logits), distinct)[rng.integers(distinct, size=len(values))]
@@ -85,7 +85,7 @@ def test_random_and_tied_outputs(data: st.DataObject) -> None:
 
 @given(st.data())
 @deterministic
-def test_extreme_logits(data: st.DataObject) -> None:
+def test_matches_reference_on_extreme_logits(data: st.DataObject) -> None:
     head = data.draw(heads())
     rng = np.random.default_rng(data.draw(st.integers(0, 2**32 - 1)))
     values = silent(head)
@@ -151,7 +151,7 @@ def test_equal_scores_come_in_the_order_of_the_anchors() -> None:
 
 
 @pytest.mark.parametrize("params", [DetectParams(), DetectParams(threshold=0, classes=())])
-def test_nothing_found(params: DetectParams) -> None:
+def test_returns_empty_detections_if_nothing_is_found(params: DetectParams) -> None:
     head = kitti_head()
     actual = cpu.detect(pack(head, silent(head)), head, params)
     assert_same(actual, Detections.empty())
@@ -169,7 +169,7 @@ def test_a_score_equal_to_the_threshold_is_kept() -> None:
 
 
 @pytest.mark.parametrize("scale", [1, 6, 25])
-def test_any_score_as_threshold_keeps_exactly_what_reaches_it(scale: int) -> None:
+def test_keeps_exactly_the_scores_that_reach_the_threshold(scale: int) -> None:
     head = small_head()
     rng = np.random.default_rng(scale)
     output = rng.normal(scale=scale, size=head.output_shape).astype(np.float32)
@@ -181,12 +181,13 @@ def test_any_score_as_threshold_keeps_exactly_what_reaches_it(scale: int) -> Non
 
 
 @pytest.mark.parametrize("threshold", [1.0, 1 - 1e-7, 0.9, 0.4, 5e-3, 1e-7, 2e-30, 1e-30, 1e-44, 0])
-def test_the_shortcut_skips_only_what_cannot_reach_the_threshold(threshold: float) -> None:
+def test_cutoff_skips_only_scores_below_the_threshold(threshold: float) -> None:
     limit = np.float32(formulas.logit_cutoff(threshold))
     if np.isfinite(limit):
         skipped = np.nextafter(limit, np.float32(-math.inf))
         assert formulas.sigmoid(skipped) < np.float32(threshold)
-        assert formulas.sigmoid(limit) > np.float32(0.999 * threshold)  # and does skip nearly all
+        # The cutoff skips nearly all of these scores.
+        assert formulas.sigmoid(limit) > np.float32(0.999 * threshold)
     else:
         assert threshold <= 1e-30
 
@@ -212,7 +213,7 @@ def test_nan_is_never_a_detection() -> None:
     assert len(reference.detect(output, head, everything)) == len(values) - 3
 
 
-def test_read_only_and_strided_outputs_are_read() -> None:
+def test_reads_read_only_and_strided_outputs() -> None:
     head = small_head()
     rng = np.random.default_rng(4)
     output = rng.normal(size=head.output_shape).astype(np.float32)
@@ -224,7 +225,7 @@ def test_read_only_and_strided_outputs_are_read() -> None:
     assert cpu.detect(strided, head, DetectParams()).boxes.tolist() == expected
 
 
-def test_several_threads_at_once() -> None:
+def test_threads_running_at_once_get_the_same_results() -> None:
     head = kitti_head()
     rng = np.random.default_rng(6)
     outputs = [rng.normal(size=head.output_shape).astype(np.float32) for _ in range(8)]
@@ -234,7 +235,7 @@ def test_several_threads_at_once() -> None:
     assert [d.boxes.tolist() for d in at_once] == one_by_one * 4
 
 
-def test_refuses_what_the_reference_refuses() -> None:
+def test_rejects_what_the_reference_rejects() -> None:
     head = small_head()
     with pytest.raises(ValueError, match="expected a network output of shape"):
         cpu.detect(np.zeros((16, 4, 2), np.float32), head, DetectParams())

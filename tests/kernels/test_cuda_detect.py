@@ -1,6 +1,7 @@
-"""Detection on the GPU against the specification; see `tests.support.gpu` for where this runs.
+"""Detection on the GPU, compared with the specification.
 
-As in test_cpu.py, outputs are made such that the last bit of an exponential decides nothing.
+See `tests.support.gpu` for where this runs. As in test_cpu.py, the outputs are chosen such that the
+last bit of an exponential decides nothing.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ Dtype = type[np.float16] | type[np.float32]
 
 @pytest.fixture(autouse=True)
 def _small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let the simulator do with few threads, and reach the limits with few anchors."""
+    """In the simulator, use few threads, and lower the limits so that few anchors reach them."""
     if SIMULATED:
         monkeypatch.setattr(select, "SCORE_BLOCK", 32)
         monkeypatch.setattr(select, "SELECT_BLOCK", 32)
@@ -82,7 +83,9 @@ def random_output(
         ("by_kind", False, np.float16),
     ],
 )
-def test_random_and_tied_outputs(layout: Any, greedy: bool, distinct: int, dtype: Dtype) -> None:
+def test_matches_reference_on_random_and_tied_outputs(
+    layout: Any, greedy: bool, distinct: int, dtype: Dtype
+) -> None:
     rng = np.random.default_rng(distinct)
     head = small_head(width=100, height=40, layout=layout, exp_threshold=0.5)  # 7x3 cells
     levels = PALETTES[3][1]
@@ -108,7 +111,7 @@ def test_boxes_go_beyond_the_input_by_the_reach() -> None:
 
 @pytest.mark.parametrize("classes", [1, 2, 4])
 @pytest.mark.parametrize("wanted", [None, (0,), ()])
-def test_classes(classes: int, wanted: tuple[int, ...] | None) -> None:
+def test_keeps_only_the_wanted_classes(classes: int, wanted: tuple[int, ...] | None) -> None:
     rng = np.random.default_rng(classes)
     head = small_head(classes=classes, shapes=((20, 10), (8, 16), (30, 30)))
     params = DetectParams(threshold=0, top_n=10, classes=wanted)
@@ -116,8 +119,10 @@ def test_classes(classes: int, wanted: tuple[int, ...] | None) -> None:
 
 
 @pytest.mark.parametrize(("distinct", "top_n"), [(1, 40), (3, 7), (3, 60), (400, 60)])
-def test_all_anchors_survive_and_are_too_many_to_sort(distinct: int, top_n: int) -> None:
-    # On a GPU the list is longer than what is sorted at once only in the full-size test.
+def test_matches_reference_if_more_anchors_survive_than_are_sorted_at_once(
+    distinct: int, top_n: int
+) -> None:
+    # On a GPU, only the full-size test has more anchors than are sorted at once.
     head = small_head(width=160, height=96)
     assert len(head.anchors) > 64
     rng = np.random.default_rng(top_n)
@@ -125,8 +130,8 @@ def test_all_anchors_survive_and_are_too_many_to_sort(distinct: int, top_n: int)
     check(head, params, random_output(rng, head, distinct, params), dtype=np.float32)
 
 
-def test_more_boxes_than_a_word_has_bits() -> None:
-    # Many boxes on one another: those of the second and third word are suppressed by the first.
+def test_suppresses_across_the_words_of_the_bit_mask() -> None:
+    # Many boxes overlap: boxes of the first word suppress boxes of the second and third word.
     head = small_head(width=64, height=64, shapes=((60, 60),) * 6, classes=2)  # 96 anchors
     rng = np.random.default_rng(5)
     params = DetectParams(threshold=0, top_n=64, nms_iou=0.35)
@@ -134,7 +139,7 @@ def test_more_boxes_than_a_word_has_bits() -> None:
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32])
-def test_extreme_logits(dtype: Dtype) -> None:
+def test_matches_reference_on_extreme_logits(dtype: Dtype) -> None:
     head = small_head()
     rng = np.random.default_rng(1)
     values = silent(head)
@@ -168,7 +173,7 @@ def test_boxes_without_area_suppress_nothing() -> None:
     assert len(run(detector, pack(head, values)[None])[0]) == len(values)
 
 
-def test_broken_deltas_harm_no_other_box() -> None:
+def test_broken_deltas_change_no_other_box() -> None:
     head = small_head()
     values = silent(head)
     values[:, 3] = np.linspace(3, 1, len(values))
@@ -205,8 +210,8 @@ def test_a_score_equal_to_the_threshold_is_kept() -> None:
     assert len(run(detector, output)[0]) == 0
 
 
-def test_one_detector_for_many_batches() -> None:
-    """Nothing of a batch is left when the next one comes, and new parameters count at once."""
+def test_one_detector_serves_many_batches() -> None:
+    """A batch leaves nothing behind for the next one, and new parameters apply at once."""
     head = small_head()
     rng = np.random.default_rng(9)
     params = replace(everything, nms_iou=0.5)
@@ -227,11 +232,11 @@ def test_one_detector_for_many_batches() -> None:
 
 
 def replace_with_zero_scores(head: Head) -> NDArray[np.float32]:
-    """Return an output whose every score is 0, which a threshold of 0 keeps."""
+    """Return an output in which every score is 0; a threshold of 0 keeps them."""
     return np.full(head.output_shape, -1000, np.float32)
 
 
-def test_the_result_is_small_and_unpacked_into_memory_of_its_own() -> None:
+def test_result_is_small_and_unpack_copies_it() -> None:
     head = kitti_head()
     detector = DetectKernels(head, DetectParams(), np.dtype(np.float16), 2)
     rows, values = detector.result_shape(2)

@@ -1,6 +1,6 @@
-"""How kernels are kept, loaded and launched: the arguments as the driver gets them, without a GPU.
+"""Caching, loading and launching kernels, with a fake driver in place of a GPU.
 
-What real machine code does with them, test_cuda_detect.py and test_cuda_preprocess.py show.
+test_cuda_detect.py and test_cuda_preprocess.py run real machine code.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.skipif(SIMULATED, reason="the simulator launches kernel
 
 
 class FakeDriver:
-    """`cuda.bindings.driver`: keeps what a launch was given, read as a driver would."""
+    """A fake `cuda.bindings.driver` that records the arguments of each launch."""
 
     def __init__(self) -> None:
         self.status = 0
@@ -48,7 +48,7 @@ class FakeDriver:
 
 
 class FakeFunction:
-    """What `cuda.jit` returns: a compiler of which each call does the next of `results`."""
+    """A fake of what `cuda.jit` returns; each compilation takes the next item of `results`."""
 
     def __init__(self, *results: Any) -> None:
         self.results = list(results)
@@ -68,7 +68,7 @@ class FakeFunction:
 
 @pytest.fixture
 def driver(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> FakeDriver:
-    """Replace the driver, and put the user's cache into a folder of the test."""
+    """Replace the driver, and move the user's cache into a folder of the test."""
     fake, found = FakeDriver(), launch.import_module
     monkeypatch.setattr(
         launch, "import_module", lambda name: fake if name.startswith("cuda.") else found(name)
@@ -84,7 +84,7 @@ def array_at(address: int, values: np.ndarray) -> Any:
     )  # fmt: skip
 
 
-def test_arguments_lie_where_the_driver_looks_for_them(driver: FakeDriver) -> None:
+def test_launch_passes_arguments_in_the_drivers_layout(driver: FakeDriver) -> None:
     kernel = Kernel(
         FakeFunction(4711),
         *(types.Array(types.uint8, 2, "A"), types.int32, types.float32, types.int64),
@@ -103,7 +103,7 @@ def test_arguments_lie_where_the_driver_looks_for_them(driver: FakeDriver) -> No
     assert numbers[11:] == [2**33, 0, 0, 7, 2, 2**41, 7, 2]
 
 
-def test_a_refusal_of_the_driver_is_an_error(driver: FakeDriver) -> None:
+def test_raises_if_the_driver_refuses(driver: FakeDriver) -> None:
     kernel = Kernel(FakeFunction(1), types.int32)
     driver.arguments, driver.status = 1, 700
     with pytest.raises(RuntimeError, match="700"):
@@ -112,27 +112,27 @@ def test_a_refusal_of_the_driver_is_an_error(driver: FakeDriver) -> None:
         copy_to_device(array_at(64, np.zeros(2, np.float32)), np.zeros(2, np.float32), 0)
 
 
-def test_copies_take_what_lies_on_the_host_when_they_are_done(driver: FakeDriver) -> None:
+def test_copy_passes_the_address_of_the_host_array(driver: FakeDriver) -> None:
     host = np.zeros(5, np.float32)
     copy_to_device(array_at(64, host), host, 7)
     assert driver.copies == [(64, host.ctypes.data, 20, 7)]
 
 
-def test_a_kernel_that_cannot_be_had_is_refused_in_a_line(driver: FakeDriver) -> None:
+def test_reports_a_kernel_that_cannot_be_compiled_in_one_line(driver: FakeDriver) -> None:
     with pytest.raises(KernelRefused, match=r"^ERROR_PTX_COMPILE$"):
         Kernel(FakeFunction(ValueError("ERROR_PTX_COMPILE\nptxas: unsupported .version")))
     with pytest.raises(KernelRefused, match=r"^ValueError$"):
         Kernel(FakeFunction(ValueError()))
 
 
-def test_machine_code_that_was_cut_off_is_made_anew(driver: FakeDriver) -> None:
+def test_recompiles_if_cached_machine_code_was_cut_off(driver: FakeDriver) -> None:
     function = FakeFunction(EOFError(), 12)
     Kernel(function)
     assert function.results == []
     assert not Path(function.folders[0]).exists()
 
 
-def test_machine_code_lies_in_a_folder_for_what_makes_it(
+def test_each_version_of_the_compilers_has_its_own_folder(
     driver: FakeDriver, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     folders: list[str] = []
@@ -156,9 +156,7 @@ def test_machine_code_lies_in_a_folder_for_what_makes_it(
     assert config.CACHE_DIR not in folders
 
 
-def test_without_a_place_for_it_machine_code_is_not_kept(
-    driver: FakeDriver, tmp_path: Path
-) -> None:
+def test_does_not_cache_if_the_folder_cannot_be_made(driver: FakeDriver, tmp_path: Path) -> None:
     (tmp_path / "squeezedrive").write_text("a file, not a folder")
     function = FakeFunction(1)
     Kernel(function)
@@ -177,7 +175,7 @@ def doubled() -> Callable[..., Any]:
 
 @pytest.mark.gpu
 @needs_target
-def test_the_second_start_compiles_nothing(
+def test_second_start_loads_machine_code_from_the_cache(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, recwarn: pytest.WarningsRecorder
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))

@@ -1,4 +1,4 @@
-"""Preprocessing on the GPU against the CPU's form; see `tests.support.gpu` for where this runs."""
+"""Preprocessing on the GPU, compared with the CPU; `tests.support.gpu` says where this runs."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def _light(monkeypatch: pytest.MonkeyPatch) -> None:
 def expected_input(
     fit: Fit, image: NDArray[np.uint8], channels: str, scale: float, dtype: Any
 ) -> NDArray[Any]:
-    """Return what the CPU's form gives: resized bytes, then mean, scale and layout in float."""
+    """Return the input as the CPU makes it: resized bytes, then mean, scale and layout."""
     pixels = np.empty((fit.input_size[1], fit.input_size[0], 3), np.uint8)
     fit.preprocess(image, FILL, pixels)
     if channels == "RGB":
@@ -45,7 +45,7 @@ def expected_input(
 def assert_within_a_level(actual: NDArray[Any], expected: NDArray[Any], scale: float) -> None:
     difference = np.abs(actual.astype(np.float64) - expected.astype(np.float64)) / scale
     assert difference.max() <= 1.07  # half precision near 150 resolves 1/8
-    # Bit for bit the same with OpenCV's vectorised resize; its other builds round differently.
+    # OpenCV's vectorised resize gives identical bits; its other builds round differently.
     assert (difference < 0.1).mean() > 0.8
 
 
@@ -59,7 +59,7 @@ def run(preprocessor: Preprocessor, source: Any, batch: int) -> NDArray[Any]:
 
 @pytest.mark.parametrize("kind", ["band", "letterbox", "stretch"])
 @pytest.mark.parametrize("size", SIZES)
-def test_bgr_of_any_size(kind: FitMode, size: tuple[int, int]) -> None:
+def test_bgr_pictures_of_any_size_match_the_cpu(kind: FitMode, size: tuple[int, int]) -> None:
     rng = np.random.default_rng(size[0])
     fit = make_fit(kind, size, INPUT, 0.6)
     image = rng.integers(0, 256, (size[1], size[0], 3), np.uint8)
@@ -71,7 +71,7 @@ def test_bgr_of_any_size(kind: FitMode, size: tuple[int, int]) -> None:
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32])
 @pytest.mark.parametrize("channels", ["BGR", "RGB"])
-def test_batches_with_a_pitch(channels: Any, dtype: Any) -> None:
+def test_batches_with_padded_rows_match_the_cpu(channels: Any, dtype: Any) -> None:
     rng = np.random.default_rng(1)
     fit = make_fit("letterbox", (40, 30), INPUT, 0.5)
     images = rng.integers(0, 256, (2, 30, 64, 3), np.uint8)
@@ -105,7 +105,9 @@ def nv12_to_bgr(
     ("kind", "size"),
     [("band", (64, 48)), ("letterbox", (64, 48)), ("stretch", (47, 31)), ("band", (12, 6))],
 )
-def test_nv12(kind: FitMode, size: tuple[int, int], matrix: Any) -> None:
+def test_nv12_pictures_match_the_definition_of_yuv(
+    kind: FitMode, size: tuple[int, int], matrix: Any
+) -> None:
     rng = np.random.default_rng(2)
     width, height = size
     fit = make_fit(kind, size, INPUT, 0.4)

@@ -1,7 +1,7 @@
 """The CUDA kernels compiled for real GPUs, on machines without one.
 
-What the PTX is looked through for are slips that the simulator hides: arithmetic in double
-precision, which GPUs for video do at a 64th of the speed, and arrays in local memory.
+The tests search the PTX for mistakes that the simulator hides: arithmetic in double precision,
+which video GPUs compute at a 64th of the speed, and arrays in local memory.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ dispatcher = pytest.importorskip("numba.cuda.dispatcher")
 nvjitlink = pytest.importorskip("cuda.bindings.nvjitlink", exc_type=ImportError)
 
 ARCHITECTURES = [(7, 5), (8, 7), (9, 0), (12, 0)]
-# Single precision is the exception, and differs in what is loaded and stored only.
+# Single precision is rare, and differs only in the values that are loaded and stored.
 CASES = [(cc, "float16") for cc in ARCHITECTURES] + [((9, 0), "float32")]
 u1, i4, i8, u8, f2, f4 = (
     *(types.uint8, types.int32, types.int64),
@@ -33,9 +33,9 @@ def resize(dtype: Any, *planes: Any) -> Any:
 
 
 def signatures(dtype: Any) -> dict[str, tuple[Any, int, Any]]:
-    """Return each kernel, its threads, and the arguments it gets for a network of this type.
+    """Return each kernel, its threads, and its argument types for a network of this type.
 
-    In half precision the pictures are arrays with any strides.
+    In half precision, the pictures are arrays with arbitrary strides.
     """
     layout = "A" if dtype is f2 else "C"
     picture, plane = types.Array(u1, 4, layout), types.Array(u1, 3, layout)
@@ -58,7 +58,7 @@ def signatures(dtype: Any) -> dict[str, tuple[Any, int, Any]]:
 
 @pytest.fixture
 def pretend(monkeypatch: pytest.MonkeyPatch) -> Callable[[tuple[int, int]], None]:
-    """Pretend a GPU of an architecture: functions that kernels call are compiled for it."""
+    """Pretend that this machine has a GPU of a given architecture; code is compiled for it."""
 
     def there_is(cc: tuple[int, int]) -> None:
         device = SimpleNamespace(compute_capability=cc)
@@ -75,7 +75,7 @@ def compile_ptx(kernel: Any, signature: Any, architecture: tuple[int, int]) -> s
 
 
 def resources(ptx: str, architecture: tuple[int, int]) -> str:
-    """Compile PTX to machine code and return what the assembler says of it."""
+    """Compile PTX to machine code and return the assembler's report."""
     options = [f"-arch=sm_{architecture[0]}{architecture[1]}", "-verbose", "-Xptxas=-v"]
     handle = nvjitlink.create(len(options), options)
     try:
@@ -105,10 +105,10 @@ def test_every_kernel_compiles_without_doubles_and_spills(
     log = resources(ptx, architecture)
     assert "0 bytes stack frame, 0 bytes spill stores, 0 bytes spill loads" in log
     (registers,) = re.findall(r"Used (\d+) registers", log)
-    assert int(registers) * threads <= 65536  # what an SM has: a block must fit
+    assert int(registers) * threads <= 65536  # the registers of an SM: a block must fit
 
 
-def test_doubles_and_local_arrays_would_be_found(pretend: Any) -> None:
+def test_search_finds_doubles_and_local_arrays(pretend: Any) -> None:
     def kernel(x: Any, i: Any) -> None:
         array = cuda.local.array(4, types.float32)
         for k in range(4):

@@ -1,7 +1,7 @@
-"""The resize of the CUDA kernel at full size, its tables and its formula run by NumPy.
+"""The CUDA kernel's resize at full size: its tables and its formula, run by NumPy.
 
-In the simulator a picture of the network's size would take minutes; test_cuda_preprocess.py runs
-the kernel itself on small ones.
+In the simulator, a picture of the network's size would take minutes; test_cuda_preprocess.py runs
+the kernel itself on small pictures.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ WIDTH, HEIGHT = 1248, 384
 
 @pytest.mark.parametrize("kind", ["band", "letterbox", "stretch"])
 @pytest.mark.parametrize("size", [(1920, 1080), (1392, 512), (960, 540), (3840, 2160), (1248, 384)])
-def test_every_pixel_is_that_of_the_processor(kind: FitMode, size: tuple[int, int]) -> None:
+def test_every_pixel_matches_the_resize_on_the_cpu(kind: FitMode, size: tuple[int, int]) -> None:
     rng = np.random.default_rng(0)
     image = rng.integers(0, 256, (size[1], size[0], 3), np.uint8)
     fit = make_fit(kind, size, (WIDTH, HEIGHT), 0.6)
@@ -39,5 +39,5 @@ def test_every_pixel_is_that_of_the_processor(kind: FitMode, size: tuple[int, in
     )
     difference = np.abs(actual - expected[ty0:ty1, tx0:tx1].astype(np.int32))
     assert difference.max() <= 1
-    # Bit for bit the same with OpenCV's vectorised resize; its other builds round differently.
+    # OpenCV's vectorised resize gives identical bits; its other builds round differently.
     assert (difference == 0).mean() > 0.8

@@ -1,6 +1,6 @@
 """The tests of the CUDA kernels, run in Numba's simulator.
 
-Numba reads once, when it is imported, whether to simulate: hence a process of its own.
+Numba decides whether to simulate when it is imported, so the tests need a process of their own.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ def run_simulated(chosen: str, *names: str) -> None:
 
 
 @pytest.mark.timeout(400)
-def test_small_inputs() -> None:
+def test_kernels_pass_with_small_inputs() -> None:
     chosen = "not published_network and not full_size"
     run_simulated(chosen, "test_cuda_preprocess.py", "test_cuda_detect.py")
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(400)
-def test_full_size() -> None:
+def test_detection_passes_at_full_size() -> None:
     run_simulated("published_network and float16", "test_cuda_detect.py")

@@ -1,4 +1,4 @@
-"""Where a picture of any size goes in the network's input, and where its boxes come from."""
+"""Fitting pictures of any size into the network's input, and mapping boxes back."""
 
 from __future__ import annotations
 
@@ -45,18 +45,18 @@ def test_band_of_a_wider_picture_is_letterboxed() -> None:
     assert fit.target == (0, 67, 1248, 317)
 
 
-def test_letterbox_of_16_to_9() -> None:
+def test_letterbox_centres_a_16_to_9_picture() -> None:
     fit = letterbox((1920, 1080), NETWORK)
     assert fit.crop == (0, 0, 1920, 1080)
     assert fit.target == (282, 0, 965, 384)
 
 
-def test_stretch() -> None:
+def test_stretch_scales_the_whole_picture_to_the_whole_input() -> None:
     fit = stretch((1920, 1080), NETWORK)
     assert (fit.crop, fit.target) == ((0, 0, 1920, 1080), (0, 0, 1248, 384))
 
 
-def test_boxes_of_a_band_by_hand() -> None:
+def test_band_maps_boxes_as_computed_by_hand() -> None:
     fit = band((1920, 1080), NETWORK, 0.5)  # rows 244 to 834
     box = np.array([[624, 192, 936, 288]], np.float32)
     assert fit.to_source(box)[0] == pytest.approx([960, 244 + 295.5, 1440, 244 + 443.25])
@@ -100,7 +100,7 @@ def test_a_box_in_the_padding_ends_at_the_picture() -> None:
     assert right[2] == 1919
 
 
-def test_no_boxes() -> None:
+def test_maps_no_boxes_to_no_boxes() -> None:
     boxes = stretch((1920, 1080), NETWORK).to_source(np.empty((0, 4), np.float32))
     assert boxes.shape == (0, 4)
     assert boxes.dtype == np.float32
@@ -118,7 +118,7 @@ def test_boxes_round_trip(fit: Fit, fractions: list[float]) -> None:
     assert (network >= np.array([tx0, ty0, tx0, ty0]) - 0.01).all()
     assert (network <= np.array([tx1, ty1, tx1, ty1]) + 0.01).all()
     back = fit.to_source(network)
-    # What lies beyond the input's last pixel, a part of a pixel there, is drawn to the edge.
+    # A coordinate beyond the input's last pixel, by a part of a pixel, is moved to the edge.
     scale = np.array([(x1 - x0) / (tx1 - tx0), (y1 - y0) / (ty1 - ty0)] * 2)
     assert (np.abs(back - source) <= np.maximum(scale, 1) + 0.01).all()
     inside = network < np.array(fit.input_size * 2) - 1
@@ -127,7 +127,7 @@ def test_boxes_round_trip(fit: Fit, fractions: list[float]) -> None:
 
 @given(fits, st.integers(0, 2**32 - 1))
 @deterministic
-def test_boxes_end_up_inside_the_source(fit: Fit, seed: int) -> None:
+def test_boxes_are_mapped_inside_the_source(fit: Fit, seed: int) -> None:
     width, height = fit.input_size
     points = np.random.default_rng(seed).uniform(0, [width - 1, height - 1], (20, 2, 2))
     boxes = np.sort(points, axis=1).reshape(20, 4).astype(np.float32)
@@ -161,7 +161,7 @@ def test_preprocess_fills_the_target_and_the_borders(
     assert (out == expected).all()
 
 
-def test_preprocess_takes_the_crop() -> None:
+def test_preprocess_reads_only_the_crop() -> None:
     image = np.zeros((1080, 1920, 3), np.uint8)
     fit = band((1920, 1080), NETWORK, 0.5)
     _, y0, _, y1 = fit.crop
@@ -172,7 +172,7 @@ def test_preprocess_takes_the_crop() -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_rectangle_in_the_picture_is_where_its_box_is(kind: FitMode) -> None:
+def test_preprocessed_rectangle_lies_where_its_box_is_mapped(kind: FitMode) -> None:
     fit = make_fit(kind, (1920, 1080), NETWORK, 0.5)
     image = np.zeros((1080, 1920, 3), np.uint8)
     image[400:600, 1000:1300] = 255
@@ -185,7 +185,7 @@ def test_a_rectangle_in_the_picture_is_where_its_box_is(kind: FitMode) -> None:
     assert fit.to_source(seen[None])[0] == pytest.approx([1000, 400, 1300, 600], abs=3)
 
 
-def test_preprocess_of_a_picture_that_is_a_view() -> None:
+def test_preprocess_accepts_a_picture_that_is_a_view() -> None:
     rng = np.random.default_rng(0)
     large = rng.integers(0, 255, (200, 300, 3), np.uint8)
     image = large[10:110, 20:250]
@@ -205,7 +205,9 @@ def test_preprocess_of_a_picture_that_is_a_view() -> None:
         (np.zeros((90, 160, 3), np.float32), np.zeros((32, 96, 3), np.uint8), "float32"),
     ],
 )
-def test_preprocess_refuses_other_arrays(image: np.ndarray, out: np.ndarray, message: str) -> None:
+def test_preprocess_rejects_arrays_of_wrong_shape_or_type(
+    image: np.ndarray, out: np.ndarray, message: str
+) -> None:
     with pytest.raises(ValueError, match=message):
         stretch((160, 90), (96, 32)).preprocess(image, FILL, out)
 
@@ -219,12 +221,12 @@ def test_preprocess_refuses_other_arrays(image: np.ndarray, out: np.ndarray, mes
         (("stretch", (160, 90), (96, 0), 0.5), r"\(96, 0\)"),
     ],
 )
-def test_wrong_fits(arguments: tuple, message: str) -> None:
+def test_rejects_wrong_fits(arguments: tuple, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         make_fit(*arguments)
 
 
 @pytest.mark.parametrize("crop", [(0, 0, 161, 90), (-1, 0, 160, 90), (5, 0, 5, 90), (0, 9, 160, 8)])
-def test_rectangles_outside_the_picture(crop: tuple[int, int, int, int]) -> None:
+def test_rejects_rectangles_outside_the_picture(crop: tuple[int, int, int, int]) -> None:
     with pytest.raises(ValueError, match="inside a picture of 160x90"):
         Fit((160, 90), (96, 32), crop, (0, 0, 96, 32))

@@ -1,4 +1,4 @@
-"""The formulas: their values, and that plain Python and compiled code agree."""
+"""The values of the formulas, and the agreement of plain Python with compiled code."""
 
 from __future__ import annotations
 
@@ -83,7 +83,9 @@ def test_box_corners_move_scale_and_clip() -> None:
     ],
     ids=["same", "half", "inside", "touching", "apart", "line", "point", "inverted"],
 )
-def test_box_iou(a: tuple[int, ...], b: tuple[int, ...], expected: float) -> None:
+def test_box_iou_is_that_computed_by_hand(
+    a: tuple[int, ...], b: tuple[int, ...], expected: float
+) -> None:
     assert formulas.box_iou(*map(f32, a + b)) == pytest.approx(expected)
     assert formulas.box_iou(*map(f32, b + a)) == pytest.approx(expected)
 
@@ -100,7 +102,7 @@ CASES: dict[str, list[tuple[float, ...]]] = {
 
 
 def compiled_type(function: Any) -> str:
-    """Return what type Numba infers for the result; an untyped constant shows as float64."""
+    """Return the type that Numba infers for the result; an untyped constant shows as float64."""
     (signature,) = function.signatures
     return str(function.overloads[signature].signature.return_type)
 

@@ -1,4 +1,4 @@
-"""Anchors, grid and layouts."""
+"""Anchors, the grid of cells, and the layouts of the output."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ GRID = padded_grid(64, 32)
 
 
 @pytest.mark.parametrize(("centres", "first"), [("even", (15.797, 15.36)), ("half_stride", (8, 8))])
-def test_first_anchor(centres: str, first: tuple[float, float]) -> None:
+def test_first_anchor_lies_where_the_centres_say(centres: str, first: tuple[float, float]) -> None:
     anchors = anchor_grid(KITTI, KITTI_SHAPES, centres)  # type: ignore[arg-type]
     assert anchors.shape == (16848, 4)
     assert anchors.dtype == np.float32
@@ -34,7 +34,7 @@ def test_even_anchors_are_as_far_from_the_last_edge_as_from_the_first() -> None:
 
 
 def test_anchors_of_a_grid_with_a_margin() -> None:
-    """SqueezeDet+ without padding: fewer cells than pixels by 16, the first one further inside."""
+    """SqueezeDet+ without padding has fewer cells than pixels / 16, and a margin around them."""
     grid = Grid(1242, 375, 76, 22, stride=16, first=17)
     centred = anchor_grid(grid, KITTI_SHAPES, "half_stride")
     assert centred.shape == (76 * 22 * 9, 4)
@@ -55,20 +55,20 @@ def test_anchors_of_a_grid_with_a_margin() -> None:
         (([[1, 2]], "corner"), "'corner'"),
     ],
 )
-def test_wrong_anchor_grids(arguments: tuple, message: str) -> None:
+def test_rejects_wrong_anchor_grids(arguments: tuple, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         anchor_grid(GRID, *arguments)
 
 
-def test_wrong_grids() -> None:
+def test_rejects_empty_grids() -> None:
     with pytest.raises(ValueError, match="0x32"):
         Grid(0, 32, 4, 2, 16, 8)
     with pytest.raises(ValueError, match="64x32 and 4x0"):
         Grid(64, 32, 4, 0, 16, 8)
 
 
-def test_layout_conversion() -> None:
-    # Channel 8a+k of Qiu's weights is channel 3a+k, 27+a or 36+4a+(k-4) of the authors'.
+def test_layouts_map_to_each_other_as_published() -> None:
+    # Channel 8a+k of Qiu's weights is channel 3a+k, 27+a or 36+4a+(k-4) of the authors' weights.
     qiu = kitti_head("per_anchor").channels
     authors = kitti_head("by_kind").channels
     for a in range(9):
@@ -85,12 +85,12 @@ def test_layout_conversion() -> None:
 def test_a_layout_uses_each_channel_once(layout: str, classes: int) -> None:
     head = small_head(classes=classes, layout=layout)  # type: ignore[arg-type]
     assert sorted(head.channels.ravel()) == list(range(head.output_shape[0]))
-    # What the compiled decoders build on: logits, and deltas, lie in channels in a row.
+    # The compiled decoders rely on this: logits lie in consecutive channels, and so do deltas.
     assert (np.diff(head.channels[:, :classes], axis=1) == 1).all()
     assert (np.diff(head.channels[:, classes + 1 :], axis=1) == 1).all()
 
 
-def test_output_shape() -> None:
+def test_output_shape_of_the_kitti_head() -> None:
     assert kitti_head().output_shape == (72, 24, 78)
 
 
@@ -116,7 +116,7 @@ ANCHORS = anchor_grid(GRID, [(20, 10)], "even")
         ({"exp_threshold": -float("inf")}, "-inf"),
     ],
 )
-def test_wrong_heads(changes: dict, message: str) -> None:
+def test_rejects_wrong_heads(changes: dict, message: str) -> None:
     right = {
         "classes": 3,
         "anchors": ANCHORS,

@@ -1,4 +1,4 @@
-"""The specification, against cases worked out by hand."""
+"""The specification, compared with cases worked out by hand."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_decode_clips_to_the_last_pixel() -> None:
 
 
 def test_decode_of_half_precision_is_float32() -> None:
-    # Near 1247 float16 knows whole pixels only: 36 * 0.0078125 = 0.28 would be lost.
+    # Near 1247, float16 resolves only whole pixels: 36 * 0.0078125 = 0.28 would be lost.
     head = kitti_head()
     values = silent(head)
     anchor = 77 * 9
@@ -63,14 +63,14 @@ def test_top_n_prefers_the_lower_index_of_equals() -> None:
     assert top_n(scores[:0], 4).tolist() == []
 
 
-# Each box overlaps the next by 70/130 = 0.54, the next but one by 40/160 = 0.25.
+# Each box overlaps the next by 70/130 = 0.54, and the one after that by 40/160 = 0.25.
 CHAIN = np.array([[0, 0, 10, 10], [3, 0, 13, 10], [6, 0, 16, 10], [9, 0, 19, 10]], np.float32)
 
 
 @pytest.mark.parametrize(
     ("greedy", "kept"), [(True, [0, 2]), (False, [0])], ids=["greedy", "original"]
 )
-def test_nms_of_a_chain(greedy: bool, kept: list[int]) -> None:
+def test_nms_of_boxes_that_overlap_in_a_chain(greedy: bool, kept: list[int]) -> None:
     scores = np.array([0.9, 0.8, 0.7, 0.6], np.float32)
     classes = np.zeros(4, np.int32)
     assert nms(CHAIN, scores, classes, 0.4, greedy).tolist() == kept
@@ -90,7 +90,7 @@ def test_nms_keeps_boxes_that_overlap_by_exactly_the_threshold() -> None:
     assert nms(boxes[:0], scores[:0], classes[:0], 0.5).tolist() == []
 
 
-def test_detect_puts_the_steps_in_order() -> None:
+def test_detect_applies_thresholds_before_top_n() -> None:
     head = small_head()
     values = silent(head)
     best = math.log(0.9 / 0.1)
@@ -118,7 +118,7 @@ def test_detect_puts_the_steps_in_order() -> None:
 
 
 @pytest.mark.parametrize("greedy", [True, False])
-def test_thresholding_first_is_the_same_as_last(greedy: bool) -> None:
+def test_thresholding_before_nms_gives_the_same_as_after(greedy: bool) -> None:
     head = small_head(exp_threshold=math.inf)
     rng = np.random.default_rng(7)
     for _ in range(50):
@@ -134,7 +134,7 @@ def test_nan_is_never_a_detection() -> None:
     assert len(detect(output, head, DetectParams(**EVERYTHING))) == 0
 
 
-def test_detect_refuses_another_shape() -> None:
+def test_detect_rejects_an_output_of_wrong_shape() -> None:
     with pytest.raises(ValueError, match=r"expected a network output of shape \(16, 2, 4\)"):
         detect(np.zeros((16, 4, 2), np.float32), small_head(), DetectParams())
 
@@ -150,13 +150,13 @@ def test_detect_refuses_another_shape() -> None:
         ({"nms_iou": 2.0}, "IoU"),
     ],
 )
-def test_wrong_params(params: dict, message: str) -> None:
+def test_rejects_wrong_params(params: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         DetectParams(**params)
 
 
 @pytest.mark.parametrize("classes", [(3,), (0, -1)])
-def test_classes_that_do_not_exist(classes: tuple[int, ...]) -> None:
+def test_rejects_classes_that_do_not_exist(classes: tuple[int, ...]) -> None:
     head = small_head()
     with pytest.raises(ValueError, match="expected classes 0 to 2"):
         detect(pack(head, silent(head)), head, DetectParams(classes=classes))
