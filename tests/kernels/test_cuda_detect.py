@@ -251,7 +251,7 @@ def test_result_is_small_and_unpack_copies_it() -> None:
     assert (one.scores.tolist(), one.classes.tolist()) == ([0.5], [2])
 
 
-def test_refusals() -> None:
+def test_rejects_invalid_arguments() -> None:
     head = small_head()
     half = np.dtype(np.float16)
     with pytest.raises(ValueError, match="top N of at most 256 on the GPU, got 257"):

@@ -121,7 +121,7 @@ def test_nv12_pictures_match_the_definition_of_yuv(
         assert_within_a_level(actual[i], expected, 1.0)
 
 
-def test_refusals() -> None:
+def test_rejects_invalid_arguments() -> None:
     fit = make_fit("stretch", (40, 30), INPUT, 0.5)
     single = np.dtype(np.float32)
     for arguments, message in (

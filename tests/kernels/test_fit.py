@@ -108,7 +108,7 @@ def test_maps_no_boxes_to_no_boxes() -> None:
 
 @given(fits, st.lists(st.floats(0, 1), min_size=4, max_size=4))
 @deterministic
-def test_boxes_round_trip(fit: Fit, fractions: list[float]) -> None:
+def test_boxes_survive_a_round_trip_through_the_input(fit: Fit, fractions: list[float]) -> None:
     x0, y0, x1, y1 = fit.crop
     xs = sorted(x0 + f * (x1 - 1 - x0) for f in fractions[:2])
     ys = sorted(y0 + f * (y1 - 1 - y0) for f in fractions[2:])

@@ -83,7 +83,7 @@ def test_box_corners_move_scale_and_clip() -> None:
     ],
     ids=["same", "half", "inside", "touching", "apart", "line", "point", "inverted"],
 )
-def test_box_iou_is_that_computed_by_hand(
+def test_box_iou_matches_hand_computed_values(
     a: tuple[int, ...], b: tuple[int, ...], expected: float
 ) -> None:
     assert formulas.box_iou(*map(f32, a + b)) == pytest.approx(expected)
