@@ -1,4 +1,4 @@
-"""Work on the network: `python -m engines VERB`, of which `--help` lists the verbs."""
+"""Commands that work on the network: `python -m engines VERB`; `--help` lists the verbs."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from types import ModuleType
 
 from squeezedrive.engines.program import exit_code
 
-# A verb's file in engines/cli has DESCRIPTION, EXAMPLES, add_options(parser) and run(arguments),
-# which raises UserError for what the user can correct.
+# A verb's file in engines/cli has DESCRIPTION, EXAMPLES, add_options(parser) and run(arguments).
+# `run` raises UserError for mistakes that the user can correct.
 VERBS = {
-    "doctor": ("doctor", "say what is installed, what works, and what to do"),
+    "doctor": ("doctor", "report what is installed, what works, and what to do"),
     "describe": ("describe", "print the layers with sizes and costs"),
     "export": (
         "export",
-        "write weights as an ONNX model, or those of a training with their profile",
+        "write an ONNX model, or the weights of a training with their profile",
     ),
     "evaluate": ("evaluate", "measure AP on labelled data sets"),
-    "check-data": ("check_data", "look for what is wrong with data to train on"),
+    "check-data": ("check_data", "find mistakes in data to train on"),
     "train": ("train", "train weights on labelled pictures"),
     "anchors": ("anchors", "find anchor shapes for a data set"),
-    "import": ("import_weights", "turn weights of another SqueezeDet into ours"),
+    "import": ("import_weights", "convert weights of another SqueezeDet for this program"),
     "quantize": ("quantize", "write weights as an int8 ONNX model"),
     "build": ("build", "build a TensorRT engine for this GPU"),
     "inspect": ("inspect", "show the TensorRT engines in the cache"),
@@ -57,7 +57,7 @@ def _parse(argv: list[str]) -> argparse.Namespace:
         options = verbs.add_parser(
             verb, help=text, formatter_class=argparse.RawDescriptionHelpFormatter
         )
-        if verb == chosen:  # the others are not even loaded
+        if verb == chosen:  # the files of other verbs are not loaded
             module = _load(verb)
             options.description, options.epilog = module.DESCRIPTION, module.EXAMPLES
             module.add_options(options)
@@ -69,7 +69,7 @@ def _load(verb: str) -> ModuleType:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run a verb; return the exit code: 0, 2 for wrong input, 130 if interrupted."""
+    """Run a verb and return the exit code: 0, 2 for wrong input, 130 if interrupted."""
     arguments = _parse(sys.argv[1:] if argv is None else argv)
     return exit_code(lambda: _load(arguments.verb).run(arguments) or 0)
 

@@ -8,11 +8,11 @@ CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 
 
 def find_config(path: Path, folder: Path = Path()) -> Path:
-    """Return the file at `path` in `folder`, or else the packaged one of that name.
+    """Return the file at `path` in `folder`, or else the packaged file of that name.
 
-    `live`, `live.yaml` and `configs/live.yaml` name configs/live.yaml of the package where the
-    folder has no such file; `training/paper` names configs/training/paper.yaml. A path that names
-    neither is returned as the user's, whom the reader then tells that it is missing.
+    `live`, `live.yaml` and `configs/live.yaml` name configs/live.yaml of the package if the folder
+    has no such file; `training/paper` names configs/training/paper.yaml. If there is neither file,
+    the path in `folder` is returned, so that the caller reports it as missing.
     """
     own = folder / path
     if path.is_absolute() or (own.exists() and not own.is_dir()):

@@ -1,4 +1,4 @@
-"""Errors that a user can act on: each message says what was expected, what came, what to do."""
+"""Errors that a user can act on: messages give what was expected, what came, what to do."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 class UserError(Exception):
-    """Something the user gave cannot be used. Shown as one line, exit code 2, no traceback."""
+    """The user's input cannot be used. Shown in one line, without traceback; exit code 2."""
 
 
 class ConfigError(UserError, ValueError):
@@ -18,7 +18,7 @@ class ConfigError(UserError, ValueError):
 
 
 class WeightsError(UserError, ValueError):
-    """A weights file or its profile is missing, damaged or contradicts what is asked for."""
+    """A weights file or its profile is missing or damaged, or does not fit the request."""
 
 
 class DatasetError(UserError, ValueError):
@@ -30,7 +30,7 @@ class NetworkError(UserError, ValueError):
 
 
 class GpuLost(UserError, RuntimeError):
-    """The GPU does not answer any more; nothing that this process holds there is of use."""
+    """The GPU does not answer any more; all that this process holds there is lost."""
 
 
 class BackendUnavailable(UserError, RuntimeError):
@@ -42,14 +42,13 @@ class PackageMissing(UserError, ImportError):
 
 
 class GpuMemoryError(UserError, MemoryError):
-    """The memory of the GPU, or the host's memory that it can reach, is not enough."""
+    """The GPU's memory, or the host memory that the GPU can access, is too small."""
 
 
 def describe_validation(error: ValidationError, values: Mapping[str, Any] | None = None) -> str:
-    """Put the first complaint of pydantic into one line: key, what was expected, what came.
+    """Return pydantic's first error as one line: key, what was expected, what came.
 
-    Given the values that were validated, it keeps the members of unions, which pydantic names, out
-    of the key.
+    With the validated `values`, the key contains no members of unions, which pydantic adds to it.
     """
     first = error.errors(include_url=False)[0]
     path: Sequence[str | int] = first["loc"]
@@ -64,7 +63,7 @@ def describe_validation(error: ValidationError, values: Mapping[str, Any] | None
         return f"{key}: expected a list, got {first['input']!r}"
     message = str(first["msg"]).removeprefix("Value error, ")
     if first["type"] == "value_error" and not first["loc"]:
-        return message  # about keys that contradict each other
+        return message  # it is about keys that contradict each other
     if message.startswith("Input should be "):
         message = message.replace("Input should be", "expected", 1)
     got = first["input"]
@@ -73,7 +72,7 @@ def describe_validation(error: ValidationError, values: Mapping[str, Any] | None
 
 
 def _present(values: Any, path: Sequence[str | int]) -> Sequence[str | int]:
-    """Return the part of a path that leads to a value."""
+    """Return the longest first part of a path that exists in the values."""
     for depth, part in enumerate(path):
         try:
             values = values[part]

@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all, and the checks before they are written."""
+"""Write files completely or not at all, and check paths before writing."""
 
 from __future__ import annotations
 
@@ -13,21 +13,22 @@ from squeezedrive.engines.errors import UserError
 
 @contextmanager
 def replacing(path: Path, sync: bool = False, shared: bool = False) -> Iterator[Path]:
-    """Give a temporary file to write, which then takes the place of `path`.
+    """Provide the path of a temporary file to write; afterwards it replaces `path`.
 
-    If writing fails, as on a full disk, what was there before stays and the temporary file goes.
+    If writing fails, for example on a full disk, the old file stays and the temporary file is
+    removed.
 
     Parameters
     ----------
     sync : bool
-        Whether a power cut, too, is to leave the old file or the new one.
+        Whether the old or the new file must also survive a power cut.
     shared : bool
         Whether another process may be writing the same file.
 
     Raises
     ------
     OSError
-        If it cannot be written.
+        If the file cannot be written.
     """
     mark = f".{secrets.token_hex(4)}" if shared else ""
     temporary = path.with_name(f"{path.name}{mark}.tmp")
@@ -38,7 +39,7 @@ def replacing(path: Path, sync: bool = False, shared: bool = False) -> Iterator[
                 os.fsync(file.fileno())
         os.replace(temporary, path)
     except BaseException:
-        with suppress(OSError):  # never made
+        with suppress(OSError):  # it was never created
             temporary.unlink()
         raise
 
@@ -49,7 +50,7 @@ def write_whole(path: Path, content: bytes | memoryview, sync: bool = False) -> 
     Raises
     ------
     UserError
-        If it cannot be written.
+        If the file cannot be written.
     """
     try:
         with replacing(path, sync) as temporary:
@@ -59,41 +60,41 @@ def write_whole(path: Path, content: bytes | memoryview, sync: bool = False) -> 
 
 
 def readable(name: str | Path) -> str:
-    r"""Return a file's name as a text that is one for every program.
+    r"""Return a file's name as text that every program can read.
 
-    Names may hold any byte. Python keeps those that are no characters as lone surrogates, which
-    UTF-8, JSON and HTML do not have; here they become \x and two digits.
+    Names may hold any byte. Python keeps bytes that are not valid characters as lone surrogates,
+    which UTF-8, JSON and HTML do not allow; here such bytes become \x and two digits.
     """
     return str(name).encode(errors="surrogateescape").decode(errors="backslashreplace")
 
 
 def without_hidden(paths: Iterable[Path]) -> list[Path]:
-    """Leave out files that a system hides, above all `._NAME`, which Macs put beside NAME on cards.
+    """Leave out hidden files, above all `._NAME`, which Macs put beside NAME on memory cards.
 
-    They have the same ending as the file beside which they are, but nothing of its content.
+    Such a file has the same suffix as the file beside it, but not its content.
     """
     return [path for path in paths if not path.name.startswith(".")]
 
 
 def check_free(path: Path, overwrite: bool, error: type[UserError] = UserError) -> None:
-    """Refuse to replace what the user has not asked to replace.
+    """Reject a path that exists, unless the user asked to overwrite it.
 
     Raises
     ------
     UserError
-        If it exists; of the class `error`.
+        If the path exists; `error` is the class that is raised.
     """
     if path.exists() and not overwrite:
         raise error(f"{path}: exists already; --overwrite replaces it")
 
 
 def check_output(path: Path, overwrite: bool) -> None:
-    """Complain about an output before, not after minutes of work.
+    """Check the path of an output before the work, not after minutes of it.
 
     Raises
     ------
     UserError
-        If its folder does not exist, or it exists and is not to be replaced.
+        If the folder does not exist, or the file exists and must not be overwritten.
     """
     if not path.absolute().parent.is_dir():
         raise UserError(f"{path}: the folder {path.parent} does not exist")

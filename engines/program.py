@@ -1,4 +1,4 @@
-"""How a program begins and ends: what it prints does not end it, its exit code says what did."""
+"""Run a program: print any text without failing, and return a meaningful exit code."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from squeezedrive.engines.errors import UserError
 def exit_code(run: Callable[[], int]) -> int:
     """Run a program and return its exit code.
 
-    Its own, 2 for a `UserError`, 130 if it is interrupted, 141 if nobody reads what it prints, as
-    for programs that such a pipe ends.
+    This is the program's own code, 2 for a `UserError`, 130 if it is interrupted, and 141 if the
+    reader of its output is gone, as for programs that a closed pipe ends.
     """
     print_any_text()
     try:
@@ -34,19 +34,19 @@ def exit_code(run: Callable[[], int]) -> int:
 
 
 def print_any_text() -> None:
-    r"""Print what the terminal's encoding lacks as \x..: names of files may hold any byte."""
+    r"""Print characters that the terminal's encoding lacks as \x..; file names may hold them."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
 
 
 def _complain(line: str) -> None:
-    with suppress(OSError):  # nobody reads it any more
+    with suppress(OSError):  # the reader of the output is gone
         print(line, file=sys.stderr, flush=True)
 
 
 def _drop_unread() -> None:
-    """Drop what nobody reads any more: with it, Python would end with exit code 120."""
+    """Drop output whose reader is gone; otherwise Python would end with exit code 120."""
     for stream in (sys.stdout, sys.stderr):
         if not isinstance(stream, io.TextIOWrapper):
             continue

@@ -1,4 +1,4 @@
-"""Progress of long work: a line that a terminal shows in place, or lines now and then."""
+"""The progress of long work: a line that a terminal updates in place, or a line now and then."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ TERMINAL_SECONDS = 0.5
 
 
 class Progress:
-    """Shows on standard error how far something is; a context manager, or closed by the caller.
+    """Shows the progress of work on standard error; a context manager, or closed by the caller.
 
     Parameters
     ----------
     plain_seconds : float or None
-        Time between lines where standard error is not a terminal; None for no lines there.
+        Seconds between lines if standard error is not a terminal; None for no lines there.
     at_once : bool
-        Whether the first line comes at once, for work of which each step may take long.
+        Whether the first line comes at once; for work whose steps may take long.
     enabled : bool
         Whether to show anything at all.
     """
@@ -44,7 +44,7 @@ class Progress:
         self.close()
 
     def due(self, last: bool = False) -> bool:
-        """Return whether it is time for the next line: the `last` replaces what is on a screen."""
+        """Return whether it is time for the next line; the `last` line replaces any line shown."""
         if last and self._live is not None:
             return True
         return self._seconds is not None and time.monotonic() - self._shown >= self._seconds
@@ -52,7 +52,7 @@ class Progress:
     def show(self, line: str, part: float | None = None) -> None:
         """Write a line, which the next one replaces on a terminal.
 
-        A terminal shows the part of the work that is done, 0 to 1, as a bar.
+        A terminal shows `part`, the part of the work that is done (0 to 1), as a bar.
         """
         self._shown = time.monotonic()
         if not self._enabled or self._seconds is None:
@@ -60,19 +60,19 @@ class Progress:
         if not self._terminal:
             _print(line)
             return
-        with suppress(OSError):  # the terminal was closed: no reason to end the work
+        with suppress(OSError):  # the work goes on if the terminal is closed
             if self._live is None:
                 self._live = _open_live()
             self._live.update(_row(line, part), refresh=True)
 
     def say(self, line: str) -> None:
-        """Write a line that stays."""
+        """Write a line that is not replaced."""
         if self._enabled:
             self.close()
             _print(line)
 
     def close(self) -> None:
-        """End the line, so that what follows starts a new one."""
+        """End the line, so that later output starts on a new line."""
         live, self._live = self._live, None
         if live is not None:
             with suppress(OSError):
@@ -81,7 +81,7 @@ class Progress:
 
 @contextmanager
 def counting(total: int, unit: str = "pictures") -> Iterator[Callable[[int], None]]:
-    """Give what shows on a terminal, when it is called with the number done, the time left."""
+    """Provide a function that is called with the number done and shows the time left."""
     start = time.monotonic()
     with Progress(None) as progress:
 
@@ -128,5 +128,5 @@ def _row(line: str, part: float | None) -> Table:
 
 
 def _print(line: str) -> None:
-    with suppress(OSError):  # nobody reads it any more: no reason to end the work
+    with suppress(OSError):  # the work goes on if the reader of the output is gone
         print(line, file=sys.stderr, flush=True)

@@ -1,6 +1,6 @@
 """Settings: YAML files and settings of the command line, merged in layers and validated.
 
-What can be set is a pydantic model, one for a run of the pipeline and one for a training.
+The keys are those of a pydantic model: one for a run of the pipeline, one for a training.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from squeezedrive.engines.errors import ConfigError, describe_validation
 from squeezedrive.engines.yaml_text import load_yaml
 
 Setting = tuple[str, str, Any]
-"""How the user wrote it, the dotted key, the value."""
+"""The setting as the user wrote it, its dotted key, and its value."""
 
 Model = TypeVar("Model", bound=BaseModel)
 Count = Annotated[int, Field(ge=1)]
@@ -34,7 +34,7 @@ class Layer:
 
 
 def parse_setting(text: str, option: str = "--set") -> Setting:
-    """Split "key=value" as given to an option; the value is read as YAML.
+    """Split the text "key=value" of an option; the value is read as YAML.
 
     Raises
     ------
@@ -58,12 +58,12 @@ def file_layer(path: Path, paths: Sequence[str] = ()) -> Layer:
     path : Path
         A YAML file; an empty one sets nothing.
     paths : sequence of str
-        Dotted keys that hold paths, which are relative to the file; `*` is each item of a list.
+        Dotted keys whose values are paths relative to the file; `*` stands for each item of a list.
 
     Raises
     ------
     ConfigError
-        If it cannot be read or is something else.
+        If the file cannot be read or does not hold keys with values.
     """
     try:
         values = load_yaml(path.read_text(encoding="utf-8"))
@@ -92,7 +92,7 @@ def setting_layer(setting: Setting, paths: Sequence[str] = ()) -> Layer:
 
 
 def merge(model: type[Model], layers: Sequence[Layer]) -> Model:
-    """Merge layers, of which later ones win, and validate the result.
+    """Merge layers and validate the result; later layers override earlier ones.
 
     Raises
     ------
@@ -118,7 +118,7 @@ def merge(model: type[Model], layers: Sequence[Layer]) -> Model:
 
 
 def _resolve(values: Any, key: Sequence[str], folder: Path) -> None:
-    """Make the paths at a key relative to a folder; what is not a path is left to be checked."""
+    """Make the paths at a key relative to a folder; validation later rejects other values."""
     first, *rest = key
     places: Sequence[Any] = ()
     if isinstance(values, dict):
@@ -167,7 +167,7 @@ def _leaves(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
 
 
 def _is_secret(model: type[BaseModel], path: Sequence[str]) -> bool:
-    """Return whether no message may show the value at a key."""
+    """Return whether the value at a key is a secret, which no message may show."""
     for part in path:
         kind: Any = _fields(model).get(part)
         if not _is_group(kind):
@@ -187,10 +187,10 @@ def _check_keys(
     for key, value in values.items():
         name = f"{prefix}{key}"
         if key not in fields:
-            while isinstance(value, dict) and value:  # name the key in an unknown group, too
+            while isinstance(value, dict) and value:  # also name the key in an unknown group
                 inner, value = next(iter(value.items()))
                 name = f"{name}.{inner}"
-            # Someone who writes `treshold` means detect.threshold, wherever it stands.
+            # `treshold` is taken for detect.threshold, in whatever group the user wrote it.
             by_leaf = {leaf.rsplit(".", 1)[-1]: leaf for leaf in known}
             near = difflib.get_close_matches(name, known, 1) or [
                 by_leaf[leaf]
@@ -213,7 +213,7 @@ def _complaints(error: ValidationError) -> list[tuple[Any, ...]]:
 
 
 def _culprit(model: type[BaseModel], layers: Sequence[Layer], complaint: tuple[Any, ...]) -> str:
-    """Return the origin of the layer without which there would not be this complaint."""
+    """Return the origin of the layer that causes this validation error."""
     for count in range(len(layers) - 1, 0, -1):
         try:
             model.model_validate(_merged(layers[:count]))

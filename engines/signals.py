@@ -1,4 +1,4 @@
-"""What SIGINT, SIGTERM and SIGHUP do while something is at work."""
+"""Handle SIGINT, SIGTERM and SIGHUP during long work."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from typing import Any
 
 @contextmanager
 def on_signals(handle: Callable[[int], None], once: bool = False) -> Iterator[None]:
-    """Call `handle` with the number of each SIGINT and SIGTERM that comes in the meantime.
+    """Call `handle` with the number of each SIGINT and SIGTERM that arrives inside the context.
 
-    SIGHUP counts as SIGTERM. When a terminal is closed, both the shell and the system send it: only
-    the first one counts. Under `nohup`, none does.
+    SIGHUP counts as SIGTERM. When a terminal is closed, both the shell and the system send SIGHUP;
+    only the first one counts. Under `nohup`, SIGHUP is ignored.
 
     Parameters
     ----------
     handle : callable
-        `list.append` collects the signals, to be acted upon when the time is right; it may raise.
+        The handler, which may raise. `list.append` collects the signals for later.
     once : bool
-        Whether a second signal acts as if this was not there.
+        Whether a second signal has the effect that it has outside the context.
     """
     before: dict[int, Any] = {}
 

@@ -1,4 +1,4 @@
-"""YAML as every file and setting here is read: names are texts, and no key is there twice."""
+"""Read YAML for all files and settings: names are texts, and a key may not occur twice."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 
 NAMES = frozenset({"names", "classes", "labelled", "class_thresholds"})
-"""Keys below which there are names of classes."""
+"""Keys whose values hold names of classes."""
 
 _TEXT, _NULL, _MERGE = (f"tag:yaml.org,2002:{kind}" for kind in ("str", "null", "merge"))
 
@@ -16,24 +16,24 @@ _TEXT, _NULL, _MERGE = (f"tag:yaml.org,2002:{kind}" for kind in ("str", "null", 
 def load_yaml(text: str, key: str = "", names: Collection[str] = NAMES) -> Any:
     """Read a YAML document.
 
-    YAML 1.1 takes `no`, `on`, `1_10` and `12:30` for something else than texts, but where a name
-    is expected they are names.
+    YAML 1.1 reads `no`, `on`, `1_10` and `12:30` as booleans and numbers; where a name is expected,
+    they are read as names.
 
     Parameters
     ----------
     text : str
         The document.
     key : str
-        The dotted key whose value it is, if it is one.
+        The dotted key whose value the document is, if it is a value.
     names : collection of str
-        Keys below which all keys and values are texts as they are written, except that the values
-        of `class_thresholds` are numbers. Null is what is not there, unless it is in a list or a
-        mapping.
+        Keys below which all keys and values are read as texts, as they are written; only the values
+        of `class_thresholds` are numbers. A null in place of the names stays null, but the word
+        null in a list or a mapping is a text.
 
     Raises
     ------
     yaml.YAMLError
-        If it is not YAML, or a key is there twice.
+        If the text is not YAML, or a key occurs twice.
     """
     loader = yaml.SafeLoader(text)
     try:
@@ -47,8 +47,8 @@ def load_yaml(text: str, key: str = "", names: Collection[str] = NAMES) -> Any:
 
 
 def _prepare(node: yaml.Node, key: str, names: Collection[str], done: set[int]) -> None:
-    """Make texts of names below a node, which is the value of a key, and look for double keys."""
-    if id(node) in done:  # an alias, maybe of something around it
+    """Turn names below a node, the value of `key`, into texts, and reject keys that occur twice."""
+    if id(node) in done:  # an alias, perhaps of a node around it
         return
     done.add(id(node))
     if key in names and node.tag != _NULL:
@@ -62,7 +62,7 @@ def _prepare(node: yaml.Node, key: str, names: Collection[str], done: set[int]) 
             if isinstance(inner, yaml.ScalarNode) and inner.tag != _MERGE:
                 if inner.value in seen:
                     raise yaml.MarkedYAMLError(
-                        problem=f"the key {inner.value} is there twice",
+                        problem=f"the key {inner.value} occurs twice",
                         problem_mark=inner.start_mark,
                     )
                 seen.add(inner.value)
@@ -81,5 +81,5 @@ def _make_texts(node: yaml.Node, values: bool, done: set[int]) -> None:
             if inner.tag != _MERGE:
                 _make_texts(inner, True, done)
             _make_texts(value, values, done)
-    elif values and (node.value or node.tag == _TEXT):  # nothing at all stays null
+    elif values and (node.value or node.tag == _TEXT):  # a missing value stays null
         node.tag = _TEXT

@@ -1,4 +1,4 @@
-"""Anchor shapes for a data set: its boxes' sizes clustered with 1 - IoU as the distance."""
+"""Find anchor shapes for a data set: cluster the sizes of its boxes with the distance 1 - IoU."""
 
 from __future__ import annotations
 
@@ -14,27 +14,27 @@ from squeezedrive.engines.errors import UserError
 from squeezedrive.kernels.fit import Fit, FitMode, make_fit
 
 MIN_SIZE = 6.0
-"""Objects narrower or lower, in input pixels, are left out, as `augment.min_size` does."""
+"""Objects narrower or lower than this, in input pixels, are left out; see `augment.min_size`."""
 MIN_VISIBLE = 0.35
-"""Objects of which less is inside the input are left out, as `augment.min_visible` does."""
+"""Objects of which a smaller part is inside the input are left out; see `augment.min_visible`."""
 
 _RESTARTS = 10
 _ITERATIONS = 100
-_SAMPLE = 50_000  # more objects than that would change the medians by less than a pixel
+_SAMPLE = 50_000  # more objects would change the medians by less than a pixel
 
 
 @dataclass(frozen=True)
 class Objects:
-    """Sizes of labelled objects as the network sees them.
+    """The sizes of labelled objects in the network's input.
 
     Attributes
     ----------
     sizes : float64 array (n, 2)
-        Width and height in pixels of the network's input, of the part inside it.
+        Width and height of the part inside the input, in pixels of the input.
     classes : int array (n,)
         Index into the names of the classes.
     left_out : int
-        How many more there are that are too small or mostly outside.
+        Number of objects left out because they are too small or mostly outside.
     """
 
     sizes: NDArray[np.float64]
@@ -45,12 +45,12 @@ class Objects:
 def measure(
     datasets: Sequence[Dataset], fit: FitMode, input_size: tuple[int, int], band_centre: float = 0.5
 ) -> Objects:
-    """Return the sizes of all objects; neighbours and ignored regions are none.
+    """Return the sizes of all objects, without neighbours and ignored regions.
 
     Parameters
     ----------
     datasets : sequence of Dataset
-        All with the same classes in the same order.
+        Data sets with the same classes in the same order.
     fit : str
         How pictures are put into the input: "band", "letterbox" or "stretch".
     input_size : tuple of int
@@ -61,7 +61,7 @@ def measure(
     Raises
     ------
     UserError
-        If there are no objects, or a picture whose size the labels do not tell cannot be read.
+        If there are no objects, or a picture whose size the labels do not give cannot be read.
     """
     sizes: list[NDArray[np.float64]] = [np.empty((0, 2))]
     classes: list[NDArray[np.intp]] = [np.empty(0, np.intp)]
@@ -84,7 +84,7 @@ def measure(
 def _seen(
     item: LabelledImage, fit: FitMode, input_size: tuple[int, int], band_centre: float
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """Return the sizes (n, 2) of the visible parts in the input, and which are worth an anchor."""
+    """Return the sizes (n, 2) of the visible parts, and whether each is worth an anchor (n,)."""
     placed = make_fit(fit, item.size or image_size(item.image), input_size, band_centre)
     seen, share = sizes_in_input(item.objects.boxes, placed)
     return seen, (share >= MIN_VISIBLE) & (seen >= MIN_SIZE).all(axis=1)
@@ -93,7 +93,7 @@ def _seen(
 def sizes_in_input(
     boxes: NDArray[np.float32], placed: Fit
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return how large objects are in the network's input, and what share of each is inside it.
+    """Return the sizes of objects in the network's input, and the share of each inside it.
 
     Parameters
     ----------
@@ -107,7 +107,7 @@ def sizes_in_input(
     sizes : float64 array (n, 2)
         Width and height of the part inside, in pixels of the input.
     shares : float64 array (n,)
-        0 to 1.
+        Share of each object's area that is inside, 0 to 1.
     """
     whole = placed.to_network(boxes).astype(np.float64)
     x0, y0, x1, y1 = placed.target
@@ -117,7 +117,7 @@ def sizes_in_input(
 
 
 def size_iou(sizes: NDArray[np.float64], shapes: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the IoU (n, k) of boxes laid on top of each other at one corner.
+    """Return the IoU (n, k) of boxes that share one corner.
 
     Parameters
     ----------
@@ -131,19 +131,20 @@ def size_iou(sizes: NDArray[np.float64], shapes: NDArray[np.float64]) -> NDArray
 
 
 def cluster(sizes: NDArray[np.float64], count: int, seed: int = 0) -> NDArray[np.float64]:
-    """Return the shapes that the sizes are most like: k-means with the distance 1 - IoU.
+    """Cluster sizes into shapes: k-means with the distance 1 - IoU.
 
-    Shapes start as k-means++ starts (Arthur and Vassilvitskii, 2007), at sizes drawn with the
-    square of the distance from those drawn before as weight. The best of several starts is kept.
+    The first shapes are chosen as in k-means++ (Arthur and Vassilvitskii, 2007): sizes are drawn
+    with a weight, the square of the distance from the sizes drawn before. The best of several
+    starts is kept.
 
     Parameters
     ----------
     sizes : float64 array (n, 2)
         Width and height, all above 0.
     count : int
-        How many shapes.
+        Number of shapes.
     seed : int
-        Decides the starts: the same sizes and seed give the same shapes.
+        Seed of the starts: the same sizes and seed give the same shapes.
 
     Returns
     -------
@@ -177,11 +178,10 @@ def _start(sizes: NDArray[np.float64], count: int, rng: np.random.Generator) -> 
 def _descend(
     sizes: NDArray[np.float64], shapes: NDArray[np.float64]
 ) -> tuple[float, NDArray[np.float64]]:
-    """Assign and move until nothing changes; return the best mean IoU on the way and its shapes.
+    """Assign and move until nothing changes; return the best mean IoU and its shapes.
 
-    A cluster's centre is its median: neither mean nor median is what has the highest IoU, but with
-    the median fewer steps lead to a higher one. Steps that lead down are possible, so the best
-    shapes are remembered.
+    A cluster's centre is its median. Neither mean nor median has the highest IoU, but the median
+    reaches a higher IoU in fewer steps. A step may lower the IoU, so the best shapes are kept.
     """
     best = -1.0, shapes
     before = np.empty(0, np.intp)
@@ -195,7 +195,7 @@ def _descend(
             break
         before = nearest
         groups = [sizes[nearest == index] for index in range(len(shapes))]
-        # A shape that is the nearest of no object goes to the one that all shapes are far from.
+        # A shape without any object moves to the object that is farthest from all shapes.
         lonely = sizes[highest.argmin()]
         shapes = np.array([np.median(g, axis=0) if len(g) else lonely for g in groups])
     return best
@@ -204,12 +204,12 @@ def _descend(
 def mean_best_iou(
     objects: Objects, shapes: NDArray[np.float64], classes: int
 ) -> NDArray[np.float64]:
-    """Return the mean IoU of objects with the shape most like each.
+    """Return the mean IoU of objects with their most similar shape.
 
     Returns
     -------
     float64 array (1 + classes,)
-        Of all objects, then of each class; NaN for a class without objects.
+        Means of all objects, then of each class; NaN for a class without objects.
     """
     best = size_iou(objects.sizes, shapes).max(axis=1)
     counts = np.bincount(objects.classes, minlength=classes)

@@ -1,4 +1,4 @@
-"""Looks for what is wrong with a data set: damaged pictures, impossible and double boxes."""
+"""Check a data set for mistakes: damaged pictures, impossible boxes, duplicate boxes."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ from squeezedrive.kernels.fit import FitMode, make_fit
 FindingKind = Literal["unusable", "no area", "outside", "partly outside", "duplicate"]
 
 SAME_BOX = 0.95  # IoU from which two boxes of a class are one object labelled twice
-EDGE = 0.01  # of the picture's size: what a box may reach out of it by rounding
+EDGE = 0.01  # part of the picture's size that a box may reach out of it, by rounding
 FAR_FROM_ANCHORS = 0.25  # IoU with every anchor below which a small object is hard to find
 THREADS = min(4, os.cpu_count() or 1)
-AHEAD = 64  # pictures that are being decoded: an interrupt waits for no more
+AHEAD = 64  # pictures decoded ahead: an interrupt waits for at most so many
 
 
 @dataclass(frozen=True)
 class Finding:
-    """Something wrong, where it is (file, and line where there is one), and what it is.
+    """A mistake in a data set: its kind, where it is (file and line, if any), and what it is.
 
-    Of kind "unusable" is what a training stops at; all else is worth a look.
+    A training stops at findings of the kind "unusable"; all others are worth a look.
     """
 
     kind: FindingKind
@@ -44,7 +44,7 @@ class Finding:
 
     @classmethod
     def from_error(cls, error: DatasetError) -> Finding:
-        """Return what a data set's error says, which begins with the file that it is about."""
+        """Convert an error about a data set, whose message begins with the file."""
         where, _, what = str(error).partition(": ")
         return cls("unusable", where, what)
 
@@ -64,8 +64,8 @@ class NetworkView:
     anchors : float64 array (k, 2)
         Width and height of the anchors in pixels of the input.
     min_size, min_visible : float
-        A training ignores objects that are narrower or lower, in pixels of the input, and those of
-        which a smaller share is inside it.
+        A training ignores objects narrower or lower than `min_size` pixels of the input, and
+        objects of which less than `min_visible` (0 to 1) is inside the input.
     """
 
     fit: FitMode
@@ -78,21 +78,21 @@ class NetworkView:
 
 @dataclass
 class Checked:
-    """What was seen in a data set.
+    """The result of checking a data set.
 
     Attributes
     ----------
     dataset : Dataset
-        Without the pictures whose labels cannot be read.
+        The data set, without the pictures whose labels cannot be read.
     findings : list of Finding
-        In the order of the pictures.
+        The mistakes, in the order of the pictures.
     pictures : list of Path
-        Those that could be decoded.
+        The pictures that could be decoded.
     hashes : uint8 array (n, 64)
-        What each of them looks like; see `look_hash`.
+        The hash of each of these pictures; see `look_hash`.
     too_small, hardly_inside, far_from_anchors : int
-        Objects that a training ignores because they are too small or mostly outside the input, and
-        others that are smaller than any anchor is made for.
+        Numbers of objects: too small and mostly outside the input, both ignored in a training, and
+        smaller than any anchor is made for.
     """
 
     dataset: Dataset
@@ -104,7 +104,7 @@ class Checked:
     far_from_anchors: int = 0
 
     def pictures_with(self) -> NDArray[np.intp]:
-        """Return in how many pictures there is an object of each class."""
+        """Return the number of pictures that show each class, an int array (classes,)."""
         counts = np.zeros(len(self.dataset.classes), np.intp)
         for item in self.dataset.items:
             counts[np.unique(item.objects.classes)] += 1
@@ -119,13 +119,13 @@ def check(
 ) -> Checked:
     """Decode all pictures and compare them with their labels.
 
-    Pictures are decoded by a few threads, small where their format allows that; of each only its
-    hash is kept.
+    A few threads decode the pictures, at a reduced size if the format allows it. Only the hash of
+    each picture is kept.
 
     Parameters
     ----------
     faults : sequence of DatasetError
-        What was wrong with labels when the data set was read.
+        The errors in labels that were found when the data set was read.
     view : NetworkView
         How the network will see the pictures.
     step : callable
@@ -153,7 +153,7 @@ Look = tuple[NDArray[np.uint8], tuple[int, int]]
 
 
 def _decoded(items: Sequence[LabelledImage]) -> Iterator[Look | DatasetError]:
-    """Yield for each picture how it looks and how large it is, or what is wrong with it."""
+    """Yield the hash and the size of each picture, or the error if it cannot be read."""
     pool = ThreadPoolExecutor(THREADS)
     left = iter(items)
     try:
@@ -206,7 +206,7 @@ def _box_findings(
 
 
 def _doubles(labels: Labels, boxes: NDArray[np.float64]) -> Iterator[tuple[int, int]]:
-    """Yield the indices of each box that is there twice, those of a class compared only."""
+    """Yield the indices (first, second) of duplicate boxes, which are of the same class."""
     one_class = labels.classes[:, None] == labels.classes
     one_kind = labels.neighbour[:, None] == labels.neighbour
     same = (iou(boxes, boxes) > SAME_BOX) & one_class & one_kind

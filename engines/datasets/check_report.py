@@ -1,4 +1,4 @@
-"""What a check of data sets found, as text for people and as plain data for programs."""
+"""The report of a check of data sets: text for people, plain data for programs."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from squeezedrive.engines.datasets.check import FAR_FROM_ANCHORS, Checked, Finding, FindingKind
 from squeezedrive.engines.datasets.copies import HASH_BYTES, find_copies, stack
 
-SHOWN = 5  # findings of a kind that are printed
+SHOWN = 5  # findings printed for each kind
 KINDS: dict[FindingKind, str] = {  # in the order of the text
-    "unusable": "a training stops here",
+    "unusable": "a training would stop here",
     "no area": "boxes without area, left out",
     "outside": "boxes outside the picture",
     "partly outside": "boxes that reach out of the picture",
@@ -28,16 +28,16 @@ ROLES: tuple[Role, ...] = ("train", "val")
 
 @dataclass(frozen=True)
 class CheckedPart:
-    """A data set's split and what was found.
+    """The split of a data set, and the findings in it.
 
     Attributes
     ----------
     role : str
-        "train" or "val": what it is for.
+        Its purpose: "train" or "val".
     checked : Checked or None
-        None if it cannot be opened.
+        The result of the check; None if the split cannot be opened.
     unusable : tuple of Finding
-        Why it cannot be opened, or used as a whole.
+        The reasons why it cannot be opened or used as a whole.
     """
 
     root: str
@@ -48,7 +48,7 @@ class CheckedPart:
 
     @property
     def findings(self) -> list[Finding]:
-        """What is wrong with the whole of it, then with single pictures and labels."""
+        """The findings about the whole split, then those about single pictures and labels."""
         return [*self.unusable, *(self.checked.findings if self.checked else ())]
 
 
@@ -63,14 +63,14 @@ class Copy:
 
 @dataclass(frozen=True)
 class CheckReport:
-    """All that was found.
+    """All findings of a check.
 
     Attributes
     ----------
     classes : tuple of str
         The classes of the training.
     parts : sequence of CheckedPart
-        Those to train on and those to evaluate on.
+        The splits to train on and the splits to evaluate on.
     """
 
     classes: tuple[str, ...]
@@ -78,7 +78,7 @@ class CheckReport:
 
     @cached_property
     def copies(self) -> list[Copy]:
-        """Return of each picture to evaluate on the one to train on that is nearly the same."""
+        """Pairs of nearly equal pictures: one to train on, one to evaluate on."""
         train, train_hashes = self._pictures("train")
         val, val_hashes = self._pictures("val")
         found = find_copies(val_hashes, train_hashes)
@@ -90,7 +90,7 @@ class CheckReport:
         return paths, np.concatenate([stack([]), *(checked.hashes for checked in chosen)])
 
     def unseen(self, role: Role) -> list[str]:
-        """Return the classes of which no data set for this purpose has an object."""
+        """Return the classes without any object in the data sets for this purpose."""
         counts = np.zeros(len(self.classes), np.intp)
         for part in self.parts:
             if part.role == role and part.checked:
@@ -98,7 +98,7 @@ class CheckReport:
         return [name for name, count in zip(self.classes, counts, strict=True) if not count]
 
     def stops(self) -> int:
-        """Return how many findings there are at which a training stops."""
+        """Return the number of findings at which a training stops."""
         return sum(found.kind == "unusable" for part in self.parts for found in part.findings)
 
     def as_data(self) -> dict[str, Any]:
@@ -112,7 +112,7 @@ class CheckReport:
         }
 
     def as_text(self) -> str:
-        """Lay out what people want to know; of each kind of finding the first few."""
+        """Return a report for people, with the first few findings of each kind."""
         lines = [line for part in self.parts for line in _part_lines(part)]
         copies = self.copies
         if copies:
@@ -185,7 +185,7 @@ def _part_lines(part: CheckedPart) -> list[str]:
         lines += [f"  {name:{column}}  {count:8,}  {where:8,}" for name, count, where in rows]
         left_out = ", ".join(f"{name} {count:,}" for name, count in dataset.left_out().items())
         if left_out:
-            lines.append(f"  background, as these names are of no class: {left_out}")
+            lines.append(f"  background, because these names belong to no class: {left_out}")
         lines += [f"  {text}: {count:,}" for text, count in _small(checked) if count]
     for kind, text in KINDS.items():
         found = [finding for finding in part.findings if finding.kind == kind]
@@ -201,11 +201,11 @@ def _small(checked: Checked) -> list[tuple[str, int]]:
         ("too small in the network's input, ignored (augment.min_size)", checked.too_small),
         ("mostly outside the network's input, ignored (fit)", checked.hardly_inside),
         (
-            f"smaller than the anchors are made for (IoU under {FAR_FROM_ANCHORS:g} with each)",
+            f"smaller than the anchors suit (IoU under {FAR_FROM_ANCHORS:g} with each)",
             checked.far_from_anchors,
         ),
     ]
 
 
 def _more(count: int) -> list[str]:
-    return [f"    and {count - SHOWN:,} more; --json writes all"] if count > SHOWN else []
+    return [f"    and {count - SHOWN:,} more; --json writes all of them"] if count > SHOWN else []

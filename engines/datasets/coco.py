@@ -1,6 +1,6 @@
 """The COCO layout: `annotations/instances_<split>.json` and pictures in `images/<split>`.
 
-`annotations/<split>.json` and pictures in `images` or `<split>` will do as well.
+`annotations/<split>.json` and pictures in `images` or `<split>` are accepted as well.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def coco_pictures(root: Path, split: str) -> list[Path]:
 
 @contextmanager
 def _annotations(root: Path, split: str) -> Iterator[tuple[Path, Any]]:
-    """Give the annotation file of a split and what is in it; explain what is missing there."""
+    """Provide a split's annotation file and its content; raise DatasetError if keys are missing."""
     path = _annotation_file(root, split)
     try:
         content = json.loads(path.read_bytes())
@@ -127,7 +127,7 @@ def _add(
 
 
 def _name(name: Any) -> str:
-    """Return a class name as it is written: a number as a name has no quotes."""
+    """Return a class name as text; a number is accepted as a name."""
     return name if isinstance(name, str) else json.dumps(name)
 
 
@@ -147,14 +147,14 @@ def _pictures(
 ) -> dict[Any, Path]:
     """Return the pictures that an annotation file lists, by their id.
 
-    With a list of `faults`, those that are missing are among them: reading them will show it.
+    With a list of `faults`, missing pictures are returned as well and reported when they are read.
     """
     if not images:
         raise DatasetError(f"{path}: lists no images")
     folder = _picture_folder(root, split, path, images[0]["file_name"])
     pictures = {image["id"]: folder / image["file_name"] for image in images}
     wanted = set(pictures.values())
-    # Listing a folder is far faster than asking for each of a hundred thousand files.
+    # Listing a folder is far faster than checking each of a hundred thousand files.
     folders = {picture.parent for picture in wanted}
     try:
         there = {file for folder in folders if folder.is_dir() for file in folder.iterdir()}

@@ -1,4 +1,4 @@
-"""Finds pictures that are nearly the same, by a hash of what they look like."""
+"""Find pictures that are nearly the same, by a hash of their look."""
 
 from __future__ import annotations
 
@@ -8,25 +8,25 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-SHORTEST = 64  # pixels of a thumbnail's shorter side: enough for the hash of all of it
+SHORTEST = 64  # pixels of a thumbnail's shorter side, enough for the whole hash
 GRID = 16
 HASH_BYTES = 2 * GRID * GRID // 8
 LIMIT = 100
-"""Bits of 512 in which two hashes of nearly the same picture may differ.
+"""The number of bits, of 512, in which the hashes of nearly equal pictures may differ.
 
 Measured on KITTI, BDD100K and Cityscapes: pictures of different scenes, one in train and one in
-val, differ in at least 136 bits, those of the rendered street in 119, and two places seen from
-behind the same bonnet in 112. The same picture with JPEG quality 30, at half the size, 40 % darker
-or 30 % brighter differs in 80 at most, but for a few in 105. All pairs under 100 that were looked
-at show one place from one spot.
+val, differ in at least 136 bits, pictures of the rendered street in at least 119, and two places
+seen from behind the same bonnet in at least 112. The same picture with JPEG quality 30, at half the
+size, 40 % darker or 30 % brighter differs in at most 80 bits, except for a few that differ in 105.
+All pairs under 100 bits that were looked at show one place from one spot.
 """
 
 
 def look_hash(thumbnail: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Return the difference hash (dHash) of a picture, in both directions, of 512 bits.
 
-    A bit says whether a field of a 16x16 grid is darker than the one to its right, or than the one
-    below it: brightness, contrast, size and compression of the picture hardly change that.
+    Each bit says whether a field of a 16x16 grid is darker than the field to its right or the field
+    below it. Brightness, contrast, size and compression of the picture hardly change the bits.
 
     Parameters
     ----------
@@ -46,14 +46,14 @@ def look_hash(thumbnail: NDArray[np.uint8]) -> NDArray[np.uint8]:
 def find_copies(
     hashes: NDArray[np.uint8], others: NDArray[np.uint8], limit: int = LIMIT
 ) -> list[tuple[int, int, int]]:
-    """Return for each picture the one of the others that it is nearly the same as.
+    """Find the pictures that are nearly the same as one of `others`.
 
     Parameters
     ----------
     hashes, others : uint8 arrays (n, 64) and (m, 64)
-        As `look_hash` returns them.
+        Hashes from `look_hash`.
     limit : int
-        Most bits that may differ.
+        The largest number of bits that may differ.
 
     Returns
     -------

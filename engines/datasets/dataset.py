@@ -1,4 +1,4 @@
-"""A data set in memory: which pictures there are, and what is labelled in them."""
+"""A data set in memory: its pictures and the labelled objects in them."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from squeezedrive.engines.errors import DatasetError
 DatasetLayout = Literal["kitti", "coco", "yolo", "voc"]
 
 EVERY_CLASS = -1  # in `LabelledImage.ignore_classes`
-DONT_CARE = "dontcare"  # the name of regions in which nothing is right or wrong
+DONT_CARE = "dontcare"  # the name of regions in which detections are neither right nor wrong
 
 
 @dataclass(frozen=True)
 class Labels:
-    """Labelled objects of one picture as aligned arrays, in the order of the label file.
+    """The labelled objects of one picture as aligned arrays, in the order of the label file.
 
     Attributes
     ----------
@@ -31,16 +31,17 @@ class Labels:
     classes : int32 array (n,)
         Index into the data set's class names.
     truncation : float64 array (n,)
-        Part of the object outside the picture, 0 to 1; 0 where the layout does not tell.
+        Part of the object outside the picture, 0 to 1; 0 if the layout does not give it.
     occlusion : int32 array (n,)
-        0 fully visible, 1 partly, 2 largely occluded, 3 unknown; 0 where the layout does not tell.
+        0 fully visible, 1 partly, 2 largely occluded, 3 unknown; 0 if the layout does not give it.
     height : float64 array (n,)
-        y2 - y1 in double precision: KITTI's limits of 25 and 40 px are met exactly by some boxes.
+        y2 - y1 in double precision, because some boxes are exactly as high as KITTI's limits of 25
+        and 40 px.
     neighbour : bool array (n,)
-        The object is not of this class but of one like it (a van for a car): nothing to find and
-        nothing to learn, yet a box on it is no mistake.
+        Whether the object is not of this class but of a similar one (a van for a car). It is
+        neither to be found nor learned, but a box on it is not a mistake.
     places : int32 array (n,)
-        Where the object is in its label file; see `LabelledImage.place`.
+        The object's place in its label file; see `LabelledImage.place`.
     """
 
     boxes: NDArray[np.float32]
@@ -76,22 +77,23 @@ class LabelledImage:
     image : Path
         The picture's file; its stem names the picture in result files.
     size : tuple of int or None
-        Width and height in pixels; None where the labels do not tell, to be seen when it is read.
+        Width and height in pixels; None if the labels do not give them and the picture has to be
+        read.
     labels : Labels
-        Objects and neighbours together.
+        The objects and their neighbours together.
     ignore_boxes : float32 array (m, 4)
         Regions in which objects are not labelled one by one.
     ignore_classes : int32 array (m,)
-        The class each region is ignored for, or `EVERY_CLASS`.
+        The class for which each region is ignored, or `EVERY_CLASS`.
     left_out : tuple of str
-        The class of each object that is of none of the data set's classes.
+        The names of objects whose class is not one of the data set's classes.
     without_area : tuple of int
-        Places of the boxes that are left out because their corners enclose nothing.
+        Places of the boxes that are left out because they have no area.
     cut : tuple of int
-        Places of the boxes that reached out of the picture and were cut at its edge; only the YOLO
-        layout has such, the boxes of the others stay as they are.
+        Places of the boxes that reached out of the picture and were cut at its edge; only in YOLO
+        layout, since other layouts keep such boxes as they are.
     label_file : Path or None
-        The file that the labels are from; None for a picture that was put together by hand.
+        The file with the labels; None for a picture that was made in code.
     """
 
     image: Path
@@ -105,10 +107,10 @@ class LabelledImage:
     label_file: Path | None = None
 
     def place(self, number: int) -> str:
-        """Return where in its label file an object is, for messages.
+        """Return an object's place in its label file, for messages.
 
-        Numbers are those of a line (KITTI, YOLO) or an object (Pascal VOC), from 1, or the index in
-        the list of annotations (COCO).
+        The number is that of a line (KITTI, YOLO) or an object (Pascal VOC), counted from 1, or the
+        index in the list of annotations (COCO).
         """
         suffix = self.label_file.suffix if self.label_file else ""
         where = {".xml": f"object {number}", ".json": f"annotations[{number}]"}
@@ -116,7 +118,7 @@ class LabelledImage:
 
     @property
     def objects(self) -> Labels:
-        """The labels without neighbours: what is to be found."""
+        """The objects that are to be found: the labels without neighbours."""
         return self.labels[~self.labels.neighbour]
 
 
@@ -138,18 +140,18 @@ class Dataset:
     Attributes
     ----------
     root : Path
-        Where it lies.
+        The folder of the data set.
     split : str
-        Which part of it: "train", "val" or a name of the user's.
+        The name of the split: "train", "val" or another name.
     layout : str
         "kitti", "coco", "yolo" or "voc".
     classes : tuple of str
-        Names in the order of the class indices.
+        Class names in the order of the class indices.
     items : tuple of LabelledImage
         The pictures, in the order of the split.
     names : tuple of str
-        All class names there are, asked for or not: those that the data set declares; in KITTI and
-        Pascal VOC layout, those that are labelled.
+        All class names in the data set, asked for or not: the declared names; in KITTI and Pascal
+        VOC layout, the labelled names.
     """
 
     root: Path
@@ -163,17 +165,17 @@ class Dataset:
         return len(self.items)
 
     def counts(self) -> NDArray[np.intp]:
-        """Return how many objects there are of each class, neighbours not counted."""
+        """Return the number of objects of each class, without neighbours."""
         counts = np.zeros(len(self.classes), np.intp)
         for item in self.items:
             counts += np.bincount(item.objects.classes, minlength=len(self.classes))
         return counts
 
     def left_out(self) -> dict[str, int]:
-        """Return how many objects there are of each class that is not asked for, most first.
+        """Return the number of objects of each class that is not asked for, most frequent first.
 
-        They count as background. Names that stand for a class, regions to ignore and neighbours
-        are not among them.
+        Such objects count as background. Names that stand for a class, regions to ignore and
+        neighbours are not included.
         """
         return dict(Counter(name for item in self.items for name in item.left_out).most_common())
 
@@ -212,7 +214,7 @@ class LabelledImageBuilder:
             self._cut.append(place)
 
     def ignore(self, box: Sequence[float], class_index: int = EVERY_CLASS) -> None:
-        """Add a region to ignore for a class, or for all."""
+        """Add a region to ignore for one class or for all classes."""
         self._ignored.append((box, class_index))
 
     def leave_out(self, name: str) -> None:
@@ -220,7 +222,7 @@ class LabelledImageBuilder:
         self._left_out.append(name)
 
     def build(self) -> LabelledImage:
-        """Return the picture with what was added."""
+        """Return the picture with the labels that were added."""
         boxes = np.array([label[0] for label in self._labels], np.float64).reshape(-1, 4)
         labels = Labels(
             boxes=boxes.astype(np.float32),
@@ -245,9 +247,9 @@ class LabelledImageBuilder:
 
 
 def class_key(name: str) -> str:
-    """Return what two spellings of a class name have in common: "Person_sitting", "person sitting".
+    """Return the common form of a class name's spellings: "Person_sitting", "person sitting".
 
-    KITTI writes names with capitals and without spaces, profiles and other layouts as they like.
+    KITTI writes names with capitals and without spaces; profiles and other layouts vary.
     """
     return "_".join(name.casefold().split())
 
@@ -258,7 +260,7 @@ def class_indices(names: Sequence[str]) -> dict[str, int]:
     Raises
     ------
     DatasetError
-        If a name comes twice.
+        If a name occurs twice.
     """
     indices = {class_key(name): index for index, name in enumerate(names)}
     if len(indices) != len(names):
@@ -276,17 +278,17 @@ def label_indices(
     where : Path
         The data set, for messages.
     classes : sequence of str
-        The classes wanted.
+        The classes that are asked for.
     names : mapping of str to str
-        Further names in the data set, each with the class it stands for, or "dontcare": its
-        objects are to be ignored for every class (`EVERY_CLASS`).
+        Further names in the data set, each with the class that it stands for. Objects of a name
+        with "dontcare" are ignored for every class (`EVERY_CLASS`).
     there : iterable of str
-        The names there are.
+        The names in the data set.
 
     Raises
     ------
     DatasetError
-        If a class comes twice, a name stands for none of the classes, or none of them is there.
+        If a class occurs twice, a name stands for none of the classes, or no class is labelled.
     """
     wanted = {**class_indices(classes), DONT_CARE: EVERY_CLASS}
     indices = dict(wanted)

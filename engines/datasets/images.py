@@ -1,4 +1,4 @@
-"""Picture files: their size without decoding them, and their pixels."""
+"""Read picture files: their size without decoding, and their pixels."""
 
 from __future__ import annotations
 
@@ -27,19 +27,19 @@ SCAN = 0xDA  # kind of the segment after which a JPEG file's pixels follow
 
 
 def is_image(path: Path) -> bool:
-    """Return whether a file's name is that of a picture, and none that a system hides."""
+    """Return whether a file has a picture's suffix and is not hidden."""
     return path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
 
 
 def pictures_of(
     folder: Path, names: Collection[str], split: str, faults: list[DatasetError] | None = None
 ) -> dict[str, Path]:
-    """Return the pictures of a split by their names, which have no suffix.
+    """Return the pictures of a split by name; names are without suffix.
 
     Raises
     ------
     DatasetError
-        If the folder cannot be read, or one is not in it and there is no list of `faults`.
+        If the folder cannot be read, or a picture is missing and there is no list of `faults`.
     """
     try:
         there = {path.stem: path for path in folder.iterdir() if is_image(path)}
@@ -48,19 +48,19 @@ def pictures_of(
     for name in names:
         with noted(faults):
             if name not in there:
-                hint = "; the list has one name a line" if " " in name else ""
+                hint = "; the list has one name per line" if " " in name else ""
                 raise DatasetError(f"{folder}: no picture {name}, which is in split {split}{hint}")
     return {name: there[name] for name in names if name in there}
 
 
 def without_suffix(name: str) -> str:
-    """Return a picture's name in a list of a split, where some write it with its suffix."""
+    """Return a picture's name from a split's list, without the suffix that some lists have."""
     path = Path(name)
     return name.removesuffix(path.suffix) if is_image(path) else name
 
 
 def read_image(path: Path, size: tuple[int, int] | None = None) -> NDArray[np.uint8]:
-    """Decode a picture, turned upright as its EXIF data say.
+    """Decode a picture and turn it upright according to its EXIF data.
 
     Parameters
     ----------
@@ -75,7 +75,7 @@ def read_image(path: Path, size: tuple[int, int] | None = None) -> NDArray[np.ui
     Raises
     ------
     DatasetError
-        If there is no such file, it is no picture, cut off or of another size.
+        If the file does not exist, is not a picture, is cut off or has another size.
     """
     image = _decode(path, _content(path), cv2.IMREAD_COLOR)
     height, width = image.shape[:2]
@@ -86,7 +86,7 @@ def read_image(path: Path, size: tuple[int, int] | None = None) -> NDArray[np.ui
 def read_thumbnail(
     path: Path, size: tuple[int, int] | None, shortest: int
 ) -> tuple[NDArray[np.uint8], tuple[int, int]]:
-    """Decode a whole picture, as small as that is quick, to look at rather than to learn from.
+    """Decode a whole picture at a small size, fast; for a look at it, not for training.
 
     JPEG pictures are decoded at 1/2, 1/4 or 1/8 of their size.
 
@@ -95,7 +95,7 @@ def read_thumbnail(
     size : tuple of int or None
         Width and height that the labels were made for, checked if known.
     shortest : int
-        The shorter side is at least so long, in pixels, unless that of the picture is not.
+        Minimum length of the shorter side in pixels, unless the picture itself is smaller.
 
     Returns
     -------
@@ -107,7 +107,7 @@ def read_thumbnail(
     Raises
     ------
     DatasetError
-        As `read_image` does.
+        If the picture cannot be used; see `read_image`.
     """
     content = _content(path)
     real = _header_size(io.BytesIO(content))
@@ -136,7 +136,7 @@ def _content(path: Path) -> bytes:
 def _decode(path: Path, content: bytes, flags: int) -> NDArray[np.uint8]:
     try:
         image = cv2.imdecode(np.frombuffer(content, np.uint8), flags)
-    except cv2.error:  # an empty file, or a size beyond all bounds
+    except cv2.error:  # an empty file, or an enormous size
         image = None
     if image is None:
         raise DatasetError(f"{path}: cannot be decoded; is it a whole picture?")
@@ -153,14 +153,14 @@ def _check_size(path: Path, real: tuple[int, int], size: tuple[int, int] | None)
 
 
 def image_size(path: Path) -> tuple[int, int]:
-    """Return the width and height of a picture as `read_image` will give it.
+    """Return the width and height of a picture as `read_image` returns it.
 
-    JPEG and PNG tell it in their first bytes, a hundred times faster than decoding.
+    The first bytes of JPEG and PNG files hold them, which is a hundred times faster than decoding.
 
     Raises
     ------
     DatasetError
-        If there is no such file or it is no picture.
+        If the file does not exist or is not a picture.
     """
     try:
         with path.open("rb") as file:
@@ -174,7 +174,7 @@ def image_size(path: Path) -> tuple[int, int]:
 
 
 def _header_size(file: BinaryIO) -> tuple[int, int] | None:
-    """Return width and height if the first bytes tell them; else what the decoder makes of it."""
+    """Return width and height if the first bytes hold them, else None."""
     try:
         start = file.read(24)
         if start[:8] == b"\x89PNG\r\n\x1a\n":
@@ -186,7 +186,7 @@ def _header_size(file: BinaryIO) -> tuple[int, int] | None:
 
 
 def _png_has_exif(file: BinaryIO) -> bool:
-    """Walk the chunks of a PNG file: EXIF data, which may turn it, can be the last of them."""
+    """Return whether a PNG file has EXIF data, which may turn it; they can be the last chunk."""
     file.seek(8)
     while len(head := file.read(8)) == 8:
         length, kind = struct.unpack(">I4s", head)
@@ -199,7 +199,7 @@ def _png_has_exif(file: BinaryIO) -> bool:
 def _jpeg_segments(file: BinaryIO) -> Iterator[tuple[int, bytes]]:
     """Yield kind and content of a JPEG file's segments (ITU-T T.81, annex B) up to the pixels.
 
-    Ends early where there is no segment; struct.error or IndexError where the file ends.
+    Stops early where no segment follows; raises struct.error or IndexError where the file ends.
     """
     file.seek(len(JPEG_START))
     kind = 0
@@ -217,7 +217,7 @@ def _jpeg_segments(file: BinaryIO) -> Iterator[tuple[int, bytes]]:
 
 
 def _jpeg_size(file: BinaryIO) -> tuple[int, int] | None:
-    """Read the frame header; None if there is none."""
+    """Return width and height from the frame header; None if there is no header."""
     turned = False
     for kind, segment in _jpeg_segments(file):
         if 0xC0 <= kind <= 0xCF and kind not in (0xC4, 0xC8, 0xCC):
@@ -229,9 +229,10 @@ def _jpeg_size(file: BinaryIO) -> tuple[int, int] | None:
 
 
 def _jpeg_is_whole(content: bytes) -> bool:
-    """Return whether the end marker follows the pixels; some decoders make missing ones grey.
+    """Return whether the end marker follows the pixels; decoders may fill missing pixels with grey.
 
-    It need not come last, some cameras append data, nor is it the only one: thumbnails have theirs.
+    The marker need not come last, since some cameras append data. It need not be the only one,
+    since thumbnails have their own.
     """
     if content.endswith(JPEG_END):
         return True
@@ -241,12 +242,12 @@ def _jpeg_is_whole(content: bytes) -> bool:
             if kind == SCAN:
                 return content.find(JPEG_END, file.tell()) >= 0
     except (struct.error, IndexError):
-        pass  # a damaged header: what the decoder makes of it counts
+        pass  # a damaged header: the decoder decides
     return True
 
 
 def _exif_orientation(tiff: bytes) -> int:
-    """Return the orientation tag (0x0112) of the first directory; 1, upright, if there is none."""
+    """Return the orientation tag (0x0112) of the first directory; 1 (upright) if it is missing."""
     order = "<" if tiff[:2] == b"II" else ">"
     (start,) = struct.unpack_from(order + "I", tiff, 4)
     (entries,) = struct.unpack_from(order + "H", tiff, start)

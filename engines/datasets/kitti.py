@@ -48,16 +48,16 @@ def _split_names(root: Path, split: str) -> list[str]:
     folder = root / "ImageSets"
     path = folder / f"{split}.txt"
     there = ", ".join(sorted(file.stem for file in without_hidden(folder.glob("*.txt"))))
-    hint = f"there are {there}" if there else "make the file, one picture's name a line"
+    hint = f"there are {there}" if there else "create it with one picture name per line"
     lines = map(str.strip, read_text(path, f"no such split; {hint}").splitlines())
     names = [without_suffix(line) for line in lines if line]
     if not names:
-        raise DatasetError(f"{path}: is empty, expected one picture's name a line")
+        raise DatasetError(f"{path}: is empty, expected one picture name per line")
     return names
 
 
 def _label_lines(path: Path) -> list[tuple[int, str]]:
-    """Return the lines that are not empty, each with its number."""
+    """Return the non-empty lines, each with its number."""
     text = read_text(path, "no such label file; a picture without objects has an empty one")
     return [(number, line) for number, line in enumerate(text.splitlines(), 1) if line.strip()]
 
@@ -91,7 +91,7 @@ def parse_line(path: Path, line: str, columns: int) -> tuple[str, list[float]]:
     Raises
     ------
     DatasetError
-        If it does not have that many columns, or one is not a number.
+        If the line has fewer columns, or one of them is not a number.
     """
     name, *rest = line.split()
     try:

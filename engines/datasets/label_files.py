@@ -1,4 +1,4 @@
-"""What the layouts with one label file a picture have in common."""
+"""The common part of the layouts with one label file for each picture."""
 
 from __future__ import annotations
 
@@ -24,24 +24,25 @@ Content = TypeVar("Content")
 
 @dataclass(frozen=True)
 class LabelFiles(Generic[Content]):
-    """How the label files of a layout are read.
+    """The way to read the label files of a layout.
 
     Attributes
     ----------
     layout : str
         Name of the layout.
     folder : Path
-        Where the files are, each with its picture's name.
+        The folder of the files, each of which has its picture's name.
     suffix : str
-        How their names end.
+        The end of their names.
     read : callable
-        Return what is in a file.
+        Returns the content of a file.
     names : callable
-        Return the class of each object in it, as `class_key`.
+        Returns the class of each object in a content, as `class_key`.
     item : callable
-        Return a labelled picture from its file, the label file, what is in that and the indices.
+        Returns a labelled picture, given its file, the label file, that file's content and the
+        class indices.
     neighbours : mapping of str to str
-        Classes that count as like another one if they are not asked for by name.
+        Classes that count as neighbours of another class, unless they are asked for by name.
     """
 
     layout: DatasetLayout
@@ -73,7 +74,7 @@ class LabelFiles(Generic[Content]):
             others = {class_key(name) for name in aliases}
             others |= {name for name in labelled if self.neighbours.get(name) in labelled}
             classes = [name for name in labelled if name not in others]
-        # A set may show vans only, so that cars are learned not to be there.
+        # A set may show only vans, from which a network learns what is not a car.
         there = [*labelled, *(self.neighbours.get(name, name) for name in labelled)]
         indices = label_indices(root, classes, aliases, there)
         items = []
@@ -81,7 +82,8 @@ class LabelFiles(Generic[Content]):
             with noted(faults):
                 items.append(self.item(pictures[name], paths[name], content, indices))
         if any(class_key(name) not in found for name in aliases):
-            # A class may be too rare to be in this split; only a name that is nowhere is a mistake.
+            # A rare class may be missing in this split; only a name in no split at all is a
+            # mistake.
             every = without_hidden(self.folder.glob(f"*{self.suffix}"))
             found = self._classes(map(self.read, every))
         return Dataset(root, split, self.layout, tuple(classes), tuple(items), tuple(found))

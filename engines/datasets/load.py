@@ -1,4 +1,4 @@
-"""Opens a data set in whichever of the four layouts it has."""
+"""Open data sets in any of the four layouts."""
 
 from __future__ import annotations
 
@@ -40,30 +40,30 @@ def load_dataset(
         JSON), Pascal VOC (`annotations/` with XML) or YOLO layout (`data.yaml`, `data.yml` or one
         other YAML file, which may also be named itself).
     split : str
-        "train", "val", or what the data set calls its parts.
+        "train", "val", or another name that the data set has for a split.
     classes : sequence of str or None
-        The classes wanted, in the order of their indices; capitals and `_` for a space do not
-        matter. Objects of other classes are left out. None takes all that the data set declares;
-        in KITTI and Pascal VOC layout, all that are labelled in this split.
+        The classes to read, in the order of their indices; capitals and `_` for a space do not
+        matter. Objects of other classes are left out. None takes all classes that the data set
+        declares; in KITTI and Pascal VOC layout, all classes labelled in this split.
     names : mapping of str to str or None
-        Other names in the data set and the classes they stand for, as {"person": "pedestrian"};
-        "dontcare" stands for objects that are neither right nor wrong.
+        Other names in the data set and the classes that they stand for, as {"person":
+        "pedestrian"}; "dontcare" stands for objects that are neither right nor wrong.
     faults : list of DatasetError or None
-        What is wrong with single pictures and labels is added here, they are left out, and nothing
-        is logged. None raises the first such error.
+        Errors in single pictures and labels are added to this list, those pictures and labels are
+        left out, and nothing is logged. With None, the first such error is raised.
 
     Returns
     -------
     Dataset
-        In KITTI layout, DontCare regions are to be ignored for every class, vans are neighbours of
-        cars and sitting persons of pedestrians unless they are asked for by name; in COCO layout,
-        crowds are to be ignored for their class. Boxes without area or outside their picture and
-        labels that are there twice are left out, and their number is logged.
+        In KITTI layout, DontCare regions are ignored for every class; vans are neighbours of cars,
+        and sitting persons of pedestrians, unless they are asked for by name. In COCO layout,
+        crowds are ignored for their class. Boxes without area, boxes outside their picture and
+        duplicate labels are left out, and their number is logged.
 
     Raises
     ------
     DatasetError
-        If the layout is none of the four, there is no such split, none of the classes is
+        If the layout is none of the four, the split does not exist, none of the classes is
         labelled, one of the names is not in the data set, or a file is missing or damaged.
     """
     return load_datasets([root], split, classes, names, faults)[0]
@@ -76,7 +76,7 @@ def load_datasets(
     names: Mapping[str, str] | None = None,
     faults: list[DatasetError] | None = None,
 ) -> list[Dataset]:
-    """Read several data sets as `load_dataset` does; each name has to be in one of them."""
+    """Read several data sets as `load_dataset` does; each name must occur in one of them."""
     datasets = [_load(Path(root), split, classes, names or {}, faults) for root in roots]
     there = list(dict.fromkeys(name for dataset in datasets for name in dataset.names))
     keys = set(map(class_key, there))
@@ -87,7 +87,7 @@ def load_datasets(
                 f" {', '.join(there)}"
             )
     if faults is not None:
-        return datasets  # as it is: what is wrong is what they are looked at for
+        return datasets  # untouched, because the caller looks for mistakes
     tidied = [tidy(dataset) for dataset in datasets]
     for one in tidied:
         _report(one)
@@ -95,17 +95,17 @@ def load_datasets(
 
 
 def set_names(datasets: Sequence[Dataset], roots: Sequence[str | Path]) -> list[str]:
-    """Return of each data set's path as few of its last parts as tell it from the others.
+    """Return short, distinct names: the shortest distinct end of each data set's path.
 
     Parameters
     ----------
     roots : sequence of str or Path
-        What each was loaded from, which matters for several descriptions in one folder.
+        The path that each was loaded from; it matters for several descriptions in one folder.
 
     Raises
     ------
     DatasetError
-        If a data set is among them twice.
+        If a data set occurs twice.
     """
     places = [dataset.root.resolve() for dataset in datasets]
     if len(set(places)) < len(places):
@@ -148,18 +148,18 @@ def _load(
 
 
 def load_pictures(root: str | Path, split: str) -> list[Path]:
-    """Return the pictures of a split, whether they are labelled or not.
+    """Return the pictures of a split, labelled or not.
 
     Parameters
     ----------
     root : str or Path
-        A data set as for `load_dataset`, or any folder with pictures in it or below it, all of
-        which are split "train".
+        A data set as for `load_dataset`, or any folder with pictures in it or below it; these are
+        all split "train".
 
     Raises
     ------
     DatasetError
-        If there is no such split, there are no pictures, or one that a split lists is missing.
+        If the split does not exist, has no pictures, or lists a picture that is missing.
     """
     root = Path(root)
     layout = _layout(root)
@@ -182,14 +182,14 @@ def load_pictures(root: str | Path, split: str) -> list[Path]:
 
 
 def _report(tidied: TidyDataset) -> None:
-    """Say what of the labels is not used: nothing else would show it."""
+    """Log the number of labels that are not used, because nothing else would show it."""
     dataset = tidied.dataset
     where = f"{dataset.root}, {dataset.split}"
     flat = sum(len(item.without_area) for item in dataset.items)
     for what, count in (
         ("boxes without area, left out", flat),
         ("boxes outside the picture, left out", tidied.outside),
-        ("objects labelled twice, taken once", tidied.double),
+        ("objects labelled twice, used once", tidied.double),
     ):
         if count:
             log.warning("%s: %s: %d", where, what, count)
@@ -202,7 +202,7 @@ def _report(tidied: TidyDataset) -> None:
 def _layout(root: Path) -> DatasetLayout | None:
     if not root.exists():
         raise DatasetError(f"{root}: no such data set")
-    # Folders of these names alone do not tell: YOLO's pictures may lie in any folder.
+    # The folder "training" alone decides nothing: YOLO's pictures may lie in any folder.
     if any((root / "training" / name).is_dir() for name in ("image_2", "label_2")):
         return "kitti"
     if annotation_folder(root) is not None:
@@ -227,5 +227,5 @@ def _description(root: Path) -> Path:
     files = _yaml_files(root)
     if len(files) > 1:
         names = ", ".join(file.name for file in files)
-        raise DatasetError(f"{root}: several YAML files, name one of {names} as the data set")
+        raise DatasetError(f"{root}: several YAML files; give one of {names} as the data set")
     return files[0]

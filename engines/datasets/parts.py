@@ -1,4 +1,4 @@
-"""Parts of a split that are looked at by themselves, such as its pictures at night."""
+"""Parts of a split that are evaluated by themselves, such as its pictures at night."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ log = logging.getLogger("squeezedrive")
 def split_parts(dataset: Dataset) -> dict[str, list[int]]:
     """Return the parts of a data set in KITTI layout by name, as indices of its pictures.
 
-    A part is a list beside that of the split, whose name goes on after a hyphen: `val-night.txt`
-    in ImageSets beside `val.txt`. A list with pictures that the split does not have is no part,
-    and a warning says so.
+    A part is a list in ImageSets whose name is that of the split with a hyphen and a suffix:
+    `val-night.txt` beside `val.txt`. A list with pictures that are not in the split is left out
+    with a warning.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Text files of a data set."""
+"""Read text files of a data set."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from squeezedrive.engines.errors import DatasetError
 
 
 def read_text(path: Path, missing: str = "no such file") -> str:
-    """Return a file's content, without the mark (BOM) that some editors begin UTF-8 files with.
+    """Return a file's content, without the mark (BOM) that some editors write before UTF-8.
 
     Raises
     ------
     DatasetError
-        If there is no such file (saying `missing`), it cannot be read or is not UTF-8.
+        If the file does not exist (the message is `missing`), cannot be read or is not UTF-8.
     """
     try:
         return path.read_text(encoding="utf-8-sig")

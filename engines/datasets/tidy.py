@@ -1,4 +1,4 @@
-"""Labels that nothing can be learned from or measured with: outside the picture, or there twice."""
+"""Remove useless labels: boxes outside their picture, and duplicates."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from squeezedrive.engines.datasets.dataset import Dataset, LabelledImage, Labels
 from squeezedrive.engines.datasets.images import image_size
 from squeezedrive.engines.errors import DatasetError
 
-SAME = 0.5  # pixels by which the corners of one label, written by two programs, differ at most
+SAME = 0.5  # pixels by which the corners of a label may differ if two programs wrote it
 
 
 @dataclass(frozen=True)
 class TidyDataset:
-    """A data set without such labels, and how many there were.
+    """A data set without useless labels, and the numbers of labels that were removed.
 
     Attributes
     ----------
     outside : int
-        Boxes that lie wholly outside their picture; those that reach into it stay.
+        Boxes that lie wholly outside their picture; boxes that reach into it stay.
     double : int
-        Labels of the same class and place as an earlier one of the same picture.
+        Labels with the class and place of an earlier label of the same picture.
     """
 
     dataset: Dataset
@@ -33,10 +33,10 @@ class TidyDataset:
 
 
 def tidy(dataset: Dataset) -> TidyDataset:
-    """Leave out labels outside their picture and labels that are there already.
+    """Remove labels outside their picture and duplicates of earlier labels.
 
-    Pictures are not decoded: where the labels do not tell their size, their first bytes do. One
-    that cannot be read is reported when it is used.
+    Pictures are not decoded: if the labels do not give their size, their first bytes are read. A
+    picture that cannot be read is reported when it is used.
     """
     items = []
     outside = double = 0
@@ -53,7 +53,7 @@ def tidy(dataset: Dataset) -> TidyDataset:
 
 
 def _outside(item: LabelledImage) -> NDArray[np.bool_]:
-    """Return which labels lie wholly outside the picture, a bool array (n,)."""
+    """Return whether each label lies wholly outside the picture, a bool array (n,)."""
     boxes = item.labels.boxes
     width = height = np.inf
     with suppress(DatasetError):
@@ -63,7 +63,7 @@ def _outside(item: LabelledImage) -> NDArray[np.bool_]:
 
 
 def _again(labels: Labels) -> NDArray[np.bool_]:
-    """Return which labels are there already before them, a bool array (n,)."""
+    """Return whether each label repeats an earlier one, a bool array (n,)."""
     boxes = labels.boxes
     apart = np.abs(boxes[:, None] - boxes).max(axis=2)
     other = (labels.classes[:, None] != labels.classes) | (

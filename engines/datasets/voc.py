@@ -79,7 +79,7 @@ def _names(root: Path, folder: Path, split: str) -> list[str]:
             f"{root}: no split {split!r}; without lists in ImageSets everything is split train"
         )
     if not names:
-        raise DatasetError(f"{lists / split}.txt: is empty, expected one picture's name a line")
+        raise DatasetError(f"{lists / split}.txt: is empty, expected one picture name per line")
     return names
 
 

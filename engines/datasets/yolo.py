@@ -1,9 +1,9 @@
 """The YOLO layout: a YAML file with `names` and a path for each split, one text file a picture.
 
-A picture's labels are in the file of its name with `.txt`, in the folder `labels` where its own
-path says `images`, else beside it. A line is: class, centre x, centre y, width, height, the last
-four as fractions of the picture's size, or class and the corners x, y of an outline, of which the
-box around it is taken. A picture without such a file shows no objects.
+The label file has the picture's name with `.txt`. It lies in the folder `labels` if the picture
+lies in `images`, else beside the picture. Each line holds class, centre x, centre y, width and
+height, the last four as fractions of the picture's size; or class and the corners x, y of an
+outline, whose bounding box is used. A picture without such a file shows no objects.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def load_yolo(
     indices = label_indices(description, classes, aliases, names.values())
     pictures = _pictures(description, content, split)
     paths = _label_paths(pictures, description.parent)
-    # With a folder for labels, none in it may mean that none of the pictures shows an object.
+    # An empty folder for labels may mean that none of the pictures shows an object.
     if not any(path.exists() for path in paths) and not any(
         path.parent != picture.parent and path.parent.is_dir()
         for path, picture in zip(paths, pictures, strict=True)
@@ -84,13 +84,13 @@ def _read_yaml(path: Path, split: str) -> dict[str, Any]:
 
 
 def _class_names(path: Path, content: dict[str, Any]) -> dict[int, str]:
-    """Return the name of each class by the number it has in label files."""
+    """Return the name of each class by its number in label files."""
     names = content.get("names")
     if not isinstance(names, list | dict):
         raise DatasetError(f"{path}: expected the class names under names:")
     numbered: dict[int, str] = {}
     for key, name in names.items() if isinstance(names, dict) else enumerate(names):
-        # Some write the numbers as texts.
+        # Some programs write the numbers as texts.
         if not str(key).isdecimal() or int(key) in numbered:
             raise DatasetError(
                 f"{path}: names: expected a number of its own for each class, got {key!r}"
@@ -127,14 +127,14 @@ def _pictures(description: Path, content: dict[str, Any], split: str) -> list[Pa
 
 
 def _label_paths(pictures: Sequence[Path], root: Path) -> list[Path]:
-    """Return where the labels of pictures are, or else should be."""
-    # A folder "images" that the data set lies in is none of its own, unless labels say otherwise.
+    """Return the paths of the pictures' label files, which may be missing."""
+    # A folder "images" above the data set does not count, unless label files are found with it.
     places = [[_label_path(picture, above) for picture in pictures] for above in (root, Path("/"))]
     return next((paths for paths in places if any(map(Path.exists, paths))), places[0])
 
 
 def _label_path(picture: Path, root: Path) -> Path:
-    """Return the place in "labels" for a picture in "images" below the root, else beside it."""
+    """Return the file in "labels" for a picture in "images" below the root, else beside it."""
     folder, root = picture.parent.absolute(), root.absolute()
     first = len(root.parts) if folder.is_relative_to(root) else 0
     parts = list(folder.parts)
@@ -161,7 +161,7 @@ def _read_item(
         number, corners = _parse_line(path, line, keypoints)
         if number not in names:
             raise DatasetError(
-                f"{path}: class {number} is none of the {len(names)} that have a name under names:"
+                f"{path}: class {number} is not one of the {len(names)} classes under names:"
             )
         x1, y1, x2, y2 = corners if _is_outside(corners) else (min(max(v, 0), 1) for v in corners)
         box = (x1 * width, y1 * height, x2 * width, y2 * height)
@@ -202,7 +202,7 @@ def _parse_line(path: Path, line: str, keypoints: bool) -> tuple[int, Corners]:
     if len(values) == 4:
         x, y, width, height = values
         corners = (x - width / 2, y - height / 2, x + width / 2, y + height / 2)
-        values = values[2:]  # it may lie anywhere, even outside, but not be larger than the picture
+        values = values[2:]  # a box may lie outside the picture but not be larger
     else:
         xs, ys = values[::2], values[1::2]
         corners = (min(xs), min(ys), max(xs), max(ys))

@@ -1,1 +1,1 @@
-"""The network as data: layers, profile, weights and the ONNX graph made of them."""
+"""The network as data: its layers, profile and weights, and the ONNX graph made from them."""

@@ -9,10 +9,10 @@ from squeezedrive.engines.model.profile import Profile
 
 
 def describe(profile: Profile, width: int, height: int) -> str:
-    """Lay out a network's layers for an input of this size in pixels as text.
+    """Format a network's layers as text, for an input of this size in pixels.
 
-    One line a layer: what it does, output channels and grid (width x height), parameters, and
-    GFLOP for one image, a multiply-accumulate counted as two.
+    Each line shows a layer: what it does, output channels and grid (width x height), parameters,
+    and GFLOP for one image. A multiply-accumulate counts as two operations.
 
     Raises
     ------

@@ -1,7 +1,7 @@
-"""SqueezeDet and SqueezeDet+ described once, as data.
+"""SqueezeDet and SqueezeDet+, described once, as data.
 
 The ONNX graph, the parameter check, the training module and the table that `describe` prints all
-walk the same list of operations. Facts: arXiv 1612.01051, section 3, and the authors' networks.
+use the same list of operations. Source: arXiv 1612.01051, section 3, and the authors' networks.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from squeezedrive.engines.errors import NetworkError
 from squeezedrive.kernels.head import Grid
 
 Padding = Literal["symmetric", "same_upper", "valid"]
-"""What is added around an operation's input; see `pads`."""
+"""The kind of padding around an operation's input; see `pads`."""
 
 
 @dataclass(frozen=True)
@@ -60,13 +60,14 @@ class Network:
     def check_size(self, width: int, height: int, padding: Padding) -> None:
         """Check that the network can read an input of this size in pixels.
 
-        With "valid" padding the output shrinks as it comes. The others halve the size without
-        remainder: so both give the same grid, and a cell stands for as many pixels everywhere.
+        With "valid" padding, any size that leaves an output is accepted. With the others, the size
+        must halve without remainder, so that both give the same grid, and each cell stands for the
+        same number of pixels.
 
         Raises
         ------
         NetworkError
-            If it cannot.
+            If the network cannot read this size.
         """
         step = smallest = 1
         for layer in reversed(self.layers):
@@ -140,16 +141,16 @@ class Operation:
     kind : str
         "conv", "pool" or "concat".
     name : str
-        Also the name of the output; a convolution's weights are `<name>_w` (out, in, k, k) and
-        `<name>_b` (out,).
+        This is also the name of the output; a convolution's weights are `<name>_w` (out, in, k, k)
+        and `<name>_b` (out,).
     layer : str
-        The layer it belongs to, as in the paper.
+        The layer that the operation belongs to, named as in the paper.
     inputs : tuple of str
-        Names of the operations it reads; "image" for the network's input.
+        Names of the operations that are read; "image" for the network's input.
     in_channels, out_channels : int
         Channels read and written.
     kernel, stride : int
-        Of convolutions and pools; 1 for a concatenation.
+        Kernel size and stride of a convolution or pool; 1 for a concatenation.
     relu : bool
         Whether negative outputs become zero.
     in_size : tuple of int
@@ -172,13 +173,13 @@ class Operation:
 
     @property
     def pads(self) -> tuple[tuple[int, int], tuple[int, int]]:
-        """Pixels added left and right, above and below."""
+        """Pixels added (left, right) and (above, below)."""
         x, y = (pads(size, self.kernel, self.stride, self.padding) for size in self.in_size)
         return x, y
 
     @property
     def out_size(self) -> tuple[int, int]:
-        """Return (width, height) written."""
+        """Size of the output, (width, height)."""
         width, height = (
             (size + sum(added) - self.kernel) // self.stride + 1
             for size, added in zip(self.in_size, self.pads, strict=True)
@@ -204,16 +205,16 @@ class Operation:
 def pads(size: int, kernel: int, stride: int, padding: Padding) -> tuple[int, int]:
     """Return how many pixels are added before and after an axis of `size` pixels.
 
-    Zeros before convolutions, minus infinity before pools. The output then has
-    (size + before + after - kernel) // stride + 1 pixels.
+    The added pixels are zero for convolutions and minus infinity for pools. The output has (size +
+    before + after - kernel) // stride + 1 pixels.
 
-    - "symmetric": half the kernel on both sides; ceil(size / stride) pixels come out.
-    - "same_upper": as little as gives ceil(size / stride), the odd pixel after, as TensorFlow's
-      SAME: for kernel 3, stride 2 and an even size nothing before and one after.
-    - "valid": nothing where an operation strides. With stride 1 convolutions keep the size, as
-      with both others: the two expansions of a fire are concatenated.
+    - "symmetric": half the kernel on both sides, which gives ceil(size / stride) pixels.
+    - "same_upper": the least that gives ceil(size / stride), with an odd pixel added after, as in
+      TensorFlow's SAME: for kernel 3, stride 2 and an even size, none before and one after.
+    - "valid": nothing if the stride is above 1. With stride 1, convolutions keep the size as with
+      the others, because the two expansions of a fire are concatenated.
 
-    The first two give the same size; they shift the picture against each other.
+    The first two give the same size, but their outputs are shifted against each other.
     """
     if padding == "symmetric":
         return kernel // 2, kernel // 2
@@ -236,7 +237,7 @@ def operations(
     width, height : int
         Size of the input image in pixels, which has 3 channels.
     padding : str
-        "symmetric", "same_upper" or "valid"; see `pads`. It belongs to the weights.
+        "symmetric", "same_upper" or "valid"; see `pads`. The weights determine it.
 
     Raises
     ------
@@ -280,11 +281,11 @@ def operations(
 
 
 def output_grid(steps: Sequence[Operation]) -> Grid:
-    """Return the cells of a network's output and where they lie on its input.
+    """Return the grid of a network's output: its cells and where they lie on the input.
 
     Where padding keeps the size, cell i stands for the pixels from i times the stride on. Valid
-    padding leaves a margin, so the cells lie where they look: at the middle of what reaches them
-    through the strided operations, for SqueezeDet+ at 16 i + 17.
+    padding leaves a margin, so each cell lies in the middle of the pixels that reach it through the
+    strided operations; for SqueezeDet+ this is 16 i + 17.
     """
     stride, centre = 1, 0.0
     for step in steps:

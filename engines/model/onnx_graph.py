@@ -26,21 +26,21 @@ def build_onnx(
     precision: Precision = "fp32",
     batch: int | str = 1,
 ) -> onnx.ModelProto:
-    """Write the network as ONNX.
+    """Build the ONNX model of a network.
 
-    Normalisation is part of the graph, so that pixels are all a back end has to provide and none
-    can normalise otherwise than the weights were trained.
+    Normalisation is part of the graph. So a back end only has to provide pixels, and every back end
+    normalises them as in training.
 
     Parameters
     ----------
     weights : Weights
     width, height : int, optional
-        Input size in pixels; the profile's where not given.
+        Input size in pixels; the default is the profile's.
     precision : str
-        "fp32", or "fp16": every weight and every value in between is a half; input and output
-        stay float32.
+        "fp32" or "fp16". In fp16, all weights and all values in between are half precision; input
+        and output stay float32.
     batch : int or str
-        Images at a time; a string names a free dimension.
+        Number of images in a batch; a string names a free dimension.
 
     Returns
     -------
@@ -130,12 +130,13 @@ def build_onnx(
 def load_onnx(path: Path | None, weights: Weights, width: int, height: int) -> onnx.ModelProto:
     """Read a quantised model of these weights for an input of this size in pixels.
 
-    No size is part of the graph but those of its input and output: the same file does for all.
+    The graph holds no sizes except those of its input and output, so one file serves all input
+    sizes.
 
     Raises
     ------
     ConfigError
-        If there is none, which `path` None stands for.
+        If there is no quantised model (`path` is None).
     WeightsError
         If it cannot be read, is not quantised, or belongs to other weights.
     """
@@ -157,7 +158,7 @@ def load_onnx(path: Path | None, weights: Weights, width: int, height: int) -> o
     # Models of earlier versions of this program hold none.
     for what, same in (
         ("its profile is not that of", stored.get("profile") == profile.model_dump_json()),
-        ("it was made from others than", stored.get(DIGEST, digest) == digest),
+        ("it was not made from", stored.get(DIGEST, digest) == digest),
     ):
         if not same:
             raise WeightsError(

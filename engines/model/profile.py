@@ -1,8 +1,8 @@
-"""What belongs to a set of weights and cannot be seen in them.
+"""The profile: properties of a set of weights that the weights themselves do not show.
 
-Padding, anchor centres, output layout and normalisation are properties of the weights: with the
-wrong ones a network still runs and finds boxes, in the wrong places. So a weights file is refused
-without its profile.
+Padding, anchor centres, output layout and normalisation depend on the weights. With wrong ones, a
+network still runs, but finds boxes in the wrong places. So a weights file is rejected without its
+profile.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class _Strict(BaseModel):
 
 
 class InputProfile(_Strict):
-    """Pixels as the network was trained on them: (pixel - mean) x scale, per channel."""
+    """The pixels that the network was trained on: (pixel - mean) x scale, per channel."""
 
     width: Annotated[int, Field(gt=0)]
     height: Annotated[int, Field(gt=0)]
@@ -56,13 +56,13 @@ class InputProfile(_Strict):
 
     @property
     def fill(self) -> tuple[int, int, int]:
-        """Blue, green and red of what no picture covers: the mean, for the network zero."""
+        """Blue, green and red of the borders: the mean, which is zero for the network."""
         blue, green, red = self.mean if self.channels == "BGR" else self.mean[::-1]
         return round(blue), round(green), round(red)
 
 
 class AnchorProfile(_Strict):
-    """Anchor shapes (width, height) in network pixels, and where they are centred.
+    """Anchor shapes (width, height) in network pixels, and the rule for their centres.
 
     Centres are "half_stride", in the middle of the pixels a cell stands for, or "even",
     (i + 1) x W / (grid width + 1); see `kernels.head.anchor_grid`.
@@ -100,10 +100,10 @@ class OutputProfile(_Strict):
 
 
 class Profile(_Strict):
-    """Everything that has to be known to run a set of weights, and where they come from.
+    """All properties needed to run a set of weights, and the origin of the weights.
 
-    `fit` and `band_centre` are how pictures came into the input in training; None, and absent from
-    files, if that is not known.
+    `fit` and `band_centre` say how pictures were put into the input in training; they are None, and
+    absent from files, if this is not known.
     """
 
     name: str
@@ -121,7 +121,7 @@ class Profile(_Strict):
 
     @model_serializer(mode="wrap")
     def _without_the_unknown(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        # Quantised models made before there were these keys hold a profile without them.
+        # Older quantised models hold a profile without these keys.
         optional = ("fit", "band_centre")
         values = dump(self).items()
         return {key: value for key, value in values if value is not None or key not in optional}

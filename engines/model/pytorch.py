@@ -1,4 +1,4 @@
-"""The network's list of operations, run in PyTorch: in training and as a back end."""
+"""Run the network's list of operations in PyTorch, for training and as a back end."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ def run_network(
     Parameters
     ----------
     steps : sequence of Operation
-        See `Profile.operations`; pictures may have another size than these were made for.
+        See `Profile.operations`; pictures may have another size than the operations were made for.
     run_convolution : callable
-        Takes an operation of kind "conv" and its input, returns its output; see
+        Takes an operation of kind "conv" and its input, and returns its output; see
         `plain_convolutions`.
     x : tensor (B, 3, height, width)
-        Pixels, normalised.
+        Normalised pixels.
     """
     import torch
     from torch.nn import functional as F
@@ -49,7 +49,7 @@ def run_network(
 def plain_convolutions(
     parameters: Mapping[str, torch.Tensor],
 ) -> Callable[[Operation, torch.Tensor], torch.Tensor]:
-    """Return the function that `run_network` takes for weights that do not change.
+    """Return the `run_convolution` of `run_network` for weights that do not change.
 
     The parameters are named as in `engines.model.weights.Weights.arrays`.
     """
@@ -65,7 +65,7 @@ def plain_convolutions(
 def convolve(
     step: Operation, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None
 ) -> torch.Tensor:
-    """Return the convolution of an operation alone, (B, out_channels, h, w)."""
+    """Return the output (B, out_channels, h, w) of an operation's convolution, without ReLU."""
     from torch.nn import functional as F
 
     x, pad = _pad(x, step, 0.0)
@@ -73,9 +73,9 @@ def convolve(
 
 
 def _pad(x: torch.Tensor, step: Operation, value: float) -> tuple[torch.Tensor, tuple[int, int]]:
-    """Pad a picture of any size as far as the operation itself cannot.
+    """Add the padding of a picture of any size that the operation itself cannot add.
 
-    Returns the input and the equal padding (rows, columns) that is left to the operation.
+    Returns the padded input and the symmetric padding (rows, columns) that the operation adds.
     """
     from torch.nn import functional as F
 

@@ -26,7 +26,7 @@ class Weights:
     Attributes
     ----------
     profile : Profile
-        What belongs to these weights.
+        The properties that belong to these weights.
     arrays : dict of str to float32 array
         `<operation>_w` (out, in, k, k) and `<operation>_b` (out,) of every convolution.
     """
@@ -35,7 +35,7 @@ class Weights:
     arrays: dict[str, NDArray[np.float32]]
 
     def digest(self) -> str:
-        """Return the SHA-256 of the arrays in hexadecimal, whatever their order."""
+        """Return the SHA-256 of the arrays in hexadecimal; their order does not matter."""
         total = hashlib.sha256()
         for name in sorted(self.arrays):
             array = self.arrays[name]
@@ -45,7 +45,7 @@ class Weights:
 
 
 def int8_model(path: Path) -> Path | None:
-    """Return the quantised model that belongs to a weights file, NAME.int8.onnx, if it is there."""
+    """Return the quantised model beside a weights file, NAME.int8.onnx, or None if missing."""
     model = path.with_suffix(".int8.onnx")
     return model if model.is_file() else None
 
@@ -56,14 +56,14 @@ def load_profile(path: Path) -> Profile:
     Raises
     ------
     WeightsError
-        If there is none, or if a key or value in it is wrong.
+        If the file is missing, or a key or value in it is wrong.
     """
     try:
         return Profile.model_validate_json(path.read_bytes())
     except FileNotFoundError:
         raise WeightsError(
-            f"{path}: no such profile; weights are only usable with the profile they were trained"
-            " with, put it beside them"
+            f"{path}: no such profile; weights need the profile that they were trained with: put it"
+            " beside them"
         ) from None
     except OSError as error:
         raise WeightsError(f"{path}: cannot be read: {error.strerror}") from None
@@ -77,8 +77,8 @@ def load_weights(path: Path) -> Weights:
     Raises
     ------
     WeightsError
-        If a file is missing or unreadable, an array is missing, superfluous or of a wrong shape,
-        a value is not finite, or the parameter count is not the profile's.
+        If a file is missing or unreadable, an array is missing, superfluous or of a wrong shape, a
+        value is not finite, or the parameter count differs from the profile's.
     """
     return _load(path, path.with_suffix(".json"))
 
@@ -92,7 +92,7 @@ def _load(path: Path, profile_path: Path) -> Weights:
 
 
 def load_arrays(path: Path) -> dict[str, NDArray[np.float32]]:
-    """Read the arrays of a weights file as float32, whatever they belong to.
+    """Read the arrays of a weights file as float32, without checking their names.
 
     Raises
     ------
@@ -109,16 +109,17 @@ def load_arrays(path: Path) -> dict[str, NDArray[np.float32]]:
 
 
 def save_weights(weights: Weights, path: Path) -> None:
-    """Write weights and the profile beside them once `load_weights` has accepted both.
+    """Write weights and their profile, after checking that both can be loaded again.
 
-    Each file is replaced at once; the profile, which the weights are refused without, is last.
+    Each file is replaced in one step. The profile comes last, because weights without a profile are
+    rejected.
 
     Raises
     ------
     UserError
         If a file cannot be written.
     WeightsError
-        If they could not be loaded again.
+        If the files could not be loaded again.
     """
     try:
         with replacing(path.with_suffix(".json")) as profile, replacing(path) as archive:

@@ -29,13 +29,13 @@ def spread(shapes: NDArray[np.float64], each: int = 60) -> NDArray[np.float64]:
     return np.concatenate([shape * rng.uniform(0.9, 1.1, (each, 2)) for shape in shapes])
 
 
-def test_overlap_of_sizes() -> None:
+def test_size_iou_matches_hand_computed_values() -> None:
     sizes = np.array([[10.0, 10.0], [20.0, 10.0], [5.0, 40.0]])
     overlaps = size_iou(sizes, np.array([[10.0, 10.0], [20.0, 20.0]]))
     np.testing.assert_allclose(overlaps, [[1, 1 / 4], [1 / 2, 1 / 2], [50 / 250, 100 / 500]])
 
 
-def test_groups_of_sizes_are_found_whatever_the_seed() -> None:
+def test_finds_groups_of_sizes_with_any_seed() -> None:
     sizes = spread(SHAPES)
     for seed in range(5):
         found = cluster(sizes, 3, seed)
@@ -43,7 +43,7 @@ def test_groups_of_sizes_are_found_whatever_the_seed() -> None:
         np.testing.assert_array_equal(found, cluster(sizes, 3, seed))
 
 
-def test_hardly_another_way_to_split_is_better() -> None:
+def test_clusters_are_close_to_the_best_possible_split() -> None:
     rng = np.random.default_rng(0)
     short = []
     for _ in range(25):
@@ -57,20 +57,20 @@ def test_hardly_another_way_to_split_is_better() -> None:
         found = cluster(sizes, 2)
         assert found[0].prod() <= found[1].prod()
         short.append(best - size_iou(sizes, found).max(axis=1).mean())
-    # Groups that are those of their medians do not move, so not every best split is reached; others
-    # that pass on the way are better than the medians of any.
+    # Groups that match their medians do not move, so the best split is not always reached; but
+    # shapes seen on the way may be better than the medians of any split.
     assert max(short) < 0.04
     assert np.mean(short) < 0
 
 
-def test_as_many_shapes_as_sizes() -> None:
+def test_finds_as_many_shapes_as_sizes_but_not_more() -> None:
     sizes = np.repeat(SHAPES, 4, axis=0)
     np.testing.assert_array_equal(cluster(sizes, 3), SHAPES)
     with pytest.raises(UserError, match="at most 3 shapes for 3 sizes, got 4"):
         cluster(sizes, 4)
 
 
-def test_of_many_sizes_a_part_is_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_clusters_a_sample_of_many_sizes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(anchors, "_SAMPLE", 50)
     np.testing.assert_allclose(cluster(spread(SHAPES), 3), SHAPES, rtol=0.05)
 
@@ -81,7 +81,7 @@ def line(name: str, width: float, height: float, x: float = 1) -> str:
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """Return pictures of 120x60 pixels."""
+    """Return a data set with pictures of 120x60 pixels."""
     texts = {
         "a": line("Car", 40, 20) + line("Van", 90, 40) + line("DontCare", 80, 50),
         "b": line("Pedestrian", 10, 30) + line("Car", 5, 5) + line("Tram", 100, 50),
@@ -90,7 +90,7 @@ def root(tmp_path: Path) -> Path:
     return write_kitti(tmp_path / "kitti", texts, "train")
 
 
-def test_sizes_are_those_in_the_networks_input(root: Path) -> None:
+def test_measures_sizes_in_the_networks_input(root: Path) -> None:
     dataset = load_dataset(root, "train", NAMES)
     found = measure([dataset], "stretch", (240, 60))
     np.testing.assert_allclose(found.sizes, [[80, 20], [20, 30]])
@@ -101,7 +101,7 @@ def test_sizes_are_those_in_the_networks_input(root: Path) -> None:
     assert twice.left_out == 0
 
 
-def test_what_lies_outside_of_the_band_does_not_count(tmp_path: Path) -> None:
+def test_ignores_objects_outside_the_band(tmp_path: Path) -> None:
     corners = {"high": (0, 0, 40, 25), "cut": (0, 20, 40, 50), "low": (0, 50, 40, 60)}
     root = write_kitti(
         tmp_path / "kitti", {k: kitti_line("Car", v) for k, v in corners.items()}, "train"
@@ -114,7 +114,7 @@ def test_what_lies_outside_of_the_band_does_not_count(tmp_path: Path) -> None:
     np.testing.assert_allclose(found.sizes, [[40, 20], [40, 10]])
 
 
-def test_crowds_do_not_count_and_nothing_is_an_error(tmp_path: Path) -> None:
+def test_ignores_crowds_and_raises_if_no_object_is_left(tmp_path: Path) -> None:
     write_picture(tmp_path / "images" / "a.jpg")
     (tmp_path / "annotations").mkdir()
     crowd = {"image_id": 1, "category_id": 1, "bbox": [0, 0, 50, 50], "iscrowd": 1}
@@ -128,7 +128,7 @@ def test_crowds_do_not_count_and_nothing_is_an_error(tmp_path: Path) -> None:
         measure([load_dataset(tmp_path, "train")], "stretch", (128, 64))
 
 
-def test_mean_by_class() -> None:
+def test_mean_best_iou_by_class() -> None:
     objects = anchors.Objects(
         np.array([[10.0, 10.0], [10.0, 20.0], [20.0, 20.0]]), np.array([0, 0, 2]), 0
     )
@@ -136,7 +136,9 @@ def test_mean_by_class() -> None:
     np.testing.assert_allclose(means, [1.75 / 3, 0.75, np.nan, 0.25])
 
 
-def test_the_verb(root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_verb_prints_anchors_that_a_recipe_accepts(
+    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     options = ["anchors", "--data", str(root), "--data", str(root), "-k", "2", "--size", "240x64"]
     assert main([*options, "--fit", "stretch"]) == 0
     text = capsys.readouterr().out
@@ -158,7 +160,7 @@ def test_the_verb(root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     assert capsys.readouterr().out == text
 
 
-def test_options_of_the_verb(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_verb_obeys_its_options(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     options = ["anchors", "--data", str(root), "--classes", "tram,car", "-k", "1", "--seed", "4"]
     assert main([*options, "--weights", str(DEFAULT), "--fit", "letterbox"]) == 0
     text = capsys.readouterr().out
@@ -180,7 +182,7 @@ def test_options_of_the_verb(root: Path, capsys: pytest.CaptureFixture[str]) -> 
         (["--weights", "none.npz"], "no such profile"),
     ],
 )
-def test_what_cannot_be_done_is_said_in_a_line(
+def test_reports_errors_in_one_line(
     root: Path, options: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["anchors", "--data", str(root), *options]) == 2
@@ -191,13 +193,15 @@ def test_what_cannot_be_done_is_said_in_a_line(
 
 
 @pytest.mark.parametrize("options", [["-k", "0"], ["--seed", "-1"], ["--band-centre", "2"]])
-def test_values_that_make_no_sense(options: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_rejects_values_that_make_no_sense(
+    options: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(SystemExit):
         main(["anchors", "--data", "here", *options])
     assert options[0] in capsys.readouterr().err
 
 
-def test_kitti_gets_better_shapes_than_the_published(shared: Path) -> None:
+def test_shapes_for_kitti_are_better_than_the_published_ones(shared: Path) -> None:
     dataset = load_dataset(shared / "data" / "kitti", "train", NAMES)
     objects = measure([dataset], "stretch", (1248, 384))
     published = np.array(PUBLISHED)

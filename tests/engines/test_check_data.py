@@ -1,4 +1,4 @@
-"""What is wrong with data is found before the first epoch, with file and line, in all layouts."""
+"""`check-data` finds mistakes in data before a training, with file and line, in all layouts."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ CAR, PERSON = (100, 50, 180, 110), (300, 60, 330, 150)
 
 
 def scene(seed: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
-    """Return a picture of soft shapes, of which each seed gives others."""
+    """Return a picture of soft shapes; each seed gives different ones."""
     rng = np.random.default_rng(seed)
     coarse = rng.integers(0, 256, (12, 24, 3), np.uint8)
     return cv2.resize(coarse, SIZE, interpolation=cv2.INTER_CUBIC)
 
 
 def kitti(root: Path, labels: dict[str, str], val: dict[str, str] | None = None) -> Path:
-    """Write a data set in KITTI layout, each picture another scene."""
+    """Write a data set in KITTI layout, with a different scene in each picture."""
     val = {"v": kitti_line("Car", CAR)} if val is None else val
     write_kitti(root, {**labels, **val})
     for number, name in enumerate([*labels, *val]):
@@ -86,13 +86,13 @@ def check(root: Path, *options: str, val: bool = False) -> tuple[int, dict[str, 
 
 
 def findings(data: dict[str, Any], part: int = 0) -> list[tuple[str, str]]:
-    """Return kind and place, in which the data set's folder is left out."""
+    """Return kind and place of each finding; places are relative to the data set's folder."""
     found = data["sets"][part]
     root = f"{found['root']}/"
     return [(one["kind"], one["where"].removeprefix(root)) for one in found["findings"]]
 
 
-def test_good_data_is_counted_and_nothing_is_found(
+def test_counts_good_data_without_findings(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     labels = {
@@ -114,19 +114,19 @@ def test_good_data_is_counted_and_nothing_is_found(
     assert data["never_seen"] == {"train": ["cyclist"], "val": ["pedestrian", "cyclist"]}
     said = capsys.readouterr().out
     assert "3 pictures, 1 without an object" in said
-    assert "background, as these names are of no class: tram 1" in said
+    assert "background, because these names belong to no class: tram 1" in said
     assert "never seen in train: cyclist\n" in said
     assert "usable: a training would not stop" in said
 
 
-def test_every_fault_of_a_kitti_set_is_found_with_its_line(tmp_path: Path) -> None:
+def test_finds_every_fault_of_a_kitti_set_with_its_line(tmp_path: Path) -> None:
     labels = {
         "boxes": "\n"
         + kitti_line("Car", CAR)
         + kitti_line("Car", (10, 10, 10, 60))
         + kitti_line("Car", (500, 10, 560, 60))
         + kitti_line("Car", (350, 10, 460, 60))
-        + kitti_line("Pedestrian", CAR)  # another class may be in the same place
+        + kitti_line("Pedestrian", CAR)  # another class in the same place is allowed
         + kitti_line("Car", (100, 51, 180, 110)),
         "line": kitti_line("Car", CAR) + "Car 0 0 1\n",
         "cut": kitti_line("Car", CAR),
@@ -158,7 +158,7 @@ def test_every_fault_of_a_kitti_set_is_found_with_its_line(tmp_path: Path) -> No
     assert texts["duplicate"] == "car (100, 51, 180, 110) is the same as line 2"
 
 
-def test_a_yolo_box_is_judged_before_it_is_cut_at_the_edge(tmp_path: Path) -> None:
+def test_checks_a_yolo_box_before_cutting_it_at_the_edge(tmp_path: Path) -> None:
     lines = [
         "0 0.3 0.4 0.2 0.3",
         "0 0.95 0.5 0.2 0.3",  # to 1.05
@@ -178,7 +178,7 @@ def test_a_yolo_box_is_judged_before_it_is_cut_at_the_edge(tmp_path: Path) -> No
     assert data["sets"][0]["classes"] == {"car": {"objects": 3, "pictures": 1}}
 
 
-def test_an_object_of_a_voc_file_is_named_by_its_number(tmp_path: Path) -> None:
+def test_names_an_object_of_a_voc_file_by_its_number(tmp_path: Path) -> None:
     root = voc(tmp_path / "voc", [CAR, (0, 0, 40, 0), CAR, (390, 10, 420, 40)])
     code, data = check(root)
     assert code == 0
@@ -189,7 +189,7 @@ def test_an_object_of_a_voc_file_is_named_by_its_number(tmp_path: Path) -> None:
     ]
 
 
-def test_an_annotation_of_a_coco_file_is_named_by_its_index(tmp_path: Path) -> None:
+def test_names_an_annotation_of_a_coco_file_by_its_index(tmp_path: Path) -> None:
     boxes = [[100, 50, 80, 60], [20, 20, 0, 5], [-90, 20, 60, 40], [100, 50, 80, 60]]
     annotations: list[dict[str, Any]] = [{"bbox": box} for box in boxes]
     annotations += [{"bbox": [1, 2]}, {"bbox": boxes[0], "image_id": 7}]
@@ -209,7 +209,7 @@ def test_an_annotation_of_a_coco_file_is_named_by_its_index(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("layout", ["coco", "voc"])
-def test_a_picture_of_another_size_than_its_labels_are_for(tmp_path: Path, layout: str) -> None:
+def test_reports_a_picture_whose_size_differs_from_its_labels(tmp_path: Path, layout: str) -> None:
     if layout == "coco":
         root = coco(tmp_path / "set", [{"bbox": [1, 2, 30, 40]}], width=200, height=400)
     else:
@@ -221,7 +221,7 @@ def test_a_picture_of_another_size_than_its_labels_are_for(tmp_path: Path, layou
     assert found["what"].startswith("the picture is 400x200, but its labels are for 200x400")
 
 
-def test_pictures_that_are_missing_in_a_coco_set_are_all_named(tmp_path: Path) -> None:
+def test_names_all_missing_pictures_of_a_coco_set(tmp_path: Path) -> None:
     root = coco(tmp_path / "set", [{"bbox": [1, 2, 30, 40]}])
     path = root / "annotations/train.json"
     content = json.loads(path.read_text())
@@ -234,7 +234,7 @@ def test_pictures_that_are_missing_in_a_coco_set_are_all_named(tmp_path: Path) -
     assert findings(data) == [("unusable", "images/2.jpg"), ("unusable", "images/3.jpg")]
 
 
-def test_the_same_picture_in_train_and_val_is_found(
+def test_finds_a_picture_that_is_in_train_and_val(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     car = kitti_line("Car", CAR)
@@ -249,7 +249,7 @@ def test_the_same_picture_in_train_and_val_is_found(
     assert "pictures nearly the same in train and val: 1" in capsys.readouterr().out
 
 
-def test_small_objects_and_those_outside_the_band_are_counted(tmp_path: Path) -> None:
+def test_counts_small_objects_and_objects_outside_the_band(tmp_path: Path) -> None:
     boxes = [
         CAR,
         (100, 100, 101, 101),  # 3.1 pixels in the input
@@ -271,7 +271,7 @@ def test_small_objects_and_those_outside_the_band_are_counted(tmp_path: Path) ->
         (["--split", "test"], "no such split; there are train, val"),
     ],
 )
-def test_a_set_that_cannot_be_opened_is_reported_and_the_others_are_checked(
+def test_reports_a_set_that_cannot_be_opened_and_checks_the_others(
     tmp_path: Path, options: list[str], message: str
 ) -> None:
     root = kitti(tmp_path / "set", {"a": kitti_line("Car", CAR)})
@@ -282,7 +282,7 @@ def test_a_set_that_cannot_be_opened_is_reported_and_the_others_are_checked(
         assert data["sets"][1]["decoded"] == 1
 
 
-def test_a_set_of_nothing_but_damage_is_reported_with_its_files(tmp_path: Path) -> None:
+def test_reports_a_completely_damaged_set_with_its_files(tmp_path: Path) -> None:
     code, data = check(kitti(tmp_path / "kitti", {"a": "Car 0 0 1\n"}))
     assert code == 2
     assert ("unusable", "training/label_2/a.txt") in findings(data)
@@ -293,14 +293,14 @@ def test_a_set_of_nothing_but_damage_is_reported_with_its_files(tmp_path: Path) 
     assert ("unusable", "training/label_2/a.txt") in findings(data)
 
 
-def test_no_object_to_learn_from_is_unusable(tmp_path: Path) -> None:
+def test_a_set_without_objects_to_learn_is_unusable(tmp_path: Path) -> None:
     root = kitti(tmp_path / "set", {"a": kitti_line("Van", CAR)})
     code, data = check(root)
     assert code == 2
     assert "no object of car, pedestrian, cyclist to learn from" in str(data["sets"][0]["findings"])
 
 
-def test_the_sets_of_a_recipe_are_checked_as_it_says(tmp_path: Path) -> None:
+def test_checks_the_sets_of_a_recipe_as_configured(tmp_path: Path) -> None:
     one = kitti(tmp_path / "one", {"a": kitti_line("Vehicle", CAR)}, {"b": ""})
     two = kitti(tmp_path / "two", {"a": kitti_line("Car", CAR)})
     recipe = tmp_path / "recipe.yaml"
@@ -318,7 +318,7 @@ def test_the_sets_of_a_recipe_are_checked_as_it_says(tmp_path: Path) -> None:
     assert [part["classes"]["vehicle"]["objects"] for part in data["sets"]] == [1, 1, 1]
 
 
-def test_long_lists_are_cut_in_the_text_only(
+def test_shortens_long_lists_only_in_the_text(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     root = kitti(tmp_path / "set", {"a": kitti_line("Car", CAR) * 9})
@@ -330,16 +330,12 @@ def test_long_lists_are_cut_in_the_text_only(
 
 
 @pytest.mark.parametrize("options", [[], ["--split", "train"], ["--names", "a=b"]])
-def test_without_a_set_it_says_what_to_give(
-    options: list[str], capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_without_a_set_asks_for_one(options: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["check-data", *options]) == 2
     assert "ROOT" in capsys.readouterr().err
 
 
-def test_no_more_than_a_few_pictures_are_decoded_ahead(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_decodes_only_a_few_pictures_ahead(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     begun = []
     monkeypatch.setattr(checking, "_look", lambda item: begun.append(item))
     items = [LabelledImageBuilder(tmp_path / f"{n}.jpg").build() for n in range(300)]
@@ -352,7 +348,7 @@ def test_no_more_than_a_few_pictures_are_decoded_ahead(
     assert len(list(checking._decoded(items))) == 300
 
 
-def test_hashes_tell_scenes_apart_and_know_copies() -> None:
+def test_hashes_distinguish_scenes_and_match_copies() -> None:
     pictures = [cv2.cvtColor(scene(seed), cv2.COLOR_BGR2GRAY) for seed in range(20)]
     hashes = stack([look_hash(picture) for picture in pictures])
     assert hashes.shape == (20, 64)

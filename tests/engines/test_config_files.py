@@ -1,4 +1,4 @@
-"""Where configuration files are looked for: what the user has, then what the package has."""
+"""Finding configuration files: first the user's files, then those of the package."""
 
 from pathlib import Path
 
@@ -16,12 +16,12 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("path", ["live", "live.yaml", "configs/live.yaml", "configs/live"])
-def test_a_packaged_file_is_found_by_its_name_from_any_folder(path: str) -> None:
+def test_finds_a_packaged_file_by_name_from_any_folder(path: str) -> None:
     assert find_config(Path(path)) == CONFIGS / "live.yaml"
     assert load_config(Path(path)) == load_config(CONFIGS / "live.yaml")
 
 
-def test_a_file_of_the_users_comes_first(tmp_path: Path) -> None:
+def test_prefers_the_users_own_file(tmp_path: Path) -> None:
     Path("configs").mkdir()
     for path in ("live.yaml", "configs/live.yaml"):
         Path(path).write_text("detect: {threshold: 0.25}\n")
@@ -29,19 +29,19 @@ def test_a_file_of_the_users_comes_first(tmp_path: Path) -> None:
         assert load_config(Path(path)).detect.threshold == 0.25
 
 
-def test_a_folder_of_that_name_is_not_a_configuration() -> None:
+def test_ignores_a_folder_with_the_name() -> None:
     Path("live").mkdir()
     assert find_config(Path("live")) == CONFIGS / "live.yaml"
 
 
 @pytest.mark.parametrize("path", ["other/live.yaml", "/tmp/none/live.yaml", "lvie", "configs", ""])
-def test_a_path_that_leads_elsewhere_is_not_replaced(path: str) -> None:
+def test_keeps_a_path_that_names_no_packaged_file(path: str) -> None:
     assert find_config(Path(path)) == Path(path)
     with pytest.raises(ConfigError, match="cannot read the configuration"):
         load_config(Path(path))
 
 
-def test_networks_are_found_the_same_way(tmp_path: Path) -> None:
+def test_finds_networks_the_same_way(tmp_path: Path) -> None:
     for name in ("squeezedet", "configs/squeezedet.yaml"):
         assert load_network_config(Path(name)).input.width == 1248
     mine = tmp_path / "mine.yaml"
@@ -49,7 +49,7 @@ def test_networks_are_found_the_same_way(tmp_path: Path) -> None:
     assert load_config(mine).network == str(CONFIGS / "squeezedet.yaml")
 
 
-def test_recipes_are_found_the_same_way() -> None:
+def test_finds_recipes_the_same_way() -> None:
     for name in ("training/paper", "configs/training/paper.yaml"):
         assert load_train_config(Path(name)) == load_train_config(
             CONFIGS / "training" / "paper.yaml"

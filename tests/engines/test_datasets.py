@@ -61,7 +61,7 @@ def test_kitti_heights_are_as_exact_as_the_file(tmp_path: Path) -> None:
     assert item.labels.boxes[0, 3] - item.labels.boxes[0, 1] != 25
 
 
-def test_kitti_classes_are_those_labelled_unless_they_are_named(kitti: Path) -> None:
+def test_kitti_classes_are_the_labelled_ones_unless_classes_are_given(kitti: Path) -> None:
     assert load_dataset(kitti, "val").classes == ("car", "cyclist", "person_sitting", "truck")
     own = load_dataset(kitti, "val", ["Van", "person sitting"])
     assert own.classes == ("Van", "person sitting")
@@ -89,7 +89,7 @@ def test_kitti_classes_are_those_labelled_unless_they_are_named(kitti: Path) -> 
         ),
     ],
 )
-def test_kitti_errors(kitti: Path, damage: object, message: str) -> None:
+def test_rejects_damaged_kitti_sets(kitti: Path, damage: object, message: str) -> None:
     damage(kitti)  # type: ignore[operator]
     with pytest.raises(DatasetError, match=message) as caught:
         load_dataset(kitti, "val", NAMES)
@@ -107,7 +107,7 @@ def test_kitti_lists_may_have_suffixes_spaces_and_a_byte_order_mark(tmp_path: Pa
     assert dataset.counts().tolist() == [1, 0, 0]
 
 
-def test_what_is_not_used_is_counted(kitti: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_counts_labels_that_are_not_used(kitti: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "squeezedrive")
     dataset = load_dataset(kitti, "val", ["car"])
     assert dataset.left_out() == {"truck": 1, "person_sitting": 1, "cyclist": 1}
@@ -119,18 +119,18 @@ def test_what_is_not_used_is_counted(kitti: Path, caplog: pytest.LogCaptureFixtu
     assert load_dataset(kitti, "val", ["car"], names).left_out() == {}
 
 
-def test_a_misspelt_name_is_refused_and_a_rare_one_is_not(kitti: Path) -> None:
+def test_rejects_a_misspelt_name_but_not_a_rare_one(kitti: Path) -> None:
     with pytest.raises(
         DatasetError, match=r"kitti: names: trk: no object has this name; there are car, .*, truck"
     ):
         load_dataset(kitti, "val", NAMES, {"trk": "car"})
-    # Labelled in another split only.
+    # Tram is labelled only in another split.
     label = kitti / "training" / "label_2" / "other.txt"
     label.write_text(kitti_line("Tram", (1, 2, 3, 4)))
     assert load_dataset(kitti, "val", NAMES, {"Tram": "car"}).counts().tolist() == [1, 0, 1]
 
 
-def test_of_several_sets_one_has_to_have_a_name(kitti: Path, tmp_path: Path) -> None:
+def test_a_name_must_occur_in_one_of_several_sets(kitti: Path, tmp_path: Path) -> None:
     text = kitti_line("Human", (1, 2, 9, 30)) + kitti_line("Car", (1, 2, 9, 30))
     other = write_kitti(tmp_path / "other", {"a": text})
     names = {"human": "pedestrian"}
@@ -140,12 +140,12 @@ def test_of_several_sets_one_has_to_have_a_name(kitti: Path, tmp_path: Path) -> 
         load_datasets([kitti, other], "val", NAMES, {"humen": "pedestrian"})
 
 
-def test_a_wrong_split_names_those_there_are(kitti: Path) -> None:
+def test_error_about_a_wrong_split_lists_the_existing_ones(kitti: Path) -> None:
     with pytest.raises(DatasetError, match=r"vall\.txt: no such split; there are val$"):
         load_dataset(kitti, "vall", NAMES)
 
 
-def test_classes_that_are_not_labelled_are_an_error_only_if_all_are_missing(kitti: Path) -> None:
+def test_rejects_unlabelled_classes_only_if_all_are_missing(kitti: Path) -> None:
     assert load_dataset(kitti, "val", ["car", "bus"]).counts().tolist() == [1, 0]
     with pytest.raises(DatasetError, match=r"none of the classes asked for \(bus\).* car, cyclist"):
         load_dataset(kitti, "val", ["bus"])
@@ -188,7 +188,7 @@ def test_coco_boxes_sizes_and_crowds(tmp_path: Path, name: str, folder: str) -> 
     first, second = dataset.items
     assert first.image == root / folder / "a.jpg"
     assert first.size == (120, 60)
-    assert len(first.labels) == 0  # its box has no area
+    assert len(first.labels) == 0  # the only box has no area
     np.testing.assert_array_equal(second.labels.boxes, [[10, 20, 40, 60], [1, 2, 4.5, 6]])
     assert second.labels.classes.tolist() == [0, 1]
     assert second.labels.height.tolist() == [40, 4]
@@ -200,7 +200,7 @@ def test_coco_boxes_sizes_and_crowds(tmp_path: Path, name: str, folder: str) -> 
     assert len(only.items[1].ignore_boxes) == 0
 
 
-def test_coco_errors(tmp_path: Path) -> None:
+def test_rejects_damaged_coco_sets(tmp_path: Path) -> None:
     root = write_coco(tmp_path / "one", coco_content())
     with pytest.raises(DatasetError, match=r"neither instances_train\.json nor train\.json"):
         load_dataset(root, "train")
@@ -235,7 +235,7 @@ def test_coco_errors(tmp_path: Path) -> None:
         ({"category_id": 5}, "category 5, which is not listed"),
     ],
 )
-def test_coco_annotations_that_cannot_be_used(tmp_path: Path, change: dict, message: str) -> None:
+def test_rejects_unusable_coco_annotations(tmp_path: Path, change: dict, message: str) -> None:
     content = coco_content()
     content["annotations"][0] |= change
     root = write_coco(tmp_path, content)
@@ -245,19 +245,19 @@ def test_coco_annotations_that_cannot_be_used(tmp_path: Path, change: dict, mess
         load_dataset(root, "val")
 
 
-def test_a_folder_that_is_no_data_set(tmp_path: Path) -> None:
+def test_rejects_a_folder_that_is_not_a_data_set(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match="no such data set"):
         load_dataset(tmp_path / "none", "val")
     with pytest.raises(DatasetError, match=r"training/.*annotations/.*data\.yaml"):
         load_dataset(tmp_path, "val")
     for name in ("a.yaml", "b.yaml"):
         (tmp_path / name).write_text("names: [car]")
-    with pytest.raises(DatasetError, match=r"name one of a\.yaml, b\.yaml"):
+    with pytest.raises(DatasetError, match=r"give one of a\.yaml, b\.yaml"):
         load_dataset(tmp_path, "val")
 
 
 @pytest.mark.parametrize("layout", ["kitti", "coco", "yolo", "voc", "folder"])
-def test_pictures_without_labels(tmp_path: Path, layout: str) -> None:
+def test_loads_pictures_without_labels(tmp_path: Path, layout: str) -> None:
     folder = tmp_path / {"kitti": "training/image_2"}.get(layout, "images")
     for name in ("a.jpg", "b.jpg"):
         write_picture(folder / name)
@@ -284,7 +284,7 @@ def test_pictures_without_labels(tmp_path: Path, layout: str) -> None:
         assert load_pictures(tmp_path, "val") == [folder / "b.jpg"]
 
 
-def test_labels_can_be_selected() -> None:
+def test_labels_can_be_indexed() -> None:
     builder = LabelledImageBuilder(Path("a.png"))
     for x in range(3):
         builder.add((x, 0, x + 1, 2), x, truncation=x / 10, occlusion=x, neighbour=x == 1)
@@ -296,7 +296,7 @@ def test_labels_can_be_selected() -> None:
     assert len(labels[:1]) == 1
 
 
-def test_the_kitti_val_split(shared: Path) -> None:
+def test_kitti_val_split_has_the_known_objects(shared: Path) -> None:
     dataset = load_dataset(shared / "data" / "kitti", "val", NAMES)
     assert len(dataset) == 178
     assert dataset.counts().tolist() == [641, 230, 267]

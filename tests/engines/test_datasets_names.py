@@ -14,7 +14,7 @@ APPLE_DOUBLE = bytes.fromhex("00051607 00020000") + b"Mac OS X        " + bytes(
 
 
 def add_companions(root: Path) -> None:
-    """Put beside each file what a Mac puts there when it copies to a card."""
+    """Put beside each file the hidden file that a Mac writes when it copies to a card."""
     for path in sorted(root.rglob("*")):
         if path.is_file():
             path.with_name(f"._{path.name}").write_bytes(APPLE_DOUBLE)
@@ -62,7 +62,7 @@ def voc(root: Path) -> Path:
 
 
 def yolo_list(root: Path) -> Path:
-    """Write a data set with a list of pictures as `find` makes it where there are companions."""
+    """Write a data set whose list of pictures, made with `find`, contains hidden companions."""
     write_yolo(root, val="val.txt")
     names = ("a", "._a", "b", "._b")
     (root / "val.txt").write_text("".join(f"./images/{name}.jpg\n" for name in names))
@@ -76,13 +76,13 @@ def yolo_other_name(root: Path) -> Path:
 
 
 @pytest.mark.parametrize("write", [kitti, coco, voc, write_yolo, yolo_list, yolo_other_name])
-def test_companions_on_a_macs_card_are_no_part_of_it(
+def test_ignores_the_hidden_companion_files_of_macs(
     tmp_path: Path, write: Callable[[Path], Path]
 ) -> None:
     root = write(tmp_path / "set")
     add_companions(root)
     split = "train" if write is voc else "val"
-    # A name that this split lacks makes all label files be looked at.
+    # A name that this split lacks makes the loader read all label files.
     with pytest.raises(DatasetError, match="names: lorry: no object has this name"):
         load_dataset(root, split, ["car"], {"lorry": "car"})
     dataset = load_dataset(root, split, ["car"])
@@ -91,7 +91,7 @@ def test_companions_on_a_macs_card_are_no_part_of_it(
     assert [path.name for path in load_pictures(root, split)] == ["a.jpg", "b.jpg"]
 
 
-def test_companions_alone_make_no_data_set(tmp_path: Path) -> None:
+def test_hidden_companions_alone_are_not_a_data_set(tmp_path: Path) -> None:
     write_picture(tmp_path / "a.jpg")
     (tmp_path / "annotations").mkdir()
     for name in ("annotations/a.xml", "annotations/val.json", "data.yaml"):
@@ -116,7 +116,7 @@ WORDS = ["no", "on", "Yes", "true", "null", "~", "1_10", "12:30", "2024-01-01", 
     ],
     ids=["list", "lines", "numbered", "quoted"],
 )
-def test_class_names_are_texts_whatever_yaml_takes_them_for(tmp_path: Path, names: str) -> None:
+def test_reads_class_names_as_texts_whatever_yaml_makes_of_them(tmp_path: Path, names: str) -> None:
     dataset = load_dataset(write_yolo(tmp_path, names), "val")
     assert dataset.classes == tuple(WORDS)
     assert load_dataset(tmp_path, "val", ["no"], {"12:30": "no"}).names == tuple(WORDS)
@@ -124,12 +124,12 @@ def test_class_names_are_texts_whatever_yaml_takes_them_for(tmp_path: Path, name
 
 @pytest.mark.parametrize("names", ["names: [car, [van]]", "names: [car, ]\nnames: [van]",
                                    "names: {0: car, 1: }", "names: {0: car, 0: van}"])  # fmt: skip
-def test_class_names_that_cannot_be_meant(tmp_path: Path, names: str) -> None:
-    with pytest.raises(DatasetError, match=r"data.yaml: .*(names:|is there twice)"):
+def test_rejects_class_names_that_make_no_sense(tmp_path: Path, names: str) -> None:
+    with pytest.raises(DatasetError, match=r"data.yaml: .*(names:|occurs twice)"):
         load_dataset(write_yolo(tmp_path, names), "val")
 
 
-def test_numbers_as_names_in_json(tmp_path: Path) -> None:
+def test_reads_numbers_in_json_as_names(tmp_path: Path) -> None:
     root = coco(tmp_path)
     path = root / "annotations" / "val.json"
     path.write_text(path.read_text().replace('"car"', "30"))
@@ -138,7 +138,7 @@ def test_numbers_as_names_in_json(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("folder", ["007", "1_10", "on", "2024-01-01"])
-def test_folders_have_the_names_that_are_written(tmp_path: Path, folder: str) -> None:
+def test_reads_folder_names_as_they_are_written(tmp_path: Path, folder: str) -> None:
     write_yolo(tmp_path, val=folder)
     (tmp_path / "images").rename(tmp_path / folder)
     (tmp_path / "labels" / "a.txt").rename(tmp_path / folder / "a.txt")

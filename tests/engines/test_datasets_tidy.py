@@ -1,4 +1,4 @@
-"""Boxes outside their picture, and labels that are there twice, in every layout."""
+"""Boxes outside their picture, and duplicate labels, in every layout."""
 
 import json
 import logging
@@ -78,7 +78,7 @@ def messages(caplog: pytest.LogCaptureFixture) -> list[str]:
 
 
 @LAYOUTS
-def test_boxes_outside_are_left_out_and_counted(
+def test_leaves_out_and_counts_boxes_outside_the_picture(
     tmp_path: Path, write: Write, caplog: pytest.LogCaptureFixture
 ) -> None:
     labels = [("car", box) for box in [*OUTSIDE, *INSIDE]]
@@ -89,7 +89,7 @@ def test_boxes_outside_are_left_out_and_counted(
 
 
 @pytest.mark.parametrize("write", [kitti, coco, voc])
-def test_boxes_that_reach_into_the_picture_stay_as_they_are(
+def test_keeps_boxes_that_reach_into_the_picture(
     tmp_path: Path, write: Write, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.WARNING, "squeezedrive"):
@@ -100,51 +100,51 @@ def test_boxes_that_reach_into_the_picture_stay_as_they_are(
 
 
 @LAYOUTS
-def test_what_is_labelled_twice_counts_once(
+def test_counts_a_duplicate_label_once(
     tmp_path: Path, write: Write, caplog: pytest.LogCaptureFixture
 ) -> None:
     first, second = INSIDE
-    near = (first[0] + 0.25, *first[1:])  # by another program, with fewer digits
-    moved = (first[0] + 2, *first[1:])  # another object, maybe
+    near = (first[0] + 0.25, *first[1:])  # written by another program with fewer digits
+    moved = (first[0] + 2, *first[1:])  # perhaps another object
     labels = [("car", box) for box in (first, second, near, first, moved)]
     labels += [("van", first), ("van", first)]
     with caplog.at_level(logging.WARNING, "squeezedrive"):
         (item,) = load_dataset(write(tmp_path, labels), "val", ["car", "van"]).items
     np.testing.assert_allclose(item.labels.boxes, [first, second, moved, first], atol=0.01)
     assert item.labels.classes.tolist() == [0, 0, 0, 1]
-    assert messages(caplog) == ["objects labelled twice, taken once: 3"]
+    assert messages(caplog) == ["objects labelled twice, used once: 3"]
 
 
-def test_a_van_beside_a_car_is_not_the_same(tmp_path: Path) -> None:
+def test_a_neighbour_class_is_not_a_duplicate(tmp_path: Path) -> None:
     labels = [("Van", INSIDE[0]), ("Car", INSIDE[0]), ("Van", INSIDE[0])]
     (item,) = load_dataset(kitti(tmp_path, labels), "val", ["car"]).items
     assert item.labels.neighbour.tolist() == [True, False]
 
 
-def test_a_picture_that_cannot_be_read_is_reported_when_it_is_used(tmp_path: Path) -> None:
+def test_keeps_labels_of_a_picture_that_cannot_be_read(tmp_path: Path) -> None:
     root = kitti(tmp_path, [("Car", box) for box in [*INSIDE, OUTSIDE[0], OUTSIDE[2]]])
     (root / "training" / "image_2" / "a.jpg").write_bytes(b"")
     (item,) = load_dataset(root, "val", ["car"]).items
-    assert len(item.labels) == 3  # only the one left of the picture is surely outside
+    assert len(item.labels) == 3  # only the box left of the picture is certainly outside
 
 
 @pytest.mark.parametrize("line", ["0 60 30 10 10", "0 0.5 nan 0.1 0.1", "0 5 5 5 5",
                                   "0 2 2 3 2 3 3"])  # fmt: skip
-def test_what_are_no_fractions_in_yolo_is_an_error(tmp_path: Path, line: str) -> None:
+def test_rejects_yolo_values_that_are_not_fractions(tmp_path: Path, line: str) -> None:
     root = yolo(tmp_path, [])
     (root / "labels" / "a.txt").write_text(line + "\n")
     with pytest.raises(DatasetError, match="as fractions of the picture"):
         load_dataset(root, "val")
 
 
-def test_an_evaluation_reports_them(
+def test_evaluation_reports_the_labels_left_out(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     root = kitti(tmp_path / "set", [("Car", INSIDE[0]), ("Car", INSIDE[0]), ("Car", OUTSIDE[0])])
     (tmp_path / "a.txt").write_text("")
     assert main(["evaluate", "--data", str(root), "--detections", str(tmp_path)]) == 0
     assert messages(caplog) == [
-        "boxes outside the picture, left out: 1", "objects labelled twice, taken once: 1"
+        "boxes outside the picture, left out: 1", "objects labelled twice, used once: 1"
     ]  # fmt: skip
     out = capsys.readouterr().out
     coco = out[out.index("COCO AP") :]

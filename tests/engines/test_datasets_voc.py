@@ -49,12 +49,12 @@ def test_names_stand_for_classes_or_for_regions_to_ignore(voc: Path) -> None:
     assert full.ignore_classes.tolist() == [EVERY_CLASS, 0]
 
 
-def test_all_that_is_labelled_are_the_classes_unless_they_are_named(voc: Path) -> None:
+def test_voc_classes_are_the_labelled_ones_unless_classes_are_given(voc: Path) -> None:
     assert load_dataset(voc, "train").classes == ("car", "person", "truck")
 
 
 @pytest.mark.parametrize("lists", ["ImageSets", "ImageSets/Main"])
-def test_lists_make_splits(voc: Path, lists: str) -> None:
+def test_lists_define_the_splits(voc: Path, lists: str) -> None:
     (voc / lists).mkdir(parents=True)
     (voc / lists / "val.txt").write_text("b\n")
     assert [item.image.stem for item in load_dataset(voc, "val", NAMES).items] == ["b"]
@@ -77,7 +77,7 @@ def test_lists_may_have_suffixes_spaces_and_a_second_column(voc: Path) -> None:
     assert dataset.left_out() == {"person": 1, "truck": 1}
 
 
-def test_a_misspelt_name_is_refused_and_a_rare_one_is_not(voc: Path) -> None:
+def test_rejects_a_misspelt_name_but_not_a_rare_one(voc: Path) -> None:
     with pytest.raises(DatasetError, match="names: trk: no object has this name"):
         load_dataset(voc, "train", NAMES, {"trk": "car"})
     (voc / "ImageSets").mkdir()
@@ -94,13 +94,13 @@ def test_a_misspelt_name_is_refused_and_a_rare_one_is_not(voc: Path) -> None:
         (f"<a>{entry('car', (1, 2, 3, float('nan')))}</a>", "expected a bndbox"),
     ],
 )
-def test_damaged_files(voc: Path, text: str, message: str) -> None:
+def test_rejects_damaged_voc_files(voc: Path, text: str, message: str) -> None:
     (voc / "annotations" / "a.xml").write_text(text)
     with pytest.raises(DatasetError, match=message):
         load_dataset(voc, "train", NAMES)
 
 
-def test_a_missing_picture(voc: Path) -> None:
+def test_rejects_a_missing_picture(voc: Path) -> None:
     (voc / "images" / "a.jpg").unlink()
     with pytest.raises(DatasetError, match="no picture a"):
         load_dataset(voc, "train", NAMES)
@@ -126,6 +126,6 @@ def test_names_work_in_every_layout(tmp_path: Path) -> None:
     assert item.ignore_classes.tolist() == [EVERY_CLASS]
 
 
-def test_a_name_has_to_stand_for_a_class() -> None:
+def test_rejects_a_name_that_stands_for_no_class() -> None:
     with pytest.raises(DatasetError, match="names: human: expected one of car or dontcare, got"):
         label_indices(Path("set"), ["car"], {"human": "person"}, ["car"])

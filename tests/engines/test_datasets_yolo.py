@@ -50,7 +50,7 @@ def test_yolo_boxes_become_pixels(tmp_path: Path, description: str) -> None:
         (f"[{', '.join(f'c{k}' for k in range(8))}]", tuple(f"c{k}" for k in range(8))),
     ],
 )
-def test_yolo_numbers_are_those_of_the_names(
+def test_yolo_class_numbers_are_the_keys_of_the_names(
     tmp_path: Path, names: str, classes: tuple[str, ...]
 ) -> None:
     root = write_yolo(tmp_path, f"names: {names}\nval: images\n")
@@ -68,7 +68,7 @@ def test_yolo_outlines_become_the_boxes_around_them(tmp_path: Path) -> None:
     np.testing.assert_allclose(
         load_dataset(root, "val").items[0].labels.boxes, [[50, 20, 150, 60]], rtol=1e-6
     )
-    # Where key points follow the box, they are no outline.
+    # Key points that follow the box are not an outline.
     (root / "data.yaml").write_text("names: [car]\nval: images\nkpt_shape: [2, 2]\n")
     label.write_text("0 0.5 0.5 0.5 0.2 0.1 0.1 7 7\n")
     np.testing.assert_allclose(
@@ -76,7 +76,7 @@ def test_yolo_outlines_become_the_boxes_around_them(tmp_path: Path) -> None:
     )
 
 
-def test_yolo_pictures_without_any_label_file_are_an_error(tmp_path: Path) -> None:
+def test_yolo_rejects_pictures_without_any_label_file(tmp_path: Path) -> None:
     root = write_yolo(tmp_path, "names: [car]\nval: images/val\n")
     (root / "labels").rename(root / "Labels")
     with pytest.raises(
@@ -92,7 +92,7 @@ def test_yolo_pictures_without_objects_need_no_label_files(tmp_path: Path) -> No
     assert load_dataset(root, "val").counts().tolist() == [0, 0]
 
 
-def test_yolo_description_in_the_folder_of_the_images(tmp_path: Path) -> None:
+def test_yolo_description_may_lie_in_the_folder_of_the_images(tmp_path: Path) -> None:
     root = write_yolo(tmp_path, "names: [car, van]\nval: images/val\n")
     (root / "images" / "data.yaml").write_text("names: [car, van]\nval: val\n")
     expected = load_dataset(root, "val").counts().tolist()
@@ -134,9 +134,9 @@ def test_yolo_labels_may_lie_beside_the_pictures(tmp_path: Path) -> None:
         ("names: [car]\nval: labels\n", "", "no pictures"),
         ("val: images\n", "", "expected the class names under names"),
         ("names: [car\n", "", "is not YAML"),
-        ("names: [car]\nval: images\n", "3 0.5 0.5 0.1 0.1", "class 3 is none of the 1"),
+        ("names: [car]\nval: images\n", "3 0.5 0.5 0.1 0.1", "class 3 is not one of the 1"),
         ("names: {one: car}\nval: images\n", "", "a number of its own for each class, got 'one'"),
-        ("names: {1: car, '1': bus}\nval: images\n", "", "the key 1 is there twice"),
+        ("names: {1: car, '1': bus}\nval: images\n", "", "the key 1 occurs twice"),
         ("names: [car]\nval: images\n", "0 0.5 0.5 0.1 0.1 0.9", "sixth column .* no confidence"),
         ("names: [car]\nval: images\n", "0 0.5 0.5 1.05 0.1", "of the picture, got 1.05 in"),
         ("names: [car]\nval: images\n", "0 60 30 10 10", "as fractions of the picture, got"),
@@ -144,7 +144,9 @@ def test_yolo_labels_may_lie_beside_the_pictures(tmp_path: Path) -> None:
         ("names: [car]\nval: images\n", "car 0.5 0.5 0.1 0.1", "invalid literal"),
     ],
 )
-def test_yolo_errors(tmp_path: Path, description: str, label: str, message: str) -> None:
+def test_rejects_damaged_yolo_sets(
+    tmp_path: Path, description: str, label: str, message: str
+) -> None:
     root = write_yolo(tmp_path, description)
     (root / "labels" / "val" / "a.txt").write_text(label)
     with pytest.raises(DatasetError, match=message) as caught:

@@ -8,7 +8,7 @@ from squeezedrive.engines.files import check_free, check_output, replacing, writ
 
 @pytest.mark.parametrize("failure", [OSError(28, "No space left on device"), KeyboardInterrupt()])
 @pytest.mark.parametrize("shared", [False, True])
-def test_what_fails_leaves_the_old_file_alone(
+def test_failed_write_keeps_the_old_file(
     tmp_path: Path, failure: BaseException, shared: bool
 ) -> None:
     path = tmp_path / "file"
@@ -25,24 +25,24 @@ def test_what_fails_leaves_the_old_file_alone(
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_two_that_write_one_file_do_not_meet(tmp_path: Path) -> None:
+def test_two_writers_of_one_file_do_not_collide(tmp_path: Path) -> None:
     path = tmp_path / "file"
     with replacing(path, shared=True) as first, replacing(path, shared=True) as second:
         first.write_bytes(b"first")
         second.write_bytes(b"second")
         assert first.suffix == second.suffix == ".tmp"
-    assert path.read_bytes() == b"first"  # which was finished last
+    assert path.read_bytes() == b"first"  # the first writer finished last
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_file_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
+def test_reports_a_file_that_cannot_be_written_in_one_line(tmp_path: Path) -> None:
     path = tmp_path / "none" / "file"
     with pytest.raises(UserError) as caught:
         write_whole(path, b"", sync=True)
     assert str(caught.value) == f"{path}: cannot be written: No such file or directory"
 
 
-def test_outputs_are_refused_before_the_work(tmp_path: Path) -> None:
+def test_rejects_outputs_before_the_work(tmp_path: Path) -> None:
     path = tmp_path / "file"
     check_output(path, overwrite=False)
     path.touch()

@@ -20,9 +20,7 @@ def with_exif(jpeg: bytes, orientation: int, order: str) -> bytes:
 
 @pytest.mark.parametrize("order", ["<", ">"])
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_the_size_is_that_of_the_upright_picture(
-    tmp_path: Path, orientation: int, order: str
-) -> None:
+def test_size_is_that_of_the_upright_picture(tmp_path: Path, orientation: int, order: str) -> None:
     path = tmp_path / "a.jpg"
     write_picture(path, (48, 32))
     path.write_bytes(with_exif(path.read_bytes(), orientation, order))
@@ -32,7 +30,7 @@ def test_the_size_is_that_of_the_upright_picture(
 
 
 @pytest.mark.parametrize("suffix", [".jpg", ".png", ".bmp", ".webp"])
-def test_the_size_of_every_format(tmp_path: Path, suffix: str) -> None:
+def test_reads_the_size_of_every_format(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"a{suffix}"
     write_picture(path, (30, 20))
     assert image_size(path) == (30, 20)
@@ -42,7 +40,7 @@ def test_the_size_of_every_format(tmp_path: Path, suffix: str) -> None:
 @pytest.mark.parametrize(
     ("suffix", "small"), [(".jpg", (100, 75)), (".png", (100, 75)), (".webp", (800, 600))]
 )
-def test_a_thumbnail_is_as_small_as_is_quick(
+def test_thumbnail_is_decoded_at_a_reduced_size(
     tmp_path: Path, suffix: str, small: tuple[int, int]
 ) -> None:
     path = tmp_path / f"a{suffix}"
@@ -58,7 +56,7 @@ def test_a_thumbnail_is_as_small_as_is_quick(
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_a_thumbnail_is_upright(tmp_path: Path, orientation: int) -> None:
+def test_thumbnail_is_upright(tmp_path: Path, orientation: int) -> None:
     path = tmp_path / "a.jpg"
     write_picture(path, (480, 320))
     path.write_bytes(with_exif(path.read_bytes(), orientation, "<"))
@@ -68,7 +66,7 @@ def test_a_thumbnail_is_upright(tmp_path: Path, orientation: int) -> None:
     assert thumbnail.shape == (upright[1] // 4, upright[0] // 4)
 
 
-def test_pictures_that_cannot_be_used(tmp_path: Path) -> None:
+def test_rejects_pictures_that_cannot_be_used(tmp_path: Path) -> None:
     path = tmp_path / "a.jpg"
     with pytest.raises(DatasetError, match="no such picture"):
         read_image(path)
@@ -87,7 +85,7 @@ def test_pictures_that_cannot_be_used(tmp_path: Path) -> None:
                 use(path)
 
 
-def test_a_jpeg_that_is_cut_off_is_refused_and_one_with_data_behind_it_is_not(
+def test_rejects_a_jpeg_that_is_cut_off_but_not_one_with_data_behind(
     tmp_path: Path,
 ) -> None:
     path = tmp_path / "a.jpg"
@@ -104,7 +102,7 @@ def test_a_jpeg_that_is_cut_off_is_refused_and_one_with_data_behind_it_is_not(
 
 
 @pytest.mark.parametrize("last", [False, True])
-def test_the_size_of_a_png_that_its_exif_data_turn(tmp_path: Path, last: bool) -> None:
+def test_size_of_a_png_is_that_after_turning_by_exif_data(tmp_path: Path, last: bool) -> None:
     path = tmp_path / "a.png"
     write_picture(path, (48, 32))
     png = path.read_bytes()

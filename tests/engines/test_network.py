@@ -35,7 +35,7 @@ PAPER = {
     "conv12": (72, (78, 24), 497_736),
 }
 
-# The same of SqueezeDet+ at 1242x375 with valid padding. Grids: floor((n - kernel) / 2) + 1.
+# The same table for SqueezeDet+ at 1242x375, valid padding; grids: floor((n - kernel) / 2) + 1.
 PAPER_PLUS = {
     "conv1": (96, (618, 185), 14_208),
     "pool1": (96, (308, 92), 0),
@@ -62,9 +62,7 @@ BOTH = pytest.mark.parametrize(
 
 
 @BOTH
-def test_layers_are_those_of_the_paper(
-    network: Network, size: tuple[int, int], padding: Padding
-) -> None:
+def test_layers_match_the_paper(network: Network, size: tuple[int, int], padding: Padding) -> None:
     steps = operations(network, 72, *size, padding)
     found = {
         layer: (
@@ -78,9 +76,7 @@ def test_layers_are_those_of_the_paper(
 
 
 @BOTH
-def test_totals_are_those_of_the_paper(
-    network: Network, size: tuple[int, int], padding: Padding
-) -> None:
+def test_totals_match_the_paper(network: Network, size: tuple[int, int], padding: Padding) -> None:
     steps = operations(network, 72, *size, padding)
     parameters, gflop = (7_021_640, 77.07) if network is SQUEEZEDET_PLUS else (2_082_120, 10.57)
     assert sum(step.parameters for step in steps) == parameters
@@ -88,7 +84,7 @@ def test_totals_are_those_of_the_paper(
 
 
 @BOTH
-def test_every_operation_reads_what_an_earlier_one_wrote(
+def test_every_operation_reads_the_output_of_an_earlier_one(
     network: Network, size: tuple[int, int], padding: Padding
 ) -> None:
     written = {"image": (3, size)}
@@ -112,7 +108,7 @@ def test_every_operation_reads_what_an_earlier_one_wrote(
         *[(kind, 1, 1, (0, 0), (0, 0)) for kind in ("symmetric", "same_upper", "valid")],
     ],
 )
-def test_pads(
+def test_pads_of_even_and_odd_sizes(
     padding: Padding, kernel: int, stride: int, even: tuple[int, int], odd: tuple[int, int]
 ) -> None:
     assert pads(20, kernel, stride, padding) == even
@@ -138,12 +134,12 @@ def test_padded_networks_have_a_cell_for_each_sixteen_pixels(name: str, padding:
         (SQUEEZEDET, (31, 47), (1, 2), 15),
     ],
 )
-def test_grid_of_valid_padding(
+def test_valid_padding_leaves_a_margin_around_the_grid(
     network: Network, size: tuple[int, int], cells: tuple[int, int], first: float
 ) -> None:
     grid = output_grid(operations(network, 72, *size, "valid"))
     assert grid == Grid(*size, *cells, stride=16, first=first)
-    # All that the cells see through the strided operations lies inside, as far as possible.
+    # The pixels that reach the cells through strided operations lie inside the input.
     for pixels, count in zip(size, cells, strict=True):
         margin = pixels - (2 * first + 1 + 16 * (count - 1))
         assert 0 <= margin < 16
@@ -159,7 +155,7 @@ def test_grid_of_valid_padding(
         (SQUEEZEDET, (64, 30), "valid", "at least 31x31 pixels for squeezedet with"),
     ],
 )
-def test_sizes_that_a_network_cannot_read(
+def test_rejects_sizes_that_a_network_cannot_read(
     network: Network, size: tuple[int, int], padding: Padding, message: str
 ) -> None:
     with pytest.raises(NetworkError, match=message):

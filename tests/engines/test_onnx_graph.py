@@ -64,7 +64,7 @@ def pass_through(weights: Weights) -> Weights:
         ("plus", "valid", 17),
     ],
 )
-def test_padding_decides_where_a_cell_looks(
+def test_padding_decides_which_pixels_a_cell_reads(
     request: pytest.FixtureRequest, fixture: str, padding: Padding, centre: int
 ) -> None:
     copying = with_profile(pass_through(request.getfixturevalue(fixture)), padding=padding)
@@ -72,7 +72,7 @@ def test_padding_decides_where_a_cell_looks(
     lit = np.zeros((96, 3, 48, 96), np.float32)
     lit[np.arange(96), 0, :, np.arange(96)] = 1  # picture x: column x is lit
     seen = np.flatnonzero(run(model, lit)[:, 0, 0, 2] > 0)
-    # Cell 2 sees an interval of columns; its middle is 16 i + the phase of the padding.
+    # Cell 2 reads an interval of columns; its middle is 16 i + the shift of the padding.
     assert (seen[0] + seen[-1]) / 2 == 16 * 2 + centre
 
 
@@ -86,7 +86,7 @@ def test_padding_decides_where_a_cell_looks(
         ((624, 192), (39, 12)),
     ],
 )
-def test_grid_is_the_size_by_sixteen_rounded_up(
+def test_grid_has_a_cell_for_each_16_pixels(
     weights: Weights, padding: Padding, size: tuple[int, int], grid: tuple[int, int]
 ) -> None:
     model = build_onnx(with_profile(weights, padding=padding), *size)
@@ -95,14 +95,14 @@ def test_grid_is_the_size_by_sixteen_rounded_up(
     assert dims == [1, 72, grid[1], grid[0]]
 
 
-def test_both_paddings_can_run_any_size(weights: Weights) -> None:
+def test_both_paddings_run_at_other_sizes(weights: Weights) -> None:
     for padding in ("symmetric", "same_upper"):
         model = build_onnx(with_profile(weights, padding=padding), 112, 80)
         assert run(model, np.zeros((1, 3, 80, 112), np.float32)).shape == (1, 72, 5, 7)
 
 
-def test_the_graph_computes_what_its_layers_say(weights: Weights) -> None:
-    """The first layers by hand, in NumPy, on random pixels."""
+def test_graph_matches_its_layers_in_numpy(weights: Weights) -> None:
+    """The first layers match a computation in NumPy, on random pixels."""
     model = build_onnx(weights, 32, 32)
     pick = onnx.helper.make_tensor_value_info("pool1", TensorProto.FLOAT, None)
     model.graph.output.append(pick)
@@ -130,13 +130,13 @@ def test_the_graph_computes_what_its_layers_say(weights: Weights) -> None:
 
 
 def windows(x: NDArray[np.float64], kernel: int, stride: int) -> NDArray[np.float64]:
-    """Return what a kernel sees at each place, (channels, rows, columns, kernel, kernel)."""
+    """Return a kernel's input at each place, (channels, rows, columns, kernel, kernel)."""
     seen = np.lib.stride_tricks.sliding_window_view(x, (kernel, kernel), axis=(1, 2))
     return seen[:, ::stride, ::stride]
 
 
 def plus_by_hand(weights: Weights, pixels: NDArray[np.float32]) -> NDArray[np.float64]:
-    """SqueezeDet+ in NumPy, from facts of the authors' network, not from our layer list."""
+    """Compute SqueezeDet+ in NumPy from the authors' description, not from our list of layers."""
 
     def conv(x: NDArray[np.float64], name: str, stride: int = 1) -> NDArray[np.float64]:
         w, b = (weights.arrays[f"{name}_{part}"].astype(np.float64) for part in "wb")
@@ -157,7 +157,7 @@ def plus_by_hand(weights: Weights, pixels: NDArray[np.float32]) -> NDArray[np.fl
     return conv(x, "conv12")
 
 
-def test_valid_padding_computes_what_numpy_computes(plus: Weights) -> None:
+def test_valid_padding_matches_numpy(plus: Weights) -> None:
     pixels = np.random.default_rng(4).uniform(0, 255, (1, 3, 51, 82)).astype(np.float32)
     expected = plus_by_hand(plus, pixels[0])
     assert expected.shape == (72, 2, 3)
@@ -167,7 +167,7 @@ def test_valid_padding_computes_what_numpy_computes(plus: Weights) -> None:
     np.testing.assert_allclose(half, expected, atol=0.02 * np.abs(expected).max())
 
 
-def test_a_graph_of_valid_padding_has_the_grid_of_the_paper(plus: Weights) -> None:
+def test_graph_with_valid_padding_has_the_grid_of_the_paper(plus: Weights) -> None:
     model = build_onnx(plus)
     inferred = onnx.shape_inference.infer_shapes(model, strict_mode=True)
     dims = [d.dim_value for d in inferred.graph.output[0].type.tensor_type.shape.dim]
@@ -178,7 +178,7 @@ def test_a_graph_of_valid_padding_has_the_grid_of_the_paper(plus: Weights) -> No
 
 
 def test_valid_padding_runs_in_the_backend(plus: Weights) -> None:
-    """Boxes come out where reference decoding of the graph's output puts them."""
+    """The back end's boxes match those decoded from the graph's output by the reference."""
     settings = EngineSettings(plus, 100, 70, DetectParams(threshold=0.0))
     backend = CpuBackend(settings, CpuOptions(), "test")
     slot = backend.new_slot()
@@ -193,7 +193,7 @@ def test_valid_padding_runs_in_the_backend(plus: Weights) -> None:
 
 
 def test_normalisation_is_part_of_the_graph(weights: Weights) -> None:
-    """Shifting mean and pixels alike changes nothing; a scale in the profile is applied."""
+    """Shifting mean and pixels equally changes nothing; a scale in the profile is applied."""
     rng = np.random.default_rng(1)
     pixels = rng.uniform(0, 255, (1, 3, 32, 32)).astype(np.float32)
     plain = run(build_onnx(weights, 32, 32), pixels)
@@ -208,7 +208,7 @@ def test_normalisation_is_part_of_the_graph(weights: Weights) -> None:
     np.testing.assert_allclose(other, plain, atol=1e-2)
 
 
-def test_fp16_holds_halves_only_and_agrees(weights: Weights) -> None:
+def test_fp16_graph_holds_only_halves_and_agrees(weights: Weights) -> None:
     model = build_onnx(weights, 64, 32, precision="fp16")
     assert {c.data_type for c in model.graph.initializer} == {TensorProto.FLOAT16}
     inferred = onnx.shape_inference.infer_shapes(model, strict_mode=True)
@@ -226,7 +226,7 @@ def test_fp16_holds_halves_only_and_agrees(weights: Weights) -> None:
     np.testing.assert_allclose(half, single, atol=0.05)
 
 
-def test_the_model_carries_its_profile_and_its_weights_exactly(weights: Weights) -> None:
+def test_model_holds_its_profile_and_its_weights_exactly(weights: Weights) -> None:
     model = build_onnx(weights)
     props = {prop.key: prop.value for prop in model.metadata_props}
     assert type(weights.profile).model_validate_json(props["profile"]) == weights.profile
@@ -243,7 +243,7 @@ def test_batches_can_be_fixed_or_free(weights: Weights) -> None:
 
 
 def quantised(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Send every convolution's input through 8 bits, as a calibrated model does."""
+    """Round every convolution's input to 8 bits, as in a calibrated model."""
     nodes = []
     for node in model.graph.node:
         if node.op_type == "Conv":
@@ -264,11 +264,11 @@ def quantised(model: onnx.ModelProto) -> onnx.ModelProto:
     return model
 
 
-def test_an_int8_model_plugs_into_the_backend(weights: Weights, tmp_path: Path) -> None:
+def test_backend_runs_an_int8_model(weights: Weights, tmp_path: Path) -> None:
     path = tmp_path / "int8.onnx"
     onnx.save(quantised(build_onnx(weights, 64, 32)), path)
     detect = DetectParams(threshold=0.0)
-    for width, height in ((64, 32), (96, 48)):  # no size is built in
+    for width, height in ((64, 32), (96, 48)):  # the model works at any size
         settings = EngineSettings(weights, width, height, detect, int8=path)
         backend = CpuBackend(settings, CpuOptions(), "test")
         assert backend.info.precision == "int8"
@@ -279,7 +279,7 @@ def test_an_int8_model_plugs_into_the_backend(weights: Weights, tmp_path: Path) 
 
 
 @pytest.mark.parametrize("asked", ["fp32", "bf16", "fp16"])
-def test_the_int8_model_is_left_alone_if_another_precision_is_asked_for(
+def test_ignores_the_int8_model_if_another_precision_is_asked_for(
     weights: Weights, tmp_path: Path, asked: Any
 ) -> None:
     settings = EngineSettings(weights, 64, 32, DetectParams(), int8=tmp_path / "none.onnx")
@@ -289,14 +289,14 @@ def test_the_int8_model_is_left_alone_if_another_precision_is_asked_for(
     assert info.device.endswith(f", no {asked}: computes in fp32") != computed
 
 
-def test_int8_has_to_be_there_if_it_is_asked_for(weights: Weights) -> None:
+def test_rejects_int8_without_a_quantised_model(weights: Weights) -> None:
     settings = EngineSettings(weights, 64, 32, DetectParams())
     assert CpuBackend(settings, CpuOptions(), "test").info.precision == "fp32"
     with pytest.raises(ConfigError, match="no quantised model beside them; python -m engines quan"):
         CpuBackend(settings, CpuOptions(precision="int8"), "test")
 
 
-def test_a_model_that_does_not_belong_to_the_weights_is_refused(
+def test_rejects_a_model_that_does_not_belong_to_the_weights(
     weights: Weights, tmp_path: Path
 ) -> None:
     path = tmp_path / "model.onnx"
@@ -305,15 +305,15 @@ def test_a_model_that_does_not_belong_to_the_weights_is_refused(
         load_onnx(path, weights, 64, 32)
     with pytest.raises(WeightsError, match="its profile is not that of the weights"):
         load_onnx(path, with_profile(weights, padding="same_upper"), 64, 32)
-    # Trained anew under the same name.
+    # The weights were trained again under the same name.
     stale = quantised(build_onnx(weights, 64, 32))
     stale.metadata_props.add(key=DIGEST, value=weights.digest())
     onnx.save(stale, path)
     load_onnx(path, weights, 64, 32)
     arrays = {name: array * np.float32(1.01) for name, array in weights.arrays.items()}
-    with pytest.raises(WeightsError, match=r"it was made from others than the weights .* quantize"):
+    with pytest.raises(WeightsError, match=r"it was not made from the weights .* quantize"):
         load_onnx(path, replace(weights, arrays=arrays), 64, 32)
-    assert stale.metadata_props.pop().key == DIGEST  # as made by earlier versions
+    assert stale.metadata_props.pop().key == DIGEST  # earlier versions wrote no digest
     onnx.save(stale, path)
     load_onnx(path, replace(weights, arrays=arrays), 64, 32)
     path.write_bytes(b"not a model")

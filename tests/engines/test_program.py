@@ -1,4 +1,4 @@
-"""How programs begin and end."""
+"""Output and exit codes of programs."""
 
 import os
 import signal
@@ -28,13 +28,13 @@ def start(body: str, *arguments: str, **options: object) -> subprocess.Completed
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "ascii", "latin-1", "utf-8:strict"])
-def test_any_name_can_be_printed(encoding: str) -> None:
+def test_prints_any_file_name_in_any_encoding(encoding: str) -> None:
     body = "def run(): print('wrote', sys.argv[1]); raise UserError(sys.argv[1] + ': is wrong')"
     done = start(
         body, NAME, stdout=subprocess.PIPE, env={**os.environ, "PYTHONIOENCODING": encoding}
     )
     assert done.returncode == 2, done.stderr
-    # The byte that is no character, and the arrow, by name where the encoding has none.
+    # The invalid byte is escaped, and so is the arrow if the encoding lacks it.
     arrow = "→" if encoding.startswith("utf-8") else "\\u2192"
     assert done.stdout.decode() == f"wrote fahrt_\\udcfc {arrow}.mp4\n"
     assert done.stderr.decode() == f"error: fahrt_\\udcfc {arrow}.mp4: is wrong\n"
@@ -44,14 +44,14 @@ def test_any_name_can_be_printed(encoding: str) -> None:
     ("end", "code"), [("return 143", 143), ("raise UserError('no')", 2),
                       ("raise KeyboardInterrupt", 130)],
 )  # fmt: skip
-def test_the_exit_code_is_the_programs_though_nobody_reads(end: str, code: int) -> None:
+def test_keeps_the_programs_exit_code_if_nobody_reads_its_output(end: str, code: int) -> None:
     done = start_unread("def run():\n    print('much')\n    " + end)
     assert done.returncode == code
     assert b"Exception ignored" not in done.stderr
     assert b"Traceback" not in done.stderr
 
 
-def test_what_is_printed_to_nobody_ends_a_program_quietly() -> None:
+def test_ends_quietly_if_nobody_reads_the_output() -> None:
     done = start_unread("def run():\n    print('much', flush=True)\n    return 0")
     assert done.returncode == 128 + signal.SIGPIPE
     assert not done.stderr
@@ -68,7 +68,7 @@ def start_unread(body: str) -> subprocess.CompletedProcess[bytes]:
         os.close(writing)
 
 
-def test_a_program_without_streams() -> None:
+def test_runs_without_output_streams() -> None:
     body = "def run(): print('much'); return 7"
     script = RUN.format(body=body)
     command = ["/bin/sh", "-c", 'exec "$0" -c "$1" >&- 2>&-', sys.executable, script]

@@ -1,4 +1,4 @@
-"""Lines of progress, on a terminal and elsewhere."""
+"""Progress lines, on a terminal and elsewhere."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def become_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "80")
 
 
-def test_plain_lines_come_at_their_pace(at: Tick, capsys: pytest.CaptureFixture[str]) -> None:
+def test_writes_plain_lines_at_intervals(at: Tick, capsys: pytest.CaptureFixture[str]) -> None:
     with Progress(5.0) as line:
         for second in range(13):
             at(second)
@@ -43,17 +43,17 @@ def test_plain_lines_come_at_their_pace(at: Tick, capsys: pytest.CaptureFixture[
     assert Progress(5.0, at_once=True).due()
 
 
-def test_a_quiet_one_writes_nothing(at: Tick, capsys: pytest.CaptureFixture[str]) -> None:
+def test_writes_nothing_if_disabled(at: Tick, capsys: pytest.CaptureFixture[str]) -> None:
     line = Progress(5.0, enabled=False)
     at(6)
-    assert line.due()  # what is noted at the pace of the lines is noted all the same
+    assert line.due()  # work done at the pace of the lines goes on
     line.show("now")
     assert not line.due()
     line.say("done")
     assert capsys.readouterr().err == ""
 
 
-def test_a_terminal_shows_one_line(
+def test_shows_one_line_on_a_terminal(
     at: Tick, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     become_terminal(monkeypatch)
@@ -67,11 +67,11 @@ def test_a_terminal_shows_one_line(
         assert shown.count("\n") == 0
     assert capsys.readouterr().err.count("\n") == 1
     with counting(3) as count:
-        count(3)  # too short a time to be worth a line
+        count(3)  # finished too soon for a line
     assert capsys.readouterr().err == ""
 
 
-def test_the_last_line_stays_on_a_terminal(
+def test_keeps_the_last_line_on_a_terminal(
     at: Tick, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     become_terminal(monkeypatch)
@@ -86,14 +86,14 @@ def test_the_last_line_stays_on_a_terminal(
     assert shown.count("\n") == 1
 
 
-def test_a_count_shows_nothing_in_a_log(at: Tick, capsys: pytest.CaptureFixture[str]) -> None:
+def test_counting_writes_nothing_to_a_log(at: Tick, capsys: pytest.CaptureFixture[str]) -> None:
     with counting(1) as count:
         at(60)
         count(1)
     assert capsys.readouterr().err == ""
 
 
-def test_a_line_that_nobody_reads_ends_nothing() -> None:
+def test_goes_on_if_standard_error_is_closed() -> None:
     script = (
         "import os, sys\n"
         "from squeezedrive.engines.progress import Progress\n"
@@ -106,7 +106,7 @@ def test_a_line_that_nobody_reads_ends_nothing() -> None:
     assert done.stdout == b"alive\n"
 
 
-def test_a_terminal_that_is_closed_ends_nothing(at: Tick, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_goes_on_if_the_terminal_is_closed(at: Tick, monkeypatch: pytest.MonkeyPatch) -> None:
     class Closed(io.StringIO):
         tries = 0
 
@@ -125,7 +125,7 @@ def test_a_terminal_that_is_closed_ends_nothing(at: Tick, monkeypatch: pytest.Mo
     assert closed.tries
 
 
-def test_durations() -> None:
+def test_clock_formats_durations() -> None:
     assert [clock(s) for s in (0.4, 59.6, 3599, 36610)] == [
         "0:00:00", "0:01:00", "0:59:59", "10:10:10"
     ]  # fmt: skip

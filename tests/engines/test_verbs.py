@@ -1,4 +1,4 @@
-"""The table of verbs: every one is there, described, and loads no more than it needs."""
+"""The table of verbs: it is complete, each has a description, and none loads too much."""
 
 import subprocess
 import sys
@@ -12,12 +12,12 @@ ROOT = Path(__file__).parents[2]
 SHARED = {"__init__", "arguments", "boxes", "engine_cache"}  # files that verbs use
 
 
-def test_each_file_is_in_the_table() -> None:
+def test_table_lists_every_file_of_a_verb() -> None:
     files = {path.stem for path in (ROOT / "engines" / "cli").glob("*.py")}
     assert {file for file, _ in VERBS.values()} == files - SHARED
 
 
-def test_help_lists_the_verbs_and_loads_none() -> None:
+def test_help_lists_the_verbs_without_loading_them() -> None:
     script = (
         "import sys\n"
         "from squeezedrive.engines.__main__ import main\n"
@@ -36,7 +36,7 @@ def test_help_lists_the_verbs_and_loads_none() -> None:
     assert loaded == {f"squeezedrive.engines.{name}" for name in ("__main__", "errors", "program")}
 
 
-def test_the_options_load_nothing_heavy() -> None:
+def test_options_load_no_heavy_packages() -> None:
     script = (
         "import sys\n"
         "from squeezedrive.engines.__main__ import VERBS, main\n"
@@ -56,7 +56,7 @@ def test_the_options_load_nothing_heavy() -> None:
     assert not loaded & heavy
 
 
-def test_a_verb_that_is_not_there(capsys: pytest.CaptureFixture[str]) -> None:
+def test_rejects_an_unknown_verb(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit, match="2"):
         main(["evaluete", "--data", "kitti"])
     assert "invalid choice: 'evaluete'" in capsys.readouterr().err

@@ -15,7 +15,7 @@ INPUT = json.loads(DEFAULT.with_suffix(".json").read_text())["input"]
 
 @pytest.fixture
 def copy(tmp_path: Path) -> Path:
-    """Return a copy of the project's weights and profile that a test may spoil."""
+    """Return a copy of the project's weights and profile that a test may change."""
     for path in (DEFAULT, DEFAULT.with_suffix(".json")):
         shutil.copy(path, tmp_path / path.name)
     return tmp_path / DEFAULT.name
@@ -30,34 +30,34 @@ def save(path: Path, arrays: dict[str, np.ndarray]) -> None:
     np.savez(path, **arrays)
 
 
-def test_the_projects_weights_load() -> None:
+def test_loads_the_projects_weights() -> None:
     weights = load_weights(DEFAULT)
     assert sum(array.size for array in weights.arrays.values()) == 2_082_120
     assert weights.profile.output.classes == ("car", "pedestrian", "cyclist")
     assert weights.profile.head_channels == 72
 
 
-def test_a_profile_may_tell_how_pictures_came_in(copy: Path) -> None:
+def test_profile_may_hold_the_fit_of_the_training(copy: Path) -> None:
     profile = json.loads(copy.with_suffix(".json").read_text())
     for key in ("fit", "band_centre"):
         del profile[key]
     copy.with_suffix(".json").write_text(json.dumps(profile))
     weights = load_weights(copy)
     assert (weights.profile.fit, weights.profile.band_centre) == (None, None)
-    # Quantised models made before there was a fit hold the text without one.
+    # Older quantised models hold the profile's text without a fit.
     assert not {"fit", "band_centre"} & json.loads(weights.profile.model_dump_json()).keys()
     assert json.loads(weights.profile.model_dump_json())["output"].keys() >= {"classes"}
     edit_profile(copy, fit="letterbox", band_centre=0.6)
-    told = load_weights(copy)
-    save_weights(told, copy)
-    assert load_weights(copy).profile == told.profile
-    assert (told.profile.fit, told.profile.band_centre) == ("letterbox", 0.6)
+    kept = load_weights(copy)
+    save_weights(kept, copy)
+    assert load_weights(copy).profile == kept.profile
+    assert (kept.profile.fit, kept.profile.band_centre) == ("letterbox", 0.6)
     edit_profile(copy, fit="crop")
     with pytest.raises(WeightsError, match="fit: expected 'band', 'letterbox' or 'stretch'"):
         load_weights(copy)
 
 
-def test_the_digest_is_that_of_the_arrays(copy: Path) -> None:
+def test_digest_depends_on_the_arrays_but_not_on_their_order(copy: Path) -> None:
     weights = load_weights(copy)
     arrays = dict(reversed(weights.arrays.items()))
     assert replace(weights, arrays=arrays).digest() == weights.digest()
@@ -65,18 +65,18 @@ def test_the_digest_is_that_of_the_arrays(copy: Path) -> None:
     assert replace(weights, arrays=arrays).digest() != weights.digest()
 
 
-def test_no_such_file(tmp_path: Path) -> None:
+def test_rejects_a_missing_file(tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match="no such weights file"):
         load_weights(tmp_path / "nothing.npz")
 
 
-def test_weights_without_profile_are_refused(copy: Path) -> None:
+def test_rejects_weights_without_profile(copy: Path) -> None:
     copy.with_suffix(".json").unlink()
     with pytest.raises(WeightsError, match="no such profile"):
         load_weights(copy)
 
 
-def test_wrong_parameter_count_is_refused(copy: Path) -> None:
+def test_rejects_a_wrong_parameter_count(copy: Path) -> None:
     arrays = dict(load_weights(copy).arrays)
     arrays["conv1_b"] = arrays["conv1_b"][:-1]
     save(copy, arrays)
@@ -84,7 +84,7 @@ def test_wrong_parameter_count_is_refused(copy: Path) -> None:
         load_weights(copy)
 
 
-def test_right_count_in_the_wrong_shape_is_refused(copy: Path) -> None:
+def test_rejects_an_array_of_wrong_shape(copy: Path) -> None:
     arrays = dict(load_weights(copy).arrays)
     arrays["conv1_w"] = arrays["conv1_w"].transpose(1, 0, 2, 3)
     save(copy, arrays)
@@ -92,7 +92,7 @@ def test_right_count_in_the_wrong_shape_is_refused(copy: Path) -> None:
         load_weights(copy)
 
 
-def test_renamed_array_is_refused(copy: Path) -> None:
+def test_rejects_a_renamed_array(copy: Path) -> None:
     arrays = dict(load_weights(copy).arrays)
     arrays["conv13_b"] = arrays.pop("conv12_b")
     save(copy, arrays)
@@ -100,7 +100,7 @@ def test_renamed_array_is_refused(copy: Path) -> None:
         load_weights(copy)
 
 
-def test_nan_is_refused(copy: Path) -> None:
+def test_rejects_nan(copy: Path) -> None:
     arrays = dict(load_weights(copy).arrays)
     arrays["fire2_squeeze1x1_b"] = np.full(16, np.nan, np.float32)
     save(copy, arrays)
@@ -108,13 +108,13 @@ def test_nan_is_refused(copy: Path) -> None:
         load_weights(copy)
 
 
-def test_a_file_that_is_no_archive_is_refused(copy: Path) -> None:
+def test_rejects_a_file_that_is_not_an_archive(copy: Path) -> None:
     copy.write_text("not weights")
     with pytest.raises(WeightsError, match=r"expected a NumPy \.npz archive"):
         load_weights(copy)
 
 
-def test_a_truncated_archive_is_refused(copy: Path) -> None:
+def test_rejects_a_truncated_archive(copy: Path) -> None:
     copy.write_bytes(copy.read_bytes()[:100_000])
     with pytest.raises(WeightsError, match=r"expected a NumPy \.npz archive"):
         load_weights(copy)
@@ -136,7 +136,9 @@ def test_a_truncated_archive_is_refused(copy: Path) -> None:
         ({"parameters": 7}, "expected 7 parameters, got 2,082,120"),
     ],
 )
-def test_a_wrong_profile_names_the_key(copy: Path, changes: dict[str, Any], message: str) -> None:
+def test_error_about_a_wrong_profile_names_the_key(
+    copy: Path, changes: dict[str, Any], message: str
+) -> None:
     edit_profile(copy, **changes)
     with pytest.raises(WeightsError) as caught:
         load_weights(copy)
@@ -144,13 +146,13 @@ def test_a_wrong_profile_names_the_key(copy: Path, changes: dict[str, Any], mess
     assert "\n" not in str(caught.value)
 
 
-def test_a_profile_that_is_not_json_is_refused(copy: Path) -> None:
+def test_rejects_a_profile_that_is_not_json(copy: Path) -> None:
     copy.with_suffix(".json").write_text("{")
     with pytest.raises(WeightsError, match="json"):
         load_weights(copy)
 
 
-def test_a_profile_with_a_key_missing_is_refused(copy: Path) -> None:
+def test_rejects_a_profile_without_a_required_key(copy: Path) -> None:
     path = copy.with_suffix(".json")
     values = json.loads(path.read_text())
     del values["anchors"]

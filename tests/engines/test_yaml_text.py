@@ -1,4 +1,4 @@
-"""YAML of configurations, settings and data sets."""
+"""Reading the YAML of configurations, settings and data sets."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from squeezedrive.pipeline.config import load_config, load_network_config
 from squeezedrive.pipeline.profiling.sweep import make_cells
 
 
-def test_what_are_no_names_is_as_always() -> None:
+def test_values_that_are_not_names_are_read_as_usual() -> None:
     text = "a: no\nb: [1_10, 12:30, null, 2]\nnames: no\nclasses: null\nlabelled:\n"
     same = yaml.safe_load(text)
     assert load_yaml(text) == {**same, "names": "no"}
@@ -27,7 +27,7 @@ def test_what_are_no_names_is_as_always() -> None:
     assert merged["names"] == {"1": "yes", "no": "on"}
 
 
-def test_class_names_in_configurations(tmp_path: Path) -> None:
+def test_reads_class_names_of_a_configuration_as_texts(tmp_path: Path) -> None:
     path = tmp_path / "mine.yaml"
     path.write_text("detect:\n  classes: [no, 12:30]\n  class_thresholds: {on: 0.5, 1: 1}\n")
     detect = load_config(path).detect
@@ -42,7 +42,7 @@ def test_class_names_in_configurations(tmp_path: Path) -> None:
     assert load_network_config(path).classes == ["y", "no"]
 
 
-def test_class_names_of_a_training(tmp_path: Path) -> None:
+def test_reads_class_names_of_a_recipe_as_texts(tmp_path: Path) -> None:
     path = tmp_path / "mine.yaml"
     path.write_text(
         "network: {output: {classes: [no, 1_10]}}\n"
@@ -57,7 +57,7 @@ def test_class_names_of_a_training(tmp_path: Path) -> None:
     assert value == [{"root": "a", "names": {"12:30": "no"}}]
 
 
-def test_class_names_of_a_sweep(tmp_path: Path) -> None:
+def test_reads_class_names_of_a_sweep_as_texts(tmp_path: Path) -> None:
     cells = make_cells(None, [], ["detect.classes=[no],[on, 10]"], tmp_path)
     assert [cell.config.detect.classes for cell in cells] == [["no"], ["on", "10"]]
 
@@ -71,16 +71,16 @@ def test_class_names_of_a_sweep(tmp_path: Path) -> None:
         ('detect: {class_thresholds: {1: 0.5, "1": 0.6}}\n', "1"),
     ],
 )
-def test_a_key_that_is_there_twice_is_an_error(tmp_path: Path, text: str, key: str) -> None:
+def test_rejects_a_key_that_occurs_twice(tmp_path: Path, text: str, key: str) -> None:
     path = tmp_path / "mine.yaml"
     path.write_text(text)
-    with pytest.raises(ConfigError, match=f"mine.yaml: not valid YAML: the key {key} is there twice"
+    with pytest.raises(ConfigError, match=f"mine.yaml: not valid YAML: the key {key} occurs twice"
                        r".*line \d"):  # fmt: skip
         file_layer(path)
-    with pytest.raises(ConfigError, match=f"the key {key} is there twice"):
+    with pytest.raises(ConfigError, match=f"the key {key} occurs twice"):
         read_shapes(str(path))
 
 
-def test_a_key_twice_in_a_setting() -> None:
+def test_rejects_a_setting_with_a_key_that_occurs_twice() -> None:
     with pytest.raises(ConfigError, match="the value is not valid YAML"):
         parse_setting("detect.class_thresholds={car: 0.5, car: 0.6}")
