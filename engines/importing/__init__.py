@@ -1,1 +1,1 @@
-"""Weights of other SqueezeDet implementations, turned into ours."""
+"""Convert weights of other SqueezeDet implementations for this program."""

@@ -1,4 +1,4 @@
-"""Weights of the authors' TensorFlow code, or of any code, as a NumPy archive by name."""
+"""Read weights of the authors' TensorFlow code, or of any code, from a NumPy archive."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ import numpy as np
 from squeezedrive.engines.errors import WeightsError
 from squeezedrive.engines.importing.tensors import Tensors, collect_tensors, own_name
 
-# Variables of the authors' code besides the network's; its optimizer keeps one for each variable.
+# Variables that are not part of the network; the optimizer keeps one for each variable.
 _TRAINING = re.compile(r"(global_step|iou|.*/Momentum)(:0)?")
 
 
 def read_authors(path: Path) -> Tensors:
     """Read an .npz whose arrays are named `conv1/kernels`, `fire2_squeeze1x1_w` or similar.
 
-    Nothing is unpickled: a pickle can run any code.
+    Nothing is unpickled, because a pickle can run any code.
 
     Raises
     ------
     WeightsError
-        If it is no such archive, or a name in it is unknown.
+        If the file is not such an archive, or a name in it is unknown.
     """
     try:
         with np.load(path, allow_pickle=False) as archive:

@@ -1,6 +1,6 @@
-"""What other implementations fix in their code, and their weights files therefore do not tell.
+"""Properties that other implementations fix in their code and not in their weights files.
 
-Facts from the published code of the authors (TensorFlow), of omni-us (Keras) and of J. Qiu
+They are taken from the published code of the authors (TensorFlow), of omni-us (Keras) and of J. Qiu
 (PyTorch).
 """
 
@@ -18,14 +18,14 @@ Triple = tuple[float, float, float]
 
 @dataclass(frozen=True)
 class Convention:
-    """How an implementation's weights are meant.
+    """The meaning of an implementation's weights.
 
     Attributes
     ----------
     source : str
-        Whose code.
+        The implementation.
     width, height : int
-        Input in pixels that the anchors are made for.
+        Size in pixels of the input that the anchors are made for.
     channels : str
         Order of the colours, "BGR" or "RGB", also in `mean` and `std`.
     mean, std : tuple of float
@@ -34,17 +34,17 @@ class Convention:
         See `engines.model.network.pads`.
     shift : float
         Pixels by which the boxes of these weights lie too far left and too high with this padding,
-        because theirs is none of ours; 0 where it is.
+        because the implementation pads differently; 0 if it pads in the same way.
     anchors : tuple of pairs
         Width and height in pixels of the input.
     centres, head : str
-        Anchor centres and output layout, as in a profile.
+        Anchor centres and output layout; see `Profile`.
     exponential : float or None
-        Where the exponential of the sizes turns linear.
+        Value from which the exponential of the sizes is linear.
     classes : tuple of str
-        In the order of the logits.
+        Class names in the order of the logits.
     notes : tuple of str
-        What cannot be carried over.
+        Properties that cannot be converted, for the user.
     """
 
     source: str
@@ -92,8 +92,8 @@ _AUTHORS = Convention(
 
 _AUTHORS_PLUS = replace(_AUTHORS, width=1242, height=375, padding="valid")
 
-# Each picture is normalised by its own mean and deviation there, of all three colours together.
-# The numbers are their averages over KITTI pictures; of the deviation 90 % lie in 68 to 90.
+# That code normalises each picture by its own mean and deviation over all three colours. The
+# numbers here are averages over KITTI pictures; 90 % of the deviations lie between 68 and 90.
 _KERAS = replace(
     _AUTHORS,
     source="the Keras code of omni-us",
@@ -101,14 +101,15 @@ _KERAS = replace(
     std=(78.7, 78.7, 78.7),
     classes=("cyclist", "pedestrian", "car"),
     notes=(
-        "its code normalises every picture by that picture's own mean and deviation, in place of"
-        " which a profile has the same for all: scores differ on dark, bright or flat pictures",
+        "its code normalises every picture by that picture's own mean and deviation; a profile has"
+        " the same values for all pictures: scores differ on dark, bright or flat pictures",
     ),
 )
 
-# Its conv1 pads a pixel on every side, its pools none before and, by ceil_mode, what is missing
-# after. "same_upper" pads the pools so and looks with conv1 one pixel further right and down:
-# cells look where they are meant to look for a picture that lies one pixel further left and up.
+# The code's conv1 pads one pixel on every side; its pools pad nothing before and, by ceil_mode, the
+# missing pixels after. "same_upper" pads the pools in the same way, but its conv1 reads one pixel
+# further right and down. So each cell reads the intended pixels of a picture that lies one pixel
+# further left and up.
 _PYTORCH = replace(
     _AUTHORS,
     source="the PyTorch code of J. Qiu",
@@ -121,7 +122,7 @@ _PYTORCH = replace(
     head="per_anchor",
     exponential=None,
     notes=(
-        "its code counts the last pixel into a box: boxes are half a pixel larger on each side",
+        "its code includes the last pixel in a box: boxes are half a pixel larger on each side",
     ),
 )
 
@@ -131,4 +132,4 @@ CONVENTIONS: dict[tuple[str, str], Convention] = {
     ("keras", SQUEEZEDET.name): _KERAS,
     ("pytorch", SQUEEZEDET.name): _PYTORCH,
 }
-"""By the layout of the file and the name of the network."""
+"""The conventions by layout of the file and name of the network."""

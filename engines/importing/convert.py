@@ -1,4 +1,4 @@
-"""Puts foreign tensors and what their code implies together into weights with a profile."""
+"""Combine foreign tensors and the convention of their code into weights with a profile."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from squeezedrive.kernels.head import Centres, HeadLayout
 
 @dataclass(frozen=True)
 class Overrides:
-    """What the user knows better than the convention; None where not.
+    """Values from the user that replace those of the convention; None for no replacement.
 
-    The names are those of `Convention`, `size` apart, which is the width and height.
-    `exponential` is infinity for a plain one.
+    The names are those of `Convention`, except `size`, which is the width and height. An
+    `exponential` of infinity stands for a plain one.
     """
 
     size: tuple[int, int] | None = None
@@ -44,9 +44,9 @@ class Overrides:
         return frozenset(f.name for f in fields(self) if getattr(self, f.name) is not None)
 
     def apply(self, convention: Convention) -> Convention:
-        """Return the convention with the values given instead of its own.
+        """Return the convention with its values replaced by the given ones.
 
-        Anchors that are not given are scaled with the width, as the objects in the pictures are.
+        Anchors that are not given are scaled with the width, like the objects in the pictures.
         """
         changes = {name: getattr(self, name) for name in self.given - {"size"}}
         if self.exponential is not None:
@@ -71,7 +71,7 @@ def convert(
     licence: str,
     training: Mapping[str, object],
 ) -> tuple[Weights, list[str]]:
-    """Return weights that this project runs, and in words what had to be changed in them.
+    """Return weights that this program runs, and a description of each change made to them.
 
     `name`, `licence` and `training` are for the profile.
 
@@ -80,7 +80,7 @@ def convert(
     WeightsError
         If a tensor is missing or of a wrong shape.
     ConfigError
-        If classes and anchors do not fit the head, or a value is not possible in a profile.
+        If classes and anchors do not fit the head, or a value is not allowed in a profile.
     """
     arrays, widened = arrange(tensors, network)
     head_bias = arrays[f"{network.layers[-1].name}_b"]
@@ -116,12 +116,14 @@ def convert(
         raise ConfigError(describe_validation(error)) from None
     if len(set(meant.std)) > 1:
         _fold_deviation(arrays, meant.std, scale)
-        changes.append("conv1 divides each colour by its own deviation, the profile by their mean")
+        changes.append(
+            "conv1 divides each colour by its own deviation, the profile all by their mean"
+        )
     if meant.shift:
         _shift_boxes(head_bias, profile, meant.shift)
         changes.append(
-            f"the bias of conv12 moves boxes {meant.shift:g} px right and down, by which its"
-            " padding differs from ours"
+            f"the bias of conv12 moves boxes {meant.shift:g} px right and down, because its"
+            " code pads differently"
         )
     return Weights(profile, arrays), changes
 
@@ -131,23 +133,23 @@ def _check_head(channels: int, meant: Convention) -> None:
     if channels != anchors * (classes + 5):
         raise ConfigError(
             f"conv12 has {channels} channels, but {anchors} anchors x ({classes} classes + 5) are"
-            f" {anchors * (classes + 5)}; say what they are with --classes and --anchors"
+            f" {anchors * (classes + 5)}; give the right ones with --classes and --anchors"
         )
 
 
 def _fold_deviation(arrays: dict[str, NDArray[np.float32]], std: Triple, scale: float) -> None:
-    """Let conv1 undo the difference between one scale for all colours and each one's deviation.
+    """Scale conv1, because the profile has one scale but each colour has its own deviation.
 
-    Exact, borders included: the padding is of zeros, which no scale changes. The profile's scale
-    takes the mean of the deviations, so that the weights keep their size, which half precision
-    needs.
+    The result is exact, also at the borders: the padding consists of zeros, which scaling does not
+    change. The profile's scale uses the mean of the deviations, so that the weights keep their
+    size; half precision needs this.
     """
     factor = 1 / (np.array(std) * scale)
     arrays["conv1_w"] = (arrays["conv1_w"] * factor[:, None, None]).astype(np.float32)
 
 
 def _shift_boxes(head_bias: NDArray[np.float32], profile: Profile, pixels: float) -> None:
-    """Move all boxes right and down: dx and dy count in widths and heights of the anchor."""
+    """Move all boxes right and down; dx and dy are in units of the anchor's width and height."""
     channels = profile.head(*profile.input.size).channels
     dx = len(profile.output.classes) + 1
     head_bias[channels[:, dx : dx + 2]] += pixels / np.array(profile.anchors.shapes, np.float32)

@@ -1,4 +1,4 @@
-"""Files that the import reads and writes besides its source."""
+"""Check the output of an import, and read its file of anchor shapes."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ _PAIRS = re.compile(r"[\d.]+x[\d.]+(,[\d.]+x[\d.]+)*")
 
 
 def check_weights_output(source: Path, out: Path, overwrite: bool) -> None:
-    """Complain before anything is read rather than when the work is done.
+    """Check the output of an import before anything is read.
 
     Raises
     ------
     UserError
-        If the weights could not be written, or would replace something.
+        If the weights could not be written, or would replace an existing file.
     """
     if out.suffix != ".npz":
         raise UserError(f"{out}: expected a name that ends in .npz")
@@ -37,13 +37,13 @@ def check_weights_output(source: Path, out: Path, overwrite: bool) -> None:
 def read_shapes(text: str) -> Shapes:
     """Read anchor shapes from "36x37,72x43" or from a YAML file.
 
-    The file holds a list of pairs, or has one as `shapes`, `anchors.shapes` (a profile) or
-    `network.anchors.shapes` (a training's configuration).
+    The file holds a list of pairs, either as its whole content or under `shapes`, `anchors.shapes`
+    (a profile) or `network.anchors.shapes` (a training's configuration).
 
     Raises
     ------
     ConfigError
-        If there are none in it.
+        If the text or the file holds no anchor shapes.
     """
     if _PAIRS.fullmatch(text):
         return _shapes(text, [pair.split("x") for pair in text.split(",")])
@@ -59,7 +59,7 @@ def read_shapes(text: str) -> Shapes:
         raise ConfigError(f"{path}: cannot be read as YAML: {reason}") from None
     for key in ("network", "anchors", "shapes"):
         if isinstance(content, Mapping) and isinstance(content.get(key), Mapping | list):
-            content = content[key]  # in a profile `network` is a name
+            content = content[key]  # in a profile, `network` is a name and not a mapping
     return _shapes(text, content)
 
 

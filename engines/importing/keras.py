@@ -1,4 +1,4 @@
-"""Weights of the Keras code of omni-us, as Keras writes them into HDF5."""
+"""Read weights of the Keras code of omni-us from HDF5 files written by Keras."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from typing import Any
 from squeezedrive.engines.errors import UserError, WeightsError
 from squeezedrive.engines.importing.tensors import Tensors, collect_tensors, own_name
 
-_UNNAMED = re.compile(r"conv2d(_\d+)?")  # its first convolution has no name of its own
+_UNNAMED = re.compile(r"conv2d(_\d+)?")  # the default name of the first convolution
 _OPTIMIZER = "optimizer_weights"
 
 
 def read_keras(path: Path) -> Tensors:
-    """Read a file of `save_weights` or `save`, groups by layer and `kernel:0`, `bias:0` in them.
+    """Read a file of `save_weights` or `save`: a group for each layer, with `kernel:0`, `bias:0`.
 
     Raises
     ------
     UserError
         If h5py is not installed.
     WeightsError
-        If it is no HDF5 file, or a tensor in it is unknown.
+        If the file is not HDF5, or a tensor in it is unknown.
     """
     if importlib.util.find_spec("h5py") is None:
         raise UserError("reading Keras weights needs h5py: pip install -e '.[import]'")
@@ -51,7 +51,7 @@ def read_keras(path: Path) -> Tensors:
 
 
 def _own_name(path: str) -> str | None:
-    """Return our name of a data set: its group repeats the layer's name, which holds a slash."""
+    """Return our name for an HDF5 data set, whose path repeats the layer's name."""
     parts = ["conv1" if _UNNAMED.fullmatch(part) else part for part in path.split("/")]
     tails = ("/".join(parts[start:]) for start in range(len(parts) - 1))
     return next((name for name in map(own_name, tails) if name is not None), None)

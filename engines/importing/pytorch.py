@@ -1,4 +1,4 @@
-"""Weights of the PyTorch code of J. Qiu: a state dictionary, alone or in a checkpoint."""
+"""Read weights of the PyTorch code of J. Qiu: a state dictionary, alone or in a checkpoint."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from squeezedrive.engines.model.network import SQUEEZEDET, Conv, Network
 
 
 def read_pytorch(path: Path) -> Tensors:
-    """Read a file of `torch.save`, of which only tensors and plain values are unpickled.
+    """Read a file of `torch.save`; only tensors and plain values are unpickled.
 
     Raises
     ------
     UserError
         If PyTorch is not installed.
     WeightsError
-        If it is no state dictionary, or a name in it is unknown.
+        If the file is not a state dictionary, or a name in it is unknown.
     """
     if importlib.util.find_spec("torch") is None:
         raise UserError("reading PyTorch weights needs PyTorch: pip install -e '.[train]'")
@@ -33,8 +33,8 @@ def read_pytorch(path: Path) -> Tensors:
     except (pickle.UnpicklingError, RuntimeError, OSError, EOFError, ValueError, KeyError) as error:
         reason = str(error).strip().split("\n")[0]
         raise WeightsError(
-            f"{path}: expected a state dictionary written by torch.save and nothing that has to be"
-            f" run to be read: {reason or type(error).__name__}"
+            f"{path}: expected a state dictionary written by torch.save, without objects that run"
+            f" code when they are read: {reason or type(error).__name__}"
         ) from None
     if isinstance(content, dict):
         content = content.get("state_dict", content)
@@ -51,7 +51,7 @@ def read_pytorch(path: Path) -> Tensors:
 
 
 def _positions(network: Network) -> dict[str, str]:
-    """Return our layers by their names there: a sequence in which ReLU counts, and the head."""
+    """Return our layers by their names in that code: numbers that count ReLUs, and the head."""
     layers = {}
     position = 0
     for layer in network.layers[:-1]:
@@ -62,7 +62,9 @@ def _positions(network: Network) -> dict[str, str]:
 
 
 def _own_name(name: str, layers: dict[str, str]) -> str | None:
-    plain = name.removeprefix("module.").removeprefix("base.")  # of DataParallel, of the detector
+    plain = name.removeprefix("module.").removeprefix(
+        "base."
+    )  # prefixes of DataParallel and of the detector
     for theirs, ours in layers.items():
         if plain.startswith(f"{theirs}."):
             rest = plain[len(theirs) :].replace(".squeeze.", ".squeeze1x1.")

@@ -1,4 +1,4 @@
-"""Tensors of a foreign file: which convolution each belongs to, and in which order it is."""
+"""Assign the tensors of a foreign file to convolutions, and bring them into our order."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _KINDS = {
 
 @dataclass(frozen=True)
 class Tensors:
-    """What a file holds.
+    """The tensors of a file.
 
     Attributes
     ----------
@@ -30,7 +30,7 @@ class Tensors:
     arrays : mapping of str to float array
         `<operation>_w` in the file's own order of dimensions, and `<operation>_b`.
     left_out : tuple of str
-        Names in the file that belong to its training, not to the network.
+        Names in the file that belong to the training and not to the network.
     """
 
     path: Path
@@ -40,17 +40,17 @@ class Tensors:
 
 def convolutions(network: Network, head_channels: int = 1) -> list[Operation]:
     """List a network's convolutions."""
-    # Padding and size matter for neither names nor shapes of the weights.
+    # Names and shapes of the weights depend on neither padding nor size.
     steps = operations(network, head_channels, 1248, 384, "same_upper")
     return [step for step in steps if step.kind == "conv"]
 
 
-# Both networks have layers of the same names.
+# Both networks have the same layer names.
 _NAMES = frozenset(step.name for step in convolutions(SQUEEZEDET))
 
 
 def own_name(name: str) -> str | None:
-    """Return `conv1_w` for `conv1/kernels`, `conv1.weight` and the like; None for any other."""
+    """Return `conv1_w` for `conv1/kernels`, `conv1.weight` and the like; None for other names."""
     *layer, kind = re.split(r"[/._-]", name.removesuffix(":0"))
     operation = "_".join(layer)
     if operation not in _NAMES or kind not in _KINDS:
@@ -64,25 +64,25 @@ def collect_tensors(
     left_out: Iterable[str],
     hint: str,
 ) -> Tensors:
-    """Gather tensors as (name in the file, our name or None for no such tensor, values).
+    """Gather tensors given as (name in the file, our name or None if unknown, values).
 
     Raises
     ------
     WeightsError
-        If a name is unknown or comes twice, or values are not finite floating-point numbers. The
-        `hint` says which names are expected.
+        If a name is unknown or occurs twice, or values are not finite floating-point numbers. The
+        message contains the `hint`, which describes the expected names.
     """
     arrays: dict[str, NDArray[np.floating]] = {}
     for name, own, values in named:
         if own is None:
-            raise WeightsError(f"{path}: {name} is no tensor of SqueezeDet; expected {hint}")
+            raise WeightsError(f"{path}: {name} is not a tensor of SqueezeDet; expected {hint}")
         if own in arrays:
-            raise WeightsError(f"{path}: {name} is there twice; expected one {own}")
+            raise WeightsError(f"{path}: {name} occurs twice; expected one {own}")
         array = np.asarray(values)
         if array.dtype.kind != "f" or not np.isfinite(array).all():
             raise WeightsError(
                 f"{path}: {name}: expected finite floating-point numbers, got {array.dtype}"
-                + (" with others among them" if array.dtype.kind == "f" else "")
+                + (" with inf or NaN" if array.dtype.kind == "f" else "")
             )
         arrays[own] = array
     if not arrays:
@@ -91,12 +91,12 @@ def collect_tensors(
 
 
 def recognise(tensors: Tensors) -> Network:
-    """Return which network the tensors belong to, by the shape of the first convolution.
+    """Return the network that the tensors belong to, by the shape of the first convolution.
 
     Raises
     ------
     WeightsError
-        If it is none.
+        If they belong to none of the networks.
     """
     shape = _get(tensors, "conv1_w").shape
     first = {network: convolutions(network)[0] for network in NETWORKS.values()}
@@ -110,10 +110,10 @@ def recognise(tensors: Tensors) -> Network:
 
 
 def arrange(tensors: Tensors, network: Network) -> tuple[dict[str, NDArray[np.float32]], bool]:
-    """Return weights in the order out, in, rows, columns, as `engines.model.weights` keeps them.
+    """Return weights in the order out, in, rows, columns, as in `engines.model.weights`.
 
-    The file's order is told by the shapes, which are the same in both orders for none of the
-    convolutions. A head of 1x1 becomes the centre of a 3x3 kernel of zeros: the same network.
+    The shapes show the file's order, because no convolution has the same shape in both orders. A
+    head of 1x1 becomes the centre of a 3x3 kernel of zeros, which gives the same network.
 
     Returns
     -------
@@ -149,7 +149,7 @@ def arrange(tensors: Tensors, network: Network) -> tuple[dict[str, NDArray[np.fl
 def _weight(
     tensors: Tensors, network: Network, step: Operation, kernels: tuple[int, ...]
 ) -> NDArray[np.floating]:
-    """Return a convolution's weights, out before in, if they have one of these kernel sizes."""
+    """Return a convolution's weights, out before in; raise if they have no such kernel size."""
     weight = _get(tensors, f"{step.name}_w")
     for kernel in kernels:
         if weight.shape == _oihw(step, kernel):

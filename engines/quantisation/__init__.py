@@ -1,1 +1,1 @@
-"""Weights as a network in 8-bit integers: calibration, graph, what it costs and what it wins."""
+"""Quantise a network to 8-bit integers: calibration, graph, and the effect on AP and speed."""

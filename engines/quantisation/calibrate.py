@@ -1,4 +1,4 @@
-"""How large the values between the layers become, and where to clip them."""
+"""Measure the values between the layers, and choose the limits at which they are clipped."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from squeezedrive.kernels.head import Head
 
 METHOD = "least squared error"
 
-SHARE = 0.05  # of the cells of a picture, which hold what it can find
+SHARE = 0.05  # part of a picture's cells that can hold an object
 
 _BINS = 8192
 _CANDIDATES = 200
 
 
 class Histogram:
-    """Counts of magnitudes in equal bins, from 0 to a power of two times the first largest.
+    """Counts of magnitudes in equal bins, from 0 to a power of two times the first maximum.
 
-    When a larger one comes, bins are merged in pairs: counts stay exact in a single pass.
+    When a larger value comes, bins are merged in pairs, so counts stay exact in a single pass.
     """
 
     def __init__(self) -> None:
@@ -52,11 +52,11 @@ class Histogram:
         self._counts += np.bincount(bins, minlength=_BINS)
 
     def best_limit(self) -> float:
-        """Return where clipping makes the mean squared error of 8 bits least; 0 for zeros only.
+        """Return the clipping limit with the least mean squared error in 8 bits; 0 for zeros only.
 
-        A low limit makes fine steps for the many small values and clips the few large ones. Of
-        the methods in use (largest value, percentiles, least divergence) this one disturbed the
-        network's output least or almost so for all weights tried.
+        A low limit gives fine steps for the many small values and clips the few large ones.
+        Compared with other methods (largest value, percentiles, least divergence), this one
+        disturbed the network's output least, or nearly so, for all weights tried.
         """
         centres = (np.arange(_BINS, dtype=np.float64) + 0.5) * (self._top / _BINS)
         there = self._counts > 0
@@ -72,15 +72,15 @@ def _squared_error(values: NDArray[np.float64], counts: NDArray[np.int64], limit
 
 
 def surest_cells(output: NDArray[np.floating], head: Head) -> NDArray[np.bool_]:
-    """Return the cells with the most confident anchors, a `SHARE` of each picture's.
+    """Return the cells with the most confident anchors, a `SHARE` of each picture's cells.
 
-    In the others nothing is found whatever their values are, so training lets these grow: in some
-    weights to a hundred times those that matter.
+    In the other cells, nothing is found whatever their values are, so the values grow in training;
+    in some weights to a hundred times the values that matter.
 
     Parameters
     ----------
     output : array (B, channels, rows, columns)
-        What the network computed.
+        The network's output.
     head : Head
 
     Returns
@@ -98,9 +98,9 @@ def measure_limits(
     head: Head,
     progress: Callable[[int], None] = lambda done: None,
 ) -> dict[str, float]:
-    """Run the network and return where to clip each value that is to be quantised.
+    """Run the network and return the clipping limit of each value to be quantised.
 
-    What the head reads is judged by the cells that matter, see `surest_cells`.
+    The limit of the head's input depends only on the cells that matter; see `surest_cells`.
 
     Parameters
     ----------
@@ -110,7 +110,7 @@ def measure_limits(
         Pixels as the model takes them.
     head : Head
     progress : callable
-        Is given the number of pictures done after each.
+        Called after each picture with the number of pictures done.
 
     Returns
     -------
@@ -143,18 +143,18 @@ def correct_output(
     head: Head,
     progress: Callable[[int], None] = lambda done: None,
 ) -> onnx.ModelProto:
-    """Return the quantised graph, its head's bias such that no channel is off in the mean.
+    """Return the quantised graph with a corrected bias in its head: no channel has a mean error.
 
-    Rounding moves confidences in one direction: AP stays, but more boxes reach a threshold (Nagel
-    et al., ICCV 2019: bias correction). The mean is taken over the cells that matter
-    (`surest_cells`), as OpenVINO computes them.
+    Rounding moves confidences in one direction: AP stays the same, but more boxes reach a threshold
+    (Nagel et al., ICCV 2019: bias correction). The mean error is measured with OpenVINO, over the
+    cells that matter (`surest_cells`).
 
     Parameters
     ----------
     quantised : ModelProto
-        From `engines.quantisation.graph.quantise`, made from `model`; is not changed.
+        From `engines.quantisation.graph.quantise`, made from `model`; it is not changed.
     model, pictures, head, progress
-        As for `measure_limits`.
+        See `measure_limits`.
     """
     exact, rounded = compile_graph(model), compile_graph(quantised)
     errors: list[NDArray[np.float64]] = []
@@ -174,6 +174,6 @@ def correct_output(
 
 
 def compile_graph(model: onnx.ModelProto) -> ov.CompiledModel:
-    """Return the graph ready to run on the CPU; what is float in it computes in fp32."""
+    """Compile a graph for the CPU; its operations in float compute in fp32."""
     graph = core().read_model(unsigned(model).SerializeToString())
     return compile_model(graph, {"INFERENCE_PRECISION_HINT": "f32"})

@@ -1,4 +1,4 @@
-"""What a quantised model costs in AP and wins in speed, against the weights in fp32."""
+"""Compare AP and speed of a quantised model with those of the weights in fp32."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _WARM_UP = 5
 
 
 def compare(settings: EngineSettings, dataset: Dataset) -> str:
-    """Evaluate a model and its weights on the CPU, time both, and lay out the figures as text.
+    """Evaluate a model and its weights on the CPU, time both, and return the figures as text.
 
     The network is timed on the first picture.
     """
@@ -81,9 +81,9 @@ def average_precision(
     Returns
     -------
     str
-        Which AP: KITTI's where the layout has its difficulties, else COCO's.
+        The kind of AP: KITTI's if the layout has its difficulties, else COCO's.
     dict of str to float
-        For each class, and last their "mean"; NaN if there is nothing to find.
+        The AP of each class, and last their "mean"; NaN if there are no objects.
     """
     with counting(len(dataset)) as progress:
         names = settings.weights.profile.output.classes
@@ -104,9 +104,9 @@ def _mean(values: NDArray[np.float64]) -> float:
 
 
 def median_times(backends: Mapping[str, Backend], dataset: Dataset) -> dict[str, float]:
-    """Return how long the network takes for a picture in each back end, in milliseconds.
+    """Measure the network's time for a picture in each back end, in milliseconds.
 
-    They take turns, so that whatever else the machine does falls on all of them.
+    The back ends take turns, so that other load on the machine affects all of them.
     """
     image = read_image(dataset.items[0].image)
     slots = {name: backend.new_slot() for name, backend in backends.items()}

@@ -1,16 +1,17 @@
-"""The ONNX graph with 8-bit integers between its layers, as QuantizeLinear and DequantizeLinear.
+"""Build the ONNX graph with 8-bit integers, by QuantizeLinear and DequantizeLinear.
 
-Quantised is what convolutions read: their weights, one scale an output channel, and their input,
-one scale a tensor. All zero points are 0, the one form that TensorRT takes; OpenVINO takes any.
-Biases, sums and the network's output stay float. A scale behind a concatenation is shared by its
-branches, and one before a pool holds behind it, too, so that a back end has nothing to requantise:
-between the first and the last convolution it passes on bytes only.
+The inputs of convolutions are quantised: weights with one scale per output channel, pixels and
+values with one scale per tensor. All zero points are 0, the only form that TensorRT accepts;
+OpenVINO accepts any. Biases, sums and the network's output stay float. The branches of a
+concatenation share the scale after it, and the scale before a pool also holds after it. So a back
+end has nothing to requantise: between the first and the last convolution, it passes on only bytes.
 
-Half the range of a ReLU's output lies idle this way. The CPU back end uses it when it loads the
-model (`engines.backends.cpu.graph.unsigned`); TensorRT takes no unsigned bytes.
+This leaves half the range unused for the output of a ReLU. The CPU back end uses the other half
+when it loads the model (`engines.backends.cpu.graph.unsigned`); TensorRT accepts no unsigned bytes.
 
-Weights have 7 bits: processors without VNNI instructions add products of bytes in pairs, in 16 bits
-that overflow with 8 (255 x 127 x 2 > 32767 > 255 x 63 x 2), and then find nothing.
+Weights have 7 bits, because processors without VNNI instructions add products of bytes in pairs in
+16 bits. With 8 bits, these sums overflow (255 x 127 x 2 > 32767 > 255 x 63 x 2), and the network
+finds nothing.
 """
 
 from __future__ import annotations
@@ -22,8 +23,8 @@ import onnx
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
-LEVELS = 127  # steps each side of 0 of a value; -128 stays unused
-WEIGHT_LEVELS = 63  # the same of a weight
+LEVELS = 127  # steps of a value on each side of 0; -128 is unused
+WEIGHT_LEVELS = 63  # steps of a weight on each side of 0
 
 
 def quantise_weights(weights: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
@@ -36,8 +37,8 @@ def quantise_weights(weights: NDArray[np.float32]) -> tuple[NDArray[np.int8], ND
     Returns
     -------
     int8 array (out, in, k, k), float32 array (out,)
-        Steps, -63 to 63, and their size: weights are about steps x size. A half is rounded to
-        the even neighbour, as QuantizeLinear does.
+        Steps, -63 to 63, and their size; a weight is about steps x size. Halves are rounded to the
+        even neighbour, as in QuantizeLinear.
     """
     largest = np.abs(weights).max(axis=(1, 2, 3))
     scale = _scale(largest, WEIGHT_LEVELS)
@@ -46,11 +47,11 @@ def quantise_weights(weights: NDArray[np.float32]) -> tuple[NDArray[np.int8], ND
 
 
 def quantised_values(model: onnx.ModelProto) -> dict[str, str]:
-    """Return for each convolution the name of the value that is quantised for it.
+    """Return the name of the value that is quantised for each convolution.
 
-    That is its input, or what the pool before it reads: the largest of rounded numbers is the
-    rounded largest, and a pool of bytes moves a quarter of the memory. The model is one of
-    `engines.model.onnx_graph.build_onnx`, fp32.
+    This is the convolution's input, or the input of the pool before it. Rounding before or after a
+    pool gives the same result, and a pool of bytes moves a quarter of the memory. The model comes
+    from `engines.model.onnx_graph.build_onnx`, fp32.
     """
     pools = {
         node.output[0]: node.input[0] for node in model.graph.node if node.op_type == "MaxPool"
@@ -70,16 +71,16 @@ def quantise(
     Parameters
     ----------
     model : ModelProto
-        From `engines.model.onnx_graph.build_onnx`, fp32; is not changed.
+        From `engines.model.onnx_graph.build_onnx`, fp32; it is not changed.
     limits : mapping of str to float
-        For each of `quantised_values` the magnitude that becomes 127; larger ones are clipped.
+        The magnitude that becomes 127 for each of `quantised_values`; larger values are clipped.
     float_layers : collection of str
-        Names of convolutions to be left as they are, their input included.
+        Names of convolutions that stay in float, including their input.
 
     Returns
     -------
     ModelProto
-        Same input, output and metadata. Weights are stored in 8 bits.
+        The graph with the same input, output and metadata; weights are stored in 8 bits.
     """
     result = onnx.ModelProto()
     result.CopyFrom(model)
@@ -93,7 +94,7 @@ def quantise(
         return name
 
     def through_bytes(value: str) -> str:
-        """Round a value to 8 bits, once for all that read it; return the result's name."""
+        """Round a value to 8 bits, once for all readers, and return the result's name."""
         if value not in rounded:
             grid = [
                 constant(f"{value}_scale", _scale(np.float32(limits[value]))),
@@ -138,5 +139,5 @@ def quantise(
 
 
 def _scale(largest: NDArray[np.float32] | np.float32, levels: int = LEVELS) -> NDArray[np.float32]:
-    """Return the size of a step; any will do where there is nothing but zeros."""
+    """Return the size of a step; 1 if all values are zero."""
     return np.asarray(np.where(largest > 0, largest / levels, 1), np.float32)

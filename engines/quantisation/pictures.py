@@ -1,4 +1,4 @@
-"""Pictures to calibrate with, as the network reads them."""
+"""Read pictures for the calibration in the form of the network's input."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from squeezedrive.kernels.fit import make_fit
 
 
 def spread(pictures: Sequence[Path], count: int) -> list[Path]:
-    """Return so many pictures at equal distances; all of them, if there are fewer.
+    """Return `count` pictures at equal distances; all pictures if there are fewer.
 
-    Neighbours are often frames of the same drive, so that the first ones would show little.
+    Neighbours are often frames of one drive, so the first `count` pictures would be too similar.
     """
     count = min(count, len(pictures))
     return [pictures[(2 * index + 1) * len(pictures) // (2 * count)] for index in range(count)]

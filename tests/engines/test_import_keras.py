@@ -1,4 +1,4 @@
-"""Weights as Keras keeps them in HDF5."""
+"""Importing weights that Keras wrote into HDF5."""
 
 import importlib.util
 from pathlib import Path
@@ -17,7 +17,7 @@ OWN_PIXELS = ("--mean", "103.939,116.779,123.68", "--std", "1")
 
 
 def datasets(first: str = "conv2d_1", prefix: str = "") -> dict[str, Any]:
-    """Return the project's weights by the paths that `save_weights` of Keras gives them."""
+    """Return the project's weights by the paths that `save_weights` of Keras writes."""
     arrays = {}
     for name, array in hwio(with_head(OWN, "by_kind", CLASSES), "kernel", "bias").items():
         layer, kind = name.rsplit("/", 1)
@@ -47,7 +47,7 @@ def assert_arrays(out: Path, expected: Arrays) -> None:
         np.testing.assert_array_equal(array, expected[name])
 
 
-def test_saved_weights(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_imports_saved_weights(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code, out = run(save(tmp_path / "model.hdf5", datasets()))
     assert code == 0
     assert_arrays(out, with_head(OWN, "by_kind", CLASSES))
@@ -61,14 +61,14 @@ def test_saved_weights(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> No
     assert "that picture's own mean and deviation" in capsys.readouterr().out
 
 
-def test_the_same_is_found(tmp_path: Path) -> None:
+def test_imported_weights_find_the_same_boxes(tmp_path: Path) -> None:
     code, out = run(save(tmp_path / "model.hdf5", datasets()), *AS_OURS, *OWN_PIXELS)
     assert code == 0
     assert_same_found(OWN, load_weights(out))
 
 
 @pytest.mark.parametrize("first", ["conv2d", "conv2d_12", "conv1"])
-def test_a_whole_model_with_its_optimizer(
+def test_imports_a_whole_model_with_its_optimizer(
     tmp_path: Path, first: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     arrays = datasets(first, "model_weights/")
@@ -80,8 +80,8 @@ def test_a_whole_model_with_its_optimizer(
     assert "left out: 2 that belong to its training" in capsys.readouterr().out
 
 
-def test_a_model_of_several_gpus(tmp_path: Path) -> None:
-    """Keras puts the model that every GPU runs into one group of its own."""
+def test_imports_a_model_of_several_gpus(tmp_path: Path) -> None:
+    """Keras puts the model that each GPU runs into a separate group."""
     arrays = {
         f"model_1/{name.split('/', 1)[1]}" if name.startswith("conv") else name: array
         for name, array in datasets().items()
@@ -94,13 +94,13 @@ def test_a_model_of_several_gpus(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"conv2d_2/conv2d_2/kernel:0": np.zeros(3)}, "conv2d_2/conv2d_2/kernel:0 is there twice"),
-        ({"dense/dense/kernel:0": np.zeros(3)}, "dense/dense/kernel:0 is no tensor of SqueezeDet"),
-        ({"conv12/note": "text"}, "conv12/note is no tensor of SqueezeDet"),
+        ({"conv2d_2/conv2d_2/kernel:0": np.zeros(3)}, "conv2d_2/conv2d_2/kernel:0 occurs twice"),
+        ({"dense/dense/kernel:0": np.zeros(3)}, "dense/dense/kernel:0 is not a tensor of"),
+        ({"conv12/note": "text"}, "conv12/note is not a tensor of SqueezeDet"),
         ({"conv12/conv12/bias:0": np.zeros(27)}, "conv12_w of squeezedet: expected shape (27, 768"),
     ],
 )
-def test_what_does_not_fit(
+def test_rejects_tensors_that_do_not_fit(
     tmp_path: Path, change: dict[str, Any], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     code, out = run(save(tmp_path / "model.hdf5", {**datasets(), **change}))
@@ -111,7 +111,9 @@ def test_what_does_not_fit(
     assert not out.exists()
 
 
-def test_no_hdf5(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_rejects_files_that_are_not_hdf5(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     pytest.importorskip("h5py", reason="needs h5py: pip install -e '.[import]'")
     source = tmp_path / "model.hdf5"
     assert run(source)[0] == 2
@@ -121,7 +123,7 @@ def test_no_hdf5(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "expected an HDF5 file" in capsys.readouterr().err
 
 
-def test_h5py_is_asked_for_by_name(
+def test_names_the_missing_package_h5py(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)

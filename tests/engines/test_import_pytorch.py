@@ -1,4 +1,4 @@
-"""State dictionaries of the PyTorch implementation."""
+"""Importing state dictionaries of the PyTorch implementation."""
 
 import importlib.util
 from pathlib import Path
@@ -28,7 +28,7 @@ FIRES = {3: 2, 4: 3, 6: 4, 7: 5, 9: 6, 10: 7, 11: 8, 12: 9, 13: 10, 14: 11}
 
 
 def state(arrays: Arrays, prefix: str = "base.") -> dict[str, Any]:
-    """Return arrays by the names of that code."""
+    """Return arrays by their names in that code."""
     torch = pytest.importorskip("torch", reason="needs PyTorch: pip install -e '.[train]'")
     layers = {"features.0": "conv1", "convdet": "conv12"}
     for position, number in FIRES.items():
@@ -55,14 +55,14 @@ def run(source: Path, *options: object) -> tuple[int, Path]:
 
 
 def foreign() -> Arrays:
-    """Return the project's weights for pixels RGB, less a mean, over deviations."""
+    """Return the project's weights, changed for RGB pixels that are divided by deviations."""
     arrays = with_head(OWN, "per_anchor", OWN.profile.output.classes)
     factor = np.array(STD, np.float32)[:, None, None]
     arrays["conv1_w"] = np.ascontiguousarray(arrays["conv1_w"][:, ::-1] * factor)
     return arrays
 
 
-def test_a_checkpoint(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_imports_a_checkpoint(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arrays = foreign()
     code, out = run(save(tmp_path / "a.pth", {"epoch": 290, "state_dict": state(arrays)}))
     assert code == 0
@@ -86,7 +86,7 @@ def test_a_checkpoint(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
 
 
 @pytest.mark.parametrize("prefix", ["", "module.base."])
-def test_the_same_is_found(tmp_path: Path, prefix: str) -> None:
+def test_imported_weights_find_the_same_boxes(tmp_path: Path, prefix: str) -> None:
     source = save(tmp_path / "a.pth", state(foreign(), prefix))
     code, out = run(source, *AS_OURS, "--mean", "123.68,116.779,103.939")
     assert code == 0
@@ -96,7 +96,7 @@ def test_the_same_is_found(tmp_path: Path, prefix: str) -> None:
 
 
 def original(arrays: Arrays, pixels: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return what that code computes: conv1 pads both sides, the pools only the end."""
+    """Compute the network's output as that code does: conv1 pads both sides, pools only the end."""
     import torch
     from torch.nn import functional as F
 
@@ -116,11 +116,11 @@ def original(arrays: Arrays, pixels: NDArray[np.float32]) -> NDArray[np.float32]
     return np.asarray(conv("conv12", x, padding=1)[0].numpy())
 
 
-def test_it_computes_what_the_code_computes_one_pixel_on(tmp_path: Path) -> None:
-    """Our padding looks one pixel further right and down: so it does for a picture moved there."""
+def test_imported_weights_match_the_original_code_after_a_shift(tmp_path: Path) -> None:
+    """Our padding reads one pixel further right and down; so the test moves the picture there."""
     arrays = foreign()
     sizes = [8 * anchor + 6 + side for anchor in range(9) for side in range(2)]
-    arrays["conv12_b"][sizes] -= 2  # boxes that are small enough to lie inside of the picture
+    arrays["conv12_b"][sizes] -= 2  # boxes so small that they lie inside the picture
     code, out = run(save(tmp_path / "a.pth", state(arrays)))
     assert code == 0
     ours = load_weights(out)
@@ -143,13 +143,13 @@ def test_it_computes_what_the_code_computes_one_pixel_on(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"base.features.15.weight": 1.0}, "base.features.15.weight is no tensor of SqueezeDet"),
+        ({"base.features.15.weight": 1.0}, "base.features.15.weight is not a tensor of"),
         ({"classifier.1.bias": 1.0}, "expected names like base.features.0.weight and base.convdet"),
         ({"base.convdet.bias": None}, "conv12_b is missing; expected 64 tensors, got 63"),
         ({"epoch": 3}, "expected a dictionary of tensors, or one as its state_dict"),
     ],
 )
-def test_what_does_not_fit(
+def test_rejects_tensors_that_do_not_fit(
     tmp_path: Path, change: dict[str, Any], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     torch = pytest.importorskip("torch", reason="needs PyTorch: pip install -e '.[train]'")
@@ -167,13 +167,13 @@ def test_what_does_not_fit(
 
 
 class Trap:
-    """Fails the test when it is unpickled."""
+    """An object that fails the test when it is unpickled."""
 
     def __reduce__(self) -> tuple[Any, tuple[str]]:
         return pytest.fail, ("unpickled",)
 
 
-def test_nothing_is_run_to_be_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_runs_no_code_from_the_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     source = save(tmp_path / "a.pth", {"state_dict": Trap()})
     assert run(source)[0] == 2
     assert capsys.readouterr().err.count("\n") == 1
@@ -187,7 +187,7 @@ def test_nothing_is_run_to_be_read(tmp_path: Path, capsys: pytest.CaptureFixture
     assert read_pytorch(save(source, state(foreign()))).left_out == ()
 
 
-def test_pytorch_is_asked_for_by_name(
+def test_names_the_missing_package_pytorch(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)

@@ -1,4 +1,4 @@
-"""Weights that are named and ordered as other code does come back as ours."""
+"""Importing weights with the names and the order of other code."""
 
 import json
 import shutil
@@ -51,7 +51,7 @@ def source(tmp_path: Path) -> Path:
     return save(tmp_path / "source.npz", variables())
 
 
-def test_the_authors_variables(source: Path) -> None:
+def test_imports_the_variables_of_the_authors_code(source: Path) -> None:
     code, out = run(source)
     assert code == 0
     weights = load_weights(out)
@@ -74,13 +74,13 @@ def test_the_authors_variables(source: Path) -> None:
     assert len(profile.training["sha256"]) == 64
 
 
-def test_the_same_is_found(source: Path) -> None:
+def test_imported_weights_find_the_same_boxes(source: Path) -> None:
     code, out = run(source, *AS_OURS)
     assert code == 0
     assert_same_found(OWN, load_weights(out))
 
 
-def test_a_training_checkpoint_with_scopes_in_the_names(
+def test_imports_a_checkpoint_with_variables_of_the_training(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     arrays: dict[str, Any] = {f"{name}:0": array for name, array in variables().items()}
@@ -97,7 +97,9 @@ def test_a_training_checkpoint_with_scopes_in_the_names(
 @pytest.mark.parametrize(
     "rename", [str, lambda n: n.replace("_w", ".weight").replace("_b", ".bias")]
 )
-def test_arrays_in_our_order_by_similar_names(tmp_path: Path, rename: Callable[[str], str]) -> None:
+def test_imports_arrays_in_our_order_with_similar_names(
+    tmp_path: Path, rename: Callable[[str], str]
+) -> None:
     arrays = {rename(name): array.astype(np.float64) for name, array in OWN.arrays.items()}
     code, out = run(save(tmp_path / "source.npz", arrays), "--head", "per_anchor", *AS_OURS)
     assert code == 0
@@ -110,7 +112,7 @@ def test_arrays_in_our_order_by_similar_names(tmp_path: Path, rename: Callable[[
 
 
 @pytest.mark.parametrize("order", ["oihw", "hwio"])
-def test_a_head_of_1x1_becomes_3x3(
+def test_widens_a_head_of_1x1_to_3x3(
     tmp_path: Path, order: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     arrays = dict(OWN.arrays)
@@ -124,7 +126,7 @@ def test_a_head_of_1x1_becomes_3x3(
     assert "conv12 was 1x1" in capsys.readouterr().out
 
 
-def test_squeezedet_plus_is_recognised(tmp_path: Path) -> None:
+def test_recognises_squeezedet_plus(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     arrays = {}
     for step in convolutions(SQUEEZEDET_PLUS, 72):
@@ -139,7 +141,7 @@ def test_squeezedet_plus_is_recognised(tmp_path: Path) -> None:
     assert profile.anchors.shapes == OWN.profile.anchors.shapes
 
 
-def test_everything_the_file_does_not_tell_can_be_said(
+def test_options_set_every_property_that_the_file_lacks(
     source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     anchors = tmp_path / "anchors.yaml"
@@ -171,13 +173,13 @@ def test_everything_the_file_does_not_tell_can_be_said(
     assert capsys.readouterr().out.count("(given)") == 10
 
 
-def test_anchors_follow_the_width(source: Path) -> None:
+def test_scales_anchors_with_the_width(source: Path) -> None:
     _, out = run(source, "--size", "624x384")
     assert profile_of(out).anchors.shapes[:2] == ((18, 18.5), (183, 87))
     assert profile_of(out).training["assumed"][:2] == ["classes", "anchors"]
 
 
-def test_anchors_come_from_a_profile_too(source: Path) -> None:
+def test_reads_anchors_from_a_profile(source: Path) -> None:
     profile = json.loads(DEFAULT.with_suffix(".json").read_text())
     profile["anchors"]["shapes"][0] = [1, 2]
     path = source.with_name("profile.json")
@@ -186,7 +188,7 @@ def test_anchors_come_from_a_profile_too(source: Path) -> None:
     assert profile_of(out).anchors.shapes[:2] == ((1, 2), tuple(profile["anchors"]["shapes"][1]))
 
 
-def test_deviations_of_the_colours_are_folded_into_conv1(source: Path) -> None:
+def test_folds_deviations_of_the_colours_into_conv1(source: Path) -> None:
     std = np.array([50.0, 60.0, 70.0])
     arrays = variables()
     arrays["conv1/kernels"] = arrays["conv1/kernels"] * std[:, None].astype(np.float32)
@@ -198,7 +200,7 @@ def test_deviations_of_the_colours_are_folded_into_conv1(source: Path) -> None:
     assert_same_found(OWN, weights)
 
 
-def test_names() -> None:
+def test_own_name_recognises_names_of_tensors() -> None:
     assert own_name("conv1/kernels") == "conv1_w"
     assert own_name("fire10/expand3x3/biases:0") == "fire10_expand3x3_b"
     assert own_name("fire2.squeeze1x1.weight") == "fire2_squeeze1x1_w"
@@ -207,8 +209,8 @@ def test_names() -> None:
         assert own_name(name) is None
 
 
-def test_the_reference_weights_find_what_is_labelled(shared: Path, tmp_path: Path) -> None:
-    """Weights of others, trained on KITTI: on all of val their mAP is 77 % (11 points)."""
+def test_imported_reference_weights_find_most_objects(shared: Path, tmp_path: Path) -> None:
+    """These weights of others, trained on KITTI, have an mAP of 77 % on all of val (11 points)."""
     original = shared / "weights" / "squeezedet-reference" / "squeezedet_kitti_fp32_oihw.npz"
     if not original.is_file():
         pytest.skip(f"needs the reference weights, not found at {original}")

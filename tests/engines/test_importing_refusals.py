@@ -1,4 +1,4 @@
-"""Files and values that cannot be imported are refused in one line, and nothing is written."""
+"""Files and values that cannot be imported are rejected in one line, and nothing is written."""
 
 import pickle
 from collections.abc import Callable
@@ -65,17 +65,17 @@ def spoiled(change: str) -> dict[str, Any]:
     [
         ("missing", "fire11_expand3x3_b is missing; expected 64 tensors, got 63"),
         ("no conv1", "conv1_w is missing"),
-        ("unknown", "fire12/squeeze1x1/kernels is no tensor of SqueezeDet; expected names like"),
-        ("twice", "fire2_squeeze1x1_w is there twice"),
+        ("unknown", "fire12/squeeze1x1/kernels is not a tensor of SqueezeDet; expected names"),
+        ("twice", "fire2_squeeze1x1_w occurs twice"),
         ("shape", "expected shape (16, 64, 1, 1) or (1, 1, 64, 16), got (1, 1, 64, 15)"),
         ("bias", "conv1_b of squeezedet: expected shape (64,), got (5,)"),
         ("network", "(64, 3, 3, 3) (squeezedet) or (96, 3, 7, 7) (squeezedet-plus), got (5, 5"),
-        ("nan", "expected finite floating-point numbers, got float32 with others among them"),
+        ("nan", "expected finite floating-point numbers, got float32 with inf or NaN"),
         ("integers", "expected finite floating-point numbers, got int8"),
         ("nothing", "holds no tensors"),
     ],
 )
-def test_a_file_that_does_not_fit_is_refused(
+def test_rejects_a_file_that_does_not_fit(
     tmp_path: Path, change: str, message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     source = save(tmp_path / "source.npz", spoiled(change))
@@ -85,7 +85,7 @@ def test_a_file_that_does_not_fit_is_refused(
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--classes", "car,bus"], "9 anchors x (2 classes + 5) are 63; say what they are with"),
+        (["--classes", "car,bus"], "9 anchors x (2 classes + 5) are 63; give the right ones with"),
         (["--anchors", "10x10"], "conv12 has 72 channels, but 1 anchors x (3 classes + 5) are 8"),
         (["--classes", "car,car,bus"], "class names must differ"),
         (["--size", "1000x384"], "expected an input of multiples of 16"),
@@ -96,7 +96,7 @@ def test_a_file_that_does_not_fit_is_refused(
         (["--anchors", "empty.yaml"], "expected anchor shapes as a list of [width, height]"),
     ],
 )
-def test_values_that_do_not_fit_are_refused(
+def test_rejects_values_that_do_not_fit(
     source: Path,
     options: list[str],
     message: str,
@@ -110,7 +110,7 @@ def test_values_that_do_not_fit_are_refused(
 
 
 @pytest.mark.parametrize("content", ["text", "pickle", "objects", "array", "half", "nowhere"])
-def test_what_is_no_archive_of_arrays_is_refused_and_not_unpickled(
+def test_rejects_other_files_without_unpickling_them(
     tmp_path: Path, content: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     source = tmp_path / "source.npz"
@@ -131,7 +131,7 @@ def test_what_is_no_archive_of_arrays_is_refused_and_not_unpickled(
 
 
 class Trap:
-    """Fails the test when it is unpickled."""
+    """An object that fails the test when it is unpickled."""
 
     def __reduce__(self) -> tuple[Callable[[str], None], tuple[str]]:
         return pytest.fail, ("unpickled",)
@@ -150,7 +150,9 @@ def assert_refused(
     assert sorted(source.parent.iterdir()) == before
 
 
-def test_nothing_is_replaced_unasked(source: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_replaces_files_only_with_overwrite(
+    source: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     out = source.with_name("ours.npz")
     both = out, out.with_suffix(".json")
     for taken in both:
@@ -168,7 +170,7 @@ def test_nothing_is_replaced_unasked(source: Path, capsys: pytest.CaptureFixture
     ]  # fmt: skip
 
 
-def test_outputs_that_cannot_be(source: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_rejects_impossible_outputs(source: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for out, message in (
         (source, "is the source itself"),
         (source.with_name("ours.onnx"), "expected a name that ends in .npz"),
@@ -191,7 +193,9 @@ def test_outputs_that_cannot_be(source: Path, capsys: pytest.CaptureFixture[str]
         ["--padding", "full"],
     ],
 )
-def test_options_that_make_no_sense(options: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_rejects_options_that_make_no_sense(
+    options: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(SystemExit) as caught:
         main(["import", "source", "--layout", "authors", "--out", "x.npz", *options])
     assert caught.value.code == 2

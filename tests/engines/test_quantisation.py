@@ -1,4 +1,4 @@
-"""The int8 graph against the float one, its calibration, and the verb `quantize`."""
+"""The int8 graph compared with the float graph, its calibration, and the verb `quantize`."""
 
 from __future__ import annotations
 
@@ -63,10 +63,10 @@ def limits(weights: Weights, model: onnx.ModelProto, pixels: list[np.ndarray]) -
     return measure_limits(model, pixels, weights.profile.head(*SIZE))
 
 
-def test_the_head_reads_values_clipped_where_something_may_be_found(
+def test_clips_the_heads_input_by_cells_that_may_hold_objects(
     weights: Weights, model: onnx.ModelProto, pixels: list[np.ndarray]
 ) -> None:
-    """Elsewhere training lets values grow, and they must not make the steps coarse."""
+    """Values in other cells grow in training; they must not make the steps coarse."""
     head = weights.profile.head(*SIZE)
     output = np.stack([np.asarray(compile_graph(model)(p)[0][0]) for p in pixels])
     cells = surest_cells(output, head)
@@ -89,7 +89,7 @@ def _tap(model: onnx.ModelProto, name: str) -> onnx.ModelProto:
     return model
 
 
-def test_weights_are_rounded_by_output_channel() -> None:
+def test_rounds_weights_by_output_channel() -> None:
     weights = np.array([[0.9, -2.0, 0.5], [0.1, 0.3, 0.0], [0, 0, 0]], np.float32)
     steps, scale = quantise_weights(weights.reshape(3, 3, 1, 1))
     np.testing.assert_allclose(scale, [2 / 63, 0.3 / 63, 1], rtol=1e-6)
@@ -98,20 +98,22 @@ def test_weights_are_rounded_by_output_channel() -> None:
     assert steps.dtype == np.int8
 
 
-def test_a_limit_clips_rare_large_values() -> None:
+def test_limit_clips_rare_large_values() -> None:
     histogram = Histogram()
     values = np.random.default_rng(0).normal(0, 1, 100_000).astype(np.float32)
     histogram.add(values)
     assert 3.5 < histogram.best_limit() < np.abs(values).max()
     histogram.add(np.array([100.0], np.float32))  # beyond the first bins
     assert histogram.largest == 100
-    assert 50 < histogram.best_limit() < 80  # clips the one rather than coarsen all the others
+    assert (
+        50 < histogram.best_limit() < 80
+    )  # it clips the one value instead of making all steps coarse
     zeros = Histogram()
     zeros.add(np.zeros(5, np.float32))
     assert zeros.best_limit() == 0
 
 
-def test_the_graph_computes_nearly_the_same(
+def test_quantised_graph_computes_nearly_the_same(
     model: onnx.ModelProto, limits: dict[str, float], pixels: list[np.ndarray]
 ) -> None:
     quantised = quantise(model, limits)
@@ -123,7 +125,7 @@ def test_the_graph_computes_nearly_the_same(
     assert noise > 0
 
 
-def test_every_convolution_reads_bytes_of_its_own_scale(
+def test_every_convolution_reads_bytes_with_its_own_scale(
     model: onnx.ModelProto, limits: dict[str, float]
 ) -> None:
     graph = quantise(model, limits).graph
@@ -140,15 +142,15 @@ def test_every_convolution_reads_bytes_of_its_own_scale(
         if node.op_type == "QuantizeLinear":
             assert constants[node.input[2]] == 0  # the only zero point that TensorRT takes
             assert constants[node.input[1]] == pytest.approx(limits[node.input[0]] / 127, rel=1e-6)
-    # A value that two convolutions read is rounded once: fire2's expansions.
+    # A value with two readers is rounded once, as for fire2's expansions.
     names = [node.input[0] for node in graph.node if node.op_type == "QuantizeLinear"]
     assert len(names) == len(set(names)) == len(set(quantised_values(model).values()))
 
 
-def test_no_pair_of_products_overflows_sixteen_bits(
+def test_pairs_of_products_fit_into_16_bits(
     model: onnx.ModelProto, limits: dict[str, float]
 ) -> None:
-    """Processors without VNNI instructions add them there."""
+    """Processors without VNNI instructions add pairs of products in 16 bits."""
     graph = unsigned(quantise(model, limits)).graph
     constants = {c.name: numpy_helper.to_array(c) for c in graph.initializer}
     types = {
@@ -189,10 +191,10 @@ class Additive:
         return sum(noise for name, noise in self._noises.items() if name not in float_layers)
 
 
-def test_as_few_layers_as_possible_stay_in_float() -> None:
+def test_leaves_as_few_layers_as_possible_in_float() -> None:
     fine = Additive(a=0.1, b=0.1)
     assert choose_float_layers(fine, enough_db=6) == ()  # type: ignore[arg-type]
-    assert fine.asked == 1  # nothing is tried if all can do
+    assert fine.asked == 1  # no single layer is tried if all can be quantised
     done: list[int] = []
     noisy = Additive(a=0.02, b=0.5, c=0.01, d=0.3)
     assert choose_float_layers(noisy, done.append, 10) == ("b", "d")  # type: ignore[arg-type]
@@ -201,19 +203,19 @@ def test_as_few_layers_as_possible_stay_in_float() -> None:
     assert decibels(0) == float("inf")
 
 
-def test_noise_goes_where_the_layers_that_make_it_stay_in_float(
+def test_noise_vanishes_if_the_layers_that_cause_it_stay_in_float(
     weights: Weights, model: onnx.ModelProto, limits: dict[str, float], pixels: list[np.ndarray]
 ) -> None:
     head = weights.profile.head(*SIZE)
     readers = ("fire5_expand1x1", "fire5_expand3x3")
     good = NoiseMeter(model, limits, pixels, head).noise(())
-    # What the squeeze writes is lost if it is clipped so low.
+    # Clipping this low destroys the output of the squeeze.
     spoilt = NoiseMeter(model, {**limits, "fire5_squeeze1x1": 1e-3}, pixels, head)
     assert spoilt.noise(()) > 10 * good
     assert spoilt.noise(readers) < 2 * good
 
 
-def test_pictures_are_spread_over_a_set() -> None:
+def test_spread_picks_pictures_at_equal_distances() -> None:
     pictures = [Path(f"{number}.jpg") for number in range(10)]
     assert spread(pictures, 2) == [pictures[2], pictures[7]]
     assert spread(pictures, 99) == pictures
@@ -225,7 +227,7 @@ def data(tmp_path: Path) -> Path:
     return write_kitti(tmp_path / "kitti", {"a": text, "b": text, "c": ""}, "train")
 
 
-def test_the_verb_writes_a_model_that_runs(
+def test_verb_writes_a_model_that_runs(
     data: Path, tmp_path: Path, weights: Weights, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "int8.onnx"
@@ -245,7 +247,7 @@ def test_the_verb_writes_a_model_that_runs(
     assert "exists already; --overwrite replaces it" in capsys.readouterr().err
 
 
-def test_any_folder_of_pictures_will_do(
+def test_calibrates_with_any_folder_of_pictures(
     data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for path in (data / "training" / "label_2").iterdir():
@@ -258,7 +260,7 @@ def test_any_folder_of_pictures_will_do(
         assert f"calibrating with 3 pictures of {root.name} train, 96x48" in said
 
 
-def test_a_model_that_cannot_be_written_leaves_nothing_behind(
+def test_failed_write_leaves_no_file_behind(
     data: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -278,7 +280,7 @@ def test_a_model_that_cannot_be_written_leaves_nothing_behind(
         assert [path.name for path in tmp_path.iterdir()] == ["kitti"]
 
 
-def test_what_it_costs_and_wins_is_said(
+def test_prints_lost_ap_and_gained_speed(
     data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     options = ["--data", str(data), "--size", "96x48", "--keep-float", "none"]
@@ -306,7 +308,7 @@ def test_what_it_costs_and_wins_is_said(
         (["x.onnx", "--split", "val"], "no such split"),
     ],
 )
-def test_errors(
+def test_rejects_wrong_arguments_in_one_line(
     data: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -321,14 +323,14 @@ def test_errors(
     assert error.count("\n") == 1
 
 
-def test_the_shipped_model_belongs_to_the_shipped_weights(weights: Weights) -> None:
+def test_shipped_model_belongs_to_the_shipped_weights(weights: Weights) -> None:
     path = int8_model(DEFAULT)
     assert path is not None
     assert path.stat().st_size < 3e6
     load_onnx(path, weights, 1248, 384)
 
 
-def test_no_output_channel_is_off_in_the_mean_after_the_correction(
+def test_correction_removes_the_mean_error_of_each_output_channel(
     weights: Weights, model: onnx.ModelProto, limits: dict[str, float], pixels: list[np.ndarray]
 ) -> None:
     head = weights.profile.head(*SIZE)
