@@ -1,4 +1,4 @@
-"""What runs the network: the contract of a back end, how one is chosen, and a folder for each.
+"""Back ends, which run the network: their interface, the choice of one, and a folder for each.
 
-`cuda` is not a back end: it holds what `tensorrt` and `torch` share.
+`cuda` is not a back end; it holds the code that `tensorrt` and `torch` share.
 """

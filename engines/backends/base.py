@@ -1,4 +1,4 @@
-"""What a back end is, and what all of them need to know."""
+"""The interface of a back end, and the settings that all back ends share."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ from squeezedrive.kernels.params import DetectParams
 
 @dataclass(frozen=True)
 class BackendInfo:
-    """Which back end runs, on what, and why it was chosen.
+    """The back end that runs, its device, and the reason for the choice.
 
     Attributes
     ----------
     name : str
-        As in `engines.backends.select.BACKENDS`.
+        A key of `engines.backends.select.BACKENDS`.
     runtime, device : str
         Library with version, and the processor it uses.
     precision : str
         Number format of the arithmetic.
     reason : str
-        Why this back end: asked for, or what keeps a faster one from running.
+        The reason for this back end: it was asked for, or the obstacles to a faster one.
     """
 
     name: str
@@ -45,7 +45,7 @@ class BackendInfo:
 
 @dataclass(frozen=True)
 class EngineSettings:
-    """What to run, whichever back end runs it.
+    """Settings that are the same for every back end.
 
     Attributes
     ----------
@@ -72,7 +72,7 @@ class EngineSettings:
     int8: Path | None = None
 
     def head(self) -> Head:
-        """Return what decoding has to know of these weights at this input size."""
+        """Return how to decode the output of these weights at this input size."""
         return self.weights.profile.head(self.width, self.height)
 
     def fit_of(self, source_size: tuple[int, int]) -> Fit:
@@ -83,10 +83,10 @@ class EngineSettings:
 
 
 class BackendOptions(BaseModel):
-    """Base of what only some back ends need to know: a group of keys of the configuration.
+    """Base class of options for a single back end: a group of keys of the configuration.
 
-    A back end that has any defines them in its own folder, each with a default. All groups are
-    handed to every back end, which takes its own with `find_options`.
+    A back end with options defines them in its own folder, each with a default. Every back end gets
+    all groups and takes its own with `find_options`.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, strict=True)
@@ -96,23 +96,23 @@ Options = TypeVar("Options", bound=BackendOptions)
 
 
 def find_options(kind: type[Options], options: Iterable[BackendOptions]) -> Options:
-    """Return the options of a kind; its defaults if they are not among those given."""
+    """Return the options of one class, or its defaults if they are not given."""
     return next((group for group in options if isinstance(group, kind)), kind())
 
 
 class Slot(ABC):
-    """The working memory of a batch of pictures on their way through the back end.
+    """The working memory for one batch of pictures.
 
-    The three steps are called once each and in this order for a batch, each by its stage's thread.
-    A back end may only enqueue work in the first two; `detect` returns when the boxes are there.
+    For each batch, the three steps are called once, in this order, each by the thread of its stage.
+    In the first two, a back end may merely enqueue work; `detect` returns when the boxes are ready.
     """
 
     @abstractmethod
     def preprocess(self, images: Sequence[NDArray[np.uint8]]) -> None:
         """Put BGR pictures (height, width, 3) into the network's input.
 
-        At least one and at most as many as the slot was made for, each of any size; both may
-        change from call to call.
+        The number of pictures is at least one and at most that of `new_slot`; pictures may have any
+        size. Number and sizes may differ in each call.
         """
 
     @abstractmethod
@@ -132,7 +132,7 @@ class Slot(ABC):
         """Seconds that an accelerator spent on each step of the last batch, by its own clock.
 
         Keys are "preprocess", "infer" and "detect"; valid from `detect` until the next
-        `preprocess`. Empty where the steps run in the threads that call them.
+        `preprocess`. Empty if the steps run in the threads that call them.
         """
         return {}
 
@@ -143,13 +143,13 @@ class Backend(ABC):
     Attributes
     ----------
     info : BackendInfo
-        What it is.
+        Its name, library, device and number format.
     max_batch : int
-        How many pictures one slot can take.
+        The largest number of pictures in one slot.
     parallel : int
-        How many slots are worth running `infer` at the same time, from as many threads.
+        The number of slots, each with a thread, that are worth running `infer` at the same time.
     batch_pays : bool
-        Whether several pictures at once take less time than one after the other.
+        Whether a batch of pictures takes less time than the same pictures one by one.
     """
 
     info: BackendInfo
@@ -163,18 +163,18 @@ class Backend(ABC):
 
     @abstractmethod
     def close(self) -> None:
-        """Release the network. Slots have to be closed before."""
+        """Release the network. All slots must be closed before."""
 
     @property
     def video_decoder(self) -> OpenDecoder | None:
-        """What decodes video on the back end's device; None if it takes host pictures only.
+        """A function that opens a video decoder on the device; None without such a decoder.
 
-        Slots of a back end that has one take a `DevicePicture` in `preprocess` as well.
+        With a decoder, `Slot.preprocess` also accepts a `DevicePicture`.
         """
         return None
 
 
 def check_batch(batch: int, most: int) -> None:
-    """Raise ValueError if a number of pictures is not one of 1 to `most`."""
+    """Raise ValueError if a number of pictures is not between 1 and `most`."""
     if not 1 <= batch <= most:
         raise ValueError(f"expected 1 to {most} pictures at a time, got {batch}")

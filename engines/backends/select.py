@@ -1,7 +1,7 @@
-"""The back ends there are, and which of them runs here.
+"""List the back ends, and choose the one that runs on this machine.
 
-A new back end is a folder and a line in `BACKENDS`. Importing this imports no library that runs a
-network: command lines take the names from here.
+A new back end needs a folder and a line in `BACKENDS`. Importing this module imports no library
+that runs a network, because command lines take the names from here.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ log = logging.getLogger("squeezedrive")
 
 @dataclass(frozen=True)
 class BackendEntry:
-    """How a back end is opened.
+    """The functions that check and open a back end.
 
     Attributes
     ----------
@@ -33,22 +33,22 @@ class BackendEntry:
         returns the back end with the network loaded. Raises BackendUnavailable if this machine
         cannot run it, another UserError if it cannot run with these settings.
     obstacles : callable or None
-        Returns what keeps it from running here, most basic first, each with its remedy. None for
-        a back end that runs on any machine.
+        Returns the reasons why the back end cannot run on this machine, the most basic first, each
+        with its remedy. None for a back end that runs on any machine.
     """
 
     open: Callable[[EngineSettings, Sequence[BackendOptions], str], Backend]
     obstacles: Callable[[], list[str]] | None = None
 
 
-BACKENDS = {  # "auto" takes the first that runs here
+BACKENDS = {  # "auto" takes the first that runs on this machine
     "tensorrt": BackendEntry(open_tensorrt, tensorrt_obstacles),
     "torch": BackendEntry(open_torch, torch_obstacles),
     "cpu": BackendEntry(open_cpu),
 }
 
 CHOICES = ("auto", *BACKENDS)
-"""What the user may ask for."""
+"""The names that the user may choose from."""
 
 
 def open_backend(
@@ -56,14 +56,14 @@ def open_backend(
 ) -> Backend:
     """Load the network into one of `CHOICES`; "auto" is the first of `BACKENDS` that can run here.
 
-    Options may be those of any back ends; what is not given takes its default.
+    Options may be those of any back ends; missing options have their defaults.
 
     Raises
     ------
     BackendUnavailable
         If the back end asked for cannot run on this machine; the message says what is missing.
     UserError
-        If it can, but not with these settings.
+        If the back end can run here, but not with these settings.
     """
     if name == "auto":
         return _open_first(settings, options)
@@ -99,13 +99,13 @@ def _open_first(settings: EngineSettings, options: Sequence[BackendOptions]) -> 
 
 
 def _keeps_from_running(error: Exception) -> bool:
-    """Return whether it is the machine or a library that fails, and not this program.
+    """Return whether an error comes from the machine or a library, and not from this program.
 
-    Libraries report what is missing or broken as ImportError, OSError (shared objects),
-    RuntimeError (PyTorch, TensorRT) and MemoryError, or by classes of their own, which derive from
-    nothing in particular (PyCUDA, Numba, cuda.core: a driver that is too old, a kernel that cannot
-    be compiled for this GPU). What else Python itself raises, such as KeyError or TypeError, is a
-    fault of this program, and so is a module of its own that is not there.
+    Libraries report missing or broken parts as ImportError, OSError (shared objects), RuntimeError
+    (PyTorch, TensorRT) and MemoryError, or with classes of their own that have no common base
+    (PyCUDA, Numba, cuda.core: a driver that is too old, a kernel that cannot be compiled for this
+    GPU). Other errors of Python itself, such as KeyError or TypeError, are faults of this program,
+    and so is a missing module of this program.
     """
     if isinstance(error, ImportError) and (error.name or "").startswith("squeezedrive"):
         return False
@@ -116,7 +116,7 @@ def _keeps_from_running(error: Exception) -> bool:
 
 
 def _reason(obstacles: dict[str, str]) -> str:
-    """Return in a few words why other back ends do not run: first obstacles, without remedies."""
+    """Summarise why other back ends do not run: their first obstacles, without remedies."""
     short = {name: text.splitlines()[0].split(" (")[0] for name, text in obstacles.items()}
     by_text: dict[str, list[str]] = {}
     for name, text in short.items():

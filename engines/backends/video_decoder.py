@@ -1,7 +1,7 @@
-"""Video decoders that leave pictures on a back end's device: what they look like to a source.
+"""The interface of video decoders whose pictures stay on a back end's device.
 
-A back end that has one offers it as its attribute `video_decoder`, an `OpenDecoder`, and its
-slots take a `DevicePicture` in `preprocess` as well as a picture of the host.
+A back end with such a decoder provides it as the property `video_decoder`, an `OpenDecoder`. Its
+slots accept in `preprocess` both a `DevicePicture` and a picture on the host.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ ToBgr = Callable[[Plane, Plane], NDArray[np.uint8]]
 
 
 class DecoderRefused(Exception):
-    """A video that cannot be decoded on the device; the message says why in a few words."""
+    """The device cannot decode a video; the message gives the reason in a few words."""
 
 
 class DevicePicture(Protocol):
-    """A decoded picture in the device's memory, which it owns until it is forgotten.
+    """A decoded picture, which owns its memory on the device as long as it is referenced.
 
     Attributes
     ----------
     shape : tuple of int
-        Height, width and 3, as those of the picture on the host.
+        Height, width and 3, as for a picture on the host.
     """
 
     shape: tuple[int, int, int]
@@ -38,10 +38,10 @@ class DevicePicture(Protocol):
 
 
 class VideoDecoder(Protocol):
-    """Turns the packets of one video track into pictures on the device."""
+    """Decodes the packets of one video track into pictures on the device."""
 
     def decode(self, data: bytes, pts: int) -> Sequence[tuple[int, DevicePicture]]:
-        """Take a packet in Annex B form; return the pictures that are ready, each with its pts.
+        """Decode a packet in Annex B form; return the pictures that are ready, each with its pts.
 
         Raises
         ------
@@ -50,12 +50,13 @@ class VideoDecoder(Protocol):
         """
 
     def flush(self) -> Sequence[tuple[int, DevicePicture]]:
-        """Return the pictures that are still held after the last packet."""
+        """Return the remaining pictures after the last packet."""
 
     def close(self) -> None:
-        """Release the decoder; its pictures stay. May be called more than once."""
+        """Release the decoder; its pictures stay valid. It may be called more than once."""
 
 
-# Codec, colour matrix of the track, and how a copy of luma (rows, columns) and interleaved chroma
-# (rows / 2, columns) becomes BGR. Raises DecoderRefused if the device or a package is missing.
+# The arguments are the codec, the colour matrix of the track, and a function that converts luma
+# (rows, columns) and interleaved chroma (rows / 2, columns) to BGR. Raises DecoderRefused if the
+# device or a package is missing.
 OpenDecoder = Callable[[Codec, ColourMatrix, ToBgr], VideoDecoder]

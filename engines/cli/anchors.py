@@ -1,4 +1,4 @@
-"""`python -m engines anchors`: its options, and the text it prints."""
+"""`python -m engines anchors`: find anchor shapes for a data set."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ DESCRIPTION = (
     "Cluster the sizes of a data set's boxes into anchor shapes, in pixels of the network's input."
 )
 EXAMPLES = """\
-The fit and the size have to be those of the training. To train with the shapes, put the last
+Fit and size must be those of the training. To train with the shapes, put the last
 lines into its configuration.
 
 examples:
@@ -48,14 +48,14 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--data", type=Path, action="append", required=True, metavar="ROOT",
         help="a data set; may be given several times",
     )  # fmt: skip
-    add("--split", default="train", help="which part of it (default: train)")
+    add("--split", default="train", help="split to use (default: train)")
     add("-k", "--count", type=count, default=9, metavar="K", help="shapes to find (default: 9)")
     add_class_options(parser)
     add_network_options(parser)
     add_fit_options(parser)
     add(
         "--seed", type=_seed, default=0, metavar="N",
-        help="of the random starts; the same seed gives the same shapes (default: 0)",
+        help="seed of the random starts; the same seed gives the same shapes (default: 0)",
     )  # fmt: skip
 
 
@@ -71,7 +71,7 @@ def run(arguments: argparse.Namespace) -> None:
     datasets = load_datasets(arguments.data, arguments.split, classes, arguments.names)
     size = arguments.size or profile.input.size
     objects = measure(datasets, arguments.fit, size, arguments.band_centre)
-    # Rounded before they are judged: the figures are those of the shapes that are printed.
+    # Rounding comes first, so that the figures belong to the printed shapes.
     shapes = cluster(objects.sizes, arguments.count, arguments.seed).round()
     pictures = sum(map(len, datasets))
     print(
@@ -85,7 +85,7 @@ def run(arguments: argparse.Namespace) -> None:
 def format_anchors(
     objects: Objects, shapes: NDArray[np.float64], classes: list[str], profile: Profile
 ) -> str:
-    """Lay out shapes, mean best IoU beside that of a profile's anchors, and the configuration."""
+    """Format shapes, their mean best IoU beside that of a profile's anchors, and configuration."""
     import numpy as np
 
     from squeezedrive.engines.datasets.anchors import MIN_SIZE, MIN_VISIBLE, mean_best_iou, size_iou
@@ -118,7 +118,7 @@ def format_anchors(
             "width  height    share",
             *table,
             "",
-            "mean IoU of an object with the shape most like it,"
+            "mean IoU of an object with its most similar shape,"
             f" of these {len(shapes)} (new) and of the {len(known)} of {profile.name} (old):",
             f"{'':{column}}   objects    new    old",
             *rows,

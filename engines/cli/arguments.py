@@ -1,6 +1,6 @@
-"""Command-line options that several verbs take, and their values.
+"""Command-line options that several verbs share, and the parsing of their values.
 
-What reads a value raises ArgumentTypeError if the text is not one.
+A function that reads a value raises ArgumentTypeError if the text is not valid.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def names(text: str) -> list[str]:
 
 
 def aliases(text: str) -> dict[str, str]:
-    """Read "person=pedestrian,truck=dontcare": names in a data set and what they stand for."""
+    """Read "person=pedestrian,truck=dontcare": names in a data set and their classes."""
     pairs = [pair.partition("=") for pair in names(text)]
     if not all(theirs.strip() and ours.strip() for theirs, _, ours in pairs):
         raise argparse.ArgumentTypeError(f"expected NAME=CLASS,NAME=CLASS, got {text!r}")
@@ -49,7 +49,7 @@ def count(text: str) -> int:
 
 
 def add_network_options(options: argparse._ActionsContainer) -> None:
-    """Add --weights and --size: which network."""
+    """Add --weights and --size, which choose the network."""
     options.add_argument(
         "--weights", type=Path, metavar="FILE.npz", help="default: the project's own"
     )
@@ -59,21 +59,21 @@ def add_network_options(options: argparse._ActionsContainer) -> None:
 
 
 def add_fit_options(options: argparse._ActionsContainer) -> None:
-    """Add --fit and --band-centre: how pictures come into the input; see `use_trained_fit`."""
+    """Add --fit and --band-centre: how pictures are put into the input; see `use_trained_fit`."""
     options.add_argument(
         "--fit", choices=("band", "letterbox", "stretch"),
-        help="how pictures of another aspect are put into the input (default: as trained if the"
-        " weights' profile tells, else band)",
+        help="how pictures of another aspect ratio are put into the input (default: as trained if"
+        " the weights' profile says so, else band)",
     )  # fmt: skip
     options.add_argument(
         "--band-centre", type=fraction, metavar="Y",
         help="middle of the band, as a fraction of the height from the top (default: as trained if"
-        " the weights' profile tells, else 0.5)",
+        " the weights' profile says so, else 0.5)",
     )  # fmt: skip
 
 
 def use_trained_fit(arguments: argparse.Namespace) -> None:
-    """Put pictures into the input as in training, where the user does not say otherwise.
+    """Set the fit to that of the training, unless the user chose one.
 
     Raises
     ------
@@ -90,13 +90,13 @@ def use_trained_fit(arguments: argparse.Namespace) -> None:
 
 
 def add_class_options(options: argparse._ActionsContainer) -> None:
-    """Add --classes and --names: what is looked at in a data set."""
+    """Add --classes and --names, which choose objects in a data set."""
     options.add_argument(
         "--classes", type=names, metavar="A,B",
-        help="only these (default: all that the weights know)",
+        help="only these classes (default: all classes of the weights)",
     )  # fmt: skip
     options.add_argument(
         "--names", type=aliases, default={}, metavar="A=B",
-        help="names in the data set and the classes they stand for, or dontcare, for example"
+        help="names in the data set and the classes that they stand for, or dontcare, for example"
         " person=pedestrian,van=dontcare",
     )  # fmt: skip

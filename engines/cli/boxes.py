@@ -1,4 +1,4 @@
-"""Where the boxes to be evaluated come from: a network, or files."""
+"""Get the boxes to evaluate, from a network or from files."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Found:
-    """What was found in several data sets.
+    """The boxes found in several data sets.
 
     Attributes
     ----------
     boxes : list of list of ImageDetections
-        For each data set those of each picture.
+        For each data set, the boxes of each picture.
     sources : list of dict
-        For each data set what found them.
+        For each data set, a description of the network or the files.
     variant : str
         The number format, or "files".
     """

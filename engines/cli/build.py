@@ -1,4 +1,4 @@
-"""`python -m engines build`: its options, and the engine it builds."""
+"""`python -m engines build`: build a TensorRT engine and keep it in the cache."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from squeezedrive.engines.cli.arguments import add_network_options, count
 from squeezedrive.engines.cli.engine_cache import check_machine, say
 
 DESCRIPTION = (
-    "Build a TensorRT engine for this GPU and keep it, so that the first run with it does not"
-    " have to."
+    "Build a TensorRT engine for this GPU and keep it, so that the first run starts without"
+    " building one."
 )
 EXAMPLES = """\
 examples:
-  python -m engines build                                # what `--backend tensorrt` will ask for
+  python -m engines build                                # the engine of `--backend tensorrt`
   python -m engines build --size 1248x704 --precision int8 --batch 4
 """
 
@@ -25,12 +25,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--precision", choices=("fp16", "fp32", "int8"), default="fp16", help="default: fp16")
     add(
         "--batch", type=count, default=8, metavar="N",
-        help="most pictures at a time (default: 8); fewer can be run as well",
+        help="largest number of pictures at a time (default: 8)",
     )  # fmt: skip
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Build an engine, or find that it is there."""
+    """Build an engine unless it is in the cache."""
     check_machine()
     from squeezedrive.engines.backends.base import EngineSettings
     from squeezedrive.engines.backends.tensorrt.driver import first_gpu

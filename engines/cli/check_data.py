@@ -1,4 +1,4 @@
-"""`python -m engines check-data`: its options, and what it prints."""
+"""`python -m engines check-data`: find mistakes in data before a training."""
 
 from __future__ import annotations
 
@@ -22,16 +22,17 @@ if TYPE_CHECKING:
     from squeezedrive.engines.training.config import SetConfig, TrainConfig
 
 DESCRIPTION = (
-    "Look for what is wrong with data before the first epoch: every picture is decoded, every box"
-    " is looked at, and pictures to train on are compared with those to evaluate on. Give data"
-    " sets, a recipe, or both: what is checked is what `train --data ROOT --config FILE` would use."
+    "Find mistakes in data before the first epoch: every picture is decoded, every box is"
+    " checked, and pictures to train on are compared with pictures to evaluate on. Give data"
+    " sets, a recipe, or both, as for `train --data ROOT --config FILE`; all data that this"
+    " training would use are checked."
 )
 EXAMPLES = """\
 The exit code is 2 if a training would stop: a data set, picture or label file that cannot be read,
-a picture of another size than its labels are for, a data set to train on without an object of the
-classes. It is 0 if there is nothing of that kind, whatever else was found: boxes without area,
-outside the picture or there twice, a class that is never seen, pictures that are nearly the same
-in train and val (which makes the AP too good), objects too small to be found.
+a picture whose size differs from that in its labels, a data set to train on without an object of
+the classes. Other findings leave it at 0: boxes without area, outside the picture or labelled
+twice, a class that never occurs, pictures that are nearly the same in train and val (which makes
+the AP too good), objects too small to be found.
 
 examples:
   python -m engines check-data mine
@@ -47,17 +48,17 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("roots", nargs="*", metavar="ROOT", help="a data set; replaces those of the recipe")
     add(
         "--split", metavar="NAME",
-        help="which part of each ROOT is to be trained on (default: train)",
+        help="split of each ROOT to train on (default: train)",
     )  # fmt: skip
     add(
         "--val", metavar="NAME",
-        help="which part is to be evaluated on, of the first ROOT unless the recipe says of which"
-        " (default: that of the recipe, val); --set evaluate.every=0: none",
+        help="split to evaluate on, of the first ROOT unless the recipe names other data sets"
+        " (default: the recipe's, val); --set evaluate.every=0 checks none",
     )  # fmt: skip
     add("--classes", type=names, metavar="A,B", help="classes to train (default: the recipe's)")
     add(
         "--names", type=aliases, metavar="A=B",
-        help="names in each ROOT and the classes they stand for, or dontcare, for example"
+        help="names in each ROOT and the classes that they stand for, or dontcare, for example"
         " person=pedestrian,van=dontcare",
     )  # fmt: skip
     add(
@@ -68,7 +69,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--set", action="append", default=[], metavar="KEY=VALUE", dest="settings",
         help="change any key of the recipe",
     )  # fmt: skip
-    add("--json", type=Path, metavar="FILE", help="write all that was found, as JSON")
+    add("--json", type=Path, metavar="FILE", help="write all findings as JSON")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -98,7 +99,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 @dataclass(frozen=True)
 class _Opened:
-    """A data set's split as it was read, and why it cannot be used."""
+    """A data set's split after reading, and the reasons why it cannot be used."""
 
     entry: SetConfig
     role: Role
@@ -108,7 +109,7 @@ class _Opened:
 
 
 def _open(config: TrainConfig) -> list[_Opened]:
-    """Read the labels of everything that a training would use."""
+    """Read the labels of all data sets that a training would use."""
     wanted: list[tuple[SetConfig, Role]] = [(entry, "train") for entry in config.data.sets]
     if config.evaluate.every:
         wanted += [(entry, "val") for entry in config.evaluated_sets()]
@@ -136,7 +137,7 @@ def _read(entry: SetConfig, role: Role, classes: Sequence[str]) -> _Opened:
 
 
 def _recipe(arguments: argparse.Namespace) -> TrainConfig:
-    """Return the configuration of the training that is to come."""
+    """Return the configuration of the training."""
     from squeezedrive.engines.settings import parse_setting
     from squeezedrive.engines.training.config import load_train_config
 
@@ -146,9 +147,7 @@ def _recipe(arguments: argparse.Namespace) -> TrainConfig:
         sets = [{"root": str(Path(root).resolve()), **entry} for root in arguments.roots]
         settings.append(("data.sets", sets))
     elif arguments.split or arguments.names:
-        raise UserError(
-            "--split and --names are for a ROOT; a recipe has its own for each data set"
-        )
+        raise UserError("--split and --names need a ROOT; a recipe has its own for each data set")
     if arguments.val:
         settings.append(("evaluate.split", arguments.val))
     if arguments.classes:

@@ -1,4 +1,4 @@
-"""`python -m engines clear-cache`: removes the TensorRT engines in the cache."""
+"""`python -m engines clear-cache`: remove the TensorRT engines in the cache."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import argparse
 
 from squeezedrive.engines.cli.engine_cache import mib, open_cache
 
-DESCRIPTION = "Remove the TensorRT engines in the cache and what TensorRT measured for them."
+DESCRIPTION = "Remove the TensorRT engines in the cache and TensorRT's measurements for them."
 EXAMPLES = """\
 examples:
   python -m engines clear-cache
@@ -14,11 +14,11 @@ examples:
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """Add no option: the verb has none."""
+    """Add no options, because the verb has none."""
 
 
 def run(_: argparse.Namespace) -> None:
-    """Remove what is in the cache, and say what it was."""
+    """Remove the files in the cache and print their names."""
     cache = open_cache()
     removed, freed = cache.clear()
     for path in sorted(removed):

@@ -1,4 +1,4 @@
-"""`python -m engines describe`: its options, and the text it prints."""
+"""`python -m engines describe`: print a network's layers with sizes and costs."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the verb's options."""
     either = parser.add_mutually_exclusive_group()
     either.add_argument(
-        "--config", type=Path, metavar="FILE.yaml", help="a network to be trained, without weights"
+        "--config", type=Path, metavar="FILE.yaml", help="the network of a recipe, without weights"
     )
     either.add_argument(
         "--weights", type=Path, metavar="FILE.npz", help="default: the project's own"

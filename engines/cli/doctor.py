@@ -1,4 +1,4 @@
-"""`python -m engines doctor`: says what is installed, what works, and what to do."""
+"""`python -m engines doctor`: report what is installed, what works, and what to do."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import argparse
 from squeezedrive.engines.doctor.finding import Observation
 
 DESCRIPTION = """\
-Say what this computer has for SqueezeDrive, what works, and what to do about the rest. The exit
-status is 0 if the network runs in the back end that `--backend auto` chooses, else 1. Where that is
-TensorRT, the first time takes a minute: the engine is built that a run would build."""
+Report what this computer has for SqueezeDrive, what works, and how to mend the rest. The exit
+status is 0 if the network runs in the back end that `--backend auto` chooses, else 1. If this is
+TensorRT, the first call takes a minute, because it builds the engine that a run would build."""
 EXAMPLES = """\
 examples:
   python -m engines doctor
@@ -19,11 +19,11 @@ PATIENCE = 600.0  # seconds: TensorRT may have to build an engine on a small com
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """Add no option: the verb has none."""
+    """Add no options, because the verb has none."""
 
 
 def run(_: argparse.Namespace) -> int:
-    """Print a line for each thing looked at; return 0 if the network runs, else 1."""
+    """Print a line for each observation; return 0 if the network runs, else 1."""
     from squeezedrive.engines.doctor.computer import examine_computer
     from squeezedrive.engines.doctor.gpu import examine_gpu
 
@@ -38,13 +38,13 @@ def run(_: argparse.Namespace) -> int:
 
 
 def try_network() -> Observation:
-    """Run the network once, in a process of its own."""
+    """Run the network once, in a separate process."""
     from squeezedrive.engines.doctor.finding import ask
 
     answer = ask("-m", TRIAL, seconds=PATIENCE)
     lines = answer.text.splitlines()[-5:]
     if answer.failed or len(lines) < 5:
-        remedy = "mend what stands above, from the top; --backend cpu needs no GPU"
+        remedy = "mend the problems above, from the top; --backend cpu needs no GPU"
         return Observation("back end", "problem", answer.text, remedy)
     name, runtime, device, precision, reason = lines
     return Observation("back end", "ok", f"{name} {precision}, {runtime}, {device} ({reason})")

@@ -1,4 +1,4 @@
-"""What the verbs that look after TensorRT engines have in common."""
+"""Helpers of the verbs that manage TensorRT engines."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def check_machine() -> None:
 
 
 def open_cache() -> EngineCache:
-    """Return the engines in the user's cache folder."""
+    """Open the cache of engines in the user's cache folder."""
     from squeezedrive.engines.backends.tensorrt.cache import open_user_cache
 
     return open_user_cache(say)
@@ -32,5 +32,5 @@ def say(line: str) -> None:
 
 
 def mib(size: int) -> str:
-    """Write a number of bytes in MiB."""
+    """Format a number of bytes in MiB."""
     return f"{size / 2**20:.1f} MiB"

@@ -1,4 +1,4 @@
-"""`python -m engines evaluate`: its options, and what they set going."""
+"""`python -m engines evaluate`: measure average precision on labelled data sets."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ if TYPE_CHECKING:
 
 DESCRIPTION = (
     "Measure average precision, as KITTI and COCO define it, on data sets in KITTI,"
-    " COCO, YOLO or Pascal VOC layout, by the height of the objects, too, and say what"
-    " goes wrong."
+    " COCO, YOLO or Pascal VOC layout, also by the height of the objects, and count the"
+    " kinds of mistakes."
 )
 EXAMPLES = """\
-The network's boxes are taken from a score of 0.005 on and the best 256 a picture,
-whatever the threshold of drawing is. The SqueezeDet paper has the best 64: --top-n 64.
-Of several data sets one table is printed, and their mean. Lists in ImageSets beside that
+The evaluation uses the network's boxes with a score of at least 0.005, and the best 256 of each
+picture; the threshold for drawing does not matter. The SqueezeDet paper uses 64: --top-n 64.
+Several data sets are printed in one table, with their mean. Lists in ImageSets beside that
 of the split, such as val-night.txt beside val.txt, are parts with lines of their own.
 
 examples:
@@ -59,7 +59,7 @@ def _precisions(text: str) -> list[str]:
     chosen = names(text)
     if not chosen or len(set(chosen)) < len(chosen) or not set(chosen) <= set(PRECISIONS):
         raise argparse.ArgumentTypeError(
-            f"expected some of {', '.join(PRECISIONS)}, with commas between them, got {text!r}"
+            f"expected one or more of {', '.join(PRECISIONS)}, separated by commas, got {text!r}"
         )
     return chosen
 
@@ -88,7 +88,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--data", type=Path, action="append", required=True, metavar="ROOT",
         help="the data set's folder; repeatable",
     )  # fmt: skip
-    add("--split", default="val", help="which part of it (default: val)")
+    add("--split", default="val", help="split to evaluate on (default: val)")
     add_class_options(parser)
     add(
         "--iou", type=_class_iou, action="append", default=[], metavar="CLASS=IOU",
@@ -96,16 +96,16 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     add(
         "--kit", choices=("paper", "current"), default="paper",
-        help="state of KITTI's development kit; current ignores low boxes (default: paper)",
+        help="version of KITTI's development kit; current ignores low boxes (default: paper)",
     )  # fmt: skip
     add(
         "--score", type=fraction, metavar="S",
-        help="count mistakes and false boxes from this score on (default: that from which the"
+        help="count mistakes and false boxes from this score on (default: the score from which the"
         " pipeline draws boxes)",
     )  # fmt: skip
     add(
         "--min-height", type=_height, metavar="PX",
-        help="ignore lower objects in the table of all sets: pixels of a picture 640 wide, in"
+        help="ignore lower objects in the table of all sets; in pixels of a picture 640 wide, for"
         " others in proportion (default: 12.5)",
     )  # fmt: skip
 
@@ -114,15 +114,15 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     either.add_argument("--backend", choices=CHOICES, default="auto")
     either.add_argument(
         "--detections", type=Path, action="append", metavar="DIR",
-        help="KITTI result files instead of a network; for each data set, in their order",
+        help="KITTI result files instead of a network; one DIR per data set, in the same order",
     )  # fmt: skip
     add_network_options(source)
     add_fit_options(source)
     add = source.add_argument
     add(
         "--precision", type=_precisions, default=["auto"], metavar="P[,P]",
-        help=f"number format: {', '.join(PRECISIONS)}, bf16 on the CPU only; several, with commas"
-        " between them, are compared (default: auto, which is fp16 on a GPU; on the CPU int8 if the"
+        help=f"number format: {', '.join(PRECISIONS)} (bf16 only on the CPU); several, separated by"
+        " commas, are compared (default: auto, which is fp16 on a GPU; on the CPU int8 if the"
         " weights have such a model beside them, else fp32)",
     )  # fmt: skip
     add(
@@ -134,7 +134,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add = outputs.add_argument
     add(
         "--json", type=Path, metavar="FILE",
-        help="write all figures and curves; of several data sets or number formats a list",
+        help="write all figures and curves; a list for several data sets or number formats",
     )  # fmt: skip
     add(
         "--plots", type=Path, metavar="DIR",
@@ -144,7 +144,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Evaluate, print the tables and write what was asked for."""
+    """Evaluate, print the tables and write the requested files."""
     use_trained_fit(arguments)
 
     from squeezedrive.engines.datasets.load import load_datasets, set_names
@@ -174,7 +174,7 @@ def run(arguments: argparse.Namespace) -> None:
         runs = [find_boxes(arguments, weights, datasets, name) for name in arguments.precision]
     figures = _measure(arguments, datasets, titles, fits, runs)
     if arguments.json:
-        _write_json(arguments.json, figures, runs)  # first: nobody may read what is printed
+        _write_json(arguments.json, figures, runs)  # first, because printing may fail
     _print(figures, runs)
     if arguments.json:
         print(f"\nwrote {arguments.json}")
@@ -189,7 +189,7 @@ def _measure(
     fits: Sequence[Sequence[Fit]],
     runs: Sequence[Found],
 ) -> list[SetFigures]:
-    """Return the figures set by set, those of the number formats after each other."""
+    """Return the figures of each data set in each number format, set by set."""
     from squeezedrive.engines.evaluation.evaluate import SHOWN_SCORE, evaluate
     from squeezedrive.engines.evaluation.overview import SetFigures
     from squeezedrive.engines.evaluation.road import MIN_HEIGHT, evaluate_road
@@ -246,7 +246,7 @@ def _title(source: dict[str, Any]) -> str:
 
 
 def _check_outputs(arguments: argparse.Namespace, titles: Sequence[str]) -> list[Path]:
-    """Complain before, not after minutes of work; return each data set's folder for plots."""
+    """Check outputs before minutes of work; return each data set's folder for plots."""
     if arguments.json:
         check_output(arguments.json, arguments.overwrite)
     if not arguments.plots:

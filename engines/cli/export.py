@@ -1,4 +1,4 @@
-"""`python -m engines export`: its options, and what it writes."""
+"""`python -m engines export`: write weights as ONNX, or as a weights file with a profile."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 DESCRIPTION = "Write weights as an ONNX model, or as a file of their own with a profile."
 EXAMPLES = """\
-OUT.onnx is the network with its weights; the profile is in its metadata. OUT.npz are the weights,
-with their profile in OUT.json, as all verbs and the pipeline take them.
+OUT.onnx holds the network with its weights, and the profile as metadata. OUT.npz holds the weights,
+and OUT.json beside it their profile; all verbs and the pipeline accept these two files.
 
 examples:
   python -m engines export squeezedet.onnx --weights runs/first/first.npz
@@ -36,7 +36,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     source.add_argument(
         "--run", type=Path, metavar="FOLDER",
-        help="a training, finished or not: the weights it has come to, not the best it had",
+        help="a training, finished or not: its latest weights, not its best",
     )  # fmt: skip
     add("--precision", choices=("fp32", "fp16"), default="fp32", help="of OUT.onnx (default: fp32)")
     add("--size", type=input_size, metavar="WxH", help="of OUT.onnx's input; default: as trained")
@@ -71,7 +71,7 @@ def _check_output(arguments: argparse.Namespace) -> None:
     paths = [output]
     if output.suffix == ".npz":
         if arguments.size or arguments.precision != "fp32":
-            raise UserError(f"{output}: --size and --precision are of OUT.onnx, not of weights")
+            raise UserError(f"{output}: --size and --precision apply to OUT.onnx, not to OUT.npz")
         paths.append(output.with_suffix(".json"))
     for path in paths:
         check_output(path, arguments.overwrite)

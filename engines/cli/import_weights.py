@@ -1,4 +1,4 @@
-"""`python -m engines import`: its options, what it writes and what it says about it."""
+"""`python -m engines import`: convert weights of another SqueezeDet implementation."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from squeezedrive.engines.importing.tensors import Tensors
 
 DESCRIPTION = (
-    "Turn weights of another SqueezeDet implementation into NAME.npz and NAME.json, their profile."
+    "Convert weights of another SqueezeDet implementation to NAME.npz and NAME.json, their profile."
 )
 EXAMPLES = """\
 layouts:
@@ -29,9 +29,9 @@ layouts:
   keras    HDF5 of https://github.com/omni-us/squeezedet-keras
   pytorch  checkpoint of https://github.com/QiuJueqin/SqueezeDet-PyTorch
 
-Nothing in these files says how pixels are normalised, what the channels mean or where the anchors
-are. It is taken from the layout's published code unless an option says otherwise, and the result
-says which. Wrong guesses still find boxes, in wrong places: evaluate the weights before use.
+These files do not say how pixels are normalised, what the channels mean or where the anchors are.
+These properties are taken from the layout's published code unless an option gives them, and the
+output lists them. With a wrong one, boxes are found in wrong places: evaluate before use.
 
 examples:
   python -m engines import source.npz --layout authors --out squeezedet.npz
@@ -75,32 +75,34 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("source", type=Path, metavar="SOURCE", help="the weights file")
     add("--layout", choices=("authors", "keras", "pytorch"), required=True, help="see below")
-    add("--out", type=Path, required=True, metavar="NAME.npz", help="what to write")
+    add("--out", type=Path, required=True, metavar="NAME.npz", help="the file to write")
     add("-y", "--overwrite", action="store_true", help="replace existing files")
-    add("--name", help="of the weights (default: that of the file)")
-    add("--licence", default="not stated", help="what may be done with them (default: not stated)")
+    add("--name", help="name of the weights (default: that of the file)")
+    add("--licence", default="not stated", help="licence of the weights (default: not stated)")
 
-    add = parser.add_argument_group("how the weights are meant, where not as usual").add_argument
+    add = parser.add_argument_group(
+        "properties of the weights that differ from the published code"
+    ).add_argument
     add("--size", type=input_size, metavar="WxH", help="input in pixels")
-    add("--classes", type=names, metavar="A,B", help="in the order of the network's output")
+    add("--classes", type=names, metavar="A,B", help="class names in the order of the output")
     add(
         "--anchors", metavar="FILE|WxH,WxH",
         help="shapes in input pixels: YAML, or a list (default: published ones, scaled to --size)",
     )  # fmt: skip
-    add("--centres", choices=("half_stride", "even"), help="of the anchors")
+    add("--centres", choices=("half_stride", "even"), help="centres of the anchors")
     add("--channels", choices=("BGR", "RGB"), help="order of the colours")
-    add("--mean", type=_three, metavar="A[,B,C]", help="subtracted from pixels of 0 to 255")
-    add("--std", type=_three_positive, metavar="A[,B,C]", help="then divided by this")
+    add("--mean", type=_three, metavar="A[,B,C]", help="subtracted from pixels 0 to 255")
+    add("--std", type=_three_positive, metavar="A[,B,C]", help="pixels are then divided by this")
     add("--padding", choices=("symmetric", "same_upper", "valid"))
     add("--head", choices=("by_kind", "per_anchor"), help="order of the output's channels")
     add(
         "--exponential", type=_threshold, metavar="X",
-        help="where the exponential of the sizes turns linear; none: nowhere",
+        help="value from which the exponential of the sizes is linear; none: never",
     )  # fmt: skip
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Read, convert and write weights, and say what was assumed about them."""
+    """Read, convert and write weights, and print the assumptions about them."""
     from squeezedrive.engines.importing.conventions import CONVENTIONS
     from squeezedrive.engines.importing.convert import Overrides, convert
     from squeezedrive.engines.importing.files import check_weights_output, read_shapes
@@ -156,7 +158,7 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def _reader(layout: str) -> Callable[[Path], Tensors]:
-    """Return what reads a layout; the packages that only one of them needs are loaded late."""
+    """Return the reader of a layout; packages that only one reader needs are loaded late."""
     if layout == "authors":
         from squeezedrive.engines.importing.authors import read_authors
 
@@ -171,7 +173,7 @@ def _reader(layout: str) -> Callable[[Path], Tensors]:
 
 
 def _as_options(meant: Convention) -> dict[str, str]:
-    """Return how the weights are meant as the values of the options that change it."""
+    """Return the properties of the weights as values of the options that set them."""
     return {
         "size": f"{meant.width}x{meant.height}",
         "classes": ",".join(meant.classes),

@@ -1,4 +1,4 @@
-"""`python -m engines inspect`: its option, and what it shows of the TensorRT engines."""
+"""`python -m engines inspect`: show the TensorRT engines in the cache, or their layers."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Print what is in the cache, or the layers of an engine."""
+    """Print the engines in the cache, or the layers of one."""
     cache = open_cache()
     entries = cache.entries()
     if arguments.engine is not None:
@@ -47,7 +47,9 @@ def _choose(start: str, entries: list[Entry]) -> Entry:
     chosen = [entry for entry in entries if entry.path.name.startswith(start)]
     if len(chosen) != 1:
         names = ", ".join(entry.path.name for entry in chosen or entries) or "none"
-        raise UserError(f"expected how one engine's name starts, got {start!r}; there are: {names}")
+        raise UserError(
+            f"expected the start of one engine's name, got {start!r}; there are: {names}"
+        )
     return chosen[0]
 
 
@@ -60,7 +62,7 @@ def _describe(entry: Entry) -> str:
 
 
 def _layers(entry: Entry) -> str:
-    """Load an engine and let TensorRT's inspector say what became of each layer."""
+    """Load an engine and describe its layers with TensorRT's inspector."""
     check_machine()
     from squeezedrive.engines.backends.tensorrt.cache import EngineKey
     from squeezedrive.engines.backends.tensorrt.executor import TensorRTExecutor
@@ -77,14 +79,14 @@ def _layers(entry: Entry) -> str:
 
 
 def describe_layers(text: str) -> str:
-    """Return a line for each layer in the inspector's JSON: kind, name, formats in and out.
+    """Return a line for each layer in the inspector's JSON: kind, name, input and output formats.
 
     Parameters
     ----------
     text : str
-        {"Layers": [...]} as TensorRT writes it: with "Format/Datatype" of each tensor in version
-        10, with "Datatype" and "Format" later; a layer is only a name where an engine was built
-        without details.
+        {"Layers": [...]} as TensorRT writes it, with "Format/Datatype" of each tensor in version
+        10, and with "Datatype" and "Format" later. If an engine was built without details, a layer
+        is only a name.
     """
 
     def formats(tensors: list[dict[str, Any]]) -> str:

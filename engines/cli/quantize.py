@@ -1,4 +1,4 @@
-"""`python -m engines quantize`: its options, and what they set going."""
+"""`python -m engines quantize`: write weights as an int8 ONNX model."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ if TYPE_CHECKING:
 
 DESCRIPTION = (
     "Write weights as an ONNX model that computes in 8-bit integers, for OpenVINO"
-    " and TensorRT alike, calibrated with pictures of a data set."
+    " and TensorRT, calibrated with pictures of a data set."
 )
 EXAMPLES = """\
-Calibrate with pictures like those the network will see, fitted into the input in the same way;
-labels are not looked at, and any folder of pictures will do. 128 of them, spread over the split,
-are plenty.
+Calibrate with pictures like those that the network will see, put into the input in the same way.
+Labels are not used, so any folder of pictures is accepted. The default of 128 pictures, spread over
+the split, is enough.
 
 examples:
   python -m engines quantize --data kitti --weights runs/first/first.npz
@@ -39,7 +39,7 @@ examples:
   python -m engines evaluate --data kitti --weights runs/first/first.npz --precision int8
 """
 
-CHECKED = 8  # pictures to measure the output's noise with; it hardly changes with more
+CHECKED = 8  # pictures for measuring the output's noise, which hardly changes with more
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -47,13 +47,13 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add(
         "output", type=Path, nargs="?", metavar="OUT.onnx",
-        help="default: NAME.int8.onnx beside the weights NAME.npz, where it is found",
+        help="default: NAME.int8.onnx beside the weights NAME.npz, where other verbs look for it",
     )  # fmt: skip
     add(
         "--data", type=Path, action="append", required=True, metavar="ROOT",
         help="data set or folder of pictures to calibrate with; may be given several times",
     )  # fmt: skip
-    add("--split", default="train", help="which part of it (default: train)")
+    add("--split", default="train", help="split to calibrate with (default: train)")
     add(
         "--images", type=count, default=128, metavar="N",
         help="pictures to calibrate with (default: 128)",
@@ -62,17 +62,19 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add_fit_options(parser)
     add(
         "--keep-float", nargs="+", default=["auto"], metavar="LAYER",
-        help="layers to leave in float, as `describe` names them, or single convolutions; none;"
-        " auto: the most sensitive ones, if the output is too noisy with all of them in int8"
+        help="layers to leave in float, named as in `describe`, or single convolutions; none;"
+        " auto: the most sensitive layers, if the output is too noisy with all of them in int8"
         " (default: auto)",
     )  # fmt: skip
-    add("--evaluate", type=Path, metavar="ROOT", help="measure AP lost and speed won on this set")
-    add("--eval-split", default="val", help="which part of it (default: val)")
+    add(
+        "--evaluate", type=Path, metavar="ROOT", help="measure lost AP and gained speed on this set"
+    )
+    add("--eval-split", default="val", help="split to evaluate on (default: val)")
     add("-y", "--overwrite", action="store_true", help="replace an existing file")
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Quantise, write the model and print what became of it."""
+    """Quantise, write the model and print the result."""
     use_trained_fit(arguments)
     from squeezedrive.engines.model.weights import DEFAULT
 
@@ -112,7 +114,7 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def _float_layers(names: list[str], steps: list[Operation]) -> tuple[str, ...] | None:
-    """Return the convolutions that were named, themselves or by their layer; None for "auto"."""
+    """Return the convolutions given by their own name or their layer's; None for "auto"."""
     if names == ["auto"]:
         return None
     if names == ["none"]:
@@ -137,7 +139,7 @@ def _quantise(
     keep: tuple[str, ...] | None,
     pictures: list[Path],
 ) -> onnx.ModelProto:
-    """Calibrate, decide which layers stay float, and say so; return the model."""
+    """Calibrate, choose and print the layers that stay in float, and return the model."""
     from squeezedrive.engines.quantisation.calibrate import (
         METHOD,
         correct_output,

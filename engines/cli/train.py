@@ -1,4 +1,4 @@
-"""`python -m engines train`: its options, and the training that they start."""
+"""`python -m engines train`: train weights on labelled pictures."""
 
 from __future__ import annotations
 
@@ -28,16 +28,19 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument(
         "--config", type=Path, metavar="FILE.yaml",
-        help="recipe; changes configs/training/default.yaml; where there is no such file, one of"
-        " the package: training/paper or configs/training/plus.yaml",
+        help="recipe: changes to configs/training/default.yaml; if there is no such file, one of"
+        " the package, for example training/paper or configs/training/plus.yaml",
     )  # fmt: skip
     parser.add_argument(
-        "--out", type=Path, required=True, metavar="FOLDER", help="where everything is written"
+        "--out", type=Path, required=True, metavar="FOLDER", help="folder for all outputs"
     )
     parser.add_argument(
-        "--init", type=Path, metavar="FILE.npz", help="weights to start from: a network, a backbone"
+        "--init",
+        type=Path,
+        metavar="FILE.npz",
+        help="weights to start from: a network or a backbone",
     )
-    parser.add_argument("--resume", action="store_true", help="go on with the training in --out")
+    parser.add_argument("--resume", action="store_true", help="continue the training in --out")
     parser.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", dest="settings",
         help="change any key of the configuration",
@@ -58,7 +61,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.resume:
         if path or arguments.data or arguments.init:
             raise UserError(
-                "--resume takes configuration, data and start from the folder; only --set can"
+                "--resume takes configuration, data and weights from the folder; only --set can"
                 " change something"
             )
         path = stored_config(arguments.out)

@@ -18,7 +18,7 @@ from squeezedrive.engines.cli.arguments import (
 from squeezedrive.engines.model.weights import DEFAULT
 
 
-def test_values_are_read() -> None:
+def test_reads_values_of_options() -> None:
     assert input_size("1248x384") == (1248, 384)
     assert names("car, pedestrian,") == ["car", "pedestrian"]
     assert aliases("person=pedestrian, fog lamp=dontcare") == {
@@ -42,7 +42,7 @@ def test_values_are_read() -> None:
         (count, "-3", "expected a number of at least 1"),
     ],
 )
-def test_wrong_values_are_refused(read: Callable[[str], object], text: str, message: str) -> None:
+def test_rejects_wrong_values(read: Callable[[str], object], text: str, message: str) -> None:
     with pytest.raises(argparse.ArgumentTypeError, match=message):
         read(text)
 
@@ -57,7 +57,7 @@ def test_wrong_values_are_refused(read: Callable[[str], object], text: str, mess
         ({"fit": "letterbox", "band_centre": 0.6}, ["--band-centre", "0.5"], "letterbox", 0.5),
     ],
 )
-def test_pictures_come_in_as_trained_unless_the_user_says_otherwise(
+def test_uses_the_fit_of_the_training_unless_the_user_gives_one(
     tmp_path: Path, profile: dict[str, object], options: list[str], fit: str, centre: float
 ) -> None:
     values = json.loads(DEFAULT.with_suffix(".json").read_text())

@@ -84,12 +84,17 @@ def test_slots_do_not_share_memory() -> None:
     np.testing.assert_array_equal(again.scores, expected.scores)
 
 
-def test_pictures_in_a_batch_are_found_as_each_alone() -> None:
+def test_batch_finds_the_same_as_each_picture_alone() -> None:
     backend = CpuBackend(settings(fit="stretch"), CpuOptions(), "test")
     alone, together = backend.new_slot(), backend.new_slot(3)
     generator = np.random.default_rng(4)
     pictures = [generator.integers(0, 256, (96 * k, 192 * k, 3), np.uint8) for k in (1, 2, 1, 2, 1)]
-    for batch in (pictures[:3], pictures[3:], pictures[1:2], pictures[2:5]):  # of 3, 2, 1 and 3
+    for batch in (
+        pictures[:3],
+        pictures[3:],
+        pictures[1:2],
+        pictures[2:5],
+    ):  # batches of 3, 2, 1 and 3
         together.preprocess(batch)
         together.infer()
         results = together.detect()
@@ -104,7 +109,7 @@ def test_pictures_in_a_batch_are_found_as_each_alone() -> None:
             np.testing.assert_allclose(found.scores, expected.scores, rtol=1e-4)
 
 
-def test_more_pictures_than_a_slot_takes() -> None:
+def test_rejects_more_pictures_than_a_slot_takes() -> None:
     backend = CpuBackend(settings(), CpuOptions(), "test")
     with pytest.raises(ValueError, match="expected 1 to 8 pictures at a time, got 9"):
         backend.new_slot(9)
@@ -114,7 +119,7 @@ def test_more_pictures_than_a_slot_takes() -> None:
             backend.new_slot(2).preprocess(wrong)
 
 
-def test_pictures_of_changing_size_come_back_in_their_own_pixels() -> None:
+def test_returns_boxes_in_pixels_of_each_picture() -> None:
     backend = open_backend("cpu", settings(fit="stretch"))
     slot = backend.new_slot()
     image = np.random.default_rng(2).integers(0, 256, (96, 192, 3), np.uint8)
@@ -127,7 +132,7 @@ def test_pictures_of_changing_size_come_back_in_their_own_pixels() -> None:
     assert 191 < boxes[1].max() <= 383
 
 
-def test_rgb_weights_get_rgb() -> None:
+def test_weights_for_rgb_get_rgb_pixels() -> None:
     """Weights that expect RGB see the same picture as BGR weights with swapped channels."""
     weights = load_weights(DEFAULT)
     profile = weights.profile
@@ -146,7 +151,7 @@ def test_rgb_weights_get_rgb() -> None:
     np.testing.assert_allclose(found[0].boxes, found[1].boxes, atol=1e-2)
 
 
-def test_asking_for_tensorrt_says_what_is_missing_and_how_to_get_it(
+def test_tensorrt_by_name_reports_missing_parts_and_remedies(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(machine, "driver_problem", lambda: "no NVIDIA driver (install it)")
@@ -160,7 +165,7 @@ def test_asking_for_tensorrt_says_what_is_missing_and_how_to_get_it(
         assert part in str(caught.value)
 
 
-def test_asking_for_torch_says_what_is_missing_and_how_to_get_it(
+def test_torch_by_name_reports_missing_parts_and_remedies(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(machine, "driver_problem", lambda: "no NVIDIA GPU (check nvidia-smi)")
@@ -173,7 +178,7 @@ def test_asking_for_torch_says_what_is_missing_and_how_to_get_it(
 
 
 def fake_driver(version: int, gpus: int = 0) -> SimpleNamespace:
-    """A libcuda.so.1 that says which version of CUDA it knows."""
+    """Return a fake libcuda.so.1 that supports this version of CUDA."""
 
     def give(number: int) -> Any:
         def call(pointer: Any) -> int:
@@ -197,7 +202,7 @@ def fake_driver(version: int, gpus: int = 0) -> SimpleNamespace:
         (12040, None, None),
     ],
 )
-def test_a_driver_older_than_the_packages_is_named(
+def test_reports_a_driver_older_than_the_packages(
     driver: int, packages: str | None, expected: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def version(name: str) -> str:
@@ -212,13 +217,13 @@ def test_a_driver_older_than_the_packages_is_named(
     if expected is None:
         assert machine.driver_problem() is None
         return
-    library.cuInit = lambda flags: pytest.fail("the version comes first")
+    library.cuInit = lambda flags: pytest.fail("the version must be checked first")
     problem = machine.driver_problem()
     assert problem is not None
     assert re.search(expected, problem)
 
 
-def test_a_driver_without_gpu_is_told_from_no_driver(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_distinguishes_a_driver_without_gpu_from_no_driver(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(machine, "find_spec", lambda name: object())
     driver = fake_driver(13000)
     monkeypatch.setattr(machine.ctypes, "CDLL", lambda name: driver)
@@ -234,11 +239,11 @@ MEMORY = GpuMemoryError("the memory is not enough")
 
 
 class DriverTooOld(Exception):
-    """As PyCUDA, Numba and cuda.core have them: of a class of their own, derived from Exception."""
+    """An error like those of PyCUDA, Numba and cuda.core, derived only from Exception."""
 
 
 def stub(monkeypatch: pytest.MonkeyPatch, **has: Any) -> None:
-    """Replace back ends: by one with these obstacles, or whose opening raises this."""
+    """Replace back ends by ones with these obstacles (a list), or that raise this error."""
     for name, what in has.items():
 
         def open_stub(_: Any, __: Any, reason: str, name: str = name, what: Any = what) -> Any:
@@ -266,7 +271,7 @@ def stub(monkeypatch: pytest.MonkeyPatch, **has: Any) -> None:
          "no tensorrt: DriverTooOld; no torch: CUDA error 35"),
     ],
 )  # fmt: skip
-def test_auto_takes_the_first_that_runs_and_says_why(
+def test_auto_takes_the_first_back_end_that_runs_and_gives_the_reason(
     monkeypatch: pytest.MonkeyPatch, tensorrt_has: Any, torch_has: Any, name: str, reason: str
 ) -> None:
     stub(monkeypatch, tensorrt=tensorrt_has, torch=torch_has)
@@ -282,7 +287,7 @@ def test_auto_takes_the_first_that_runs_and_says_why(
      KeyboardInterrupt()],
     ids=lambda fault: type(fault).__name__,
 )  # fmt: skip
-def test_a_fault_of_the_program_is_not_a_missing_back_end(
+def test_raises_faults_of_the_program_unchanged(
     monkeypatch: pytest.MonkeyPatch, name: str, fault: BaseException
 ) -> None:
     stub(monkeypatch, tensorrt=fault, torch=[])
@@ -291,7 +296,7 @@ def test_a_fault_of_the_program_is_not_a_missing_back_end(
     assert caught.value is fault
 
 
-def test_what_auto_tried_is_logged(
+def test_auto_logs_the_back_ends_that_it_tried(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     stub(monkeypatch, tensorrt=TORN, torch=RuntimeError("CUDA error 35"))
@@ -304,23 +309,21 @@ def test_what_auto_tried_is_logged(
     assert "Traceback" in caplog.text
 
 
-def test_what_the_processor_refuses_is_the_users_to_know(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_auto_reports_an_error_of_the_cpu_back_end(monkeypatch: pytest.MonkeyPatch) -> None:
     stub(monkeypatch, tensorrt=GONE, torch=GONE)
-    stub(monkeypatch, another=[])  # after it in the table
+    stub(monkeypatch, another=[])  # it comes after cpu in the table
     with pytest.raises(ConfigError, match="no quantised model"):
         open_backend("auto", settings(), [CpuOptions(precision="int8")])
 
 
 @pytest.mark.parametrize("name", ["tensorrt", "torch"])
-def test_what_is_asked_for_by_name_fails_as_it_is(
-    monkeypatch: pytest.MonkeyPatch, name: str
-) -> None:
+def test_back_end_by_name_raises_its_own_error(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     stub(monkeypatch, **{name: MEMORY})
     with pytest.raises(GpuMemoryError):
         open_backend(name, settings())
 
 
-def test_a_back_end_gets_its_options_or_its_defaults() -> None:
+def test_back_end_gets_its_options_or_defaults() -> None:
     given = [CudaOptions(precision="fp32"), CpuOptions(precision="fp16", threads=1)]
     assert find_options(CpuOptions, given) is given[1]
     assert find_options(CpuOptions, given[:1]) == CpuOptions()
@@ -335,7 +338,7 @@ def test_optional_members_have_defaults() -> None:
     assert backend.new_slot().device_seconds == {}
 
 
-def test_the_table_of_back_ends_loads_none_of_their_libraries() -> None:
+def test_table_of_back_ends_loads_no_libraries() -> None:
     script = (
         "import sys\nfrom squeezedrive.engines.backends.select import CHOICES\n"
         "print(*CHOICES)\nprint(sorted({m.split('.')[0] for m in sys.modules}))\n"
@@ -350,7 +353,7 @@ def test_the_table_of_back_ends_loads_none_of_their_libraries() -> None:
         assert f"'{heavy}'" not in loaded
 
 
-def test_on_this_machine_auto_gives_a_back_end_and_a_reason() -> None:
+def test_auto_opens_a_back_end_on_this_machine() -> None:
     info = open_backend("auto", settings()).info
     assert info.name in ("tensorrt", "torch", "cpu")
     assert info.reason
@@ -387,7 +390,7 @@ def test_describe_and_export_on_the_command_line(
 
 
 class _SignalStack(ctypes.Structure):
-    """`stack_t` of Linux."""
+    """The struct `stack_t` of Linux."""
 
     _fields_ = (
         ("address", ctypes.c_void_p),
@@ -396,8 +399,8 @@ class _SignalStack(ctypes.Structure):
     )
 
 
-def test_back_ends_that_are_gone_leave_no_freed_signal_stack_behind() -> None:
-    """A signal would write into whatever memory has come in its place."""
+def test_closed_back_ends_leave_no_freed_signal_stack() -> None:
+    """Otherwise a signal would write into memory that now holds other data."""
     settings, options = EngineSettings(load_weights(DEFAULT), 96, 64, PARAMS), CpuOptions()
     opened = [CpuBackend(settings, options, "test") for _ in range(3)]
     for backend in opened:
@@ -407,7 +410,7 @@ def test_back_ends_that_are_gone_leave_no_freed_signal_stack_behind() -> None:
     stack = _SignalStack()
     assert ctypes.CDLL(None).sigaltstack(None, ctypes.byref(stack)) == 0
     if stack.address is None:
-        return  # this processor needs none
+        return  # this processor needs no signal stack
     lines = Path("/proc/self/maps").read_text().splitlines()
     maps = [line.split()[0].split("-") for line in lines]
     assert any(int(low, 16) <= stack.address < int(high, 16) for low, high in maps)

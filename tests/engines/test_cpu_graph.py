@@ -1,4 +1,4 @@
-"""The int8 graph in the form that OpenVINO runs fastest computes the same."""
+"""The int8 graph gives the same results in the form that OpenVINO runs fastest."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from squeezedrive.engines.quantisation.graph import quantise, quantised_values
 from squeezedrive.kernels.params import DetectParams
 
 WIDTH, HEIGHT = 96, 48
-# Not so bright that a pixel minus the mean would be clipped at 127 steps.
+# So dark that a pixel minus the mean is never clipped at 127 steps.
 PIXELS = np.random.default_rng(2).integers(0, 230, (1, HEIGHT, WIDTH, 3)).astype(np.uint8)
 
 
 def quantised(float_layers: tuple[str, ...] = (), **pixels: Any) -> tuple[onnx.ModelProto, Any]:
-    """Return an int8 graph of the shipped weights, whose pixels have steps of 1, and its pixels."""
+    """Return an int8 graph of the shipped weights with pixel steps of 1, and its input profile."""
     weights = load_weights(DEFAULT)
     whole = InputProfile.model_validate({**weights.profile.input.model_dump(), **pixels})
     profile = weights.profile.model_copy(update={"input": whole})
@@ -45,10 +45,10 @@ def run(model: onnx.ModelProto, pixels: np.ndarray) -> np.ndarray:
 
 
 def first_layer(model: onnx.ModelProto, pixels: np.ndarray) -> np.ndarray:
-    """Return conv1's output by the definition of the operations, without the edge."""
+    """Return conv1's output by ONNX's reference implementation, without the edge."""
     copied = onnx.ModelProto()
     copied.CopyFrom(model)
-    copied.opset_import[0].version = 19  # the reference knows all of them from there on
+    copied.opset_import[0].version = 19  # the first version whose operations the reference all has
     copied.graph.output.append(helper.make_tensor_value_info("conv1", onnx.TensorProto.FLOAT, None))
     value = ReferenceEvaluator(copied).run(["conv1"], {"image": pixels})[0]
     return np.asarray(value)[..., 1:-1, 1:-1]
@@ -62,7 +62,7 @@ def first_layer(model: onnx.ModelProto, pixels: np.ndarray) -> np.ndarray:
         {"mean": (104, 117, 123), "scale": 0.25},
     ],
 )
-def test_the_first_convolution_multiplies_bytes_as_they_are(pixels: dict[str, Any]) -> None:
+def test_first_convolution_gives_the_same_with_bytes_as_input(pixels: dict[str, Any]) -> None:
     model, profile = quantised(**pixels)
     order = PIXELS if profile.channels == "BGR" else PIXELS[..., ::-1]
     planes = np.ascontiguousarray(order.transpose(0, 3, 1, 2), np.float32)
@@ -82,7 +82,7 @@ def test_merged_expansions_are_equal_to_the_last_bit() -> None:
     np.testing.assert_array_equal(ours, theirs)
 
 
-def test_fires_that_are_partly_in_float_stay_as_they_are() -> None:
+def test_keeps_fires_that_are_partly_in_float() -> None:
     model, _ = quantised(("fire3_expand1x1",))
     merged = merge_expansions(model, ("fire2", "fire3", "fire99"))
     names = {node.name for node in merged.graph.node}

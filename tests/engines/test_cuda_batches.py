@@ -1,4 +1,4 @@
-"""Several pictures in a slot, graphs, and pictures that are on the GPU already: on a fake of it."""
+"""Batches in a slot, CUDA graphs, and pictures that are already on the GPU; on a fake GPU."""
 
 import itertools
 import threading
@@ -30,8 +30,8 @@ def rig() -> Rig:
 SIZES = [(120, 100), (200, 180), (90, 60)]
 
 
-def test_a_batch_finds_in_each_picture_what_it_finds_alone() -> None:
-    """In any number and order, of any size, and with nothing left of the batch before."""
+def test_batch_finds_the_same_as_each_picture_alone() -> None:
+    """Batches have any number, order and size, and keep nothing from the batch before."""
     rig = Rig(max_batch=3)
     slot = rig.slot(3)
     a, b, c = (picture(seed, *size) for seed, size in enumerate(SIZES, 1))
@@ -53,7 +53,7 @@ def test_a_batch_finds_in_each_picture_what_it_finds_alone() -> None:
     assert rig.driver.clean
 
 
-def test_only_the_pictures_given_are_computed() -> None:
+def test_computes_only_the_given_pictures() -> None:
     rig = Rig(max_batch=3)
     bound: list[int] = []
     bind = FakeExecution.bind
@@ -71,7 +71,7 @@ def test_only_the_pictures_given_are_computed() -> None:
     slot.close()
 
 
-def test_a_network_that_could_not_be_bound_is_bound_again() -> None:
+def test_binds_the_network_again_after_a_failed_bind() -> None:
     rig = Rig(max_batch=2)
     slot = rig.slot(2)
     run_all(slot, [picture(1), picture(2)])
@@ -85,7 +85,7 @@ def test_a_network_that_could_not_be_bound_is_bound_again() -> None:
             slot.preprocess([picture(1)])
         with pytest.raises(RuntimeError, match="before load"):
             slot.infer()
-        with pytest.raises(DriverError, match="a batch of 1"):  # also as many as before
+        with pytest.raises(DriverError, match="a batch of 1"):  # even with as many as before
             slot.preprocess([picture(1), picture(2)])
     for found, seed in zip(run_all(slot, [picture(1), picture(2)]), (1, 2), strict=True):
         assert_same(found, on_the_processor(SETTINGS, picture(seed)))
@@ -93,7 +93,7 @@ def test_a_network_that_could_not_be_bound_is_bound_again() -> None:
     assert rig.driver.clean
 
 
-def test_a_batch_that_is_refused_leaves_nothing_to_go_on_with() -> None:
+def test_rejected_batch_cannot_be_inferred() -> None:
     rig = Rig(max_batch=2)
     slot = rig.slot(2)
     run_all(slot, [picture(1)])
@@ -101,7 +101,7 @@ def test_a_batch_that_is_refused_leaves_nothing_to_go_on_with() -> None:
         with pytest.raises(ValueError, match="expected 1 to 2 pictures"):
             slot.preprocess(wrong)
     rig.driver.fail["mem_alloc"] = DriverError("out of memory")
-    with pytest.raises(GpuMemoryError):  # for the second of two
+    with pytest.raises(GpuMemoryError):  # at the second of two pictures
         slot.preprocess([picture(1), picture(2)])
     with pytest.raises(RuntimeError, match="before load"):
         slot.infer()
@@ -112,7 +112,7 @@ def test_a_batch_that_is_refused_leaves_nothing_to_go_on_with() -> None:
     assert rig.driver.clean
 
 
-def test_sizes_that_come_again_need_no_new_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_reuses_kernels_for_sizes_that_come_again(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(input_batch, "_PATHS", 3)
     rig = Rig(max_batch=2)
     made: list[Any] = []
@@ -125,7 +125,7 @@ def test_sizes_that_come_again_need_no_new_kernel(monkeypatch: pytest.MonkeyPatc
     for images in ([a, b], [b], [b, a], [c, b], [a]):
         run_all(slot, images)
     assert len(made) == 3
-    # A fourth: the others are forgotten, also while a batch that was given up is on its way.
+    # A fourth kernel drops the others, even while an abandoned batch is still in flight.
     slot.preprocess([a, b])
     d = picture(4, 60, 60)
     for image, found in zip((d, a), run_all(slot, [d, a]), strict=True):
@@ -135,7 +135,7 @@ def test_sizes_that_come_again_need_no_new_kernel(monkeypatch: pytest.MonkeyPatc
     assert rig.driver.clean
 
 
-def test_a_slot_is_made_for_at_most_what_the_network_takes() -> None:
+def test_rejects_slots_larger_than_the_networks_batch() -> None:
     backend = Rig(max_batch=2).backend()
     assert backend.max_batch == 2
     for batch in (0, 3):
@@ -146,7 +146,7 @@ def test_a_slot_is_made_for_at_most_what_the_network_takes() -> None:
     backend.close()
 
 
-def test_the_calls_that_record_graphs_exist() -> None:
+def test_driver_has_the_calls_that_record_graphs() -> None:
     driver = pytest.importorskip("cuda.bindings.driver", reason="needs cuda-bindings")
     for name in dir(FakeGraphs):
         if name.startswith(("cu", "CU")):
@@ -155,8 +155,8 @@ def test_the_calls_that_record_graphs_exist() -> None:
     assert mode == driver.CUstreamCaptureMode.CU_STREAM_CAPTURE_MODE_THREAD_LOCAL
 
 
-def test_what_is_done_again_is_one_launch_of_a_graph_a_step() -> None:
-    """For each number and each order of sizes one, kept while others come in between."""
+def test_repeated_work_is_one_graph_launch_per_step() -> None:
+    """Each number and order of sizes has its graph, which is kept while others are used."""
     rig = Rig(max_batch=2)
     slot = rig.slot(2)
     a, b = picture(1, *SIZES[0]), picture(2, *SIZES[1])
@@ -166,11 +166,11 @@ def test_what_is_done_again_is_one_launch_of_a_graph_a_step() -> None:
     rig.graphs.cuGraphLaunch = lambda graph, stream: (  # type: ignore[method-assign]
         launched.append(graph) or launch(graph, stream)
     )
-    run_all(slot, [b, b])  # takes all the memory that will be needed
+    run_all(slot, [b, b])  # allocates all the memory that is needed
     for images, graphs in (
         *(([a], 0), ([a], 3), ([b], 2), ([b], 3), ([a], 3)),  # for b, only preprocessing is new
         *(([a, b], 1), ([a, b], 3), ([b, a], 2), ([a, a], 2), ([a, a], 3)),
-        *(([a], 2), ([a], 3)),  # the network was bound to two pictures since
+        *(([a], 2), ([a], 3)),  # in between, the network was bound to two pictures
     ):
         launched.clear()
         rig.driver.log.clear()
@@ -186,7 +186,7 @@ def test_what_is_done_again_is_one_launch_of_a_graph_a_step() -> None:
     assert rig.driver.clean
 
 
-def test_a_network_that_cannot_be_recorded_is_enqueued_as_it_is(rig: Rig) -> None:
+def test_enqueues_a_network_that_cannot_be_recorded(rig: Rig) -> None:
     rig.executor.recordable = False
     slot = rig.slot()
     for seed in (1, 2, 3):
@@ -196,7 +196,7 @@ def test_a_network_that_cannot_be_recorded_is_enqueued_as_it_is(rig: Rig) -> Non
     assert rig.graphs.alive == 0
 
 
-def test_what_fails_to_be_recorded_is_enqueued_from_then_on(rig: Rig) -> None:
+def test_stops_recording_after_a_failed_recording(rig: Rig) -> None:
     slot = rig.slot()
     run(slot, picture(1))
     enqueue = FakeExecution.enqueue
@@ -218,8 +218,8 @@ def test_what_fails_to_be_recorded_is_enqueued_from_then_on(rig: Rig) -> None:
     assert rig.driver.clean
 
 
-def test_nobody_waits_for_all_streams_while_work_is_recorded(rig: Rig) -> None:
-    """The driver refuses that, to both."""
+def test_does_not_synchronize_while_work_is_recorded(rig: Rig) -> None:
+    """The driver refuses both, if they happen at the same time."""
     inside, go_on = threading.Event(), threading.Event()
     order: list[str] = []
 
@@ -261,7 +261,7 @@ def test_nobody_waits_for_all_streams_while_work_is_recorded(rig: Rig) -> None:
     assert rig.driver.clean
 
 
-def test_new_parameters_are_handed_over_before_a_graph_is_launched(rig: Rig) -> None:
+def test_updates_parameters_before_launching_a_graph(rig: Rig) -> None:
     slot = rig.slot()
     for _ in range(3):
         run(slot, picture(1))
@@ -275,7 +275,7 @@ def test_new_parameters_are_handed_over_before_a_graph_is_launched(rig: Rig) -> 
     assert rig.driver.clean
 
 
-def test_graphs_go_when_the_memory_is_exchanged_for_more(rig: Rig) -> None:
+def test_drops_graphs_when_memory_is_reallocated(rig: Rig) -> None:
     slot = rig.slot()
     for size in ((100, 100), (100, 100), (300, 200), (100, 100), (100, 100), (100, 100)):
         image = picture(3, *size)
@@ -286,7 +286,7 @@ def test_graphs_go_when_the_memory_is_exchanged_for_more(rig: Rig) -> None:
 
 
 def on_the_gpu(image: np.ndarray, given_back: list[Any]) -> NvPicture:
-    """A grey picture as the GPU's decoder leaves it, rows padded."""
+    """Return a grey picture as the GPU's decoder makes it, with padded rows."""
     luma = np.pad(image[None, :, :, 0], ((0, 0), (0, 0), (0, 8)))
     chroma = np.full((1, image.shape[0] // 2, image.shape[1] + 8), 128, np.uint8)
     planes: Any = SimpleNamespace(luma=luma, chroma=chroma)
@@ -294,21 +294,21 @@ def on_the_gpu(image: np.ndarray, given_back: list[Any]) -> NvPicture:
     return NvPicture(image.shape, "bt709", planes, memory, lambda y, _: y)
 
 
-def test_a_picture_on_the_gpu_stays_there_until_it_has_been_read(rig: Rig) -> None:
+def test_keeps_a_picture_on_the_gpu_until_it_was_read(rig: Rig) -> None:
     slot = rig.slot()
     given_back: list[Any] = []
     grey = [picture(seed)[..., :1].repeat(3, 2) for seed in (5, 6)]
     for number, image in enumerate(grey):
         before = len(rig.driver.log)
         slot.preprocess([on_the_gpu(image, given_back)])
-        assert len(given_back) == number  # the one before, whose boxes have come
+        assert len(given_back) == number  # the picture before, whose boxes are done
         slot.infer()
         assert_same(slot.detect()[0], on_the_processor(SETTINGS, image))
         assert "h2d" not in [name for name, _ in rig.driver.log[before:]]
-    # A picture of the host of the same size needs another kernel, and lets go of the GPU's.
+    # A host picture of the same size needs another kernel, and releases the GPU's picture.
     assert_same(run(slot, grey[0]), on_the_processor(SETTINGS, grey[0]))
     assert len(given_back) == 2
-    # A frame that is given up: its picture is still being read when the next one comes.
+    # An abandoned frame: its picture is still being read when the next one comes.
     slot.preprocess([on_the_gpu(grey[1], given_back)])
     rig.driver.log.clear()
     slot.preprocess([on_the_gpu(grey[0], given_back)])
@@ -319,7 +319,7 @@ def test_a_picture_on_the_gpu_stays_there_until_it_has_been_read(rig: Rig) -> No
     assert rig.driver.clean
 
 
-def test_pictures_of_the_host_and_of_the_gpu_share_a_batch() -> None:
+def test_host_and_gpu_pictures_may_share_a_batch() -> None:
     rig = Rig(max_batch=2)
     slot = rig.slot(2)
     given_back: list[Any] = []
@@ -334,12 +334,12 @@ def test_pictures_of_the_host_and_of_the_gpu_share_a_batch() -> None:
             assert_same(found, wanted)
     del images
     assert_same(run(slot, other), on_the_processor(SETTINGS, other))
-    assert len(given_back) == 3  # also the one whose place is empty now
+    assert len(given_back) == 3  # including the picture whose place is now empty
     slot.close()
     assert rig.driver.clean
 
 
-def test_pictures_elsewhere_on_the_gpu_are_no_part_of_a_graph(rig: Rig) -> None:
+def test_records_no_graph_for_decoded_pictures(rig: Rig) -> None:
     slot = rig.slot()
     for seed in (5, 6, 7):
         grey = picture(seed)[..., :1].repeat(3, 2)

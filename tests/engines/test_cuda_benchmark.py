@@ -1,4 +1,4 @@
-"""The benchmark of the GPU path runs through, on the fake GPU: its figures mean nothing here."""
+"""The benchmark of the GPU path runs on the fake GPU, where its figures are meaningless."""
 
 from dataclasses import replace
 
@@ -12,7 +12,7 @@ from tests.support.cuda_rig import SETTINGS, Rig, picture
 from tests.support.fake_driver import DriverError
 
 
-def test_without_a_gpu_it_says_so_in_one_line(
+def test_reports_a_missing_gpu_in_one_line(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(
@@ -26,7 +26,7 @@ def test_without_a_gpu_it_says_so_in_one_line(
 
 
 @pytest.mark.parametrize("captures", [True, False])
-def test_it_measures_every_step_and_rate(
+def test_measures_every_step_and_rate(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], captures: bool
 ) -> None:
     rig = Rig(max_batch=2)
@@ -64,7 +64,7 @@ def test_it_measures_every_step_and_rate(
     assert last.startswith("| fake 1.0 fp32: pipeline, 2 sources, 2 slots | ")
 
 
-def test_the_floor_counts_the_operations_of_the_network() -> None:
+def test_floor_counts_the_operations_of_the_network() -> None:
     weights = load_weights(DEFAULT)
     settings = replace(SETTINGS, weights=weights, width=1248, height=384)
     machine = benchmark.Machine(bandwidth=1e30, bus=1e30, operations=1e9)
@@ -77,7 +77,7 @@ def test_the_floor_counts_the_operations_of_the_network() -> None:
     assert found["preprocess"] == pytest.approx((1920 * 591 * 3 + 3 * 1248 * 384 * 4) / 1e9)
 
 
-def test_the_obvious_way_finds_the_same() -> None:
+def test_obvious_way_finds_the_same_boxes() -> None:
     pytest.importorskip("torch", reason="needs PyTorch: pip install -e '.[train]'")
     image = picture(1)
     found = benchmark.obvious_way(SETTINGS, "cpu")(image)

@@ -1,4 +1,4 @@
-"""What goes wrong on the GPU, and what is left afterwards: on a fake of it."""
+"""Failures on the GPU and the cleaning up after them, on a fake GPU."""
 
 import threading
 from dataclasses import replace
@@ -24,7 +24,7 @@ def rig() -> Rig:
 
 
 @pytest.mark.parametrize("steps", [0, 1, 2])
-def test_a_slot_can_be_closed_at_every_point_of_its_way(rig: Rig, steps: int) -> None:
+def test_a_slot_can_be_closed_between_any_steps(rig: Rig, steps: int) -> None:
     slot = rig.slot()
     for step in [lambda: slot.preprocess([picture(1)]), slot.infer][:steps]:
         step()
@@ -33,7 +33,7 @@ def test_a_slot_can_be_closed_at_every_point_of_its_way(rig: Rig, steps: int) ->
     assert rig.executor.open_contexts == 0
 
 
-def test_steps_out_of_order_are_refused(rig: Rig) -> None:
+def test_rejects_steps_out_of_order(rig: Rig) -> None:
     slot = rig.slot()
     for step in (slot.infer, slot.detect):
         with pytest.raises(RuntimeError, match="before load"):
@@ -46,13 +46,13 @@ def test_steps_out_of_order_are_refused(rig: Rig) -> None:
     ["FakeStream", "FakeEvent", "mem_alloc", "pagelocked_empty", "array", "detector",
      "new_context", "synchronize"],
 )  # fmt: skip
-def test_a_slot_that_cannot_be_made_leaves_nothing(rig: Rig, call: str) -> None:
+def test_failed_creation_of_a_slot_leaves_nothing(rig: Rig, call: str) -> None:
     error = DriverError(f"{call} failed: invalid value")
     rig.driver.fail[call] = error
     with pytest.raises((DriverError, GpuLost)):
         rig.slot()
     rig.driver.fail.clear()
-    if call != "synchronize":  # which says that the GPU is lost: then nothing can be released
+    if call != "synchronize":  # its failure means a lost GPU, on which nothing can be released
         assert rig.driver.clean
         assert rig.executor.open_contexts == 0
 
@@ -60,7 +60,7 @@ def test_a_slot_that_cannot_be_made_leaves_nothing(rig: Rig, call: str) -> None:
 @pytest.mark.parametrize(
     "call", ["h2d", "preprocess", "infer", "detect", "d2h", "preprocessor", "update"]
 )
-def test_a_step_that_fails_leaves_nothing_behind(rig: Rig, call: str) -> None:
+def test_a_slot_works_again_after_a_failed_step(rig: Rig, call: str) -> None:
     slot = rig.slot()
     rig.driver.fail[call] = DriverError("invalid value")
     with pytest.raises(DriverError):
@@ -72,7 +72,7 @@ def test_a_step_that_fails_leaves_nothing_behind(rig: Rig, call: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["cuMemAlloc failed: out of memory", "CUDA_ERROR_OUT_OF_MEMORY"])
-def test_no_room_on_the_gpu_is_said_with_what_helps(rig: Rig, text: str) -> None:
+def test_reports_full_gpu_memory_with_a_remedy(rig: Rig, text: str) -> None:
     slot = rig.slot()
     rig.driver.fail["mem_alloc"] = DriverError(text)
     with pytest.raises(GpuMemoryError, match=r"Fake GPU is not enough.*--set queue\.slots=2"):
@@ -83,7 +83,7 @@ def test_no_room_on_the_gpu_is_said_with_what_helps(rig: Rig, text: str) -> None
     assert rig.driver.clean
 
 
-def test_a_lost_gpu_is_said_and_nothing_there_is_touched_again(rig: Rig) -> None:
+def test_reports_a_lost_gpu_and_does_not_use_it_again(rig: Rig) -> None:
     slots = [rig.slot() for _ in range(2)]
     rig.driver.crash["infer"] = "unspecified launch failure"
     with pytest.raises(GpuLost, match=r"stopped working: .*unspecified launch failure"):
@@ -98,7 +98,7 @@ def test_a_lost_gpu_is_said_and_nothing_there_is_touched_again(rig: Rig) -> None
     assert set(rig.driver.depths.values()) == {0}
 
 
-def test_a_kernel_that_reads_where_it_may_not_is_a_fault_of_the_program(rig: Rig) -> None:
+def test_an_illegal_memory_access_is_a_fault_of_the_program(rig: Rig) -> None:
     slot = rig.slot()
     rig.driver.crash["detect"] = "an illegal memory access was encountered"
     with pytest.raises(DriverError, match="illegal"):
@@ -107,7 +107,7 @@ def test_a_kernel_that_reads_where_it_may_not_is_a_fault_of_the_program(rig: Rig
     slot.close()
 
 
-def test_a_gpu_that_hangs_is_given_up(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_gives_up_a_gpu_that_hangs(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(context, "PATIENCE", 0.02)
     slot = rig.slot()
     slot.preprocess([picture(1)])
@@ -119,7 +119,7 @@ def test_a_gpu_that_hangs_is_given_up(rig: Rig, monkeypatch: pytest.MonkeyPatch)
     assert rig.driver.leaked == 0
 
 
-def test_a_gpu_that_hangs_while_a_slot_is_closed_is_given_up(
+def test_gives_up_a_gpu_that_hangs_while_a_slot_is_closed(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(context, "PATIENCE", 0.02)
@@ -130,7 +130,7 @@ def test_a_gpu_that_hangs_while_a_slot_is_closed_is_given_up(
     assert rig.gpu.lost
 
 
-def test_a_slot_whose_step_has_not_returned_keeps_its_memory(rig: Rig) -> None:
+def test_a_slot_keeps_its_memory_until_its_step_returns(rig: Rig) -> None:
     backend = rig.backend()
     slot = backend.new_slot()
     inside, go_on = threading.Event(), threading.Event()
@@ -154,18 +154,18 @@ def test_a_slot_whose_step_has_not_returned_keeps_its_memory(rig: Rig) -> None:
     assert set(rig.driver.depths.values()) == {0}
 
 
-def test_the_back_end_closes_slots_that_are_still_open(rig: Rig) -> None:
+def test_back_end_closes_open_slots(rig: Rig) -> None:
     backend = rig.backend()
     slot = backend.new_slot()
     run(slot, picture(1))
     backend.close()
     backend.close()
     assert rig.executor.closed == 1
-    assert rig.gpu.cuda.flushes == 1  # of what Numba would free later
+    assert rig.gpu.cuda.flushes == 1  # memory that Numba would free later
     assert rig.driver.clean
 
 
-def test_a_back_end_that_cannot_run_says_so_when_it_is_opened(rig: Rig) -> None:
+def test_opening_fails_if_the_network_cannot_run(rig: Rig) -> None:
     rig.driver.fail["infer"] = DriverError("no kernel image")
     with pytest.raises(DriverError, match="no kernel image"):
         rig.backend()
@@ -174,7 +174,7 @@ def test_a_back_end_that_cannot_run_says_so_when_it_is_opened(rig: Rig) -> None:
 
 
 def test_opening_loads_the_kernel_for_decoded_pictures(rig: Rig) -> None:
-    """Or the first of them would wait until it is compiled."""
+    """Otherwise the first decoded picture would wait for the compilation."""
     loaded: list[str | None] = []
 
     def preprocessor(fit: Fit, matrix: ColourMatrix | None) -> PreprocessKernel:
@@ -187,7 +187,7 @@ def test_opening_loads_the_kernel_for_decoded_pictures(rig: Rig) -> None:
     assert rig.driver.clean
 
 
-def test_kernels_that_the_driver_does_not_load_are_a_clear_error(
+def test_reports_kernels_that_the_driver_does_not_load(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     launch = pytest.importorskip("squeezedrive.kernels.cuda.launch", reason="needs numba-cuda")
@@ -206,15 +206,15 @@ def test_kernels_that_the_driver_does_not_load_are_a_clear_error(
         kernels.preprocessor(fit, None)
 
 
-def test_the_context_is_detached_at_the_end(rig: Rig) -> None:
+def test_detaches_the_context_at_the_end(rig: Rig) -> None:
     rig.gpu.release()
     assert rig.driver.context.detached == 1
 
 
-def test_waiting_looks_as_often_as_the_system_allows(
+def test_waits_with_the_shortest_sleep_of_the_system(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Linux makes 50 us more of every sleep: a longer one would keep boxes that are there."""
+    """Linux adds 50 us to every sleep; a longer sleep would delay boxes that are ready."""
     naps: list[float] = []
     monkeypatch.setattr(context.time, "sleep", naps.append)
     slot = rig.slot()
@@ -224,7 +224,7 @@ def test_waiting_looks_as_often_as_the_system_allows(
     slot.close()
 
 
-def test_what_is_held_when_the_process_ends_is_not_released(rig: Rig) -> None:
+def test_releases_the_context_only_once(rig: Rig) -> None:
     rig.gpu.release()
     rig.gpu.release()
     assert rig.driver.context.detached == 1

@@ -1,4 +1,4 @@
-"""The CUDA back ends on a real GPU, through whatever executes the network there.
+"""The CUDA back ends on a real GPU, with every executor of the network.
 
 python -m pytest -m gpu
 """
@@ -71,7 +71,7 @@ def backend(name: Any) -> Iterator[CudaBackend]:
 
 @pytest.fixture(scope="module")
 def pictures() -> list[np.ndarray]:
-    """Frames of a rendered street."""
+    """Return frames of a rendered street."""
     street = Street(StreetSpec())
     return [street.render(index) for index in range(0, 60, 10)]
 
@@ -85,7 +85,7 @@ def run(slot: Any, image: np.ndarray) -> Detections:
 
 
 def assert_close(found: Detections, expected: Detections, near: float) -> None:
-    """Each box whose score is clear of the threshold has its like: 1 px, 0.01 (issue 4)."""
+    """Assert that each box clearly above the threshold has a match within 1 px and 0.01."""
     for ours, theirs in ((found, expected), (expected, found)):
         for i in np.flatnonzero(ours.scores > near + 0.02):
             like = theirs.classes == ours.classes[i]
@@ -95,7 +95,7 @@ def assert_close(found: Detections, expected: Detections, near: float) -> None:
 
 
 @pytest.mark.parametrize("fit", ["band", "letterbox", "stretch"])
-def test_it_finds_what_the_processor_finds(name: Any, pictures: list[np.ndarray], fit: Any) -> None:
+def test_finds_the_same_as_the_cpu(name: Any, pictures: list[np.ndarray], fit: Any) -> None:
     settings = replace(SETTINGS, fit=fit)
     backends = [open_backend(which, settings, OPTIONS) for which in (name, "cpu")]
     slots = [backend.new_slot() for backend in backends]
@@ -110,7 +110,7 @@ def test_it_finds_what_the_processor_finds(name: Any, pictures: list[np.ndarray]
         backend.close()
 
 
-def test_a_batch_of_any_sizes_finds_in_each_picture_what_it_finds_alone(
+def test_batch_of_any_sizes_finds_the_same_as_each_picture_alone(
     backend: CudaBackend, pictures: list[np.ndarray]
 ) -> None:
     slot, alone = backend.new_slot(3), backend.new_slot()
@@ -165,7 +165,7 @@ def pipeline_of(backend: CudaBackend, sink: Sink, seconds: int = 2) -> Pipeline:
     return Pipeline([feed_of(source, [sink])], backend, QueueOptions(slots=4))
 
 
-def test_two_pipelines_in_one_process(name: Any) -> None:
+def test_two_pipelines_in_one_process_find_the_same(name: Any) -> None:
     backends = [open_backend(name, SETTINGS) for _ in range(2)]
     sinks = [Sink(), Sink()]
     runs = [
@@ -184,7 +184,7 @@ def test_two_pipelines_in_one_process(name: Any) -> None:
 
 
 @pytest.mark.parametrize("step", ["load", "enqueue", "collect"])
-def test_an_exception_in_a_stage_ends_the_run_and_the_gpu_is_still_there(
+def test_gpu_stays_usable_after_an_exception_in_a_stage(
     backend: CudaBackend, step: str, monkeypatch: pytest.MonkeyPatch, pictures: list[np.ndarray]
 ) -> None:
     work, left = getattr(BatchRunner, step), [20]
@@ -192,13 +192,13 @@ def test_an_exception_in_a_stage_ends_the_run_and_the_gpu_is_still_there(
     def fail(self: BatchRunner, *arguments: Any) -> Any:
         left[0] -= 1
         if left[0] < 0:
-            raise KeyError("told to")
+            raise KeyError("on purpose")
         return work(self, *arguments)
 
     with monkeypatch.context() as patch:
         patch.setattr(BatchRunner, step, fail)
         sink = Sink()
-        with pytest.raises(StageError, match="told to"):
+        with pytest.raises(StageError, match="on purpose"):
             pipeline_of(backend, sink).run()
         assert sink.closed == 1
     slot = backend.new_slot()
@@ -206,7 +206,7 @@ def test_an_exception_in_a_stage_ends_the_run_and_the_gpu_is_still_there(
     slot.close()
 
 
-def test_a_gpu_without_room_says_so(backend: CudaBackend) -> None:
+def test_reports_a_gpu_without_free_memory(backend: CudaBackend) -> None:
     gpu = open_gpu()
     slot = backend.new_slot()
     held = []
@@ -229,8 +229,10 @@ def test_a_gpu_without_room_says_so(backend: CudaBackend) -> None:
 
 
 @pytest.mark.parametrize("batch", [1, 3])
-def test_graphs_find_the_same(backend: CudaBackend, pictures: list[np.ndarray], batch: int) -> None:
-    """Of each size, the first batch is enqueued step by step and the others are graphs."""
+def test_graphs_give_the_same_boxes(
+    backend: CudaBackend, pictures: list[np.ndarray], batch: int
+) -> None:
+    """The first batch of each size is enqueued step by step, and later ones are graphs."""
     slot = backend.new_slot(batch)
     first: list[Detections] = []
     for round_ in range(3):
@@ -248,7 +250,7 @@ def test_graphs_find_the_same(backend: CudaBackend, pictures: list[np.ndarray], 
     slot.close()
 
 
-def test_a_new_threshold_counts_without_a_new_graph(
+def test_new_threshold_applies_without_a_new_graph(
     backend: CudaBackend, pictures: list[np.ndarray]
 ) -> None:
     slot = backend.new_slot()
@@ -262,7 +264,7 @@ def test_a_new_threshold_counts_without_a_new_graph(
     slot.close()
 
 
-def test_the_program_runs_on_it(run: Any, tmp_path: Path, name: Any) -> None:
+def test_program_runs_on_the_gpu(run: Any, tmp_path: Path, name: Any) -> None:
     out = tmp_path / "out.jsonl"
     code, _, err = run("demo:", "-n", "30", "--no-video", "--jsonl", out, "--backend", name)
     assert code == 0, err
@@ -273,13 +275,13 @@ def test_the_program_runs_on_it(run: Any, tmp_path: Path, name: Any) -> None:
 @pytest.mark.parametrize(
     "tests",
     [
-        ["tests/kernels/test_cuda_detect.py", "-k", "random_and_tied or too_many_to_sort"],
+        ["tests/kernels/test_cuda_detect.py", "-k", "random_and_tied or sorted_at_once"],
         ["tests/kernels/test_cuda_preprocess.py"],
-        ["tests/engines/test_cuda_gpu.py", "-k", "processor_finds and letterbox or any_sizes"],
+        ["tests/engines/test_cuda_gpu.py", "-k", "as_the_cpu and letterbox or any_sizes"],
     ],
     ids=["detect", "preprocess", "back ends"],
 )
-def test_compute_sanitizer_has_nothing_to_say(tests: list[str]) -> None:
+def test_compute_sanitizer_reports_no_errors(tests: list[str]) -> None:
     sanitizer = shutil.which("compute-sanitizer", path=f"{os.environ['PATH']}:/usr/local/cuda/bin")
     if sanitizer is None:
         pytest.skip("needs compute-sanitizer, which comes with the CUDA toolkit")

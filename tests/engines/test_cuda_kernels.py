@@ -1,4 +1,4 @@
-"""The runtime with the project's own kernels, without a GPU."""
+"""The CUDA runtime with the project's own kernels, without a GPU."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 
 
 @pytest.mark.timeout(300)
-def test_the_kernels_find_what_the_processor_finds_in_the_simulator() -> None:
+def test_kernels_in_the_simulator_find_the_same_as_the_cpu() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "tests.support.simulated_runner"],
         cwd=Path(__file__).parents[2], env=os.environ | {"NUMBA_ENABLE_CUDASIM": "1"},

@@ -1,4 +1,4 @@
-"""What happens on the GPU, in which order, and what stays: on a fake of it."""
+"""The steps of a slot on the GPU, their order, and its memory; on a fake GPU."""
 
 from dataclasses import replace
 from typing import Any
@@ -24,7 +24,7 @@ def rig() -> Rig:
 
 
 @pytest.mark.parametrize("fit", ["band", "letterbox", "stretch"])
-def test_a_slot_finds_what_the_processor_finds(fit: Any) -> None:
+def test_slot_finds_the_same_as_the_cpu(fit: Any) -> None:
     settings = replace(SETTINGS, fit=fit, band_centre=0.7)
     rig = Rig(settings)
     slot = rig.slot()
@@ -37,7 +37,7 @@ def test_a_slot_finds_what_the_processor_finds(fit: Any) -> None:
     assert rig.driver.clean
 
 
-def test_every_step_comes_after_the_one_before_on_the_stream_of_its_slot(rig: Rig) -> None:
+def test_steps_run_in_order_on_the_stream_of_their_slot(rig: Rig) -> None:
     slots = [rig.slot() for _ in range(3)]
     for slot in slots:
         run(slot, picture(0))
@@ -46,7 +46,7 @@ def test_every_step_comes_after_the_one_before_on_the_stream_of_its_slot(rig: Ri
         slot.preprocess([picture(1)])
     for slot in slots:
         slot.infer()
-    assert rig.driver.log == []  # nothing has waited
+    assert rig.driver.log == []  # no call has waited
     for slot in reversed(slots):
         slot.detect()
     by_stream: dict[int, list[str]] = {}
@@ -57,7 +57,7 @@ def test_every_step_comes_after_the_one_before_on_the_stream_of_its_slot(rig: Ri
         slot.close()
 
 
-def test_the_gpus_own_clock_times_each_step_of_a_batch() -> None:
+def test_times_each_step_of_a_batch_with_the_gpus_clock() -> None:
     rig = Rig(max_batch=2)
     slot = rig.slot(2)
     with pytest.raises(RuntimeError, match="before load"):
@@ -69,7 +69,7 @@ def test_the_gpus_own_clock_times_each_step_of_a_batch() -> None:
     assert rig.driver.clean
 
 
-def test_the_picture_may_change_once_preprocess_has_returned(rig: Rig) -> None:
+def test_the_picture_may_change_after_preprocess(rig: Rig) -> None:
     slot, image = rig.slot(), picture(1)
     expected = on_the_processor(SETTINGS, image)
     slot.preprocess([image])
@@ -79,19 +79,19 @@ def test_the_picture_may_change_once_preprocess_has_returned(rig: Rig) -> None:
     slot.close()
 
 
-def test_pinned_memory_is_not_overwritten_before_it_has_been_copied(rig: Rig) -> None:
-    """The picture of a frame that was given up is still on its way when the next one comes."""
+def test_does_not_overwrite_pinned_memory_before_the_copy(rig: Rig) -> None:
+    """The picture of an abandoned frame is still in flight when the next one comes."""
     slot = rig.slot()
     slot.preprocess([picture(1)])
     assert "h2d" not in [name for name, _ in rig.driver.log]
     slot.preprocess([picture(2)])
-    assert "h2d" in [name for name, _ in rig.driver.log]  # waited for
+    assert "h2d" in [name for name, _ in rig.driver.log]  # the slot has waited for the copy
     slot.infer()
     assert_same(slot.detect()[0], on_the_processor(SETTINGS, picture(2)))
     slot.close()
 
 
-def test_results_stay_when_the_slot_is_used_again(rig: Rig) -> None:
+def test_results_stay_valid_when_the_slot_is_reused(rig: Rig) -> None:
     slot = rig.slot()
     first = run(slot, picture(1))
     kept = first.boxes.copy(), first.scores.copy()
@@ -101,7 +101,7 @@ def test_results_stay_when_the_slot_is_used_again(rig: Rig) -> None:
     slot.close()
 
 
-def test_only_the_rows_the_network_sees_cross_the_bus(rig: Rig) -> None:
+def test_copies_only_the_rows_that_the_network_needs(rig: Rig) -> None:
     slot = rig.slot()
     before = set(rig.driver.memory)
     slot.preprocess([picture(0, 120, 500)])
@@ -110,7 +110,7 @@ def test_only_the_rows_the_network_sees_cross_the_bus(rig: Rig) -> None:
     slot.close()
 
 
-def test_memory_grows_with_the_largest_picture_and_is_used_again(rig: Rig) -> None:
+def test_memory_fits_the_largest_picture_and_is_reused(rig: Rig) -> None:
     slot = rig.slot()
     run(slot, picture(0, 200, 200))
     addresses = set(rig.driver.memory)
@@ -123,7 +123,7 @@ def test_memory_grows_with_the_largest_picture_and_is_used_again(rig: Rig) -> No
     assert rig.driver.clean
 
 
-def test_memory_is_not_exchanged_while_the_gpu_reads_it(rig: Rig) -> None:
+def test_does_not_reallocate_memory_while_the_gpu_reads_it(rig: Rig) -> None:
     slot = rig.slot()
     slot.preprocess([picture(0, 100, 100)])
     slot.preprocess([picture(0, 300, 200)])
@@ -133,7 +133,7 @@ def test_memory_is_not_exchanged_while_the_gpu_reads_it(rig: Rig) -> None:
     slot.close()
 
 
-def test_threads_end_without_a_context_and_may_close_what_others_made(rig: Rig) -> None:
+def test_any_thread_may_use_and_close_a_slot(rig: Rig) -> None:
     slot = in_thread(rig.slot)
     in_thread(lambda: slot.preprocess([picture(1)]))
     in_thread(slot.infer)
@@ -144,7 +144,7 @@ def test_threads_end_without_a_context_and_may_close_what_others_made(rig: Rig) 
     assert rig.driver.clean
 
 
-def test_closing_twice_is_harmless_and_a_closed_slot_says_so(rig: Rig) -> None:
+def test_closing_twice_is_harmless_and_a_closed_slot_raises(rig: Rig) -> None:
     slot = rig.slot()
     slot.close()
     slot.close()

@@ -1,4 +1,4 @@
-"""The examination of a computer: what it finds, and that nothing ends it."""
+"""The examination of a computer: its findings, and that no failure ends it."""
 
 import ctypes
 import subprocess
@@ -25,7 +25,7 @@ def no_library(name: str) -> Any:
 
 
 def driver_of(version: int, capability: tuple[int, int] = (9, 0)) -> Any:
-    """A libcuda.so.1 with one GPU."""
+    """Return a fake libcuda.so.1 with one GPU."""
 
     def number(value: int) -> Any:
         def give(pointer: Any, *_: Any) -> int:
@@ -84,7 +84,7 @@ GOOD = {
 }
 
 
-def test_a_gpu_with_everything(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_all_is_ok_with_a_gpu_and_all_packages(monkeypatch: pytest.MonkeyPatch) -> None:
     found = look(monkeypatch, driver_of(13010), GOOD)
     monkeypatch.undo()
     found.pop("C++ compiler")
@@ -95,7 +95,7 @@ def test_a_gpu_with_everything(monkeypatch: pytest.MonkeyPatch) -> None:
     assert found["TensorRT"].text == "11.4.0.106"
 
 
-def test_a_computer_without_driver_and_packages(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_names_remedies_without_driver_and_packages(monkeypatch: pytest.MonkeyPatch) -> None:
     found = look(monkeypatch, None, {})
     found.pop("C++ compiler")
     assert {one.state for one in found.values()} == {"missing"}
@@ -116,7 +116,7 @@ def test_a_computer_without_driver_and_packages(monkeypatch: pytest.MonkeyPatch)
         ("PyTorch", driver_of(13000), {"torch": "2.13.0+cpu"}, "without CUDA", "pytorch.org"),
     ],
 )  # fmt: skip
-def test_what_is_wrong_is_named_with_its_remedy(
+def test_names_each_problem_with_its_remedy(
     monkeypatch: pytest.MonkeyPatch,
     line: str,
     driver: Any,
@@ -130,7 +130,7 @@ def test_what_is_wrong_is_named_with_its_remedy(
     assert remedy in found[line].remedy
 
 
-def test_a_gpu_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_reports_a_gpu_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
     driver = driver_of(13000)
     driver.cuInit = lambda flags: 999
     found = look(monkeypatch, driver, GOOD)["GPU"]
@@ -139,7 +139,7 @@ def test_a_gpu_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
     )
 
 
-def test_an_old_gpu_is_well_with_cuda_12(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_old_gpu_is_ok_with_cuda_12(monkeypatch: pytest.MonkeyPatch) -> None:
     packages = {"cuda-bindings": "12.9.4", "nvidia-cuda-nvcc-cu12": "12.9.86"}
     found = look(
         monkeypatch, driver_of(12040, (6, 1)), packages | {"nvidia-nvjitlink-cu12": "12.9.86"}
@@ -156,13 +156,13 @@ def test_an_old_gpu_is_well_with_cuda_12(monkeypatch: pytest.MonkeyPatch) -> Non
         ("", "no VNNI or AMX", "AVX2"),
     ],
 )
-def test_the_instructions_of_a_processor(cpuinfo: str, has: str, lacks: str) -> None:
+def test_lists_the_instructions_of_a_processor(cpuinfo: str, has: str, lacks: str) -> None:
     text = describe_processor(cpuinfo).text
     assert has in text
     assert lacks not in text
 
 
-def test_a_library_that_ends_the_process_or_fails_is_an_answer() -> None:
+def test_reports_a_library_that_fails_or_ends_the_process() -> None:
     assert ask("-c", "print(1 + 1)") == finding.Answer("2")
     killed = ask("-c", "import os; os.abort()")
     assert killed == finding.Answer("ended by SIGABRT", failed=True)
@@ -171,12 +171,12 @@ def test_a_library_that_ends_the_process_or_fails_is_an_answer() -> None:
     assert "no answer within" in ask("-c", "import time; time.sleep(60)", seconds=0.5).text
 
 
-def test_versions_are_compared_as_numbers() -> None:
+def test_compares_versions_as_numbers() -> None:
     assert numbers("13.10.1") > numbers("13.9.0+x")
     assert numbers("13.unknown") == ()
 
 
-def test_a_cache_folder_that_cannot_be_written(
+def test_reports_a_cache_folder_that_cannot_be_written(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     (tmp_path / "file").touch()
@@ -187,7 +187,7 @@ def test_a_cache_folder_that_cannot_be_written(
     assert {found[name].state for name in ("Python", "OpenVINO", "PyAV", "Numba")} == {"ok"}
 
 
-def test_the_command_runs_the_network_from_any_folder(tmp_path: Path) -> None:
+def test_command_runs_the_network_from_any_folder(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, str(ROOT / "run_pipeline.py"), "doctor"],
         cwd=tmp_path, capture_output=True, text=True, timeout=110, check=False,
@@ -196,7 +196,7 @@ def test_the_command_runs_the_network_from_any_folder(tmp_path: Path) -> None:
     assert "back end         ok" in done.stdout
 
 
-def test_a_network_that_does_not_run_is_exit_code_1(
+def test_exit_code_is_1_if_the_network_does_not_run(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(doctor, "TRIAL", "squeezedrive.engines.doctor.no_such_trial")
@@ -204,7 +204,7 @@ def test_a_network_that_does_not_run_is_exit_code_1(
     assert "back end         problem  " in capsys.readouterr().out
 
 
-def test_a_file_of_that_name_is_a_source(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_file_named_doctor_is_a_source(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "doctor").touch()
     seen: list[list[str]] = []

@@ -1,7 +1,7 @@
-"""Decoding with NVDEC, against a module that behaves as PyNvVideoCodec 2.2 does, on a fake GPU.
+"""Decoding with NVDEC, using a fake PyNvVideoCodec 2.2 on a fake GPU.
 
-`FakeNvc` has the names and the ways of PyNvVideoCodec 2.2.4: frames come some packets late and in
-buffers that are used again, with views that carry a pitch.
+`FakeNvc` has the names and the behaviour of PyNvVideoCodec 2.2.4: frames come some packets late, in
+buffers that are reused, and their views have padded rows.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ WIDTH, HEIGHT, PITCH = 6, 4, 8
 
 
 class FakeDecoder:
-    """Shows a packet's first byte in all pixels, two packets later, in one of two buffers."""
+    """Writes a packet's first byte into all pixels, two packets later, in one of two buffers."""
 
     def __init__(self, memory: dict[int, NDArray[np.uint8]], **options: Any) -> None:
         self.options = options
@@ -105,7 +105,7 @@ def to_bgr(luma: NDArray[np.uint8], chroma: NDArray[np.uint8]) -> NDArray[np.uin
 
 
 class Nvdec:
-    """A fake GPU with a decoder open on it."""
+    """A fake GPU with an open decoder."""
 
     def __init__(self) -> None:
         self.driver, self.gpu = fake_gpu()
@@ -113,7 +113,7 @@ class Nvdec:
         self.decoder = NvDecoder("hevc", "bt709", to_bgr, self.nvc, self.gpu)
 
     def forget_buffers(self) -> None:
-        """Let go of the decoder's own buffers, of which `driver.clean` need not know."""
+        """Remove the decoder's own buffers, which `driver.clean` must not count."""
         for address in (1000, 1500, 2000, 2500):
             del self.driver.memory[address]
 
@@ -123,7 +123,7 @@ def nvdec() -> Nvdec:
     return Nvdec()
 
 
-def test_the_decoder_works_in_the_primary_context_and_on_a_stream_of_its_own(nvdec: Nvdec) -> None:
+def test_decoder_uses_the_primary_context_and_its_own_stream(nvdec: Nvdec) -> None:
     (stream, _) = nvdec.driver.work
     assert nvdec.nvc.made[0].options == {
         "gpuid": 0,
@@ -134,7 +134,7 @@ def test_the_decoder_works_in_the_primary_context_and_on_a_stream_of_its_own(nvd
     }
 
 
-def test_pictures_keep_their_pixels_and_times_though_buffers_are_used_again(nvdec: Nvdec) -> None:
+def test_pictures_keep_pixels_and_times_although_buffers_are_reused(nvdec: Nvdec) -> None:
     decoder, pictures = nvdec.decoder, []
     for number in range(7):
         pictures += decoder.decode(bytes([number, 1, 2]), pts=1000 - number)
@@ -151,19 +151,19 @@ def test_pictures_keep_their_pixels_and_times_though_buffers_are_used_again(nvde
         assert (image[..., 1] == 100 + number).all()
 
 
-def test_memory_of_forgotten_pictures_is_used_again(nvdec: Nvdec) -> None:
+def test_reuses_the_memory_of_released_pictures(nvdec: Nvdec) -> None:
     decoder, driver = nvdec.decoder, nvdec.driver
     before = len(driver.memory)
     for number in range(50):
         decoder.decode(bytes([number]), number)
-    assert len(driver.memory) == before + 2  # luma and chroma of the one picture alive at a time
+    assert len(driver.memory) == before + 2  # luma and chroma of the only living picture
     kept = [decoder.decode(bytes([number]), number) for number in range(3)]
     assert len({id(pictures[0][1].luma) for pictures in kept}) == 3
     decoder.close()
     decoder.close()
 
 
-def test_pictures_that_outlive_their_decoder_are_released_in_any_thread(nvdec: Nvdec) -> None:
+def test_pictures_may_outlive_their_decoder_and_be_released_in_any_thread(nvdec: Nvdec) -> None:
     decoder, driver = nvdec.decoder, nvdec.driver
     pictures = [decoder.decode(bytes([number]), number) for number in range(7)]
     decoder.close()
@@ -176,7 +176,7 @@ def test_pictures_that_outlive_their_decoder_are_released_in_any_thread(nvdec: N
     assert driver.clean
 
 
-def test_pictures_come_to_the_host_through_pinned_memory_on_a_stream(nvdec: Nvdec) -> None:
+def test_copies_pictures_to_the_host_through_pinned_memory_on_a_stream(nvdec: Nvdec) -> None:
     for number in range(3):
         pictures = nvdec.decoder.decode(bytes([number]), number)
     before, pinned = len(nvdec.driver.log), nvdec.driver.alive.copy()
@@ -188,12 +188,12 @@ def test_pictures_come_to_the_host_through_pinned_memory_on_a_stream(nvdec: Nvde
     kept = first.copy()
     assert len(nvdec.driver.alive - pinned) == 1
     nvdec.driver.memory[next(reversed(nvdec.driver.memory))][:] = 200
-    picture.to_host()  # uses the pinned memory again
+    picture.to_host()  # it reuses the pinned memory
     assert len(nvdec.driver.alive - pinned) == 1
     np.testing.assert_array_equal(first, kept)
 
 
-def test_planes_of_another_size_are_not_used_again() -> None:
+def test_does_not_reuse_planes_of_another_size() -> None:
     driver, gpu = fake_gpu()
     memory = PictureMemory(gpu)
     small = memory.take((4, 8), (2, 8))
@@ -205,7 +205,7 @@ def test_planes_of_another_size_are_not_used_again() -> None:
     assert driver.clean
 
 
-def test_no_room_for_a_picture_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_failed_allocation_of_a_picture_leaves_no_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     driver, gpu = fake_gpu()
     memory = PictureMemory(gpu)
     allocate, calls = driver.mem_alloc, iter([True, False])
@@ -222,7 +222,7 @@ def test_no_room_for_a_picture_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -
     assert driver.clean
 
 
-def test_on_a_lost_gpu_nothing_is_released(nvdec: Nvdec) -> None:
+def test_releases_nothing_on_a_lost_gpu(nvdec: Nvdec) -> None:
     pictures = [nvdec.decoder.decode(bytes([number]), number) for number in range(3)]
     nvdec.gpu.lost = True
     nvdec.driver.fail["free"] = DriverError("hangs")
@@ -231,7 +231,7 @@ def test_on_a_lost_gpu_nothing_is_released(nvdec: Nvdec) -> None:
     assert nvdec.driver.leaked == 0
 
 
-def test_what_nvdec_cannot_do_is_refused(nvdec: Nvdec) -> None:
+def test_rejects_videos_that_nvdec_cannot_decode(nvdec: Nvdec) -> None:
     nvc, decoder = nvdec.nvc, nvdec.decoder
     nvc.made[0].format = SimpleNamespace(name="P016")
     decoder.decode(b"a", 0)
@@ -253,13 +253,13 @@ def test_what_nvdec_cannot_do_is_refused(nvdec: Nvdec) -> None:
     assert nvdec.driver.clean
 
 
-def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_names_the_missing_package_pynvvideocodec(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "PyNvVideoCodec", None)
     with pytest.raises(DecoderRefused, match=r"not installed \(pip install PyNvVideoCodec\)"):
         open_nvdec("h264", "bt709", to_bgr)
 
 
-def test_missing_libraries_are_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_reports_missing_libraries_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     real_import = builtins.__import__
 
     def no_libraries(name: str, *arguments: Any, **options: Any) -> ModuleType:

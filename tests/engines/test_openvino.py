@@ -1,4 +1,4 @@
-"""What OpenVINO does to the process, read from the system."""
+"""The effect of OpenVINO on the process, read from the system."""
 
 import subprocess
 import sys
@@ -27,8 +27,8 @@ with Detector(backend="cpu", settings={"network": sys.argv[1]}) as detector:
 """
 
 
-def test_a_model_leaves_the_threads_that_handle_signals_their_stack(small_network: Path) -> None:
-    """Only processors with AMX get one from OpenVINO, too small for two signals at once."""
+def test_threads_that_handle_signals_keep_their_signal_stack(small_network: Path) -> None:
+    """With AMX, OpenVINO sets a signal stack that is too small for two signals at once."""
     done = subprocess.run(
         [sys.executable, "-c", SIGNAL_STACK, str(small_network)],
         cwd=ROOT, capture_output=True, text=True, timeout=100,

@@ -1,7 +1,7 @@
-"""Every TensorRT name and signature in use, against the real bindings of versions 10 and 11.
+"""Check every TensorRT name and signature in use with the real bindings of versions 10 and 11.
 
-The bindings are a small package that any machine can have; the library behind them is not. They can
-be imported once its entry points are there, in a library made here that does nothing.
+The bindings are a small package for any machine, but the library behind them is not. To import the
+bindings, this test builds a library that has the entry points and does nothing.
 """
 
 import ast
@@ -22,7 +22,7 @@ SOURCES = [
     for path in sorted((ROOT / "engines" / "backends" / "tensorrt").glob("*.py"))
     if "trt" in path.read_text()
 ]
-WHEELS = Path(sys.prefix) / "tensorrt-bindings"  # where `make test` puts them
+WHEELS = Path(sys.prefix) / "tensorrt-bindings"  # `make test` puts them here
 ENTRY_POINTS = (
     "createInferBuilder_INTERNAL",
     "createInferRuntime_INTERNAL",
@@ -34,7 +34,7 @@ ENTRY_POINTS = (
     "getNvOnnxParserVersion",
     "initLibNvInferPlugins",
 )
-# Attributes of other things in these files that some TensorRT class happens to have, too.
+# Attributes of other objects in these files whose names also occur in TensorRT classes.
 NOT_TENSORRT = {"dtype", "engine", "name"}
 
 
@@ -56,7 +56,7 @@ def names_in_use() -> set[str]:
 
 
 def attributes_in_use() -> set[str]:
-    """Return the name of every attribute in the sources, whatever it belongs to."""
+    """Return the name of every attribute in the sources, of any object."""
     return {
         node.attr
         for source in SOURCES
@@ -67,7 +67,7 @@ def attributes_in_use() -> set[str]:
 
 @pytest.fixture(scope="module", params=["10.16", "11.4"])
 def report(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """Run the project's code on the bindings of a version; return what it used and what lacks."""
+    """Run the project's code on the bindings of a version; return used and missing names."""
     version = request.param
     python = f"cp{sys.version_info.major}{sys.version_info.minor}"
     wheels = list(WHEELS.glob(f"tensorrt_cu1?_bindings-{version}.*-{python}-*.whl"))
@@ -75,7 +75,7 @@ def report(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
         pytest.skip(f"the bindings of TensorRT {version} are not in {WHEELS} (make test puts them)")
     compiler = shutil.which("cc") or shutil.which("gcc")
     if compiler is None:
-        pytest.skip("no C compiler, which the library that stands in for TensorRT takes")
+        pytest.skip("needs a C compiler for the library that replaces TensorRT")
     folder = tmp_path_factory.mktemp("bindings")
     zipfile.ZipFile(wheels[0]).extractall(folder)
     source = folder / "library.c"
@@ -100,12 +100,12 @@ def report(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     return found
 
 
-def test_every_name_exists(report: Any) -> None:
+def test_every_name_in_use_exists(report: Any) -> None:
     assert report["missing"] == []
 
 
-def test_every_method_in_use_was_called_with_a_signature_of_the_bindings(report: Any) -> None:
-    """The run of the code raises for a wrong one; here: that it has come by all of them."""
+def test_the_run_calls_every_method_in_use(report: Any) -> None:
+    """The run raises for a wrong signature; this checks that it calls every method."""
     called = {name.split(".")[1] for name in report["used"]}
     constants = {name.split(".")[-1] for name in names_in_use()}
     in_use = attributes_in_use() & set(report["known"])
@@ -113,6 +113,6 @@ def test_every_method_in_use_was_called_with_a_signature_of_the_bindings(report:
     assert {"execute_async_v3", "build_serialized_network", "get_error", "set_shape"} <= called
 
 
-def test_the_lists_are_read_from_the_sources() -> None:
+def test_reads_the_names_from_the_sources() -> None:
     assert {"trt.Runtime", "trt.MemoryPoolType.WORKSPACE", "trt.__version__"} <= names_in_use()
     assert "set_memory_pool_limit" in attributes_in_use()

@@ -1,4 +1,4 @@
-"""The builder run for real: TensorRT-RTX builds for a GPU that is not there, without a driver."""
+"""Run the real builder: TensorRT-RTX builds for a missing GPU, without a driver."""
 
 import gc
 import logging
@@ -35,18 +35,18 @@ from squeezedrive.kernels.params import DetectParams
 WIDTH, HEIGHT = 320, 96
 NO_DRIVER = "no NVIDIA driver" in "".join(tensorrt_obstacles()[:1])
 
-# TensorRT-RTX keeps no timing cache and says so each time.
+# TensorRT-RTX has no timing cache and warns about it each time.
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 
 
 @pytest.fixture(scope="module", autouse=True)
 def _tidy() -> Iterator[None]:
     yield
-    gc.collect()  # TensorRT's objects warn of a deprecation of their own when they go
+    gc.collect()  # TensorRT's objects issue a deprecation warning when they are freed
 
 
 def ahead(capability: str) -> ModuleType:
-    """Return TensorRT-RTX with a builder for a GPU that is not there."""
+    """Return TensorRT-RTX with a builder for a GPU that this machine lacks."""
     rtx = pytest.importorskip(
         "tensorrt_rtx", reason="tensorrt_rtx is not installed (the extra test has it on x86_64)"
     )
@@ -75,8 +75,8 @@ def settings(weights: Weights) -> EngineSettings:
 
 
 @pytest.fixture
-def told() -> Iterator[list[str]]:
-    """Return all that TensorRT tells its logger, the inspector's report of the engine included."""
+def logged() -> Iterator[list[str]]:
+    """Return all messages of TensorRT's logger, including the inspector's report of the engine."""
     messages: list[str] = []
     handler = logging.Handler()
     handler.emit = lambda record: messages.append(record.getMessage())  # type: ignore[method-assign]
@@ -98,20 +98,20 @@ def told() -> Iterator[list[str]]:
         ("int8", "SM86", 8, "Int8", "Half"),
     ],
 )
-def test_convolutions_and_ends_have_the_format_asked_for(
+def test_convolutions_input_and_output_have_the_requested_format(
     settings: EngineSettings,
-    told: list[str],
+    logged: list[str],
     precision: EnginePrecision,
     capability: str,
     max_batch: int,
     kind: str,
     io_kind: str,
 ) -> None:
-    """As the engine inspector has it, of the engine that was built."""
+    """The formats are read from the inspector's report of the built engine."""
     graph = engine_graph(settings, precision)
     built = build_engine(ahead(capability), graph, max_batch, lambda line: None)
     assert len(built.plan) > 2_000_000
-    (report,) = (text.splitlines() for text in told if "VERBOSE: Layers:" in text)
+    (report,) = (text.splitlines() for text in logged if "VERBOSE: Layers:" in text)
 
     found = {}
     for line in report:
@@ -142,10 +142,11 @@ def test_convolutions_and_ends_have_the_format_asked_for(
     assert io_type(precision) == {"Half": np.float16, "Float": np.float32}[io_kind]
 
 
-def test_the_graph_with_the_mean_outside_computes_the_same(settings: EngineSettings) -> None:
-    """OpenVINO runs all forms: pixels into the one of the CPU, centred pixels into the others.
+def test_graph_without_the_mean_gives_the_same_output(settings: EngineSettings) -> None:
+    """OpenVINO runs all forms; the CPU's form gets pixels, the others get centred pixels.
 
-    Signed bytes as TensorRT wants them it computes wrongly on some processors.
+    Signed bytes, which TensorRT requires, are made unsigned here, because OpenVINO computes them
+    wrongly on some processors.
     """
 
     def run(model: onnx.ModelProto, pixels: np.ndarray) -> np.ndarray:
@@ -169,7 +170,7 @@ def test_the_graph_with_the_mean_outside_computes_the_same(settings: EngineSetti
     assert noise["int8"] < -15
 
 
-def test_normalisation_is_left_to_the_kernel(settings: EngineSettings) -> None:
+def test_graph_leaves_normalisation_to_the_kernel(settings: EngineSettings) -> None:
     profile = settings.weights.profile
     pixels = profile.input.model_copy(update={"scale": 0.5})
     scaled = Weights(profile.model_copy(update={"input": pixels}), settings.weights.arrays)
@@ -181,7 +182,7 @@ def test_normalisation_is_left_to_the_kernel(settings: EngineSettings) -> None:
 def test_scales_of_dead_channels_stay_positive_as_halves(
     settings: EngineSettings, tmp_path: Path
 ) -> None:
-    """A channel whose weights are all but nothing has a scale below the smallest half."""
+    """A channel with almost no weights has a scale below the smallest half."""
     model = onnx.load(int8_model(DEFAULT))
     (scale,) = (c for c in model.graph.initializer if c.name == "fire2_squeeze1x1_w_scale")
     values = np.array(numpy_helper.to_array(scale))
@@ -195,7 +196,7 @@ def test_scales_of_dead_channels_stay_positive_as_halves(
     assert {c.data_type for c in graph.initializer} == {TensorProto.FLOAT16, TensorProto.INT8}
 
 
-def test_a_network_that_cannot_be_read_is_one_line(settings: EngineSettings) -> None:
+def test_reports_an_unreadable_network_in_one_line(settings: EngineSettings) -> None:
     value = partial(helper.make_tensor_value_info, elem_type=TensorProto.FLOAT)
     graph = helper.make_graph(
         [helper.make_node("NoSuchOperation", ["image"], ["output"], name="odd")],
@@ -210,7 +211,7 @@ def test_a_network_that_cannot_be_read_is_one_line(settings: EngineSettings) -> 
     assert "\n" not in str(caught.value)
 
 
-def test_progress_names_phases_and_ctrl_c_leaves_nothing(
+def test_progress_names_phases_and_ctrl_c_leaves_no_files(
     settings: EngineSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(progress, "SECONDS", 0.0)
@@ -232,7 +233,7 @@ def test_progress_names_phases_and_ctrl_c_leaves_nothing(
 
 
 @pytest.mark.skipif(not NO_DRIVER, reason="this machine has an NVIDIA driver")
-def test_loading_without_a_driver_is_an_error_and_no_crash(settings: EngineSettings) -> None:
+def test_loading_without_a_driver_raises_an_error(settings: EngineSettings) -> None:
     graph = engine_graph(settings, "fp16")
     built = build_engine(ahead("SM86"), graph, 8, lambda line: None)
     with pytest.raises(BackendUnavailable, match=r"cannot load the engine: .*driver"):

@@ -38,7 +38,7 @@ def cache(tmp_path: Path, said: list[str]) -> EngineCache:
     return EngineCache(tmp_path / "engines", said.append)
 
 
-def test_an_engine_comes_back_as_it_was_stored(cache: EngineCache, said: list[str]) -> None:
+def test_loads_an_engine_as_it_was_stored(cache: EngineCache, said: list[str]) -> None:
     assert cache.load(KEY) is None
     cache.store(KEY, PLAN)
     assert cache.load(KEY) == PLAN
@@ -64,7 +64,7 @@ def test_an_engine_comes_back_as_it_was_stored(cache: EngineCache, said: list[st
         ("schema", 2),
     ],
 )
-def test_every_field_of_the_key_counts_and_is_named(
+def test_names_the_field_of_the_key_that_differs(
     cache: EngineCache, said: list[str], field: str, value: object
 ) -> None:
     cache.store(KEY, PLAN)
@@ -77,7 +77,7 @@ def test_every_field_of_the_key_counts_and_is_named(
     assert line.count("instead of") == 1
 
 
-def test_the_nearest_engine_is_the_one_compared_with(cache: EngineCache, said: list[str]) -> None:
+def test_compares_with_the_nearest_engine(cache: EngineCache, said: list[str]) -> None:
     cache.store(replace(KEY, input="64x64", precision="fp32", gpu="other"), PLAN)
     cache.store(replace(KEY, tensorrt="10.16.1.11"), PLAN)
     cache.load(KEY)
@@ -86,7 +86,7 @@ def test_the_nearest_engine_is_the_one_compared_with(cache: EngineCache, said: l
     ]
 
 
-def test_a_key_with_the_fields_of_another_engine_is_not_believed(
+def test_rejects_a_key_with_the_fields_of_another_engine(
     cache: EngineCache, said: list[str]
 ) -> None:
     cache.store(KEY, PLAN)
@@ -100,7 +100,7 @@ def test_a_key_with_the_fields_of_another_engine_is_not_believed(
 
 
 @pytest.mark.parametrize("damage", ["cut", "flipped", "empty"])
-def test_a_damaged_engine_is_not_loaded_and_one_line_says_so(
+def test_reports_a_damaged_engine_in_one_line_and_does_not_load_it(
     cache: EngineCache, said: list[str], damage: str
 ) -> None:
     cache.store(KEY, PLAN)
@@ -115,13 +115,13 @@ def test_a_damaged_engine_is_not_loaded_and_one_line_says_so(
     assert cache.load(KEY) == PLAN
 
 
-def test_what_was_not_used_for_longest_goes_first(tmp_path: Path, said: list[str]) -> None:
+def test_removes_the_least_recently_used_engine_first(tmp_path: Path, said: list[str]) -> None:
     cache = EngineCache(tmp_path, said.append, limit=3 * len(PLAN))
     keys = [replace(KEY, input=f"{n}x96") for n in (32, 64, 96)]
     for age, key in zip((30, 20), keys, strict=False):
         cache.store(key, PLAN)
         os.utime(tmp_path / f"{key.name}.engine", (time.time() - age,) * 2)
-    assert cache.load(keys[0]) == PLAN  # now the second is the oldest
+    assert cache.load(keys[0]) == PLAN  # now the second engine is the oldest
     cache.store(keys[2], PLAN)
     assert cache.load(keys[1]) is None
     assert not (tmp_path / f"{keys[1].name}.json").exists()
@@ -129,14 +129,16 @@ def test_what_was_not_used_for_longest_goes_first(tmp_path: Path, said: list[str
     assert said[0].startswith(f"{keys[1].name}.engine: removed, the cache is over")
 
 
-def test_an_engine_larger_than_the_limit_is_kept_alone(tmp_path: Path, said: list[str]) -> None:
+def test_keeps_only_one_engine_that_is_larger_than_the_limit(
+    tmp_path: Path, said: list[str]
+) -> None:
     cache = EngineCache(tmp_path, said.append, limit=10)
     cache.store(replace(KEY, input="32x96"), PLAN)
     cache.store(KEY, PLAN)
     assert [entry.fields["input"] for entry in cache.entries()] == ["320x96"]
 
 
-def test_timings_are_shared_by_all_engines_of_a_gpu_and_version(cache: EngineCache) -> None:
+def test_all_engines_of_a_gpu_and_version_share_timings(cache: EngineCache) -> None:
     assert cache.load_timings(KEY) == b""
     cache.store_timings(KEY, b"measured")
     assert cache.load_timings(replace(KEY, precision="fp32", input="64x64")) == b"measured"
@@ -144,7 +146,7 @@ def test_timings_are_shared_by_all_engines_of_a_gpu_and_version(cache: EngineCac
         assert cache.load_timings(replace(KEY, **other)) == b""  # type: ignore[arg-type]
 
 
-def test_a_full_disk_costs_one_line_and_leaves_nothing(
+def test_reports_a_full_disk_in_one_line_and_leaves_no_files(
     cache: EngineCache, said: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(source: str, target: Path) -> None:
@@ -157,7 +159,7 @@ def test_a_full_disk_costs_one_line_and_leaves_nothing(
     assert cache.clear() == ([], 0)
 
 
-def test_a_folder_that_cannot_be_made_costs_one_line(tmp_path: Path, said: list[str]) -> None:
+def test_reports_a_folder_that_cannot_be_made_in_one_line(tmp_path: Path, said: list[str]) -> None:
     (tmp_path / "file").touch()
     cache = EngineCache(tmp_path / "file" / "engines", said.append)
     assert cache.load(KEY) is None
@@ -171,8 +173,8 @@ def test_a_folder_that_cannot_be_made_costs_one_line(tmp_path: Path, said: list[
     assert "no home directory" in said[1]
 
 
-def test_a_kill_in_the_middle_leaves_the_old_engine(cache: EngineCache, said: list[str]) -> None:
-    """The process is stopped for good where the new file is written and not yet in place."""
+def test_a_kill_while_storing_keeps_the_old_engine(cache: EngineCache, said: list[str]) -> None:
+    """The process is killed after writing the new file and before moving it into place."""
     cache.store(KEY, PLAN)
     script = (
         "import os, sys, signal\n"
@@ -198,8 +200,8 @@ def test_a_kill_in_the_middle_leaves_the_old_engine(cache: EngineCache, said: li
     assert list(cache.folder.iterdir()) == []
 
 
-def test_two_processes_at_once_never_see_half_an_engine(tmp_path: Path) -> None:
-    """Each writes plans of its own under the same key, and loads one that somebody wrote."""
+def test_two_processes_never_load_half_an_engine(tmp_path: Path) -> None:
+    """Each process writes its own plans under the same key, and loads a plan of either."""
     script = (
         "import sys\n"
         "from pathlib import Path\n"
@@ -225,7 +227,7 @@ def test_two_processes_at_once_never_see_half_an_engine(tmp_path: Path) -> None:
         assert process.returncode == 0, errors
 
 
-def test_the_cache_lies_where_the_user_wants_it(
+def test_cache_lies_in_the_users_cache_folder(
     monkeypatch: pytest.MonkeyPatch, said: list[str]
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", "/somewhere")

@@ -35,7 +35,7 @@ def trt() -> FakeTensorRT:
 
 
 class Opener:
-    """Opens executors as a start of the program would; all share a cache."""
+    """Opens executors like a start of the program; all share one cache."""
 
     def __init__(self, folder: Path, trt: FakeTensorRT, settings: EngineSettings) -> None:
         self.said: list[str] = []
@@ -57,7 +57,7 @@ def opened(tmp_path: Path, trt: FakeTensorRT, settings: EngineSettings) -> Opene
     return Opener(tmp_path / "engines", trt, settings)
 
 
-def test_the_second_start_builds_nothing(opened: Opener) -> None:
+def test_second_start_builds_nothing(opened: Opener) -> None:
     opened()
     assert opened.trt.calls == [("build", False)]
     assert len(opened.said) == 1
@@ -70,7 +70,7 @@ def test_the_second_start_builds_nothing(opened: Opener) -> None:
 @pytest.mark.parametrize(
     ("precision", "dtype"), [("fp16", np.float16), ("fp32", np.float32), ("int8", np.float16)]
 )
-def test_an_executor_says_what_its_engine_is(opened: Opener, precision: str, dtype: type) -> None:
+def test_executor_describes_its_engine(opened: Opener, precision: str, dtype: type) -> None:
     executor = opened(precision)
     assert executor.runtime == "TensorRT 11.4.0.106"
     assert (executor.precision, executor.max_batch) == (precision, 8)
@@ -84,7 +84,7 @@ def test_int8_needs_a_quantised_model(opened: Opener) -> None:
         opened("int8")
 
 
-def test_contexts_bind_and_enqueue_what_they_are_given(opened: Opener) -> None:
+def test_contexts_bind_and_enqueue_as_requested(opened: Opener) -> None:
     executor = opened()
     first, second = executor.new_context(), executor.new_context()
     opened.trt.calls.clear()
@@ -105,7 +105,7 @@ def test_contexts_bind_and_enqueue_what_they_are_given(opened: Opener) -> None:
     executor.close()
 
 
-def test_another_gpu_or_version_is_named_and_built_for(opened: Opener) -> None:
+def test_builds_again_for_another_gpu_or_version_and_names_it(opened: Opener) -> None:
     opened()
     opened(gpu=FirstGpu("NVIDIA GeForce RTX 4090", (8, 9)))
     assert opened.said[0].endswith(
@@ -119,7 +119,7 @@ def test_another_gpu_or_version_is_named_and_built_for(opened: Opener) -> None:
     assert len(opened.cache.entries()) == 3
 
 
-def test_an_engine_that_tensorrt_refuses_is_built_anew(
+def test_rebuilds_an_engine_that_tensorrt_refuses(
     opened: Opener, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     opened()
@@ -145,7 +145,7 @@ def test_an_engine_that_tensorrt_refuses_is_built_anew(
         "Error Code 2: OutOfMemory (Requested size was 123 bytes.)",
     ],
 )
-def test_out_of_memory_says_what_to_do_and_builds_nothing_more(
+def test_reports_a_remedy_if_out_of_memory_and_builds_nothing(
     opened: Opener, where: str, message: str
 ) -> None:
     if where != "build":
@@ -158,7 +158,7 @@ def test_out_of_memory_says_what_to_do_and_builds_nothing_more(
     assert (("build", False) in opened.trt.calls) == (where == "build")
 
 
-def test_what_tensorrt_says_of_a_failure_is_quoted_in_one_line(opened: Opener) -> None:
+def test_quotes_tensorrts_error_in_one_line(opened: Opener) -> None:
     opened.trt.errors["build"] = "Error Code 10: no implementation\n  for node conv1"
     with pytest.raises(BackendUnavailable, match="no implementation for node conv1"):
         opened()
@@ -168,7 +168,7 @@ def test_what_tensorrt_says_of_a_failure_is_quoted_in_one_line(opened: Opener) -
     assert opened.cache.entries() == []
 
 
-def test_a_refused_execution_is_an_error_with_tensorrts_words(opened: Opener) -> None:
+def test_raises_with_tensorrts_message_if_it_refuses_to_run(opened: Opener) -> None:
     context = opened().new_context()
     opened.trt.errors = {"set_input_shape": "batch 9 is over the profile's maximum"}
     with pytest.raises(RuntimeError, match=r"batch of 9 .* over the profile's maximum"):
@@ -178,10 +178,8 @@ def test_a_refused_execution_is_an_error_with_tensorrts_words(opened: Opener) ->
         context.enqueue(1)
 
 
-def test_a_long_build_is_heard_of_every_few_seconds(
-    opened: Opener, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The build goes on until three lines about it have been said."""
+def test_reports_progress_of_a_long_build(opened: Opener, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The build runs until three progress lines are printed."""
     opened.trt.steps = None
     monkeypatch.setattr(progress, "SECONDS", 0.0)
 
@@ -195,17 +193,17 @@ def test_a_long_build_is_heard_of_every_few_seconds(
         opened()
     assert all(line.startswith("building for 0:0") for line in opened.said[1:])
     assert all("Building engine " in line for line in opened.said[1:])
-    assert opened.trt.calls[-1] == ("cancelled",)  # nobody waits for it any more
+    assert opened.trt.calls[-1] == ("cancelled",)  # the caller has stopped waiting for it
 
 
 class _EnoughError(Exception):
     pass
 
 
-def test_ctrl_c_ends_a_build_in_order_and_leaves_nothing(
+def test_ctrl_c_cancels_a_build_and_leaves_no_files(
     opened: Opener, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    opened.trt.steps = None  # until it is cancelled
+    opened.trt.steps = None  # the build runs until it is cancelled
     monkeypatch.setattr(progress, "SECONDS", 0.0)
     before = signal.getsignal(signal.SIGINT)
 
@@ -223,9 +221,7 @@ def test_ctrl_c_ends_a_build_in_order_and_leaves_nothing(
     assert signal.getsignal(signal.SIGINT) is before
 
 
-def test_a_cache_that_cannot_be_written_does_not_keep_from_running(
-    tmp_path: Path, opened: Opener
-) -> None:
+def test_runs_although_the_cache_cannot_be_written(tmp_path: Path, opened: Opener) -> None:
     (tmp_path / "file").touch()
     opened.cache = EngineCache(tmp_path / "file" / "engines", opened.say)
     for _ in range(2):
@@ -233,7 +229,7 @@ def test_a_cache_that_cannot_be_written_does_not_keep_from_running(
         assert len([line for line in opened.said if "is not kept" in line]) == 1
 
 
-def test_the_driver_names_the_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_reads_the_name_of_the_gpu_from_the_driver(monkeypatch: pytest.MonkeyPatch) -> None:
     from squeezedrive.engines.backends.tensorrt import driver
 
     class Driver:
@@ -261,7 +257,7 @@ def test_the_driver_names_the_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
         first_gpu()
 
 
-def test_build_and_layers_say_what_is_missing(
+def test_build_and_inspect_report_missing_parts(
     opened: Opener, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(
@@ -280,7 +276,7 @@ def test_build_and_layers_say_what_is_missing(
     assert "no NVIDIA driver" in capsys.readouterr().err
 
 
-def test_the_verbs_build_show_and_end_in_order(
+def test_verbs_build_show_and_can_be_interrupted(
     tmp_path: Path,
     trt: FakeTensorRT,
     monkeypatch: pytest.MonkeyPatch,
@@ -308,8 +304,8 @@ def test_the_verbs_build_show_and_end_in_order(
     assert capsys.readouterr().err == "interrupted\n"
 
 
-def test_layers_are_shown_with_their_formats() -> None:
-    """As TensorRT 10 writes them, as later ones do, and without details."""
+def test_shows_layers_with_their_formats() -> None:
+    """The layers are written as by TensorRT 10, as by later versions, and without details."""
     names = itertools.count()
 
     def tensor(**kind: str) -> str:

@@ -1,4 +1,4 @@
-"""The network in PyTorch, as far as it can be had without a GPU: the same numbers as ONNX."""
+"""The network in PyTorch gives the same numbers as ONNX, tested without a GPU."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ torch = pytest.importorskip("torch", reason="needs PyTorch: pip install -e '.[tr
 
 @pytest.fixture(autouse=True)
 def on_the_processor(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Addresses are of host memory, and there are no streams; return those asked for."""
+    """Use host memory and no streams in place of a GPU's; return the streams asked for."""
     streams: list[int] = []
 
     def tensor_at(address: int, shape: Any, dtype: Any, device: Any) -> Any:
@@ -58,7 +58,7 @@ def execute(executor: TorchExecutor, pixels: np.ndarray) -> np.ndarray:
 
 
 def by_onnx(weights: Weights, pixels: np.ndarray) -> np.ndarray:
-    """Run the ONNX graph, which subtracts the mean and scales by itself."""
+    """Run the ONNX graph, which itself subtracts the mean and scales."""
     profile = weights.profile.input
     height, width = pixels.shape[2:]
     raw = pixels / profile.scale + np.reshape(profile.mean, (1, 3, 1, 1))
@@ -69,7 +69,7 @@ def by_onnx(weights: Weights, pixels: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize("batch", [1, 3])
-def test_it_computes_what_the_graph_says(batch: int, on_the_processor: list[int]) -> None:
+def test_gives_the_same_output_as_the_onnx_graph(batch: int, on_the_processor: list[int]) -> None:
     weights = load_weights(DEFAULT)
     executor = TorchExecutor(settings(weights, 96, 64), "fp32", 3, "cpu")
     pixels = np.random.default_rng(0).normal(0, 60, (batch, 3, 64, 96)).astype(np.float32)
@@ -78,8 +78,8 @@ def test_it_computes_what_the_graph_says(batch: int, on_the_processor: list[int]
     assert on_the_processor == [123]
 
 
-def test_every_kind_of_padding(tmp_path: Path) -> None:
-    """SqueezeDet+ pads nothing, the authors' SqueezeDet below and to the right."""
+def test_supports_every_kind_of_padding(tmp_path: Path) -> None:
+    """SqueezeDet+ pads nothing; the authors' SqueezeDet pads below and to the right."""
     default = load_weights(DEFAULT)
     same_upper = Weights(
         default.profile.model_copy(update={"padding": "same_upper"}), default.arrays
@@ -103,7 +103,7 @@ def test_half_precision_is_close(on_the_processor: list[int]) -> None:
     np.testing.assert_allclose(found, expected, atol=0.02 * np.abs(expected).max())
 
 
-def test_int8_and_batches_too_large_are_refused() -> None:
+def test_rejects_int8_and_batches_that_are_too_large() -> None:
     chosen = settings(load_weights(DEFAULT), 96, 64)
     with pytest.raises(ConfigError, match=r"cuda\.precision.*int8 needs TensorRT"):
         TorchExecutor(chosen, "int8", 1, "cpu")

@@ -25,21 +25,21 @@ from squeezedrive.kernels.cpu import detect
 from squeezedrive.kernels.detections import Detections
 from squeezedrive.kernels.fit import Fit
 
-# What is left in float beside 8-bit integers computes in single precision.
+# With 8-bit integers, the layers in float compute in single precision.
 _TYPES = {"fp32": "f32", "fp16": "f16", "bf16": "bf16", "int8": "f32"}
 
 
 class CpuBackend(Backend):
     """SqueezeDet in OpenVINO on the processor.
 
-    Streams keep the cores busy nearly as well as batches do: on two cores, int8, the whole pipeline
-    made 20.0, 21.2 and 21.0 frames a second with 1, 2 and 4 pictures at once, with overlapping
-    runs, at 370, 570 and 1120 ms from picture to outputs.
+    Streams use the cores nearly as well as batches: on two cores, int8, the whole pipeline
+    processed 20.0, 21.2 and 21.0 frames per second with 1, 2 and 4 pictures at once (overlapping
+    runs), with 370, 570 and 1120 ms from picture to outputs.
 
     Raises
     ------
     ConfigError, WeightsError
-        If there is no quantised model where one is needed, or it cannot be used.
+        If a quantised model is needed and is missing, or cannot be used.
     """
 
     max_batch = 8
@@ -69,7 +69,7 @@ class CpuBackend(Backend):
         self._options = {
             "NUM_STREAMS": self.parallel,
             "ENABLE_CPU_PINNING": False,
-            # Without this, processors with bfloat16 units compute in it unasked.
+            # Without this, processors with bfloat16 units use bfloat16 by default.
             "INFERENCE_PRECISION_HINT": _TYPES[precision],
             "INFERENCE_NUM_THREADS": threads,
         }
@@ -106,7 +106,7 @@ class CpuBackend(Backend):
 
 
 class CpuSlot(Slot):
-    """Input pixels, an inference request and its output, used again for every batch."""
+    """Input pixels, an inference request and its output, reused for every batch."""
 
     def __init__(self, backend: CpuBackend, request: ov.InferRequest, batch: int) -> None:
         self._backend = backend

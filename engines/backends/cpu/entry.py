@@ -1,4 +1,4 @@
-"""What the table of back ends has of this one; OpenVINO is loaded when it is opened."""
+"""The CPU back end's entry in the table of back ends; OpenVINO is loaded when it is opened."""
 
 from __future__ import annotations
 

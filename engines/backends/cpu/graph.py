@@ -1,9 +1,10 @@
-"""The int8 graph as OpenVINO runs it fastest: the same network with other operations.
+"""Convert the int8 graph to the form that OpenVINO runs fastest, with other operations.
 
-`engines.quantisation.graph.quantise` writes the form that every back end takes. Of what is changed
-here one thing depends on the processor, see `for_processor`. Times of the network in ms, one core
-of a Sapphire Rapids processor, limited to older instructions by ONEDNN_MAX_CPU_ISA, medians in turn
-within one run (`python -m tests.benchmarks.int8_graph`), OpenVINO 2026.4:
+`engines.quantisation.graph.quantise` writes the form that every back end accepts. One of the
+changes here depends on the processor; see `for_processor`. The table shows times of the network in
+ms on one core of a Sapphire Rapids processor, limited to older instructions by ONEDNN_MAX_CPU_ISA:
+medians of one run in which the variants take turns (`python -m tests.benchmarks.int8_graph`),
+OpenVINO 2026.4:
 
 | | AMX | AVX-512 VNNI | AVX2 VNNI | AVX2 |
 |---|---|---|---|---|
@@ -24,7 +25,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from squeezedrive.engines.model.profile import InputProfile
 
-# Fires whose expansions are merged with AMX; the larger inputs of the last two make it slower.
+# Fires whose expansions are merged with AMX; merging is slower for the larger inputs of the last
+# two.
 MERGED = tuple(f"fire{number}" for number in range(2, 10))
 
 
@@ -34,7 +36,7 @@ def for_processor(model: onnx.ModelProto, pixels: InputProfile, amx: bool) -> on
     Parameters
     ----------
     model : ModelProto
-        Of `engines.quantisation.graph.quantise`; is not changed.
+        From `engines.quantisation.graph.quantise`; it is not changed.
     pixels : InputProfile
         What the weights want of pixels.
     amx : bool
@@ -46,7 +48,7 @@ def for_processor(model: onnx.ModelProto, pixels: InputProfile, amx: bool) -> on
 
 
 def has_amx() -> bool:
-    """Return whether the processor multiplies matrices of bytes; asked of Linux."""
+    """Return whether the processor multiplies matrices of bytes (AMX), as reported by Linux."""
     try:
         return " amx_int8" in Path("/proc/cpuinfo").read_text()
     except OSError:
@@ -56,9 +58,10 @@ def has_amx() -> bool:
 def unsigned(model: onnx.ModelProto) -> onnx.ModelProto:
     """Return a quantised graph with unsigned bytes wherever no value is negative.
 
-    OpenVINO 2026.4 computes signed ones wrongly on processors without VNNI instructions. What 127
-    steps reached is reached by 255, half as large: a fifth of the squared error in the network's
-    confidences. The model, of `engines.quantisation.graph.quantise`, is not changed.
+    OpenVINO 2026.4 computes signed bytes wrongly on processors without VNNI instructions. The same
+    range has 255 steps instead of 127, each half as large, which leaves a fifth of the squared
+    error in the network's confidences. The model, from `engines.quantisation.graph.quantise`, is
+    not changed.
     """
     result = _copy(model)
     constants = {constant.name: constant for constant in result.graph.initializer}
@@ -80,12 +83,12 @@ def unsigned(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def bytes_in(model: onnx.ModelProto, pixels: InputProfile) -> onnx.ModelProto:
-    """Return a quantised graph that reads pixels as they lie in memory and multiplies them as such.
+    """Return a quantised graph whose first convolution reads pixels as bytes from memory.
 
-    Its input "image" is uint8 (batch, height, width, 3), BGR. Mean, scale and channel order go into
-    the first convolution, and no pass over the pixels is left before it. A pixel keeps all its
-    steps; beyond the edge there is black instead of the mean. Where input or weights of the first
-    convolution are in float, the graph is returned as it is.
+    Its input "image" is uint8 (batch, height, width, 3), BGR. Mean, scale and channel order become
+    part of the first convolution, so no pass over the pixels is needed before it. A pixel keeps all
+    its 256 steps; the padding is black instead of the mean. If the input or the weights of the
+    first convolution are in float, the graph is returned unchanged.
     """
     first = next(node for node in model.graph.node if node.op_type == "Conv")
     makers = {node.output[0]: node for node in model.graph.node}
@@ -111,7 +114,7 @@ def bytes_in(model: onnx.ModelProto, pixels: InputProfile) -> onnx.ModelProto:
     put(first.input[2], bias)
 
     grid = [put("byte_step", np.array(1, np.float32)), put("byte_zero", np.array(0, np.uint8))]
-    # Rounded before it is turned to planes, which OpenVINO then leaves out: 2.5 ms otherwise.
+    # Rounding comes first, because OpenVINO then skips the transposition, which saves 2.5 ms.
     nodes = [
         helper.make_node("Cast", ["image"], ["float_pixels"], to=TensorProto.FLOAT),
         helper.make_node("QuantizeLinear", ["float_pixels", *grid], ["bytes"]),
@@ -135,10 +138,11 @@ def bytes_in(model: onnx.ModelProto, pixels: InputProfile) -> onnx.ModelProto:
 
 
 def merge_expansions(model: onnx.ModelProto, layers: tuple[str, ...] = MERGED) -> onnx.ModelProto:
-    """Return a quantised graph with one 3x3 convolution for both expansions of some fires.
+    """Return a quantised graph in which one 3x3 convolution computes both expansions of some fires.
 
-    The 1x1 kernel stands in the middle of a 3x3 one, and nothing has to be concatenated: equal to
-    the last bit. Fires that are not there, or partly in float, stay as they are.
+    The 1x1 kernel becomes the middle of a 3x3 kernel, and nothing has to be concatenated; the
+    result is identical to the last bit. Missing fires, and fires partly in float, are left
+    unchanged.
     """
     result = _copy(model)
     graph = result.graph
@@ -189,7 +193,7 @@ def merge_expansions(model: onnx.ModelProto, layers: tuple[str, ...] = MERGED) -
 
 
 def _back(value: str, makers: dict[str, onnx.NodeProto]) -> Iterator[str]:
-    """Yield a value and those it was made of, but for inputs and constants."""
+    """Yield a value and the values it is computed from, without inputs and constants."""
     if value in makers:
         yield value
         for source in makers[value].input:
@@ -205,7 +209,7 @@ def _copy(model: onnx.ModelProto) -> onnx.ModelProto:
 def _replace(
     model: onnx.ModelProto, nodes: list[onnx.NodeProto], constants: Iterable[onnx.TensorProto]
 ) -> None:
-    """Put other nodes and constants in place of the model's."""
+    """Replace the nodes and constants of a model."""
     graph = model.graph
     graph.ClearField("node")
     graph.node.extend(nodes)

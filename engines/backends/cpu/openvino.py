@@ -1,4 +1,4 @@
-"""OpenVINO: opened once, and what its arithmetic asks for."""
+"""Use OpenVINO: one core per process, compiled models, and pixels as bytes."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from openvino.preprocess import ColorFormat, PrePostProcessor
 def core() -> ov.Core:
     """Return the one OpenVINO core of this process.
 
-    It stays until the end: a core frees the signal stacks that it gave to threads, see
-    `compile_model`, when it goes, and may leave a freed one registered (OpenVINO 2026.4).
+    The core is never freed. A core that is freed also frees the signal stacks that it gave to
+    threads (see `compile_model`), and may leave a freed stack registered (OpenVINO 2026.4).
     """
     return ov.Core()
 
 
 def compile_model(model: ov.Model, options: Mapping[str, Any]) -> ov.CompiledModel:
-    """Compile a model for the processor, in a thread made for it.
+    """Compile a model for the processor, in a separate thread.
 
-    On processors with AMX the first model that a thread compiles gives this thread an alternate
+    On processors with AMX, OpenVINO gives a thread that compiles its first model an alternate
     signal stack of 20,144 bytes, of which the kernel's own frame takes 11,952 (OpenVINO 2026.4).
-    Two signals within microseconds run over its end and kill the process, so the threads that
-    handle signals keep their own.
+    Two signals within microseconds overflow this stack and kill the process. With a separate
+    thread, the threads that handle signals keep their own stack.
 
     Parameters
     ----------
@@ -43,7 +43,7 @@ def compile_model(model: ov.Model, options: Mapping[str, Any]) -> ov.CompiledMod
 def take_bytes(model: ov.Model, channels: str) -> ov.Model:
     """Return a model whose pixels are bytes (batch, height, width, 3), BGR.
 
-    Conversion, layout and mean are one pass over them inside the graph.
+    Conversion, layout and mean take one pass over the pixels inside the graph.
     """
     adapter = PrePostProcessor(model)
     tensor = adapter.input().tensor()

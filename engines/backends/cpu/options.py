@@ -1,4 +1,4 @@
-"""How the CPU back end computes."""
+"""Options of the CPU back end."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ CpuPrecision = Literal["auto", "int8", "bf16", "fp16", "fp32"]
 
 
 class CpuOptions(BackendOptions):
-    """How the CPU back end computes.
+    """Options of the CPU back end.
 
     Attributes
     ----------
     precision : str
         Number format: "int8", which needs a quantised model, "bf16", "fp16", "fp32", or "auto":
-        int8 if there is such a model, else fp32. Weights in fp16 are rounded to halves even where
-        the processor then computes in single precision.
+        int8 if there is a quantised model, else fp32. With "fp16", weights are rounded to halves
+        even if the processor computes in single precision.
     threads : int
-        0 for one per core this process may use.
+        Number of threads; 0 for one per core that this process may use.
     streams : int
-        Frames it works on at the same time, sharing the threads: 1 gives the shortest time per
-        frame, more give more frames per second.
+        Frames that are processed at the same time and share the threads. 1 gives the shortest time
+        per frame; more give more frames per second.
     """
 
     precision: CpuPrecision = "auto"
