@@ -1,1 +1,1 @@
-"""How good the boxes are: average precision as KITTI and COCO define it, and what goes wrong."""
+"""Evaluate boxes: average precision as KITTI and COCO define it, and the kinds of mistakes."""

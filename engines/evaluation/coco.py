@@ -1,8 +1,9 @@
-"""Average precision as the COCO evaluation defines it (Lin et al., ECCV 2014; cocodataset.org).
+"""Compute average precision as COCO defines it (Lin et al., ECCV 2014; cocodataset.org).
 
-All sizes of objects, up to 100 boxes a class and picture, IoU from 0.50 to 0.95, precision at 101
-recall positions. Regions to ignore (crowds, KITTI's DontCare) take any number of boxes, by the part
-of the box they cover; boxes on them or on neighbours are neither right nor wrong.
+The evaluation covers objects of all sizes, up to 100 boxes per class and picture, IoU from 0.50 to
+0.95, and precision at 101 recall positions. A region to ignore (a crowd, KITTI's DontCare) takes
+any number of boxes, by the part of the box that it covers. Boxes on such regions or on neighbours
+are neither right nor wrong.
 """
 
 from __future__ import annotations
@@ -31,14 +32,14 @@ class CocoCurve:
     precision : float64 array (10, 101)
         At each of `IOUS` and each of `RECALLS`; 0 where recall is not reached.
     objects : int
-        How many there were to find.
+        Number of objects to be found.
     """
 
     precision: NDArray[np.float64]
     objects: int
 
     def ap(self, min_iou: float | None = None) -> float:
-        """Return AP at one of `IOUS`, or their mean; NaN if there was nothing to find."""
+        """Return AP at one of `IOUS`, or their mean; NaN without objects."""
         if not self.objects:
             return float("nan")
         if min_iou is None:
@@ -82,7 +83,7 @@ def _curve(
 def precision_at_recalls(
     true: NDArray[np.bool_], false: NDArray[np.bool_], objects: int
 ) -> NDArray[np.float64]:
-    """Return precision at each of `RECALLS` of boxes from best to worst score."""
+    """Return the precision of boxes, from best to worst score, at each of `RECALLS`."""
     true_so_far, false_so_far = true.cumsum(), false.cumsum()
     recall = true_so_far / objects
     precision = true_so_far / np.maximum(true_so_far + false_so_far, 1)
@@ -97,22 +98,22 @@ def match(
     index: int,
     ious: NDArray[np.floating] = IOUS,
 ) -> tuple[NDArray[np.intp], NDArray[np.bool_]]:
-    """Give each box, best first, the object it overlaps most that no better box has taken.
+    """Assign each box, best first, to the object it overlaps most among those still free.
 
     Parameters
     ----------
     boxes : float64 array (n, 4)
         Boxes of the class `index`.
     ious : float array (k,)
-        Overlaps from which on a box is on something.
+        The smallest overlaps at which a box is assigned.
 
     Returns
     -------
     taken : int array (k, n)
-        At each overlap what the box has taken: a label of its class, by its number among them, or
-        a region to ignore, numbered on from there; -1 if nothing.
+        What each box has taken at each overlap: the number of a label of its class, or of a region
+        to ignore, counted on after the labels; -1 for nothing.
     skip : bool array (k, n)
-        The box has taken something to be ignored.
+        Whether the box has taken a neighbour or a region to ignore.
     """
     labels = item.labels[item.labels.classes == index]
     regions = item.ignore_boxes[np.isin(item.ignore_classes, (index, EVERY_CLASS))]
@@ -127,7 +128,7 @@ def match(
     rows = np.arange(len(ious))
     for number, overlap in enumerate(overlaps):
         usable = free & (overlap >= ious[:, None])
-        # Objects come before what is to be ignored, then the larger overlap, then the later label.
+        # The order is: objects before ignored ones, then the larger overlap, then the later label.
         rank = np.where(usable, overlap + 2 * ~optional, -1)[:, ::-1]
         best = rank.shape[1] - 1 - rank.argmax(axis=1)
         hit = rank.max(axis=1) >= 0

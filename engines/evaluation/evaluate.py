@@ -1,4 +1,4 @@
-"""All figures of one evaluation together."""
+"""Compute all figures of one evaluation."""
 
 from __future__ import annotations
 
@@ -19,25 +19,25 @@ from squeezedrive.engines.evaluation.mistakes import Mistakes, find_mistakes
 from squeezedrive.engines.evaluation.results import ImageDetections
 from squeezedrive.kernels.params import DetectParams
 
-SHOWN_SCORE = DetectParams().threshold  # from here on the pipeline draws boxes
+SHOWN_SCORE = DetectParams().threshold  # the pipeline draws boxes from this score on
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What was measured on a data set.
+    """The figures measured on a data set.
 
     Attributes
     ----------
     dataset : Dataset
         The pictures and the class names.
     min_iou : tuple of float
-        Overlap, exclusive, of a correct box of each class; the COCO figures have their own.
+        Smallest overlap, exclusive, of a correct box of each class; the COCO figures use their own.
     kitti : KittiResult or None
-        KITTI's AP; None where the labels lack what its difficulties go by.
+        KITTI's AP; None if the labels do not suit its difficulties.
     coco : tuple of CocoCurve
         COCO's AP of each class.
     mistakes : Mistakes
-        What is wrong among the boxes that a user gets to see.
+        The mistakes among the boxes that are drawn.
     """
 
     dataset: Dataset
@@ -54,19 +54,19 @@ def evaluate(
     kit: Kit = "paper",
     score: float = SHOWN_SCORE,
 ) -> Evaluation:
-    """Compare what was found with the labels.
+    """Evaluate the boxes found in a data set.
 
     Parameters
     ----------
     found : sequence of ImageDetections
-        The boxes in each picture, with scores as low as they come: a threshold costs AP.
+        The boxes in each picture, with all low scores, because a threshold lowers AP.
     min_iou : mapping of str to float, optional
-        Overlap of a correct box for classes by name, else 0.5, but 0.7 for cars where KITTI's AP
-        is computed.
+        Smallest overlap of a correct box for classes by name. The default is 0.5, but 0.7 for cars
+        if KITTI's AP is computed.
     kit : str
-        Which state of KITTI's development kit, see `engines.evaluation.kitti`.
+        The version of KITTI's development kit; see `engines.evaluation.kitti`.
     score : float
-        From which score on mistakes are counted.
+        The score from which mistakes are counted.
     """
     classes = dataset.classes
     is_kitti = has_difficulties(dataset)

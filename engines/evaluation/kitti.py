@@ -1,25 +1,27 @@
-"""Average precision as the KITTI object development kit computes it, rule for rule.
+"""Compute average precision exactly as the KITTI object development kit.
 
 Geiger, Lenz, Urtasun: Are we ready for autonomous driving? (CVPR 2012). For a class and a
 difficulty:
 
 1. Labels are *counted* if they are of the class and within the limits of height, occlusion and
-   truncation; those beyond, and neighbours (vans, sitting persons), are *ignored*: a box on them is
-   neither right nor wrong. Labels of other classes do not take part, nor do boxes.
+   truncation. Labels beyond the limits, and neighbours (vans, sitting persons), are *ignored*: a
+   box on them is neither right nor wrong. Labels and boxes of other classes do not take part.
 2. With all boxes, each label in file order takes the best-scored box that overlaps it enough.
    The scores of boxes on counted labels give up to 41 thresholds, spaced by recall.
-3. At each threshold, each label takes the box that overlaps it most. Boxes left over are false
+3. At each threshold, each label takes the box that overlaps it most. The remaining boxes are false
    unless DontCare regions cover them.
-4. Precision at a threshold is raised to the best at any lower one. AP is its mean at 11 recall
-   positions (every fourth, from 0; the SqueezeDet paper) or at 40 (without the first; since 2019).
+4. Precision at a threshold is raised to the best at any lower threshold. AP is its mean at 11
+   recall positions (every fourth, from 0; the SqueezeDet paper) or at 40 (without the first; since
+   2019).
 
-The kit exists in two states, and both are here. "paper" is the original one, which the authors of
-SqueezeDet evaluated with. "current", since 3D boxes are evaluated, wants labels *higher* than the
-limit instead of as high, and *ignores* boxes lower than it, of whatever class: such a box is no
-error, and a label that overlaps no other box takes it and counts as neither found nor missed.
+The kit exists in two versions, and both are available here. "paper" is the original version, with
+which the authors of SqueezeDet evaluated. "current", in use since the kit evaluates 3D boxes,
+differs in two points. It counts only labels *higher* than the limit, not labels of equal height. It
+*ignores* boxes lower than the limit, of any class: such a box is not an error, and a label that
+overlaps no other box takes it and is neither found nor missed.
 
-The kit averages over fixed positions: with fewer than 41 counted labels there are fewer thresholds
-than positions, the rest count as 0, and AP cannot reach 1.
+The kit averages over fixed positions. With fewer than 41 counted labels, there are fewer thresholds
+than positions; the remaining positions count as 0, and AP cannot reach 1.
 """
 
 from __future__ import annotations
@@ -50,7 +52,7 @@ OTHER_MIN_IOU = 0.5
 
 @dataclass(frozen=True)
 class Difficulty:
-    """Limits of the labels that are counted: least height in pixels, most occlusion, truncation."""
+    """Limits of counted labels: least height in pixels, largest occlusion and truncation."""
 
     name: str
     min_height: float
@@ -58,7 +60,7 @@ class Difficulty:
     max_truncation: float
 
     def counts(self, labels: Labels, kit: Kit = "paper") -> NDArray[np.bool_]:
-        """Return which labels are counted, as bool array (n,)."""
+        """Return whether each label is counted, a bool array (n,)."""
         high_enough = labels.height > self.min_height
         if kit == "paper":
             high_enough |= labels.height == self.min_height
@@ -78,9 +80,9 @@ DIFFICULTIES = (
 
 
 def has_difficulties(dataset: Dataset) -> bool:
-    """Return whether a data set has KITTI's layout and labels what its difficulties go by.
+    """Return whether a data set has KITTI's layout and labels for KITTI's difficulties.
 
-    Other road pictures in this layout call every occlusion unknown: none of their labels counts.
+    Other data sets in this layout label every occlusion as unknown, so no label would be counted.
     """
     return dataset.layout == "kitti" and any(
         bool((item.labels.occlusion <= DIFFICULTIES[-1].max_occlusion).any())
@@ -95,16 +97,17 @@ class KittiCurve:
     Attributes
     ----------
     precision : float64 array (41,)
-        At recall 0, 1/40, ... 1, best to the right; 0 where recall is not reached.
+        At recall 0, 1/40, ... 1, each the best at this or a higher recall; 0 where recall is not
+        reached.
     objects : int
-        How many labels were counted.
+        Number of labels that were counted.
     """
 
     precision: NDArray[np.float64]
     objects: int
 
     def ap(self, positions: int) -> float:
-        """Return AP on 11 or 40 recall positions, 0 to 1; NaN if there was nothing to find."""
+        """Return AP on 11 or 40 recall positions, 0 to 1; NaN without objects."""
         chosen = self.precision[::4] if positions == 11 else self.precision[1:]
         return float(chosen.mean()) if self.objects else float("nan")
 
@@ -116,13 +119,13 @@ class KittiResult:
     Attributes
     ----------
     kit : str
-        The state of the development kit, "paper" or "current".
+        The version of the development kit, "paper" or "current".
     classes : tuple of str
         Class names.
     min_iou : tuple of float
-        What each class was evaluated at.
+        The required overlap of each class.
     curves : tuple of tuple of KittiCurve
-        For each class easy, moderate and hard.
+        The curves of each class: easy, moderate and hard.
     """
 
     kit: Kit
@@ -136,9 +139,9 @@ class KittiResult:
         return np.array(values, np.float64).reshape(-1, len(DIFFICULTIES))
 
     def mean_ap(self, positions: int) -> float:
-        """Return the mean of all APs, of nine for three classes: the published "mAP".
+        """Return the mean of all APs (nine for three classes), the published "mAP".
 
-        Classes and difficulties without labels are left out; NaN if there are none with.
+        Classes and difficulties without labels are left out; NaN if all are.
         """
         values = self.ap(positions)
         there = ~np.isnan(values)
@@ -157,9 +160,10 @@ def evaluate_kitti(
     Parameters
     ----------
     min_iou : mapping of str to float, optional
-        Smallest overlap, exclusive, for classes by name; KITTI's 0.7 for cars, 0.5 for others.
+        Smallest overlap, exclusive, of classes by name; the defaults are KITTI's 0.7 for cars and
+        0.5 for others.
     kit : str
-        Which state of the development kit, "paper" or "current"; see above.
+        The version of the development kit, "paper" or "current"; see above.
     """
     ious = [iou(f.boxes, item.labels.boxes) for item, f in zip(items, found, strict=True)]
     required = class_iou(classes, min_iou)
@@ -179,7 +183,7 @@ def evaluate_kitti(
 def class_iou(
     classes: Sequence[str], min_iou: Mapping[str, float] | None = None
 ) -> tuple[float, ...]:
-    """Return the smallest overlap of a correct box for each class, KITTI's unless given."""
+    """Return the smallest overlap of a correct box for each class; KITTI's unless given."""
     given = {class_key(name): value for name, value in (min_iou or {}).items()}
     keys = [class_key(name) for name in classes]
     return tuple(given.get(key, MIN_IOU.get(key, OTHER_MIN_IOU)) for key in keys)
@@ -187,7 +191,7 @@ def class_iou(
 
 @dataclass(frozen=True)
 class _Matching:
-    """Who may take part in one picture, labels and boxes in file order.
+    """The labels and boxes of one picture that take part, in file order.
 
     `candidates` lists for each label the indices and overlaps of the boxes that overlap enough.
     """
@@ -245,7 +249,7 @@ def _curve(matchings: Sequence[_Matching]) -> KittiCurve:
 
 
 def _true_scores(m: _Matching) -> list[float]:
-    """Return the scores of counted boxes on counted labels, the best-scored box to each label."""
+    """Return the scores of counted boxes on counted labels; a label takes its best-scored box."""
     free = np.ones(len(m.scores), np.bool_)
     scores = []
     for counted, (near, _) in zip(m.counted_labels, m.candidates, strict=True):
@@ -262,7 +266,7 @@ def _true_scores(m: _Matching) -> list[float]:
 def recall_thresholds(scores: NDArray[np.float64], objects: int) -> NDArray[np.float64]:
     """Pick up to 41 of the scores of true boxes, best first, where recall is nearest to i / 40.
 
-    A score is passed over if the next one brings recall nearer to the position that is sought.
+    A score is skipped if the next score brings recall nearer to the position.
     """
     ordered = np.sort(scores)[::-1]
     thresholds = []
@@ -273,21 +277,21 @@ def recall_thresholds(scores: NDArray[np.float64], objects: int) -> NDArray[np.f
         if not last and right - sought < sought - left:
             continue
         thresholds.append(score)
-        sought += 1 / (POSITIONS - 1.0)  # accumulated, as the kit does: 1/40 is not exact
+        sought += 1 / (POSITIONS - 1.0)  # accumulated as in the kit, because 1/40 is not exact
     return np.array(thresholds, np.float64)
 
 
 def _count(
     m: _Matching, thresholds: NDArray[np.float64]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return how many boxes are true and false in one picture, at each threshold."""
+    """Return the numbers of true and false boxes in one picture, at each threshold."""
     free = m.scores >= thresholds[:, None]  # (thresholds, boxes), not yet taken
     true = np.zeros(len(thresholds), np.int64)
     for counted, (near, overlaps) in zip(m.counted_labels, m.candidates, strict=True):
         usable = free[:, near]
         if not usable.any():
             continue
-        # Counted boxes by overlap, the ignored ones behind them; of equals the first in the file.
+        # Counted boxes come by overlap, ignored ones after them; of equals, the first in the file.
         rank = np.where(usable, np.where(m.counted_boxes[near], overlaps, 0.0), -1.0)
         best = rank.argmax(axis=1)
         rank_of_best = rank.max(axis=1)

@@ -1,7 +1,7 @@
-"""What goes wrong above a score: which boxes are false and why, which objects are missed and how.
+"""Count mistakes above a score: false boxes by their cause, missed objects by their kind.
 
-A breakdown in the manner of the SqueezeDet authors' error analysis and of TIDE (Bolya et al., ECCV
-2020). A box, best scores first, is
+The kinds follow the error analysis of SqueezeDet's authors and TIDE (Bolya et al., ECCV 2020).
+Boxes are judged in the order of their scores, best first. A box is
 
 - *correct* on an object of its class, not yet found, that it overlaps enough;
 - not judged on a neighbour or an object beyond the limits, or inside a region to be ignored;
@@ -24,7 +24,7 @@ from squeezedrive.engines.evaluation.kitti import Difficulty
 from squeezedrive.engines.evaluation.overlap import coverage, iou
 from squeezedrive.engines.evaluation.results import OTHER_CLASS, ImageDetections
 
-NEAR = 0.1  # IoU from which a box is about an object at all
+NEAR = 0.1  # IoU from which a box relates to an object
 
 CORRECT, LOCALISATION, CONFUSION, DUPLICATE, BACKGROUND = range(5)
 BOX_KINDS = ("correct", "localisation", "confusion", "duplicate", "background")
@@ -34,20 +34,21 @@ OBJECT_KINDS = ("found", "badly_localised", "confused", "missed")
 
 @dataclass(frozen=True)
 class Mistakes:
-    """Counts over a data set.
+    """Counts of mistakes in a data set.
 
     Attributes
     ----------
     score : float
-        The smallest score of the boxes that were looked at.
+        The smallest score of the boxes that are counted.
     boxes : int array (classes, 5)
         Boxes of each class by `BOX_KINDS`.
     objects : int array (classes, 4)
-        Objects of each class by `OBJECT_KINDS`: those not found have a box of another class on
-        them, else one of their class near them, else are missed altogether.
+        Objects of each class by `OBJECT_KINDS`. Objects that are not found are confused if a box of
+        another class is on them, else badly localised if a box of their class is near, else missed.
     confusion : int array (classes + 1, classes + 1)
-        Rows: the true class, last row background. Columns: the class of the box, last column none
-        that overlaps enough. A row of a class sums up to its objects.
+        Rows: the true class; the last row is background. Columns: the class of the box; the last
+        column is for objects without a box that overlaps enough. The row of a class sums up to its
+        objects.
     """
 
     score: float
@@ -63,20 +64,20 @@ def find_mistakes(
     score: float,
     limits: Difficulty | None = None,
 ) -> Mistakes:
-    """Judge every box found in some pictures, and every object labelled there.
+    """Count the mistakes among the boxes found in pictures and the objects labelled there.
 
     Parameters
     ----------
     min_iou : sequence of float
-        For each class the overlap, exclusive, of a correct box.
+        The smallest overlap, exclusive, of a correct box of each class.
     score : float
-        Boxes with a smaller one are not looked at.
+        Boxes with a smaller score are left out.
     limits : Difficulty, optional
-        Objects beyond it need not be found; None: all are to be.
+        Objects beyond these limits need not be found. With None, all objects are to be found.
 
     Notes
     -----
-    Boxes of a class that is not labelled anywhere are left out: nothing is known of them.
+    Boxes of a class without any label are left out, because they cannot be judged.
     """
     n = len(min_iou)
     labelled = np.zeros(n, np.bool_)
@@ -106,7 +107,7 @@ def _judge(
     limits: Difficulty | None,
     total: Mistakes,
 ) -> None:
-    """Add one picture's boxes, best first, and objects to the counts."""
+    """Add one picture's boxes, best first, and its objects to the counts."""
     labels = item.labels
     counted = limits.counts(labels) if limits else ~labels.neighbour
     overlaps = iou(boxes, labels.boxes)

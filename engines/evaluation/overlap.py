@@ -1,4 +1,4 @@
-"""How much boxes overlap, in double precision as the development kits compute it."""
+"""The overlap of boxes, in double precision as in the development kits."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ Boxes = NDArray[np.floating]
 
 
 def iou(first: Boxes, second: Boxes) -> NDArray[np.float64]:
-    """Return intersection over union of each of n boxes with each of m, (n, m)."""
+    """Return the IoU of each of n boxes with each of m boxes, (n, m)."""
     return kernels.iou(first.astype(np.float64), second.astype(np.float64))
 
 
 def coverage(boxes: Boxes, regions: Boxes) -> NDArray[np.float64]:
-    """Return what part of each of n boxes lies in each of m regions, (n, m)."""
+    """Return the part of each of n boxes that lies in each of m regions, (n, m)."""
     return kernels.coverage(boxes.astype(np.float64), regions.astype(np.float64))

@@ -1,4 +1,4 @@
-"""Several data sets, and several number formats, in one table; and objects by their height."""
+"""Format several data sets and number formats in one table, and objects by their height."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ ALL = "all"
 
 @dataclass(frozen=True)
 class SetFigures:
-    """What was measured on a data set in one number format.
+    """The figures of a data set in one number format.
 
     Attributes
     ----------
     name : str
-        Of the data set.
+        Name of the data set.
     variant : str
         The number format, or "files".
     evaluation : Evaluation
-        KITTI's figures are taken from it.
+        The evaluation that contains KITTI's figures.
     road : RoadResult
-        All others.
+        All other figures.
     """
 
     name: str
@@ -48,18 +48,18 @@ class SetFigures:
 
     @property
     def score(self) -> float:
-        """From which score on boxes are shown."""
+        """The score from which boxes are shown."""
         return self.evaluation.mistakes.score
 
     def mean_ap(self) -> float:
-        """Return KITTI's mean AP (11 points) where it is labelled for that, else the mean AP50."""
+        """Return KITTI's mean AP (11 points) if the labels suit it, else the mean AP50."""
         kitti = self.evaluation.kitti
         return kitti.mean_ap(11) if kitti else self.road.mean_ap()
 
 
 @dataclass(frozen=True)
 class _Line:
-    """Figures of one class in one set: objects, then what `_HEAD` names after them."""
+    """The figures of one class in one set: the number of objects, then the columns of `_HEAD`."""
 
     name: str
     class_name: str
@@ -73,12 +73,12 @@ _HEAD = ("KITTI", "AP50", _AT_P, "recall", "precision", "false")
 
 
 def format_overview(figures: Sequence[SetFigures]) -> str:
-    """Lay out all sets, their parts and the mean over the sets as one table, in percent.
+    """Format all sets, their parts and the mean over the sets as one table, in percent.
 
     Parameters
     ----------
     figures : sequence of SetFigures
-        Set by set; the number formats of a set follow each other.
+        The figures set by set; the number formats of a set follow each other.
     """
     sets: list[_Line] = []
     lines: list[_Line] = []
@@ -103,17 +103,17 @@ def format_overview(figures: Sequence[SetFigures]) -> str:
     first = figures[0]
     title = (
         "KITTI: KITTI AP, 11 recall points, mean of the difficulties.\n"
-        "AP50: AP at IoU 0.5, 101 recall points; it and all that follows of objects of"
+        "AP50: AP at IoU 0.5, 101 recall points. AP50 and later columns count objects of"
         f" {first.road.min_height:g} px and more\n"
         f"in a picture {WIDTH} px wide. {_AT_P}: recall at a precision of {100 * PRECISION:g} %.\n"
-        f"recall, precision, false boxes a picture: at a score of {first.score:g} or more.\n"
-        f"all: the mean of the classes of KITTI, AP50 and {_AT_P}, else all boxes together."
+        f"recall, precision, false (boxes per picture): at a score of {first.score:g} or more.\n"
+        f"all: for KITTI, AP50 and {_AT_P} the mean of the classes, else all boxes together."
     )
     return f"{title}\n\n{format_table(rows, left=3)}"
 
 
 def format_means(figures: Sequence[SetFigures]) -> str:
-    """Return a line for each number format: the mean over the sets of the AP of each."""
+    """Format a line for each number format: the mean of the sets' AP."""
     text = []
     for variant in dict.fromkeys(f.variant for f in figures):
         same = [f for f in figures if f.variant == variant]
@@ -124,7 +124,7 @@ def format_means(figures: Sequence[SetFigures]) -> str:
 
 
 def _lines(name: str, figures: SetFigures, road: RoadResult) -> list[_Line]:
-    """Return the lines of the classes that the data set labels, and last that of all."""
+    """Return a line for each class that the data set labels, and last a line for all."""
     kitti = None if road.name else figures.evaluation.kitti
     by_class = kitti.ap(11) if kitti else np.full((len(road.classes), 1), math.nan)
     lines, chosen = [], []
@@ -155,12 +155,12 @@ def _line(
 
 
 def _by_class(variants: Sequence[Sequence[_Line]]) -> list[_Line]:
-    """Put the number formats of each class below each other."""
+    """Group the lines by class, with its number formats below each other."""
     return [line for same in zip(*variants, strict=True) for line in same]
 
 
 def _means(lines: Sequence[_Line], name: str) -> list[_Line]:
-    """Return the mean over the sets of each class and number format."""
+    """Return the mean over the sets for each class and number format."""
     rows: dict[tuple[str, str], list[_Line]] = {}
     for line in lines:
         rows.setdefault((line.class_name, line.variant), []).append(line)
@@ -181,12 +181,12 @@ def _plain(value: float) -> str:
 
 
 def format_heights(figures: Sequence[SetFigures]) -> str:
-    """Lay out what is found of each height in the network's input, for one set.
+    """Format recall and false boxes by height in the network's input, for one set.
 
     Parameters
     ----------
     figures : sequence of SetFigures
-        The number formats of a set.
+        The figures of a set in each number format.
     """
     first, score = figures[0], figures[0].score
     rows = [["class", "", "format", *map(_band_name, BANDS)]]
@@ -205,8 +205,8 @@ def format_heights(figures: Sequence[SetFigures]) -> str:
             false.append([name, "false", f.variant, *(_plain(b.false(score)) for b in bands)])
         rows += [*shown, *wanted, *false]
     title = (
-        f"{first.name}: by height in the network's input, px. Recall in %; recall and false boxes a"
-        f"\npicture at a score of {score:g} or more."
+        f"{first.name}: by height in the network's input, px. Recall in %; recall and false boxes"
+        f"\nper picture at a score of {score:g} or more."
     )
     return f"{title}\n\n{format_table(rows, left=3)}"
 
@@ -217,7 +217,7 @@ def _band_name(limits: tuple[float, float]) -> str:
 
 
 def road_data(figures: SetFigures) -> dict[str, Any]:
-    """Return the road's figures as JSON knows data; None where there is nothing to measure.
+    """Return the road figures as data for JSON; None if there is nothing to measure.
 
     Classes that the data set does not label are left out.
     """

@@ -1,4 +1,4 @@
-"""Curves and the confusion between classes as PNG. Needs matplotlib, which nothing else needs."""
+"""Draw curves and the confusion between classes as PNG. Only this module needs matplotlib."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ CONFUSION = "confusion.png"
 
 
 def write_plots(evaluation: Evaluation, folder: Path) -> list[Path]:
-    """Draw the plots into an existing folder; return the files.
+    """Write the plots into an existing folder and return the files.
 
     Raises
     ------
@@ -29,7 +29,7 @@ def write_plots(evaluation: Evaluation, folder: Path) -> list[Path]:
     figures = {CURVES: _curves(evaluation), CONFUSION: _confusion(evaluation)}
     paths = []
     for name, figure in figures.items():
-        FigureCanvasAgg(figure)  # Agg by hand: pyplot would look for a display
+        FigureCanvasAgg(figure)  # Agg is set here because pyplot would look for a display
         figure.savefig(folder / name, dpi=110)
         paths.append(folder / name)
     return paths
@@ -75,11 +75,11 @@ def _ap(name: str, value: float) -> str:
 
 
 def _confusion(evaluation: Evaluation) -> Figure:
-    """Draw counts, shaded by their share of the row: what becomes of the objects of a class."""
+    """Draw the confusion matrix, shaded by each count's share of its row."""
     classes = evaluation.dataset.classes
     counts = evaluation.mistakes.confusion
     share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    share[-1] = 0  # false alarms are no share of anything
+    share[-1] = 0  # false boxes on background have no total
     size = 2.2 + 0.9 * len(counts)
     figure = Figure(figsize=(size + 0.6, size), layout="constrained")
     axes = figure.subplots()

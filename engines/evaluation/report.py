@@ -1,4 +1,4 @@
-"""An evaluation as text for people and as plain data for programs."""
+"""Format an evaluation as text for people and as plain data for programs."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ KITS = {
 
 
 def format_report(evaluation: Evaluation) -> str:
-    """Lay out the figures as tables; AP in percent, "-" where there was nothing to find."""
+    """Format the figures as tables; AP in percent, "-" without objects."""
     parts = []
     if evaluation.kitti:
         parts += [_kitti_text(evaluation.kitti, positions) for positions in (11, 40)]
@@ -35,7 +35,7 @@ def format_report(evaluation: Evaluation) -> str:
 
 
 def as_comparison(names: Sequence[str], evaluations: Sequence[Evaluation]) -> str:
-    """Lay out the AP of several evaluations of one data set side by side, in percent."""
+    """Format the AP of several evaluations of one data set side by side, in percent."""
     columns = [_figures(evaluation) for evaluation in evaluations]
     rows = [["", *names]]
     rows += [[name, *(percent(column[name]) for column in columns)] for name in columns[0]]
@@ -44,7 +44,7 @@ def as_comparison(names: Sequence[str], evaluations: Sequence[Evaluation]) -> st
 
 
 def _figures(evaluation: Evaluation) -> dict[str, float]:
-    """Return AP by name: KITTI's where there are its difficulties, else COCO's."""
+    """Return AP by name: KITTI's if the data set has its difficulties, else COCO's."""
     classes = evaluation.dataset.classes
     if evaluation.kitti:
         figures = {
@@ -112,17 +112,17 @@ def _confusion_text(evaluation: Evaluation) -> str:
     rows = [["is", *names, "nothing"]]
     for name, row in zip([*names, "background"], evaluation.mistakes.confusion, strict=True):
         rows.append([name, *map(str, row)])
-    rows[-1][-1] = ""  # background that is rightly left alone cannot be counted
-    return f"What they are (rows), and what they are taken for (columns)\n{format_table(rows)}"
+    rows[-1][-1] = ""  # background without a box cannot be counted
+    return f"True class (rows) and class of the box (columns)\n{format_table(rows)}"
 
 
 def percent(value: float) -> str:
-    """Return a fraction in percent, "-" if it is NaN."""
+    """Format a fraction in percent; "-" if it is NaN."""
     return "-" if math.isnan(value) else f"{100 * value:.2f}"
 
 
 def format_table(rows: Sequence[Sequence[str]], left: int = 1) -> str:
-    """Align columns, the first ones to the left, the others to the right."""
+    """Align the first `left` columns to the left and the others to the right."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return "\n".join(
         "  ".join(
@@ -134,7 +134,7 @@ def format_table(rows: Sequence[Sequence[str]], left: int = 1) -> str:
 
 
 def report_data(evaluation: Evaluation) -> dict[str, Any]:
-    """Return the figures as JSON knows data; AP 0 to 1, None where there was nothing to find."""
+    """Return the figures as data for JSON; AP 0 to 1, None without objects."""
     dataset, mistakes = evaluation.dataset, evaluation.mistakes
     data: dict[str, Any] = {
         "data": str(dataset.root),
@@ -188,7 +188,7 @@ def _kitti_data(result: KittiResult) -> dict[str, Any]:
 
 
 def number(value: float) -> float | None:
-    """Return a figure for JSON, None if it is NaN."""
+    """Return a figure for JSON; None if it is NaN."""
     return None if math.isnan(value) else round(value, 6)
 
 

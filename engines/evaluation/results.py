@@ -1,4 +1,4 @@
-"""What a detector found in the pictures of a data set."""
+"""The boxes that a detector found in the pictures of a data set."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from squeezedrive.engines.errors import DatasetError
 from squeezedrive.kernels.detections import Detections
 
 RESULT_COLUMNS = 16
-OTHER_CLASS = -1  # in `ImageDetections.classes`: none of the data set's
+OTHER_CLASS = -1  # in `ImageDetections.classes`: not a class of the data set
 
 
 @dataclass(frozen=True)
 class ImageDetections:
-    """Boxes found in one picture, in double precision as the development kit reads them.
+    """The boxes found in one picture, in double precision as in the development kit.
 
     Attributes
     ----------
     boxes : float64 array (n, 4)
         Corners x1, y1, x2, y2 in pixels of the picture.
     scores : float64 array (n,)
-        The larger the more certain.
+        Scores; a larger score is more certain.
     classes : int array (n,)
         Index into the data set's class names, or `OTHER_CLASS`.
     """
@@ -44,7 +44,7 @@ class ImageDetections:
     def from_detections(
         cls, detections: Detections, class_names: Sequence[str], dataset: Dataset
     ) -> ImageDetections:
-        """Take over a back end's boxes, whose classes are indices into `class_names`."""
+        """Convert a back end's boxes, whose classes are indices into `class_names`."""
         indices = class_map(class_names, dataset.classes)
         return cls(
             detections.boxes.astype(np.float64),
@@ -54,7 +54,7 @@ class ImageDetections:
 
 
 def class_map(names: Sequence[str], others: Sequence[str]) -> NDArray[np.intp]:
-    """Return for each name its index among the other names, or `OTHER_CLASS`."""
+    """Return the index of each name among the other names, or `OTHER_CLASS`."""
     wanted = class_indices(others)
     return np.array([wanted.get(key, OTHER_CLASS) for key in class_indices(names)], np.intp)
 
@@ -62,7 +62,7 @@ def class_map(names: Sequence[str], others: Sequence[str]) -> NDArray[np.intp]:
 def read_results(folder: Path, dataset: Dataset) -> list[ImageDetections]:
     """Read a KITTI result file for each picture of a data set.
 
-    It is `<picture's stem>.txt`; lines have 16 columns, the last one the score.
+    The file is `<picture's stem>.txt`; its lines have 16 columns, and the last is the score.
 
     Returns
     -------
@@ -75,13 +75,13 @@ def read_results(folder: Path, dataset: Dataset) -> list[ImageDetections]:
         If a file is missing or damaged, or two pictures have the same name.
     """
     if not folder.is_dir():
-        raise DatasetError(f"{folder}: no such folder, expected one of KITTI result files")
+        raise DatasetError(f"{folder}: no such folder, expected a folder of KITTI result files")
     images = {item.image.stem: item.image for item in dataset.items}
     for item in dataset.items:
         if images[item.image.stem] != item.image:
             raise DatasetError(
                 f"{folder}: {item.image.stem}.txt is for both {item.image} and"
-                f" {images[item.image.stem]}; pictures need names of their own"
+                f" {images[item.image.stem]}; give each picture a different name"
             )
     paths = [folder / f"{item.image.stem}.txt" for item in dataset.items]
     missing = [path.name for path in paths if not path.is_file()]

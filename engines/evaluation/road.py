@@ -1,10 +1,11 @@
-"""How good boxes are on road pictures of any camera, whose labels need not know of occlusion.
+"""Evaluate boxes on road pictures of any camera; the labels need no occlusion.
 
-A class's boxes are matched as in COCO's evaluation at IoU 0.5 (`engines.evaluation.coco`), all
-pictures together, the best scores first. Ignored, that is neither found nor missed, are objects
-lower than a least height, neighbours (vans for cars, sitting persons for pedestrians), regions to
-ignore and, for pedestrians, cyclists: the rider is a person. A box of which such a thing covers
-half is no mistake, nor is a box that finds nothing and is lower than the least height.
+The boxes of a class are matched as in COCO's evaluation at IoU 0.5 (`engines.evaluation.coco`),
+over all pictures together, the best scores first. Some objects are ignored, that is, they are
+neither found nor missed: objects lower than a least height, neighbours (vans for cars, sitting
+persons for pedestrians), regions to ignore and, for pedestrians, cyclists, because the rider is a
+person. A box half covered by such an object is not a mistake. A box that finds nothing and is lower
+than the least height is not a mistake either.
 """
 
 from __future__ import annotations
@@ -32,21 +33,21 @@ ALSO_PERSONS = {"pedestrian": "cyclist"}  # objects of the second are ignored fo
 
 @dataclass(frozen=True)
 class Ranking:
-    """The boxes of one class that are right or wrong, and the objects there were to find.
+    """The boxes of one class, each right or wrong, and the objects that were to be found.
 
     Attributes
     ----------
     scores : float64 array (n,)
-        Of the boxes, the best first.
+        Scores of the boxes, the best first.
     true : bool array (n,)
-        The box has found an object.
+        Whether the box has found an object.
     heights : float64 array (n,)
-        Of that object, else of the box, in pixels of the network's input; whole, even if the input
-        shows only a part of it.
+        Height of that object, else of the box, in pixels of the network's input. It is the whole
+        height, even if the input shows only a part.
     objects : float64 array (m,)
         Heights of the objects in the same pixels.
     pictures : int
-        In how many pictures.
+        Number of pictures.
     """
 
     scores: NDArray[np.float64]
@@ -57,7 +58,7 @@ class Ranking:
 
     @classmethod
     def together(cls, rankings: Sequence[Ranking], pictures: int) -> Ranking:
-        """Return the boxes and objects of several pictures or classes as one."""
+        """Combine the boxes and objects of several pictures or classes."""
         nothing = np.empty(0)
         scores = np.concatenate([nothing, *(ranking.scores for ranking in rankings)])
         order = np.argsort(-scores, kind="stable")
@@ -70,7 +71,7 @@ class Ranking:
         )
 
     def ap(self) -> float:
-        """Return the mean precision at 101 recall positions; NaN if there was nothing to find."""
+        """Return the mean precision at 101 recall positions; NaN without objects."""
         if not len(self.objects):
             return float("nan")
         if not len(self.true):
@@ -78,13 +79,13 @@ class Ranking:
         return float(precision_at_recalls(self.true, ~self.true, len(self.objects)).mean())
 
     def cut(self, precision: float = PRECISION) -> float:
-        """Return the lowest score down to which so many boxes are right; infinity if none is."""
+        """Return the lowest score at which the boxes reach a precision; infinity if none does."""
         right = self.true.cumsum() / np.arange(1, len(self.true) + 1)
         enough = np.flatnonzero(right >= precision)
         return float(self.scores[enough[-1]]) if len(enough) else float("inf")
 
     def recall(self, score: float) -> float:
-        """Return the part of the objects found by boxes from a score on; NaN without objects."""
+        """Return the part of the objects that boxes from a score on find; NaN without objects."""
         found = int(self.true[self.scores >= score].sum())
         return found / len(self.objects) if len(self.objects) else float("nan")
 
@@ -94,11 +95,11 @@ class Ranking:
         return float(chosen.mean()) if len(chosen) else float("nan")
 
     def false(self, score: float) -> float:
-        """Return how many boxes from a score on are wrong in a picture."""
+        """Return the mean number of wrong boxes per picture, from a score on."""
         return int((~self.true[self.scores >= score]).sum()) / self.pictures
 
     def band(self, low: float, high: float) -> Ranking:
-        """Return what is at least `low` and less than `high` pixels high in the input."""
+        """Return the boxes and objects of at least `low` and less than `high` pixels in height."""
         here = (self.heights >= low) & (self.heights < high)
         objects = self.objects[(self.objects >= low) & (self.objects < high)]
         return Ranking(
@@ -108,7 +109,7 @@ class Ranking:
 
 @dataclass(frozen=True)
 class RoadResult:
-    """What was measured on a data set or a part of it.
+    """The figures of a data set or of a part of it.
 
     Attributes
     ----------
@@ -117,15 +118,16 @@ class RoadResult:
     classes : tuple of str
         Class names.
     pictures : int
-        How many there are.
+        Number of pictures.
     min_height : float
         Least height of an object in pixels of a picture 640 wide.
     rankings : tuple of Ranking
-        For each class; objects from the least height on.
+        One for each class, with objects from the least height on.
     by_height : tuple of Ranking
-        The same with all objects that are as high as the lowest of `BANDS` in the input.
+        One for each class, with all objects that are at least as high in the input as the lowest of
+        `BANDS`.
     parts : tuple of RoadResult
-        Those of the parts that the data set names.
+        The results of the parts that the data set names.
     """
 
     name: str
@@ -137,12 +139,12 @@ class RoadResult:
     parts: tuple[RoadResult, ...] = ()
 
     def mean_ap(self) -> float:
-        """Return the mean AP of the classes that are there; NaN if none is."""
+        """Return the mean AP of the classes that have objects; NaN if no class has any."""
         return mean([ranking.ap() for ranking in self.rankings])
 
 
 def mean(values: Sequence[float]) -> float:
-    """Return the mean of those that are numbers; NaN if none is."""
+    """Return the mean of the values that are not NaN; NaN if all are."""
     there = [value for value in values if not np.isnan(value)]
     return float(np.mean(there)) if there else float("nan")
 
@@ -150,7 +152,7 @@ def mean(values: Sequence[float]) -> float:
 def dataset_fits(
     dataset: Dataset, kind: FitMode, input_size: tuple[int, int], centre: float
 ) -> list[Fit]:
-    """Return how each picture of a data set comes into the network's input.
+    """Return the fit of each picture of a data set into the network's input.
 
     Raises
     ------
@@ -167,14 +169,14 @@ def evaluate_road(
     fits: Sequence[Fit],
     min_height: float = MIN_HEIGHT,
 ) -> RoadResult:
-    """Measure on a data set and on each of its parts; see `engines.datasets.parts`.
+    """Evaluate boxes on a data set and on each of its parts; see `engines.datasets.parts`.
 
     Parameters
     ----------
     fits : sequence of Fit
-        How each picture came into the network's input.
+        The fit of each picture into the network's input.
     min_height : float
-        Least height of an object in pixels of a picture 640 wide; wider ones have more.
+        Least height of an object in pixels of a picture 640 wide; it grows with the width.
     """
     parts: dict[str, Sequence[int]] = {"": range(len(dataset)), **split_parts(dataset)}
     whole, *rest = (
@@ -191,7 +193,7 @@ def _evaluate(
     fits: Sequence[Fit],
     min_height: float,
 ) -> RoadResult:
-    """Measure on the pictures with these numbers."""
+    """Evaluate boxes on the pictures with the indices `chosen`."""
     items, boxes = [dataset.items[i] for i in chosen], [found[i] for i in chosen]
     views = [fits[i] for i in chosen]
     scales = [(f.target[3] - f.target[1]) / (f.crop[3] - f.crop[1]) for f in views]
@@ -209,7 +211,7 @@ def _evaluate(
 
 
 def least_heights(widths: Sequence[int], min_height: float = MIN_HEIGHT) -> list[float]:
-    """Return the least height of an object in the pixels of pictures that are so wide."""
+    """Return the least height of an object in pixels, for pictures of these widths."""
     return [min_height * width / WIDTH for width in widths]
 
 
@@ -225,9 +227,9 @@ def rank(
     Parameters
     ----------
     least : sequence of float
-        The least height of an object in each picture, in its pixels.
+        The least height of an object in each picture, in pixels of the picture.
     scales : sequence of float
-        Pixels of the network's input a pixel of each picture, in height.
+        Vertical scale from each picture to the network's input.
     """
     keys = [class_key(name) for name in classes]
     rankings = []

@@ -1,4 +1,4 @@
-"""Runs a back end over a data set."""
+"""Run a back end over a data set."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from squeezedrive.engines.datasets.images import read_image
 from squeezedrive.engines.evaluation.results import ImageDetections
 from squeezedrive.kernels.params import DetectParams
 
-# The paper's threshold. Never that of drawing: AP needs the uncertain boxes, too.
+# The paper's threshold, not the threshold for drawing, because AP also needs uncertain boxes.
 DETECT = DetectParams(threshold=0.005)
 
 
@@ -21,10 +21,10 @@ def find_all(
     dataset: Dataset,
     progress: Callable[[int], None] = lambda done: None,
 ) -> list[ImageDetections]:
-    """Return what a back end finds in each picture of a data set, in pixels of the picture.
+    """Return the boxes that a back end finds in each picture, in pixels of the picture.
 
-    `class_names` are those of the back end's class indices; `progress` is given the number of
-    pictures done after each.
+    `class_names` are the names of the back end's class indices. `progress` is called after each
+    picture with the number of pictures done.
 
     Raises
     ------

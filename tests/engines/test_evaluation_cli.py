@@ -60,7 +60,7 @@ def detections(tmp_path: Path) -> Path:
     return folder
 
 
-def test_figures_of_result_files(
+def test_evaluates_result_files(
     data: Path, detections: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     output = tmp_path / "figures.json"
@@ -87,10 +87,10 @@ def test_figures_of_result_files(
     assert figures["mistakes"]["boxes"]["car"] == {
         "correct": 1, "localisation": 0, "confusion": 0, "duplicate": 0, "background": 0
     }  # fmt: skip
-    assert figures["mistakes"]["objects"]["cyclist"]["missed"] == 1  # pedestrian is not labelled
+    assert figures["mistakes"]["objects"]["cyclist"]["missed"] == 1  # no pedestrian is labelled
 
 
-def test_options_of_the_evaluation(
+def test_obeys_the_options(
     data: Path, detections: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     output = tmp_path / "figures.json"
@@ -106,7 +106,9 @@ def test_options_of_the_evaluation(
     assert "current kit" in capsys.readouterr().out
 
 
-def test_a_network_over_another_layout(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_evaluates_a_network_on_another_layout(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     data = tmp_path / "yolo"
     write_picture(data / "images" / "a.jpg", (160, 80))
     (data / "data.yaml").write_text("names: [bus, car]\nval: images\n")
@@ -126,7 +128,7 @@ def test_a_network_over_another_layout(tmp_path: Path, capsys: pytest.CaptureFix
     assert "kitti" not in figures
 
 
-def test_number_formats_are_compared_by_one_command(
+def test_compares_number_formats_in_one_command(
     data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     output = tmp_path / "figures.json"
@@ -153,7 +155,7 @@ def test_number_formats_are_compared_by_one_command(
         evaluate("--data", data, "--precision", "bf16", "--backend", "torch")
 
 
-def test_comparison_of_a_layout_without_difficulties(tmp_path: Path) -> None:
+def test_compares_formats_on_a_layout_without_difficulties(tmp_path: Path) -> None:
     write_picture(tmp_path / "a.jpg", (160, 80))
     (tmp_path / "data.yaml").write_text("names: [a, b]\nval: .\n")
     (tmp_path / "a.txt").write_text("1 0.5 0.5 0.5 0.5")
@@ -171,7 +173,7 @@ def test_comparison_of_a_layout_without_difficulties(tmp_path: Path) -> None:
     ]
 
 
-def test_plots(
+def test_writes_plots_and_replaces_them_only_with_overwrite(
     data: Path, detections: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("matplotlib")
@@ -193,7 +195,7 @@ def test_plots(
     assert again == [folder]
 
 
-def test_plots_of_a_layout_without_difficulties(tmp_path: Path) -> None:
+def test_writes_plots_for_a_layout_without_difficulties(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     from squeezedrive.engines.evaluation.plots import write_plots
 
@@ -207,7 +209,7 @@ def test_plots_of_a_layout_without_difficulties(tmp_path: Path) -> None:
     assert [path.name for path in paths] == ["precision-recall.png", "confusion.png"]
 
 
-def test_without_matplotlib_only_the_plots_are_missing(
+def test_without_matplotlib_prints_figures_and_skips_plots(
     data: Path,
     detections: Path,
     tmp_path: Path,
@@ -236,7 +238,7 @@ def test_without_matplotlib_only_the_plots_are_missing(
         (["--detections", "none"], "no such folder"),
     ],
 )
-def test_errors_come_before_the_work(
+def test_reports_errors_before_the_work(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: list[str], message: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -262,14 +264,16 @@ def test_errors_come_before_the_work(
         ["--backend", "cpu", "--detections", "here"],
     ],
 )
-def test_options_that_make_no_sense(options: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_rejects_options_that_make_no_sense(
+    options: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(SystemExit) as caught:
         parse("--data", "here", *options)
     assert caught.value.code == 2
     assert options[0] in capsys.readouterr().err
 
 
-def test_result_files_have_to_be_there_and_whole(data: Path, detections: Path) -> None:
+def test_rejects_missing_and_damaged_result_files(data: Path, detections: Path) -> None:
     dataset = load_dataset(data, "val", ["car", "cyclist"])
     first, second = read_results(detections, dataset)
     assert first.classes.tolist() == [0, 0, OTHER_CLASS]
@@ -286,7 +290,7 @@ def test_result_files_have_to_be_there_and_whole(data: Path, detections: Path) -
         read_results(detections, dataset)
 
 
-def test_a_result_file_is_of_one_picture(tmp_path: Path) -> None:
+def test_rejects_one_result_file_for_two_pictures(tmp_path: Path) -> None:
     for folder in ("a", "b"):
         write_picture(tmp_path / "images" / folder / "x.jpg")
     (tmp_path / "labels" / "a").mkdir(parents=True)
@@ -298,7 +302,7 @@ def test_a_result_file_is_of_one_picture(tmp_path: Path) -> None:
         read_results(tmp_path, dataset)
 
 
-def test_classes_are_found_by_name(data: Path) -> None:
+def test_maps_classes_by_name(data: Path) -> None:
     dataset = load_dataset(data, "val", ["Cyclist", "CAR"])
     boxes = np.array([[1, 2, 3, 4]] * 3, np.float32)
     detections = Detections(boxes, np.array([0.9, 0.8, 0.7], np.float32), np.array([0, 1, 2], np.int32))  # fmt: skip  # noqa: E501
@@ -309,7 +313,7 @@ def test_classes_are_found_by_name(data: Path) -> None:
     assert nothing.boxes.shape == (0, 4)
 
 
-def test_every_picture_goes_through_the_back_end(data: Path) -> None:
+def test_runs_every_picture_through_the_back_end(data: Path) -> None:
     dataset = load_dataset(data, "val", ["car", "pedestrian", "cyclist"])
     names = ("car", "pedestrian", "cyclist")
     weights = load_weights(DEFAULT)

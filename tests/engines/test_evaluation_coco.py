@@ -14,14 +14,14 @@ def curve(labelled: LabelledImage, boxes: ImageDetections) -> CocoCurve:
     return evaluate_coco([labelled], [boxes], ["car"])[0]
 
 
-def test_all_found_is_an_ap_of_one() -> None:
+def test_ap_is_one_if_all_objects_are_found() -> None:
     perfect = curve(item({"box": box(0)}, {"box": box(200)}), found((box(0), 0.9), (box(200), 0.1)))
     assert perfect.objects == 2
     assert perfect.ap() == perfect.ap(0.5) == 1
 
 
-def test_a_false_box_between_two_hits() -> None:
-    """Precision is 1 up to recall 0.5, 2/3 up to recall 1."""
+def test_a_false_box_between_two_hits_lowers_ap() -> None:
+    """Precision is 1 up to recall 0.5, and 2/3 up to recall 1."""
     labelled = item({"box": box(0)}, {"box": box(200)})
     got = curve(labelled, found((box(0), 0.9), (box(400), 0.8), (box(200), 0.7)))
     assert got.ap(0.5) == pytest.approx((51 + 50 * 2 / 3) / 101)
@@ -32,13 +32,13 @@ def test_a_missed_object_ends_the_curve() -> None:
     assert got.ap(0.5) == pytest.approx(51 / 101)
 
 
-def test_an_overlap_of_62_percent_passes_three_of_ten() -> None:
+def test_overlap_of_62_percent_passes_three_of_ten_limits() -> None:
     got = curve(item({"box": box(0)}), found((box(0, 0, 100, 62), 0.9)))
     assert (got.ap(0.5), got.ap(0.6), got.ap(0.65), got.ap(0.75)) == (1, 1, 0, 0)
     assert got.ap() == pytest.approx(0.3)
 
 
-def test_an_overlap_of_exactly_the_limit_is_enough() -> None:
+def test_overlap_equal_to_the_limit_is_enough() -> None:
     assert curve(item({"box": box(0)}), found((box(0, 0, 100, 50), 0.9))).ap(0.5) == 1
 
 
@@ -65,18 +65,18 @@ def test_a_neighbour_excuses_one_box() -> None:
     assert curve(labelled, found()).objects == 1
 
 
-def test_an_object_goes_before_a_neighbour_that_overlaps_more() -> None:
+def test_an_object_comes_before_a_neighbour_with_more_overlap() -> None:
     labelled = item({"box": box(10), "neighbour": True}, {"box": box(0)})
     assert curve(labelled, found((box(10), 0.9))).ap(0.5) == 1
 
 
-def test_the_best_hundred_boxes_of_a_picture_count() -> None:
+def test_only_the_best_hundred_boxes_of_a_picture_count() -> None:
     rows = [(box(200 + i), 0.9) for i in range(99)]
     assert curve(item({"box": box(0)}), found(*rows, (box(0), 0.5))).ap() == pytest.approx(0.01)
     assert curve(item({"box": box(0)}), found(*rows, (box(500), 0.9), (box(0), 0.5))).ap() == 0
 
 
-def test_classes_do_not_mix() -> None:
+def test_classes_are_evaluated_separately() -> None:
     labelled = item({"box": box(0), "class_index": 1})
     car, bus = evaluate_coco([labelled], [found((box(0), 0.9, 0))], ["car", "bus"])
     assert np.isnan(car.ap())
@@ -90,7 +90,7 @@ def test_boxes_of_all_pictures_are_ranked_together() -> None:
     assert got.ap(0.5) == pytest.approx(0.5)
 
 
-def test_agrees_with_the_rules_spelled_out() -> None:
+def test_agrees_with_a_plain_implementation() -> None:
     items, results = random_pictures(seed=5, pictures=60, classes=2)
     for index, got in enumerate(evaluate_coco(items, results, ["car", "bus"])):
         for row, need in zip(got.precision, IOUS, strict=True):
@@ -101,7 +101,7 @@ def test_agrees_with_the_rules_spelled_out() -> None:
 def plain_precision(
     items: Sequence[LabelledImage], results: Sequence[ImageDetections], index: int, need: float
 ) -> list[float]:
-    """Precision at 101 recall positions, one box at a time."""
+    """Compute precision at 101 recall positions, one box at a time."""
     ranked: list[tuple[float, bool]] = []
     objects = 0
     for labelled, boxes in zip(items, results, strict=True):

@@ -33,12 +33,12 @@ def curve(
 
 
 def precisions(*arguments: object, **options: object) -> list[float]:
-    """Return precision at the thresholds there are; one object, one threshold at the most."""
+    """Return precision at the existing thresholds, at most one for each object."""
     values = curve(*arguments, **options).precision  # type: ignore[arg-type]
     return values[: int(np.flatnonzero(values).max(initial=-1)) + 1].tolist()
 
 
-def test_all_found_is_an_ap_of_one() -> None:
+def test_ap_is_one_if_all_objects_are_found() -> None:
     items = [item({"box": box(0)}, {"box": box(200)}) for _ in range(40)]
     results = [found((box(0), 0.9 - i / 100), (box(200), 0.1 + i / 300)) for i in range(40)]
     perfect = curve(items, results)
@@ -48,21 +48,21 @@ def test_all_found_is_an_ap_of_one() -> None:
 
 
 def test_few_objects_reach_few_recall_positions() -> None:
-    """The kit's own weakness: one object found is one position of 41."""
+    """This is a weakness of the kit: one found object fills one position of 41."""
     one = curve(item({"box": box(0)}), found((box(0), 0.5)))
     assert one.precision.tolist() == [1.0] + [0.0] * 40
     assert one.ap(11) == pytest.approx(1 / 11)
     assert one.ap(40) == 0
 
 
-def test_a_false_box_counts_from_its_score_on() -> None:
+def test_a_false_box_lowers_precision_from_its_score_on() -> None:
     labelled = item({"box": box(0)}, {"box": box(200)}, {"box": box(400)})
     boxes = found((box(0), 0.9), (box(600), 0.8), (box(200), 0.7), (box(400), 0.6))
-    # 1/1, 2/3, 3/4: what is better further right counts
+    # 1/1, 2/3, 3/4: the best value further right counts
     assert precisions(labelled, boxes) == [1, 0.75, 0.75]
 
 
-def test_the_overlap_has_to_be_larger_than_the_limit() -> None:
+def test_overlap_must_exceed_the_limit() -> None:
     def hits(name: str, height: float) -> int:
         index = NAMES.index(name)
         labelled = item({"box": box(0), "class_index": index})
@@ -86,7 +86,7 @@ def test_a_box_on_a_neighbour_is_neither_right_nor_wrong() -> None:
 
 
 def test_labels_take_boxes_in_the_order_of_the_file() -> None:
-    """A van takes the box that the car behind it would have needed, if it comes first."""
+    """If the van comes first in the file, it takes the box that the car needs."""
     car, van = {"box": box(0)}, {"box": box(5), "neighbour": True}
     assert precisions(item(car, van), found((box(2), 0.9))) == [1]
     assert precisions(item(van, car), found((box(2), 0.9))) == []
@@ -99,10 +99,10 @@ def test_labels_take_boxes_in_the_order_of_the_file() -> None:
         (box(200, 0, 71, 100), 1),
         (box(200, 0, 69, 100), 0.5),
         (box(200, 0, 70, 100), 0.5),
-        (box(210, 10, 20, 20), 0.5),  # the region inside the box does not excuse it
+        (box(210, 10, 20, 20), 0.5),  # a region inside the box does not excuse the box
     ],
 )
-def test_dont_care_goes_by_the_part_of_the_box(
+def test_dont_care_regions_excuse_boxes_by_the_covered_part(
     region: tuple[float, float, float, float], precision: float
 ) -> None:
     labelled = item({"box": box(0)}, ignore=[(region, EVERY_CLASS)])
@@ -133,10 +133,10 @@ def test_an_object_in_a_dont_care_region_counts() -> None:
         (24.5, "paper", [0, 0, 0]),
     ],
 )
-def test_limits_of_height(height: float, kit: Kit, counted: list[int]) -> None:
+def test_counts_labels_by_height(height: float, kit: Kit, counted: list[int]) -> None:
     labelled = item({"box": box(0, 0, 100, height)})
     assert [curve(labelled, found(), level, kit).objects for level in range(3)] == counted
-    # a box on an object beyond the limit is no error
+    # a box on an object beyond the limit is not an error
     labelled = item({"box": box(0, 0, 100, height)}, {"box": box(300)})
     boxes = found((box(0, 0, 100, height), 0.9), (box(300), 0.8))
     assert all(precisions(labelled, boxes, level, kit=kit)[0] == 1 for level in range(3))
@@ -156,14 +156,14 @@ def test_limits_of_height(height: float, kit: Kit, counted: list[int]) -> None:
         (0.0, 3, [0, 0, 0]),
     ],
 )
-def test_limits_of_truncation_and_occlusion(
+def test_counts_labels_by_truncation_and_occlusion(
     truncation: float, occlusion: int, counted: list[int]
 ) -> None:
     labelled = item({"box": box(0), "truncation": truncation, "occlusion": occlusion})
     assert [curve(labelled, found(), level).objects for level in range(3)] == counted
 
 
-def test_low_boxes_are_errors_in_the_paper_and_ignored_today() -> None:
+def test_low_boxes_are_errors_in_the_paper_kit_and_ignored_in_the_current() -> None:
     labelled = item({"box": box(0)})
     boxes = found((box(300, 0, 100, 39), 0.9), (box(0), 0.8))
     assert precisions(labelled, boxes, EASY, kit="paper") == [0.5]
@@ -171,21 +171,21 @@ def test_low_boxes_are_errors_in_the_paper_and_ignored_today() -> None:
     assert precisions(labelled, boxes, MODERATE, kit="current") == [0.5]
 
 
-def test_a_low_box_on_an_object_is_no_hit_today() -> None:
+def test_a_low_box_on_an_object_is_not_a_hit_in_the_current_kit() -> None:
     labelled = item({"box": box(0, 0, 100, 42)})
     boxes = found((box(0, 0, 100, 39), 0.9))
     assert precisions(labelled, boxes, EASY, kit="paper") == [1]
     assert precisions(labelled, boxes, EASY, kit="current") == []
-    # the score of the low box is the better one, so there is no threshold, though another box hits
+    # the low box has the better score, so there is no threshold, although another box hits
     boxes = found((box(0, 0, 100, 39), 0.9), (box(0, 0, 100, 41), 0.8))
     assert precisions(labelled, boxes, EASY, kit="current") == []
-    # at a threshold, a box that is high enough goes before a low one that overlaps more
+    # at a threshold, a box that is high enough comes before a low box with more overlap
     boxes = found((box(0, 0, 100, 39), 0.8), (box(0, 0, 100, 52), 0.9))
     assert precisions(labelled, boxes, EASY, kit="current") == [1]
 
 
-def test_low_boxes_of_other_classes_take_part_today() -> None:
-    """As the kit has it: it looks at the height first, at the class then."""
+def test_low_boxes_of_other_classes_take_part_in_the_current_kit() -> None:
+    """The kit checks the height before the class."""
     labelled = item({"box": box(0, 0, 100, 42)})
     boxes = found((box(0, 0, 100, 39), 0.9, 1), (box(0, 0, 100, 42), 0.8))
     assert precisions(labelled, boxes, EASY, kit="paper") == [1]
@@ -198,21 +198,21 @@ def test_a_second_box_on_an_object_is_an_error() -> None:
     assert precisions(labelled, boxes) == [1, 2 / 3]
 
 
-def test_at_a_threshold_the_larger_overlap_wins() -> None:
-    """So the better-scored box between two objects is left for the second one."""
+def test_larger_overlap_wins_at_a_threshold() -> None:
+    """So the better-scored box between two objects remains for the second object."""
     labelled = item({"box": box(0)}, {"box": box(30)}, {"box": box(300)})
     boxes = found((box(15), 0.9), (box(0), 0.8), (box(300), 0.7))
     # Thresholds 0.9 (first object) and 0.7; at 0.7, box(0) is on the first, box(15) on the second.
     assert precisions(labelled, boxes) == [1, 1]
 
 
-def test_boxes_with_the_score_of_the_threshold_are_in() -> None:
+def test_boxes_with_the_score_of_the_threshold_count() -> None:
     labelled = item({"box": box(0)})
     boxes = found((box(300), 0.5), (box(0), 0.5), (box(600), 0.5 - 1e-9))
     assert precisions(labelled, boxes) == [0.5]
 
 
-def test_no_boxes_and_no_objects() -> None:
+def test_ap_without_boxes_is_zero_and_without_objects_nan() -> None:
     missed = curve(item({"box": box(0)}), found())
     assert (missed.ap(11), missed.ap(40), missed.objects) == (0, 0, 1)
     nothing = evaluate_kitti([item()], [found((box(0), 0.5))], NAMES)
@@ -220,7 +220,7 @@ def test_no_boxes_and_no_objects() -> None:
     assert np.isnan(nothing.mean_ap(11))
 
 
-def test_the_mean_is_over_what_is_labelled() -> None:
+def test_mean_ap_leaves_out_classes_without_labels() -> None:
     labelled = item({"box": box(0)}, {"box": box(200, 0, 50, 30), "class_index": 1})
     result = evaluate_kitti([labelled], [found((box(0), 0.5))], NAMES)
     expected = [[1 / 11] * 3, [np.nan, 0, 0], [np.nan] * 3]
@@ -233,15 +233,15 @@ def test_thresholds_lie_where_recall_is_nearest() -> None:
     scores = np.arange(80, 0, -1.0)
     expected = [0, *range(1, 80, 2)]  # recall 1/80, then 2/80, 4/80 ... 80/80
     assert recall_thresholds(scores[::-1], 80).tolist() == scores[expected].tolist()
-    # fewer objects than positions: each is a step
+    # with fewer objects than positions, each object is a step
     assert recall_thresholds(np.array([0.1, 0.3, 0.2]), 5).tolist() == [0.3, 0.2, 0.1]
-    # the last one is taken however far it is from the position sought
+    # the last score is always taken, even far from the position
     assert recall_thresholds(scores[:4], 400).tolist() == [80, 77]
     assert recall_thresholds(np.empty(0), 7).tolist() == []
 
 
 @pytest.mark.parametrize("kit", ["paper", "current"])
-def test_agrees_with_the_rules_spelled_out(kit: Kit) -> None:
+def test_agrees_with_a_plain_implementation(kit: Kit) -> None:
     items, results = random_pictures(seed=3, pictures=150, classes=2)
     names = ("car", "pedestrian")
     fast = evaluate_kitti(items, results, names, kit=kit)
@@ -260,7 +260,7 @@ def plain_precision(
     level: int,
     kit: Kit,
 ) -> list[float]:
-    """Precision at 41 positions, one box and one threshold at a time."""
+    """Compute precision at 41 positions, one box and one threshold at a time."""
     limits = DIFFICULTIES[level]
     need = (0.7, 0.5)[index]
 
@@ -329,7 +329,7 @@ def plain_precision(
 
 
 def plain_part(a: np.ndarray, b: np.ndarray) -> float:
-    """Return which part of box a lies in box b."""
+    """Return the part of box a that lies in box b."""
     w, h = min(a[2], b[2]) - max(a[0], b[0]), min(a[3], b[3]) - max(a[1], b[1])
     return float(w * h / ((a[2] - a[0]) * (a[3] - a[1]))) if w > 0 and h > 0 else 0.0
 

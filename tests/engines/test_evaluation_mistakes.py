@@ -20,7 +20,7 @@ ALL_LABELLED = item(*({"box": box(9000 + 200 * k), "class_index": k} for k in ra
 def judge(
     labelled: LabelledImage, boxes: ImageDetections, score: float = 0.4, limits: int | None = None
 ) -> Mistakes:
-    """Judge one picture; another one sees to it that every class is labelled, and is all found."""
+    """Judge one picture; a second picture, in which all is found, labels every class."""
     rows = [(tuple(b), 0.9, k) for k, b in enumerate(ALL_LABELLED.labels.boxes)]
     level = None if limits is None else DIFFICULTIES[limits]
     got = find_mistakes([ALL_LABELLED, labelled], [found(*rows), boxes], IOUS, score, level)
@@ -50,7 +50,7 @@ def states(got: Mistakes, class_index: int = CAR) -> dict[str, int]:
         ([], box(500), "background", {}),
     ],
 )
-def test_a_single_box(
+def test_kind_of_a_single_box(
     labels: list[tuple[float, float, float, float]],
     corners: tuple[float, float, float, float],
     kind: str,
@@ -63,37 +63,37 @@ def test_a_single_box(
     assert got.confusion[-1].tolist() == [int(kind == "background"), 0, 0, 0]
 
 
-def test_the_better_score_is_correct_and_the_other_a_duplicate() -> None:
+def test_better_score_is_correct_and_the_other_a_duplicate() -> None:
     got = judge(item({"box": box(0)}), found((box(0), 0.8), (box(10), 0.9)))
     assert kinds(got) == {"correct": 1, "duplicate": 1}
     assert states(got) == {"found": 1}
 
 
-def test_a_pedestrian_taken_for_a_cyclist() -> None:
+def test_counts_a_pedestrian_taken_for_a_cyclist_as_confusion() -> None:
     labelled = item({"box": box(0), "class_index": PEDESTRIAN})
     got = judge(labelled, found((box(0), 0.9, CYCLIST)))
     assert kinds(got, CYCLIST) == {"confusion": 1}
     assert states(got, PEDESTRIAN) == {"confused": 1}
     assert got.confusion[PEDESTRIAN].tolist() == [0, 0, 1, 0]
-    # found as what it is, too: the other box is still wrong
+    # if it is also found correctly, the other box is still wrong
     both = judge(labelled, found((box(0), 0.9, CYCLIST), (box(0), 0.5, PEDESTRIAN)))
     assert kinds(both, CYCLIST) == {"confusion": 1}
     assert states(both, PEDESTRIAN) == {"found": 1}
     assert both.confusion[PEDESTRIAN].tolist() == [0, 1, 0, 0]
 
 
-def test_confusion_asks_for_the_overlap_of_the_class_that_it_is() -> None:
+def test_confusion_requires_the_overlap_of_the_true_class() -> None:
     labelled = item({"box": box(0), "class_index": CAR})
     boxes = found((box(0, 0, 100, 60), 0.9, CYCLIST))
     assert kinds(judge(labelled, boxes), CYCLIST) == {"background": 1}
 
 
-def test_being_confused_weighs_more_than_a_bad_box() -> None:
+def test_confusion_takes_precedence_over_bad_localisation() -> None:
     labelled = item({"box": box(0), "class_index": PEDESTRIAN})
     boxes = found((box(60), 0.9, PEDESTRIAN), (box(0), 0.7, CAR), (box(0), 0.8, CYCLIST))
     got = judge(labelled, boxes)
     assert states(got, PEDESTRIAN) == {"confused": 1}
-    assert got.confusion[PEDESTRIAN].tolist() == [0, 0, 1, 0]  # the better score
+    assert got.confusion[PEDESTRIAN].tolist() == [0, 0, 1, 0]  # the class with the better score
 
 
 @pytest.mark.parametrize(
@@ -105,13 +105,13 @@ def test_being_confused_weighs_more_than_a_bad_box() -> None:
         item(ignore=[(box(0, 0, 300, 300), CAR)]),
     ],
 )
-def test_what_is_not_judged(labelled: LabelledImage) -> None:
+def test_does_not_judge_boxes_on_ignored_objects(labelled: LabelledImage) -> None:
     got = judge(labelled, found((box(10), 0.9)), limits=2)
     assert kinds(got) == states(got) == {}
     assert not got.confusion.any()
 
 
-def test_regions_of_another_class_excuse_nothing() -> None:
+def test_regions_of_another_class_excuse_no_box() -> None:
     labelled = item(ignore=[(box(0, 0, 300, 300), PEDESTRIAN)])
     assert kinds(judge(labelled, found((box(10), 0.9)))) == {"background": 1}
 
@@ -129,7 +129,7 @@ def test_without_limits_every_object_counts() -> None:
     assert states(judge(labelled, found(), limits=2)) == {}
 
 
-def test_classes_that_are_nowhere_labelled_are_left_out() -> None:
+def test_leaves_out_classes_without_labels() -> None:
     labelled = item({"box": box(0), "class_index": CAR})
     boxes = found((box(0), 0.9, PEDESTRIAN), (box(500), 0.9, CYCLIST), (box(0), 0.9, OTHER_CLASS))
     got = find_mistakes([labelled], [boxes], IOUS, 0.4)

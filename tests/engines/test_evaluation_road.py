@@ -1,4 +1,4 @@
-"""Figures of road pictures, against numbers worked out by hand."""
+"""Figures of road pictures, compared with numbers worked out by hand."""
 
 from __future__ import annotations
 
@@ -46,8 +46,8 @@ def ranked(
     return rank(items, boxes, CLASSES, [least] * len(items), ones)[index]
 
 
-def test_figures_of_three_pictures() -> None:
-    """By score a hit, a false box, a hit; one of three objects is missed."""
+def test_figures_match_hand_computed_values() -> None:
+    """In the order of scores: a hit, a false box, a hit; one of three objects is missed."""
     got = ranked(
         (item({"box": box(0)}), found((box(0), 0.9), (box(500), 0.8))),
         (item({"box": box(0)}), found()),
@@ -65,8 +65,8 @@ def test_figures_of_three_pictures() -> None:
     assert [got.false(score) for score in (0.9, 0.8)] == pytest.approx([0, 1 / 3])
 
 
-def test_precision_may_come_back_to_what_is_wanted() -> None:
-    """Of ten boxes the first is false: precision is 0.9 only at the last one."""
+def test_cut_finds_a_precision_that_is_reached_later() -> None:
+    """The first of ten boxes is false, so precision reaches 0.9 only at the last box."""
     objects = [box(200 * number) for number in range(10)]
     boxes = [(box(9000), 0.99), *((corners, 0.9 - i / 100) for i, corners in enumerate(objects))]
     got = ranked((item(*({"box": corners} for corners in objects)), found(*boxes[:10])))
@@ -76,7 +76,7 @@ def test_precision_may_come_back_to_what_is_wanted() -> None:
     assert got.recall(got.cut(0.95)) == 0
 
 
-def test_without_objects_or_boxes() -> None:
+def test_figures_without_objects_or_boxes() -> None:
     nothing = ranked((item(), found()))
     assert np.isnan(nothing.ap())
     assert np.isnan(nothing.recall(0.4))
@@ -88,18 +88,18 @@ def test_without_objects_or_boxes() -> None:
 @pytest.mark.parametrize(
     ("labelled", "boxes", "true"),
     [
-        # An object lower than the least height takes any number of boxes, high ones, too.
+        # An object lower than the least height takes any number of boxes, even high ones.
         (item({"box": box(0, 0, 100, 12)}), [box(0, 0, 100, 12), box(0, 0, 100, 20)], []),
         (item({"box": box(0, 0, 100, 12)}), [box(0, 0, 100, 30)], [False]),
         (item({"box": box(0, 0, 100, 13)}), [box(0, 0, 100, 12)], [True]),
         # A box on nothing counts from the least height on.
         (item(), [box(0, 0, 100, 12), box(0, 0, 100, 13)], [False]),
-        # A neighbour takes any number by the half of a box that it covers.
+        # A neighbour takes any number of boxes, if it covers half of each.
         (item({"box": box(0), "neighbour": True}), [box(0), box(40), box(60)], [False]),
         (item({"box": box(0), "neighbour": True}), [box(0, 0, 20, 20)], []),
         (item(ignore=[(box(0), EVERY_CLASS)]), [box(40), box(60)], [False]),
         (item(ignore=[(box(0), PEDESTRIAN)]), [box(0)], [False]),
-        # An object comes before what is ignored.
+        # An object comes before an ignored region.
         (item({"box": box(20)}, ignore=[(box(0), CAR)]), [box(0)], [True]),
         # A second box on an object is false, and so is one on another class.
         (item({"box": box(0)}), [box(0), box(1)], [True, False]),
@@ -108,14 +108,14 @@ def test_without_objects_or_boxes() -> None:
         (item({"box": box(0)}), [box(0, 0, 100, 49)], [False]),
     ],
 )
-def test_what_is_right_wrong_and_ignored(
+def test_boxes_are_right_wrong_or_ignored(
     labelled: LabelledImage, boxes: list[tuple[float, float, float, float]], true: list[bool]
 ) -> None:
     rows = [(corners, 0.9 - number / 10) for number, corners in enumerate(boxes)]
     assert ranked((labelled, found(*rows))).true.tolist() == true
 
 
-def test_a_rider_is_a_person_but_a_person_no_rider() -> None:
+def test_a_cyclist_counts_as_a_person_but_not_the_reverse() -> None:
     labelled = item(
         {"box": box(0), "class_index": CYCLIST}, {"box": box(300), "class_index": PEDESTRIAN}
     )
@@ -129,8 +129,8 @@ def dataset(items: Sequence[LabelledImage], classes: tuple[str, ...] = CLASSES) 
     return Dataset(Path("none"), "val", "yolo", classes, tuple(items))
 
 
-def test_heights_are_those_in_the_network_input() -> None:
-    """The first picture comes in twice as high as it is, the second as it is."""
+def test_measures_heights_in_the_networks_input() -> None:
+    """The first picture is scaled to twice its height, the second keeps its height."""
     items = [
         item({"box": box(0, 0, 40, 10)}, {"box": box(100, 0, 40, 7)}, {"box": box(200, 0, 90, 90)}),
         item({"box": box(0, 0, 40, 25)}, {"box": box(100, 0, 40, 40)}),
@@ -149,13 +149,13 @@ def test_heights_are_those_in_the_network_input() -> None:
     assert [bands[4].recall(score) for score in (0.4, 0.35)] == [0, 1]  # by the object's height
     assert [band.false(0.4) for band in bands] == [0, 0, 0, 0.5, 0]
     assert [band.false(0.3) for band in bands] == [0.5, 0, 0, 0.5, 0]
-    # AP goes by heights in the picture: 10 and 7 px are too low there, the box of 15 px is not.
+    # AP uses heights in the picture: 10 and 7 px are too low there, the box of 15 px is not.
     assert sorted(result.rankings[CAR].objects) == [25, 40, 180]
     assert result.rankings[CAR].true.tolist() == [False, False, True, True, False]
     assert (result.pictures, result.min_height, result.parts) == (2, 12.5, ())
 
 
-def test_the_least_height_goes_with_the_width_of_the_picture() -> None:
+def test_least_height_grows_with_the_width_of_the_picture() -> None:
     assert least_heights([640, 1280, 320], 12.5) == [12.5, 25, 6.25]
     labelled = item({"box": box(0, 0, 100, 20)})
     for width, objects in ((640, 1), (1280, 0)):
@@ -165,7 +165,7 @@ def test_the_least_height_goes_with_the_width_of_the_picture() -> None:
         )
 
 
-def test_agrees_with_the_rules_spelled_out() -> None:
+def test_agrees_with_a_plain_implementation() -> None:
     items, results = random_pictures(seed=6, pictures=80, classes=2)
     names, least = ("pedestrian", "cyclist"), 45.0
     got = rank(items, results, names, [least] * 80, [1.0] * 80)
@@ -181,7 +181,7 @@ def test_agrees_with_the_rules_spelled_out() -> None:
 def plain(
     items: Sequence[LabelledImage], results: Sequence[ImageDetections], index: int, least: float
 ) -> tuple[list[tuple[float, bool]], int]:
-    """Return score and rightness of each judged box, and how many objects there are."""
+    """Return (score, right) of each judged box, and the number of objects."""
     rows, total = [], 0
     for labelled, boxes in zip(items, results, strict=True):
         labels = labelled.labels
@@ -204,7 +204,7 @@ def plain(
     return rows, total
 
 
-def test_parts_of_a_split_have_figures_of_their_own(
+def test_parts_of_a_split_have_separate_figures(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     car = kitti_line("Car", (10, 5, 60, 50))
@@ -231,7 +231,7 @@ def test_other_layouts_have_no_parts(tmp_path: Path) -> None:
     assert split_parts(replace(labelled, layout="kitti")) == {"val-night": [0]}
 
 
-def test_a_set_is_named_once() -> None:
+def test_rejects_the_same_set_twice() -> None:
     sets = [dataset([item()]), dataset([item()])]
     with pytest.raises(DatasetError, match="got this one twice"):
         set_names(sets, ["none", "none/."])

@@ -1,4 +1,4 @@
-"""`evaluate` on several data sets: one table, all figures as JSON, plots by set."""
+"""`evaluate` on several data sets: one table, all figures as JSON, and plots by set."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def write_results(
 
 @pytest.fixture
 def sets(tmp_path: Path) -> list[object]:
-    """Options of two sets in KITTI layout, the second with unknown occlusion, and one in YOLO's."""
+    """Return options of two KITTI sets (the second with unknown occlusion) and one YOLO set."""
     pictures = {"a": kitti_line("Car", CAR) + kitti_line("Truck", VAN), "b": kitti_line("Car", CAR)}
     first = write_kitti(tmp_path / "drives", pictures)
     unknown = kitti_line("Car", CAR, occlusion=3) + kitti_line("Pedestrian", FAR, occlusion=3)
@@ -62,15 +62,17 @@ def sets(tmp_path: Path) -> list[object]:
     return options
 
 
-def test_one_table_of_several_sets(sets: list[object], capsys: pytest.CaptureFixture[str]) -> None:
+def test_prints_one_table_of_several_sets(
+    sets: list[object], capsys: pytest.CaptureFixture[str]
+) -> None:
     evaluate(*sets)
     titles, legend, *tables = capsys.readouterr().out.split("\n\n")
     assert [line.split("; ")[1].split(",")[1] for line in titles.splitlines()] == [
         " 2 pictures", " 2 pictures", " 1 pictures",
     ]  # fmt: skip
-    assert "of objects of 12.5 px and more" in legend
+    assert "count objects of 12.5 px and more" in legend
     drives, roads, night, yolo, mean = ([r.split() for r in t.splitlines()] for t in tables[:5])
-    half = "50.50"  # all of precision 1 up to recall 1/2: 51 of 101 positions
+    half = "50.50"  # precision 1 up to recall 1/2: 51 of 101 positions
     assert " ".join(drives[0]) == (
         "set class format objects KITTI AP50 R at P 90 recall precision false"
     )
@@ -90,7 +92,7 @@ def test_one_table_of_several_sets(sets: list[object], capsys: pytest.CaptureFix
         ["roads", "val-night", "all", "files", "2"],
     ]
     assert [row[-1] for row in night] == ["1.000", "0.000", "1.000"]
-    # Nothing is shown at 0.4, so precision is not known; AP goes down to any score.
+    # No box reaches the score, so precision is unknown; AP uses all scores.
     assert yolo == [
         ["yolo", "pedestrian", "files", "1", "-", "100.00", "100.00", "0.00", "-", "0.000"],
         ["yolo", "all", "files", "1", "-", "100.00", "100.00", "0.00", "-", "0.000"],
@@ -116,7 +118,7 @@ def test_one_table_of_several_sets(sets: list[object], capsys: pytest.CaptureFix
     assert max(map(len, lines)) <= 100
 
 
-def test_all_figures_of_several_sets_as_json(sets: list[object], tmp_path: Path) -> None:
+def test_writes_all_figures_of_several_sets_as_json(sets: list[object], tmp_path: Path) -> None:
     output = tmp_path / "figures.json"
     evaluate(*sets, "--json", output, "--score", "0.85", "--min-height", "110")
     drives, roads, yolo = json.loads(output.read_text())
@@ -126,7 +128,7 @@ def test_all_figures_of_several_sets_as_json(sets: list[object], tmp_path: Path)
     assert "kitti" in drives
     assert "kitti" not in roads
     car = drives["road"]["classes"]["car"]
-    # 110 px of a picture 640 wide are 20.6 of these: the false box of 20 px is ignored, too.
+    # 110 px of a picture 640 wide are 20.6 px here, so the false box of 20 px is ignored.
     assert car == {
         "AP50": round(51 / 101, 6), "score_at_precision": 0.9, "objects": 2, "recall": 0.5,
         "precision": 1, "false_a_picture": 0, "recall_at_precision": 0.5,
@@ -143,7 +145,7 @@ def test_all_figures_of_several_sets_as_json(sets: list[object], tmp_path: Path)
     assert yolo["road"]["mAP50"] == 1
 
 
-def test_unknown_occlusion_makes_no_object_too_hard(sets: list[object], tmp_path: Path) -> None:
+def test_counts_objects_with_unknown_occlusion(sets: list[object], tmp_path: Path) -> None:
     output = tmp_path / "figures.json"
     evaluate(*sets, "--json", output)
     roads = json.loads(output.read_text())[1]
@@ -152,7 +154,7 @@ def test_unknown_occlusion_makes_no_object_too_hard(sets: list[object], tmp_path
     assert roads["min_iou"] == [0.5, 0.5, 0.5]
 
 
-def test_a_part_has_no_kitti_figure_of_the_whole(
+def test_a_part_has_no_kitti_figure(
     sets: list[object], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "drives" / "ImageSets" / "val-day.txt").write_text("a\n")
@@ -162,7 +164,7 @@ def test_a_part_has_no_kitti_figure_of_the_whole(
     assert [row.split()[4:7] for row in day.splitlines()] == [["1", "-", "100.00"]] * 2
 
 
-def test_a_network_over_several_sets_in_several_formats(
+def test_evaluates_a_network_on_several_sets_in_several_formats(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     text = kitti_line("Car", CAR)
@@ -189,12 +191,12 @@ def test_a_network_over_several_sets_in_several_formats(
     figures = json.loads(output.read_text())
     got = [(Path(part["data"]).name, part["source"]["precision"]) for part in figures]
     assert got == [(name, p) for name in ("first", "second") for p in ("fp32", "int8")]
-    # The same pictures: the same figures, of which those of one format are not the other's.
+    # The same pictures give the same figures in each format, but the formats differ.
     assert figures[0]["road"] == figures[2]["road"]
     assert figures[0]["coco"] != figures[1]["coco"] or figures[0]["road"] != figures[1]["road"]
 
 
-def test_plots_of_several_sets_lie_in_folders_of_their_names(
+def test_writes_plots_of_several_sets_into_separate_folders(
     sets: list[object], tmp_path: Path
 ) -> None:
     pytest.importorskip("matplotlib")
@@ -209,7 +211,7 @@ def test_plots_of_several_sets_lie_in_folders_of_their_names(
         evaluate(*sets, "--plots", folder)
 
 
-def test_what_does_not_go_together(sets: list[object], tmp_path: Path) -> None:
+def test_rejects_options_that_do_not_fit_together(sets: list[object], tmp_path: Path) -> None:
     with pytest.raises(
         UserError, match="--detections: expected one for each of 3 data sets, got 4"
     ):
@@ -225,7 +227,7 @@ def test_what_does_not_go_together(sets: list[object], tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("value", ["-1", "high", "nan", "inf"])
-def test_a_least_height_is_a_number_of_pixels(
+def test_rejects_a_least_height_that_is_not_a_number_of_pixels(
     value: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as caught:
