@@ -1,1 +1,1 @@
-"""Training of SqueezeDet in PyTorch (the extra `train`): from labelled pictures to weights."""
+"""Train SqueezeDet in PyTorch (the extra `train`): from labelled pictures to weights."""

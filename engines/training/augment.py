@@ -1,4 +1,4 @@
-"""Pictures as the network sees them in training: each time another window, size and light."""
+"""Augment training pictures: each time with another window, size and light."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from squeezedrive.kernels.fit import Fit
 
 @dataclass(frozen=True)
 class Sample:
-    """A training picture and what is labelled in it.
+    """A training picture and its labels.
 
     Attributes
     ----------
@@ -27,7 +27,7 @@ class Sample:
     ignore_boxes : float32 array (m, 4)
         Regions in which boxes are neither right nor wrong.
     ignore_classes : int64 array (m,)
-        The class a region is ignored for, or `EVERY_CLASS`.
+        The class for which a region is ignored, or `EVERY_CLASS`.
     """
 
     image: NDArray[np.uint8]
@@ -39,7 +39,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class _View:
-    """How network pixels of one picture come into the window: x' = x scale + offset, mirrored."""
+    """The mapping from network pixels to the window: x' = x scale + offset, then mirrored."""
 
     scale: NDArray[np.float64]
     offset: NDArray[np.float64]
@@ -57,18 +57,18 @@ def draw_window(
     edges: bool = False,
     reach: float = 0.0,
 ) -> Sample:
-    """Cut a random window out of a picture: shifted, enlarged, mirrored, boxes with it.
+    """Cut a random window out of a picture (shifted, enlarged, mirrored), together with its boxes.
 
     Parameters
     ----------
     image : uint8 array (height, width, 3)
         The picture that `item` labels, BGR.
     fit : Fit
-        How inference would put it into the network's input, which the changes start from.
+        The fit used in inference, from which the random changes start.
     window : tuple of int
         Width and height of the result.
     fill : tuple of int
-        Blue, green and red of what lies outside of the picture.
+        Blue, green and red outside the picture.
     edges : bool
         Whether boxes end at the edges of pixels, as in COCO and YOLO layout: one around the whole
         picture at its width and height. Else on their last pixels, as in KITTI's.
@@ -78,7 +78,8 @@ def draw_window(
     labels = item.labels
     boxes = fit.to_network(labels.boxes)
     view = _choose_view(boxes, labels, fit, window, config, rng)
-    # As cv2.resize: the corners of the pictures meet, so pixel centres shift by half a pixel.
+    # As in cv2.resize, the corners of the pictures coincide, so pixel centres shift by half a
+    # pixel.
     x0, y0, x1, y1 = fit.crop
     tx0, ty0, tx1, ty1 = fit.target
     shrink = np.array([(tx1 - tx0) / (x1 - x0), (ty1 - ty0) / (y1 - y0)])
@@ -121,14 +122,14 @@ def _choose_view(
     aspect = np.exp(rng.uniform(-1, 1) * np.log1p(config.aspect) / 2)
     scale = np.array([zoom * aspect, zoom / aspect])
     size = np.array(window, np.float64)
-    # The network's input, enlarged, lies in the window or the window in it, up to the drift.
+    # The enlarged network input lies inside the window, or the window inside it, up to the drift.
     whole = np.array(fit.input_size) * scale
     slack = np.abs(whole - size) / 2 + np.array(config.drift)
     shift = rng.uniform(-1, 1, 2) * slack
     classes = np.where(labels.neighbour, -1, labels.classes)
     wanted = np.unique(classes[classes >= 0])
     if rng.random() < config.aim and len(wanted):
-        # A class first: the rare ones come up as often as the frequent ones.
+        # The class is drawn first, so that rare classes occur as often as frequent ones.
         index = rng.choice(np.flatnonzero(classes == rng.choice(wanted)))
         centre = (boxes[index, :2] + boxes[index, 2:]) / 2 * scale
         aimed = whole / 2 - centre + rng.uniform(-0.4, 0.4, 2) * size
@@ -156,7 +157,7 @@ def _move(
 
 
 def join(samples: list[Sample], at: tuple[int, int]) -> Sample:
-    """Put four windows together that meet at a point, in reading order (a mosaic)."""
+    """Join four windows, given in reading order, so that they meet at a point (a mosaic)."""
     top, bottom = (np.hstack([a.image, b.image]) for a, b in (samples[:2], samples[2:]))
     corners = [(0, 0), (at[0], 0), (0, at[1]), at]
     offsets = [np.array(corner * 2, np.float32) for corner in corners]
@@ -172,7 +173,7 @@ def join(samples: list[Sample], at: tuple[int, int]) -> Sample:
 def change_light(
     image: NDArray[np.uint8], config: AugmentConfig, rng: np.random.Generator
 ) -> NDArray[np.uint8]:
-    """Change the colours of a BGR picture, darken it as at night, compress it as JPEG."""
+    """Change a BGR picture's colours; sometimes darken it as at night or compress it as JPEG."""
     matrix = _colour_matrix(config, rng)
     if not np.array_equal(matrix, np.eye(3, 4)):
         image = np.asarray(cv2.transform(image, matrix), np.uint8)
@@ -190,7 +191,7 @@ def _colour_matrix(config: AugmentConfig, rng: np.random.Generator) -> NDArray[n
     luma = np.tile([0.114, 0.587, 0.299], (3, 1))
     saturation = 1 + rng.uniform(-1, 1) * config.saturation
     saturate = saturation * np.eye(3) + (1 - saturation) * luma
-    # A hue turns about the grey axis: Rodrigues' formula.
+    # A change of hue is a rotation about the grey axis (Rodrigues' formula).
     angle = np.deg2rad(rng.uniform(-1, 1) * config.hue)
     cross = np.array([[0, -1, 1], [1, 0, -1], [-1, 1, 0]]) / np.sqrt(3)
     turn = np.cos(angle) * np.eye(3) + np.sin(angle) * cross + (1 - np.cos(angle)) / 3
@@ -198,13 +199,13 @@ def _colour_matrix(config: AugmentConfig, rng: np.random.Generator) -> NDArray[n
     balance = 1 + rng.uniform(-1, 1, 3) * config.balance
     brightness = 255 * rng.uniform(-1, 1) * config.brightness
     colours = contrast * balance[:, None] * (turn @ saturate)
-    # Contrast is about the middle grey.
+    # Contrast changes around middle grey.
     shift = np.full((3, 1), 128 * (1 - contrast) + brightness)
     return np.hstack([colours, shift])
 
 
 def _night(image: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
-    """Darken a picture, its shadows most, and add the noise of a sensor."""
+    """Darken a picture, most of all its shadows, and add sensor noise."""
     gain, gamma = rng.uniform(0.2, 0.7), rng.uniform(1.0, 1.8)
     curve = 255 * gain * (np.arange(256) / 255) ** gamma
     dark = cv2.LUT(image, np.round(curve).astype(np.uint8))

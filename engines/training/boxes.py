@@ -1,4 +1,4 @@
-"""Boxes in PyTorch: from the network's output to corners, and how much boxes overlap."""
+"""Boxes in PyTorch: decoding of the network's output, and measures of overlap."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ EPSILON = 1e-7
 
 @dataclass(frozen=True)
 class Prediction:
-    """The network's output for a batch, by anchor and in float32.
+    """The network's output for a batch, ordered by anchor, in float32.
 
     Attributes
     ----------
@@ -34,7 +34,7 @@ class Prediction:
 
 
 class BoxDecoder:
-    """Reads boxes out of a network's output, as `kernels.reference.decode` does, with gradients.
+    """Decodes boxes from a network's output as `kernels.reference.decode` does, with gradients.
 
     Attributes
     ----------
@@ -74,9 +74,9 @@ class BoxDecoder:
         return torch.minimum(boxes.clamp(min=-self._reach), last)
 
     def encode(self, boxes: torch.Tensor) -> torch.Tensor:
-        """Return the deltas (B, A, 4) that turn each anchor into the box (B, A, 4) of corners.
+        """Return the deltas (B, A, 4) that turn each anchor into a box (B, A, 4), given by corners.
 
-        (gx - ax) / aw, (gy - ay) / ah, ln(gw / aw), ln(gh / ah), as published (arXiv 1612.01051).
+        They are (gx - ax) / aw, (gy - ay) / ah, ln(gw / aw), ln(gh / ah), as in arXiv 1612.01051.
         """
         size = (boxes[..., 2:] - boxes[..., :2]).clamp(min=1)
         centre = (boxes[..., :2] + boxes[..., 2:]) / 2
@@ -85,16 +85,16 @@ class BoxDecoder:
 
 
 def torch_safe_exp(x: torch.Tensor, threshold: float) -> torch.Tensor:
-    """Return e^x, above `threshold` its tangent there; see `kernels.formulas.safe_exp`."""
+    """Return e^x, and its tangent above `threshold`; see `kernels.formulas.safe_exp`."""
     if math.isinf(threshold):
         return x.exp()
-    # The clamp keeps the branch not taken finite: its gradient is multiplied by 0, not dropped.
+    # The clamp keeps the unused branch finite, because its gradient is multiplied by 0.
     line = math.exp(threshold) * (x - threshold + 1)
     return torch.where(x <= threshold, x.clamp(max=threshold).exp(), line)
 
 
 def corners(anchors: torch.Tensor) -> torch.Tensor:
-    """Turn cx, cy, w, h into x1, y1, x2, y2."""
+    """Convert cx, cy, w, h to x1, y1, x2, y2."""
     half = anchors[..., 2:] / 2
     return torch.cat([anchors[..., :2] - half, anchors[..., :2] + half], dim=-1)
 
@@ -127,7 +127,7 @@ def giou(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
 
 
 def ciou(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
-    """Return complete IoU: less distance of centres and difference of aspects.
+    """Return complete IoU: IoU minus terms for the distance of centres and the aspect ratio.
 
     Zheng et al., arXiv 1911.08287. The weight of the aspect term carries no gradient.
     """

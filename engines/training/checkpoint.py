@@ -1,4 +1,4 @@
-"""The state of a training on disk, written so that a power cut leaves the old one or the new."""
+"""Save and load the state of a training; after a power failure, the old or new one exists."""
 
 from __future__ import annotations
 
@@ -16,33 +16,33 @@ VERSION = 1
 
 
 class CheckpointError(UserError, ValueError):
-    """A checkpoint is missing, damaged, or of another training or version of this program."""
+    """A checkpoint is missing or damaged, or belongs to another training or program version."""
 
 
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
-    """Write a state of tensors and plain values in place of the last one.
+    """Write a state of tensors and plain values; it replaces the last one.
 
     Raises
     ------
     UserError
-        If it cannot be written; the last one is left as it is.
+        If the state cannot be written; the last one stays unchanged.
     """
-    # In memory first: of a full disk PyTorch says only that it is somewhere unexpected in a file.
+    # Written to memory first, because PyTorch's error does not mention a full disk.
     content = io.BytesIO()
     torch.save({"version": VERSION, **state}, content)
     write_whole(path, content.getbuffer(), sync=True)
 
 
 def load_checkpoint(path: Path, device: torch.device) -> dict[str, Any]:
-    """Read a state; only tensors and plain values are accepted, no code.
+    """Read a state; it may hold only tensors and plain values, no code.
 
     Raises
     ------
     CheckpointError
-        If there is none or it cannot be used.
+        If the checkpoint is missing or cannot be used.
     """
     if not path.is_file():
-        raise CheckpointError(f"{path}: no checkpoint yet; train without --resume begins anew")
+        raise CheckpointError(f"{path}: no checkpoint yet; train without --resume starts again")
     try:
         state = torch.load(path, map_location=device, weights_only=True)
     except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
@@ -54,7 +54,7 @@ def load_checkpoint(path: Path, device: torch.device) -> dict[str, Any]:
 
 
 def random_state() -> dict[str, torch.Tensor]:
-    """Return the states of PyTorch's random numbers, which dropout draws from."""
+    """Return the states of PyTorch's random number generators, which dropout uses."""
     state = {"cpu": torch.get_rng_state()}
     if torch.cuda.is_initialized():
         state["cuda"] = torch.cuda.get_rng_state()
@@ -62,7 +62,7 @@ def random_state() -> dict[str, torch.Tensor]:
 
 
 def restore_random_state(state: dict[str, torch.Tensor]) -> None:
-    """Put PyTorch's random numbers where they were."""
+    """Restore the states of PyTorch's random number generators."""
     torch.set_rng_state(state["cpu"].cpu())
     if "cuda" in state and torch.cuda.is_initialized():
         torch.cuda.set_rng_state(state["cuda"].cpu())

@@ -1,4 +1,4 @@
-"""Configuration of a training: configs/training/default.yaml, a file that changes it, settings."""
+"""Configuration of a training: default.yaml, the user's file, and settings in this order."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class _Strict(BaseModel):
 
 
 class TrainNetworkConfig(_Strict):
-    """The network, what belongs to its weights, and what they start from."""
+    """The network, the properties of its weights, and the weights to start from."""
 
     architecture: NetworkName
     input: InputProfile
@@ -74,7 +74,7 @@ class SetConfig(_Strict):
 
 
 class DataConfig(_Strict):
-    """Which pictures, and how they are put into the network's input."""
+    """The data sets, and how their pictures are put into the network's input."""
 
     sets: tuple[SetConfig, ...]
     fit: FitKind
@@ -83,7 +83,7 @@ class DataConfig(_Strict):
 
 
 class AugmentConfig(_Strict):
-    """How pictures are changed from one epoch to the next."""
+    """Random changes of the pictures, different in each epoch."""
 
     window: tuple[Count, Count] | None
     aim: Share
@@ -111,7 +111,7 @@ class AugmentConfig(_Strict):
 
 
 class AssignConfig(_Strict):
-    """Which anchors have to find an object."""
+    """The assignment of objects to anchors."""
 
     method: Literal["published", "iou", "dynamic"]
     min_iou: Share
@@ -120,7 +120,7 @@ class AssignConfig(_Strict):
 
 
 class LossConfig(_Strict):
-    """Kind of loss, and the weights of its four parts."""
+    """The kind of loss, and the weights of its four parts."""
 
     model_config = ConfigDict(populate_by_name=True)
 
@@ -135,7 +135,7 @@ class LossConfig(_Strict):
 
 
 class OptimizerConfig(_Strict):
-    """How weights follow their gradients."""
+    """The optimiser, which changes weights by their gradients."""
 
     kind: Literal["sgd", "adamw"]
     rate: Positive
@@ -148,7 +148,7 @@ class OptimizerConfig(_Strict):
 
 
 class ScheduleConfig(_Strict):
-    """How the learning rate changes."""
+    """The schedule of the learning rate."""
 
     kind: Literal["cosine", "steps"]
     warmup: Amount
@@ -158,7 +158,7 @@ class ScheduleConfig(_Strict):
 
 
 class EvaluateConfig(_Strict):
-    """When the network is evaluated, and on what."""
+    """When and on which data sets the network is evaluated."""
 
     every: Annotated[int, Field(ge=0)]
     roots: tuple[str, ...]
@@ -169,12 +169,12 @@ class EvaluateConfig(_Strict):
     @model_validator(mode="after")
     def _evaluated(self) -> EvaluateConfig:
         if self.patience and not self.every:
-            raise ValueError("patience: expected null with every 0: nothing is evaluated")
+            raise ValueError("patience: expected null with every 0, because nothing is evaluated")
         return self
 
 
 class TrainConfig(_Strict):
-    """A whole training."""
+    """The configuration of a whole training."""
 
     seed: Annotated[int, Field(ge=0)]
     epochs: Count
@@ -199,26 +199,26 @@ class TrainConfig(_Strict):
         network = self.network
         if network.int8 and (network.init is None or network.batch_norm):
             raise ValueError(
-                "network.int8: expected network.init and network.batch_norm: false, as weights"
-                " learn 8 bits at the end of a training, with the normalisation folded in"
+                "network.int8: expected network.init and network.batch_norm: false, because weights"
+                " learn 8 bits after a training, with the normalisation folded in"
             )
         whole = network.input.size
         for size in (whole, self.window):
             NETWORKS[network.architecture].check_size(*size, network.padding)
         if network.anchors.centres == "even" and self.window != whole:
             raise ValueError(
-                "augment.window: expected null with network.anchors.centres even, which depend on"
+                "augment.window: expected null, because network.anchors.centres even depend on"
                 f" the input's size, got {list(self.window)}; half_stride centres allow windows"
             )
         return self
 
     @property
     def window(self) -> tuple[int, int]:
-        """Width and height of what the network sees in training, in pixels."""
+        """Width and height of the network's input in training, in pixels."""
         return self.augment.window or self.network.input.size
 
     def evaluated_sets(self) -> list[SetConfig]:
-        """Return the sets to evaluate on; those that are also trained on as they are there."""
+        """Return the sets to evaluate on; sets that are trained on keep their names and fit."""
         sets = {Path(entry.root).resolve(): entry for entry in reversed(self.data.sets)}
         roots = self.evaluate.roots or (self.data.sets[0].root,)
         return [
@@ -251,7 +251,7 @@ class TrainConfig(_Strict):
         )
 
     def structure(self) -> dict[str, Any]:
-        """Return by dotted key, as plain values, what a training cannot change on its way."""
+        """Return the settings that a resumed training cannot change, by dotted key."""
         values = self.model_dump(mode="json", by_alias=True)
         return {key: reduce(getitem, key.split("."), values) for key in STRUCTURE}
 
@@ -262,10 +262,9 @@ def load_train_config(path: Path | None, settings: Sequence[tuple[str, Any]] = (
     Parameters
     ----------
     path : Path or None
-        A file that changes some keys, as `find_config` finds it. Relative paths in it are relative
-        to it.
+        A file that changes some keys; see `find_config`. Paths in it are relative to the file.
     settings : sequence of (key, value)
-        Dotted keys; they win over files. Relative paths are relative to the working directory.
+        Dotted keys and values, which override files. Paths are relative to the working directory.
 
     Raises
     ------

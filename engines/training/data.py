@@ -1,4 +1,4 @@
-"""Training pictures from several data sets, in an order and with changes that a seed decides."""
+"""Training pictures from several data sets; a seed decides their order and their changes."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ from squeezedrive.engines.training.paste import paste
 from squeezedrive.kernels.fit import make_fit
 
 Key = tuple[int, int, int]
-"""Epoch, position in the epoch, index of the picture: decides a training sample completely."""
+"""Epoch, position in the epoch, index of the picture; together they define a training sample."""
 
 
 @dataclass(frozen=True)
 class _Part:
-    """A data set with what the configuration says about it."""
+    """A data set and its entry in the configuration."""
 
     dataset: LabelledSet
     config: SetConfig
     labelled: NDArray[np.bool_]
 
     def __str__(self) -> str:
-        """Say what there is to learn from."""
+        """Return a line with the numbers of pictures and objects."""
         data = self.dataset
         text = f"{self.config.root}, {data.split}: {len(data):,} pictures, {_counted(data)}"
         left_out = ", ".join(f"{name} {count:,}" for name, count in data.left_out().items())
@@ -43,14 +43,14 @@ class _Part:
 class TrainingSet(Dataset[Any]):
     """All pictures to train on.
 
-    Pictures are decoded each time they are needed: with as many processes as cores that is faster
+    Pictures are decoded each time they are needed. With a process for each core, this is faster
     than a GPU trains, and memory does not grow with the data set.
 
     Raises
     ------
     DatasetError
-        If a data set cannot be used, shows no object to learn from, or is said to label a class
-        that there is not.
+        If a data set cannot be used, has no object to learn from, or is configured to label a class
+        that does not exist.
     """
 
     def __init__(self, config: TrainConfig) -> None:
@@ -70,7 +70,7 @@ class TrainingSet(Dataset[Any]):
         return len(self._items)
 
     def __getitem__(self, key: Key) -> tuple[Sample, NDArray[np.bool_]]:
-        """Return a training sample and which classes are labelled in it."""
+        """Return a training sample, and whether each class is labelled in it, a bool array."""
         epoch, position, index = key
         rng = np.random.default_rng([self.config.seed, epoch, position, index])
         augment = self.config.augment
@@ -90,7 +90,7 @@ class TrainingSet(Dataset[Any]):
             reach = self.config.network.output.reach
             sample = self._window(index, (width, height), rng, reach)
         if rng.random() < augment.paste and self._donors:
-            # A class first: the rare ones come up as often as the frequent ones.
+            # The class is drawn first, so that rare classes occur as often as frequent ones.
             class_index = int(rng.choice(list(self._donors)))
             donor = int(rng.choice(self._donors[class_index]))
             window = self._window(donor, (width, height), rng, 0)
@@ -117,7 +117,7 @@ class TrainingSet(Dataset[Any]):
         return draw_window(image, item, fit, window, augment, pixels.fill, rng, edges, reach)
 
     def order(self, epoch: int) -> list[Key]:
-        """Return the samples of an epoch: of each data set its length times its weight."""
+        """Return the samples of an epoch; each data set has its length times its weight."""
         rng = np.random.default_rng([self.config.seed, epoch])
         chosen: list[int] = []
         first = 0
@@ -134,7 +134,7 @@ class TrainingSet(Dataset[Any]):
 def load_labelled(
     root: str, split: str, classes: Sequence[str], names: Mapping[str, str]
 ) -> LabelledSet:
-    """Read a split as `load_dataset` does; say where the classes are configured if none is there.
+    """Read a split with `load_dataset`; the error about missing classes names the keys to change.
 
     Raises
     ------
@@ -144,10 +144,10 @@ def load_labelled(
     try:
         return load_dataset(root, split, classes, names)
     except DatasetError as error:
-        load_dataset(root, split)  # fails as well if it is not about the classes
+        load_dataset(root, split)  # raises as well if the classes are not the reason
         raise DatasetError(
-            f"{error}; classes are chosen by network.output.classes, other names for them by"
-            " names: of the entry in data.sets"
+            f"{error}; network.output.classes chooses the classes, and other names for them are"
+            " given as names: of the entry in data.sets"
         ) from None
 
 
@@ -160,7 +160,7 @@ def _load(entry: SetConfig, config: TrainConfig) -> _Part:
             raise DatasetError(
                 f"{entry.root}: split {entry.split} has no object of {', '.join(classes)}; there"
                 f" are {_counted(everything)}: correct network.output.classes or names: of the"
-                " entry in data.sets, or name under labelled: what is really nowhere in it"
+                " entry in data.sets, or list under labelled: the classes that truly do not occur"
             )
         return _Part(dataset, entry, dataset.counts() > 0)
     indices = class_indices(classes)
@@ -175,6 +175,6 @@ def _load(entry: SetConfig, config: TrainConfig) -> _Part:
 
 
 def _counted(dataset: LabelledSet) -> str:
-    """Return how many objects there are of each class: "car 12, van 0"."""
+    """Return the number of objects of each class as text: "car 12, van 0"."""
     counts = zip(dataset.classes, dataset.counts().tolist(), strict=True)
     return ", ".join(f"{name} {count:,}" for name, count in counts) or "no labels"

@@ -1,4 +1,4 @@
-"""On what a training computes: processor or GPU, number format, one process or several."""
+"""Choose the device of a training, its number format, and its processes."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from squeezedrive.engines.training.config import TrainConfig
 
 T = TypeVar("T")
 
-# A process waits this long for the others: the first evaluates while they wait.
+# A process waits this long for the others, which wait while the first process evaluates.
 PATIENCE = timedelta(hours=1)
 
 
 @dataclass(frozen=True)
 class Compute:
-    """Where and how this process computes.
+    """The device of this process, and how it computes.
 
     Attributes
     ----------
@@ -34,7 +34,7 @@ class Compute:
     precision : str
         "fp32", "bf16" or "fp16".
     rank, world : int
-        Number of this process and of all; torchrun starts one for each GPU.
+        Index of this process, and number of processes; torchrun starts one for each GPU.
     """
 
     device: torch.device
@@ -48,12 +48,12 @@ class Compute:
         return self.rank == 0
 
     def autocast(self) -> torch.autocast:
-        """Return the context in which the network computes in the precision asked for."""
+        """Return a context in which the network computes in the chosen precision."""
         kind = torch.float16 if self.precision == "fp16" else torch.bfloat16
         return torch.autocast(self.device.type, kind, enabled=self.precision != "fp32")
 
     def highest(self, number: int) -> int:
-        """Return the highest of the numbers that the processes give."""
+        """Return the highest number among all processes; each process calls this with its own."""
         if self.world == 1:
             return number
         value = torch.tensor(number, device=self.device)
@@ -61,7 +61,7 @@ class Compute:
         return int(value.item())
 
     def gather(self, value: T) -> list[T]:
-        """Return what all processes give, plain values and tensors, in the order of their ranks."""
+        """Return the values (plain or tensors) of all processes, in the order of their ranks."""
         if self.world == 1:
             return [value]
         values: list[Any] = [None] * self.world
@@ -78,18 +78,18 @@ class Compute:
 
 @contextlib.contextmanager
 def open_compute(config: TrainConfig) -> Iterator[Compute]:
-    """Choose device and precision, and meet the other processes if torchrun started several.
+    """Choose device and precision, and connect the processes if torchrun started several.
 
     Raises
     ------
     UserError
-        If the machine lacks what the configuration asks for.
+        If the machine does not support the configuration.
     """
     cuda = torch.cuda.is_available()
     if config.device == "cuda" and not cuda:
         raise UserError(
             "device cuda: PyTorch finds no NVIDIA GPU here (driver, or a CPU build of PyTorch);"
-            " --set device=cpu trains without"
+            " --set device=cpu trains without one"
         )
     use_cuda = cuda and config.device != "cpu"
     if config.precision == "fp16" and not use_cuda:
@@ -116,7 +116,7 @@ def open_compute(config: TrainConfig) -> Iterator[Compute]:
 
 
 def _fast_precision(use_cuda: bool) -> str:
-    """Return the number format that this machine computes in fastest."""
+    """Return the fastest number format on this machine."""
     if use_cuda:
         # GPUs before Ampere emulate bfloat16.
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
@@ -125,10 +125,10 @@ def _fast_precision(use_cuda: bool) -> str:
 
 
 def _keep_memory() -> None:
-    """Let glibc reuse large blocks instead of returning them to the system and back.
+    """Make glibc reuse large blocks of memory instead of returning them to the system.
 
-    Each step allocates hundreds of megabytes of activations. By default the system takes every
-    such block back and clears its pages anew, which costs a third of a step on the CPU.
+    Each step allocates hundreds of megabytes of activations. By default, each such block goes back
+    to the system, which clears its pages again; this takes a third of a step's time on the CPU.
     """
     if not sys.platform.startswith("linux"):
         return

@@ -1,4 +1,4 @@
-"""The weights that a training has come to, whether it has ended or not."""
+"""Read the latest weights of a training, finished or not."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from squeezedrive.engines.training.report import RunFolder, stored_config
 
 
 def load_run(path: Path) -> Weights:
-    """Return the weights in the checkpoint of a training's folder, averaged if it averages them.
+    """Return the weights in the checkpoint of a training's folder; their average if there is one.
 
     Batch normalisation is folded into the convolutions.
 
     Raises
     ------
     UserError
-        If there is no training, or its configuration or checkpoint is damaged.
+        If the folder holds no training, or its configuration or checkpoint is damaged.
     """
     config = load_train_config(stored_config(path))
     compute = Compute(torch.device("cpu"), "fp32", rank=0, world=1)

@@ -1,4 +1,4 @@
-"""The network that learns: its optimiser, its average, and one step of training."""
+"""The network in training, with its optimiser, its average, and one step of training."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ from squeezedrive.engines.training.rounding import input_limits
 from squeezedrive.engines.training.start import start_from
 from squeezedrive.engines.training.targets import assign
 
-MEASURED = 32  # pictures that batch normalisation and limits of 8 bits are measured on
+MEASURED = 32  # pictures for measuring batch normalisation and the limits for 8 bits
 
 
 class Learner:
-    """A network with everything that changes when it learns.
+    """A network with all state that changes in training.
 
-    `data` is what batch normalisation and limits are measured on; None if `restore` follows.
+    Batch normalisation and limits are measured on `data`, which is None if `restore` follows.
 
     Attributes
     ----------
     model : TrainableNetwork
     fresh : list of str
-        Its convolutions that started with random weights.
+        The convolutions that started with random weights.
     """
 
     def __init__(self, config: TrainConfig, compute: Compute, data: TrainingSet | None) -> None:
@@ -46,7 +46,7 @@ class Learner:
         self.fresh = list(self.model.units)
         if network.init is not None and data is not None:
             self.fresh = start_from(self.model, Path(network.init), network.init_head)
-        # Random weights have nothing to keep.
+        # Random weights need no slow or frozen layers.
         slow_through = config.optimizer.slow_through if network.init is not None else None
         if network.freeze is not None and network.init is not None:
             self.model.freeze(network.freeze)
@@ -67,12 +67,12 @@ class Learner:
         self._network: torch.nn.Module = self.model
         if compute.world > 1:
             devices = [compute.device] if compute.device.type == "cuda" else None
-            # Statistics of the normalisation are those of the first process, which evaluates.
+            # The statistics of the normalisation are those of the first process, which evaluates.
             self._network = DistributedDataParallel(self.model, devices, forward_sync_buffers=False)
 
     @property
     def evaluated(self) -> TrainableNetwork:
-        """The network that is evaluated and kept: the average if there is one."""
+        """The network that is evaluated and saved: the average if there is one."""
         return self.model if self._average is None else self._average.model
 
     @property
@@ -81,9 +81,9 @@ class Learner:
         return float(self._optimizer.param_groups[0]["lr"])
 
     def step(self, batch: TrainingBatch, rate: float) -> LossParts:
-        """Learn from a batch at a learning rate; return the loss before."""
+        """Learn from a batch at a learning rate; return the loss before the step."""
         set_rate(self._optimizer, rate)
-        # Not at the end: until the next step the gradients can be looked at.
+        # Done here and not at the end, so that the gradients are available until the next step.
         self._optimizer.zero_grad(set_to_none=True)
         parts = self.loss(batch)
         self._scaler.scale(parts.total).backward()
@@ -96,7 +96,7 @@ class Learner:
         return parts
 
     def loss(self, batch: TrainingBatch) -> LossParts:
-        """Return the loss of a batch, in float32 whatever the network computes in."""
+        """Return the loss of a batch, always in float32."""
         device = self._compute.device
         pixels = batch.pixels.to(device, non_blocking=True)
         truth = batch.truth.to(device)
@@ -108,7 +108,7 @@ class Learner:
         return compute_loss(prediction, truth, assigned, self._decoder, self._config.loss)
 
     def state(self) -> dict[str, Any]:
-        """Return everything that changes, as tensors and plain values."""
+        """Return all state that changes in training, as tensors and plain values."""
         average = self._average
         return {
             "model": self.model.state_dict(),
@@ -121,27 +121,27 @@ class Learner:
         }
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Go back to a state.
+        """Restore a state.
 
         Raises
         ------
         CheckpointError
-            If it is that of another network or optimiser.
+            If the state belongs to another network or optimiser.
         """
         now = self._config.structure()
         for key, value in state["structure"].items():
             if value != now[key]:
                 raise CheckpointError(
-                    f"{key} is {value} in the checkpoint and {now[key]} now: a training goes on"
-                    " with the network and optimiser it began with; leave it, or begin anew"
+                    f"{key} is {value} in the checkpoint and {now[key]} now: a training continues"
+                    " with its first network and optimiser; change it back, or start a new training"
                 )
-        # The checkpoint's groups hold the settings of then; those of now are the configuration's,
-        # but for the rate, which is that of the last step.
+        # The checkpoint's groups hold old settings. The new ones come from the configuration,
+        # except the rate, which is that of the last step.
         settings = [
             {k: v for k, v in g.items() if k not in ("params", "lr")}
             for g in self._optimizer.param_groups
         ]
-        limits = state.get("limits", {})  # checkpoints from before there were any lack it
+        limits = state.get("limits", {})  # older checkpoints lack it
         self.model.load_state_dict(state["model"])
         self.model.round(limits)
         self._optimizer.load_state_dict(state["optimizer"])

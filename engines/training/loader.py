@@ -1,4 +1,4 @@
-"""Batches of training pictures, prepared by other processes while the network learns."""
+"""Load batches of training pictures, which other processes prepare during the training."""
 
 from __future__ import annotations
 
@@ -24,28 +24,28 @@ MAX_WORKERS = 16
 
 @dataclass(frozen=True)
 class TrainingBatch:
-    """Pictures uint8 (B, 3, H, W), channels last in memory, and what is labelled in them."""
+    """Pictures uint8 (B, 3, H, W), channels last in memory, and their labels."""
 
     pixels: torch.Tensor
     truth: Truth
 
     def pin_memory(self) -> TrainingBatch:
-        """Lock the pixels in memory, so that a GPU can fetch them by itself."""
+        """Lock the pixels in memory, so that a GPU can copy them directly."""
         return TrainingBatch(self.pixels.pin_memory(), self.truth)
 
 
 class Batches:
-    """The batches of one epoch for one of several processes, from one of them on.
+    """The batches of one epoch for one of several processes, from batch `skip` on.
 
-    All processes get the same number of full batches; pictures left over are left out, others in
-    each epoch.
+    All processes get the same number of full batches. The remaining pictures are left out; they
+    differ in each epoch.
 
     Attributes
     ----------
     epoch : int
-        Which one is next.
+        The next epoch.
     skip : int
-        How many of its batches have been trained already.
+        The number of its batches that are already trained.
     """
 
     def __init__(self, dataset: TrainingSet, batch: int, rank: int, world: int) -> None:
@@ -58,7 +58,7 @@ class Batches:
         if not self._length:
             raise DatasetError(
                 f"{samples} pictures are fewer than a batch of {batch} on {world} device(s);"
-                " make the batch smaller: --set batch=..."
+                " choose a smaller batch: --set batch=..."
             )
 
     def __len__(self) -> int:
@@ -73,9 +73,9 @@ class Batches:
 def make_loader(
     dataset: TrainingSet, batches: Batches, workers: int | None, pin: bool
 ) -> DataLoader[TrainingBatch | DatasetError]:
-    """Return a loader that prepares batches in `workers` processes, or in this one if 0.
+    """Return a loader that prepares batches in `workers` processes, or in this process if 0.
 
-    In place of a batch it may give the error that a picture caused: see `read_batches`.
+    The loader may yield an error in place of a batch; see `read_batches`.
     """
     if workers is None:
         workers = min(len(os.sched_getaffinity(0)), MAX_WORKERS)
@@ -88,7 +88,7 @@ def make_loader(
         persistent_workers=workers > 0,
         worker_init_fn=_init_worker,
         multiprocessing_context="fork" if workers else None,
-        # Else each epoch, and each going on after a stop, would draw from the numbers for dropout.
+        # Without it, each epoch and each resumption would draw from the random numbers of dropout.
         generator=torch.Generator(),
     )
 
@@ -108,7 +108,7 @@ def read_batches(loader: DataLoader[TrainingBatch | DatasetError]) -> Iterator[T
 
 
 class _Handed(Dataset[Any]):
-    """Hands errors over as values: PyTorch would add the worker's traceback to the message."""
+    """Returns errors as values, because PyTorch would add the worker's traceback to the message."""
 
     def __init__(self, dataset: TrainingSet) -> None:
         self._dataset = dataset
@@ -133,15 +133,15 @@ def _collate_or_error(
 
 def _init_worker(_: int) -> None:
     cv2.setNumThreads(0)
-    # Ctrl-C and the end of a terminal go to all processes: the one that trains decides when the
-    # others end.
+    # Ctrl-C and the closing of a terminal reach all processes; the process that trains ends the
+    # others.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def collate(samples: Sequence[tuple[Sample, NDArray[np.bool_]]]) -> TrainingBatch:
-    """Put samples into a batch, their boxes padded to the largest number among them."""
+    """Combine samples into a batch; boxes are padded to the largest number in a sample."""
     boxes, classes = _padded([(s.boxes, s.classes) for s, _ in samples], NOTHING)
     regions, ignored = _padded([(s.ignore_boxes, s.ignore_classes) for s, _ in samples], NO_REGION)
     pixels = torch.from_numpy(np.stack([sample.image for sample, _ in samples]))

@@ -1,4 +1,4 @@
-"""The training itself: epochs, evaluation, and going on where it stopped."""
+"""Run a training: epochs, evaluation, checkpoints and resuming."""
 
 from __future__ import annotations
 
@@ -31,22 +31,22 @@ from squeezedrive.engines.training.progress import Position, TrainingProgress
 from squeezedrive.engines.training.report import RunFolder
 from squeezedrive.engines.training.validate import Scores, Validator
 
-SAVE, STOP = 1, 2  # what a process may want in between
+SAVE, STOP = 1, 2  # requests of a process between two steps
 
 
 def train(config: TrainConfig, out: Path, resume: bool = False) -> int:
-    """Train a network, or go on with its training, in the folder `out`; see `RunFolder`.
+    """Train a network, or resume its training, in the folder `out`; see `RunFolder`.
 
     Returns
     -------
     int
-        0 when done; 128 + the signal's number if stopped by SIGINT or SIGTERM, as which SIGHUP
-        counts, after writing a checkpoint.
+        0 when done. If SIGINT or SIGTERM stops the training, 128 + the signal's number, after
+        writing a checkpoint; SIGHUP counts as SIGTERM.
 
     Raises
     ------
     UserError
-        If a data set, weights or the machine cannot be used, or the loss grows beyond all bounds.
+        If a data set, weights or the machine cannot be used, or the loss is not finite any more.
     """
     if not config.data.sets:
         raise UserError("no data set to train on: give --data ROOT")
@@ -56,13 +56,13 @@ def train(config: TrainConfig, out: Path, resume: bool = False) -> int:
         try:
             training.run()
         except RuntimeError as error:
-            # From a signal's handler, so that it comes wherever the training just was.
+            # A signal handler of PyTorch raises it, so it can come from any place in the training.
             if not str(error).startswith("DataLoader worker"):
                 raise
             raise UserError(
                 f"{str(error).splitlines()[0].rstrip('. ')}: the system ends processes that prepare"
-                " pictures if memory is short; with --set data.workers=... there are fewer, and"
-                " train --resume goes on from the last checkpoint"
+                " pictures if memory is short; use fewer with --set data.workers=...; then"
+                " train --resume continues from the last checkpoint"
             ) from None
         finally:
             training.close()
@@ -70,7 +70,7 @@ def train(config: TrainConfig, out: Path, resume: bool = False) -> int:
 
 
 class Training:
-    """A network that learns, its data, and its place in the training."""
+    """A network in training, its data, and its position in the training."""
 
     def __init__(
         self,
@@ -113,23 +113,23 @@ class Training:
             self.folder.reopen(config, batches.epoch)
         else:
             self.folder.create(config, str(self.compute))
-            # By layer: fire10_squeeze1x1 and its expansions are all of fire10.
+            # Listed by layer: fire10_squeeze1x1 and its expansions belong to fire10.
             new = ", ".join(dict.fromkeys(name.split("_")[0] for name in self._learner.fresh))
-            start = f"{config.network.init}; random there: {new or 'nothing'}"
+            start = f"{config.network.init}; random layers: {new or 'none'}"
             self._progress.say(f"start: {start if config.network.init else 'random weights'}")
         for part in self._data.parts:
             self._progress.say(str(part))
         if not self.folder.open_board(first_epoch, first_step):
-            self._progress.say("TensorBoard is not installed: its log is left out")
+            self._progress.say("TensorBoard is not installed: no log is written for it")
         if importlib.util.find_spec("matplotlib") is None:
-            self._progress.say("Matplotlib is not installed: curves.png is left out")
+            self._progress.say("Matplotlib is not installed: curves.png is not drawn")
         self._progress.say(
             f"training on {self.compute}: {len(self._data)} pictures,"
-            f" {len(batches)} steps of {config.batch} an epoch"
+            f" {len(batches)} steps of {config.batch} per epoch"
         )
 
     def close(self) -> None:
-        """Close what is open of the folder, and end the line of progress."""
+        """Close the folder's open files, and end the progress line."""
         self.folder.close()
         self._progress.close()
 
@@ -145,8 +145,8 @@ class Training:
             if not stopped:
                 seconds = time.monotonic() - began
                 if (due or last) and not self._resumable:
-                    self._save()  # weights without a checkpoint could not be gone on from
-                # A signal during the evaluation leaves the epoch to be evaluated again.
+                    self._save()  # weights without a checkpoint could not be resumed
+                # After a signal during the evaluation, the epoch is evaluated again on resuming.
                 finished = not self.compute.first or self._finish_epoch(done, due, seconds)
                 if not self.compute.highest(int(not finished)):
                     self._batches.epoch, self._batches.skip = done, 0
@@ -157,12 +157,12 @@ class Training:
                     self._save()
             if stopped:
                 self._save()
-                self._progress.say(f"stopped; train --resume --out {self.folder.path} goes on")
+                self._progress.say(f"stopped; train --resume --out {self.folder.path} continues")
                 return
         self._progress.say(f"done: {self.folder.path}")
 
     def _out_of_patience(self) -> bool:
-        """Return whether the mean AP has not risen for too long; all processes have to ask."""
+        """Return whether the mean AP has not risen for too long; all processes must call this."""
         patience = self.config.evaluate.patience
         # Only the first process evaluates.
         if patience is None or not self.compute.highest(int(self._stale >= patience)):
@@ -174,7 +174,7 @@ class Training:
         return True
 
     def _run_epoch(self) -> bool:
-        """Train the rest of an epoch; return whether it was stopped."""
+        """Train the rest of an epoch; return whether a signal stopped it."""
         config, steps = self.config, len(self._batches)
         epoch, step = self._batches.epoch, self._batches.skip
         self._progress.pause()
@@ -205,7 +205,7 @@ class Training:
             self.folder.step(position.epoch * position.steps + position.step, values)
 
     def _losses(self, steps: int) -> dict[str, float]:
-        """Return the mean of each part of the loss over so many steps of this epoch."""
+        """Return the mean of each part of the loss over the first `steps` steps of this epoch."""
         losses = dict(zip(NAMES, (self._sums / max(steps, 1)).tolist(), strict=True))
         if not all(map(math.isfinite, losses.values())):
             raise UserError(
@@ -215,7 +215,7 @@ class Training:
         return losses
 
     def _finish_epoch(self, done: int, due: bool, seconds: float) -> bool:
-        """Note an epoch and evaluate if it is due; return False if a signal comes meanwhile."""
+        """Write an epoch's figures, evaluate if due; return False if a signal comes meanwhile."""
         losses = self._losses(len(self._batches))
         line: dict[str, Any] = {"epoch": done, "loss/total": sum(losses.values())}
         line |= {f"loss/{name}": value for name, value in losses.items()}
@@ -235,7 +235,7 @@ class Training:
         return True
 
     def _keep(self, scores: Scores, done: int) -> None:
-        """Write the weights if they are the best so far, and show what they find."""
+        """Write the weights if they are the best so far, and pictures with their boxes."""
         better = not scores.mean_ap <= self._best
         if better:
             self._best = scores.mean_ap
@@ -264,12 +264,12 @@ class Training:
         self.folder.save_weights(self._learner.evaluated, config, training, scores)
 
     def _wish(self) -> int:
-        """Return what any process wants to be done: `STOP`, `SAVE` or 0."""
+        """Return the most urgent request of all processes: `STOP`, `SAVE` or 0."""
         late = time.monotonic() - self._saved >= self.config.checkpoint_seconds
         return self.compute.highest(STOP if self._stopped() else SAVE * late)
 
     def _size(self) -> dict[str, int]:
-        """Return what has to be the same for the rest of an epoch to be what was left of it."""
+        """Return the numbers that must be unchanged to resume in the middle of an epoch."""
         return {
             "steps of an epoch": len(self._batches),
             "pictures a step": self.config.batch * self.compute.world,
@@ -277,13 +277,13 @@ class Training:
         }
 
     def _save(self) -> None:
-        """Write a checkpoint, in the first process; all have to call this."""
+        """Write a checkpoint in the first process; all processes must call this."""
         self._saved = time.monotonic()
         self._resumable = True
         random = self.compute.gather(random_state())
         if not self.compute.first:
             return
-        self._losses(1)  # weights that are not finite replace no good ones
+        self._losses(1)  # raises, so that weights that are not finite replace no good ones
         state = {
             **self._learner.state(),
             "epoch": self._batches.epoch,
@@ -297,19 +297,19 @@ class Training:
         save_checkpoint(self.folder.checkpoint, state)
 
     def _restore(self, state: dict[str, Any]) -> None:
-        """Go back to a checkpoint."""
+        """Restore the state of a checkpoint."""
         self._learner.restore(state)
         self._batches.epoch, self._batches.skip = state["epoch"], state["step"]
         self._best = state["best"]
-        self._stale = state.get("stale", 0)  # checkpoints from before there was patience lack it
+        self._stale = state.get("stale", 0)  # older checkpoints lack it
         self._sums.copy_(state["sums"])
         now = self._size()
         before = state["size"]
         if self._batches.skip and before != now:
             changes = ", ".join(f"{key} {before[key]}, now {now[key]}" for key in now)
             self._progress.say(
-                f"batch or data have changed ({changes}): epoch {self._batches.epoch + 1} begins"
-                " anew"
+                f"batch or data have changed ({changes}): epoch {self._batches.epoch + 1} starts"
+                " again"
             )
             self._batches.skip = 0
             self._sums.zero_()

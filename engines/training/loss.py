@@ -1,4 +1,4 @@
-"""The loss and its four parts: class, confidence of objects, confidence of background, box."""
+"""Compute the loss and its four parts: class, confidence of objects and background, box."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ BOX_IOU = {"giou": giou, "ciou": ciou}
 
 @dataclass(frozen=True)
 class LossParts:
-    """The parts of a loss, weighted, as scalar tensors; what is minimised is their sum."""
+    """The weighted parts of a loss as scalar tensors; their sum is minimised."""
 
     class_: torch.Tensor
     confidence_positive: torch.Tensor
@@ -43,9 +43,9 @@ def compute_loss(
     decoder: BoxDecoder,
     config: LossConfig,
 ) -> LossParts:
-    """Return the loss that the configuration names.
+    """Compute the loss of the configured kind.
 
-    `assigned`, int64 (B, A), is each anchor's object; see `engines.training.targets`.
+    `assigned`, int64 (B, A), is the object of each anchor; see `engines.training.targets`.
     """
     negative = background(assigned, truth, prediction, decoder)
     function = published_loss if config.kind == "published" else iou_loss
@@ -60,12 +60,13 @@ def published_loss(
     decoder: BoxDecoder,
     config: LossConfig,
 ) -> LossParts:
-    """Return the loss of the paper (arXiv 1612.01051, equation 2), the mean over the pictures.
+    """Compute the loss of the paper (arXiv 1612.01051, equation 2), averaged over the pictures.
 
-    For a picture with N objects: cross-entropy of the class over N; (IoU - confidence)^2 over N
-    for the anchors with an object; confidence^2 for the others over their number; squared errors
-    of the deltas over N. IoU is that of the predicted box with the object, a target without
-    gradient. A picture without objects has the third part only.
+    The parts of a picture with N objects are: the cross-entropy of the class, divided by N; (IoU -
+    confidence)^2 of the anchors with an object, divided by N; confidence^2 of the other anchors,
+    divided by their number; the squared errors of the deltas, divided by N. The IoU is that of the
+    predicted box with the object and is a target without gradient. A picture without objects has
+    only the third part.
     """
     positive = assigned != NOTHING
     boxes, classes = _objects(truth, assigned)
@@ -94,7 +95,7 @@ def iou_loss(
     decoder: BoxDecoder,
     config: LossConfig,
 ) -> LossParts:
-    """Return a loss in terms of overlap, each part a sum over the number of assigned anchors.
+    """Compute a loss based on overlap; each part is a sum over the number of assigned anchors.
 
     Class: cross-entropy with smoothed labels. Confidence: quality focal loss, a cross-entropy with
     the IoU of the predicted box as target, weighted by |target - confidence|^focal (Li et al.,
@@ -126,7 +127,7 @@ def iou_loss(
 
 
 def _objects(truth: Truth, assigned: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return box (B, A, 4) and class (B, A) of each anchor's object, of anchors without any."""
+    """Return box (B, A, 4) and class (B, A) of each anchor's object; arbitrary without object."""
     if not truth.classes.shape[1]:
         zeros = assigned.new_zeros(assigned.shape)
         return truth.boxes.new_zeros((*assigned.shape, 4)), zeros

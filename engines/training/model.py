@@ -1,4 +1,4 @@
-"""The network as a PyTorch module, built from the same description as everything else."""
+"""The network as a PyTorch module, built from the common description of the network."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from squeezedrive.engines.training.rounding import round_input, round_weights
 
 
 class ConvUnit(nn.Module):
-    """A convolution, a batch normalisation if there is one, and ReLU if the operation has it."""
+    """A convolution, with batch normalisation and ReLU if the operation has them."""
 
     def __init__(self, step: Operation) -> None:
         super().__init__()
@@ -35,18 +35,18 @@ class ConvUnit(nn.Module):
         return self.activate(self.convolve(x))
 
     def convolve(self, x: torch.Tensor) -> torch.Tensor:
-        """Return the convolution alone."""
+        """Return the output of the convolution, before normalisation and ReLU."""
         weight = self.conv.weight if self.limit is None else round_weights(self.conv.weight)
         return convolve(self.step, x, weight, self.conv.bias)
 
     def activate(self, x: torch.Tensor) -> torch.Tensor:
-        """Normalise and rectify the convolution's output."""
+        """Apply normalisation and ReLU to the convolution's output."""
         if self.norm is not None:
             x = self.norm(x)
         return F.relu(x, inplace=True) if self.step.relu else x
 
     def folded(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Return weights and bias of the one convolution that computes the same in inference."""
+        """Return weights and bias with the normalisation folded in, for inference."""
         weight, bias = (p.detach().double().cpu() for p in (self.conv.weight, self.conv.bias))
         if self.norm is not None:
             norm = self.norm
@@ -67,7 +67,7 @@ class TrainableNetwork(nn.Module):
     Parameters
     ----------
     dropout : float
-        Probability that a value the head reads is zeroed, in training.
+        Probability that a value in the head's input is zeroed, in training.
     confidence_prior : float
         Confidence of an untrained head, 0 to 1.
     """
@@ -99,8 +99,8 @@ class TrainableNetwork(nn.Module):
         Parameters
         ----------
         pixels : tensor (B, 3, H, W)
-            0 to 255 in the profile's channel order, uint8 or float; any H and W that are not too
-            small.
+            Values 0 to 255 in the profile's channel order, uint8 or float. H and W may be any size
+            that is not too small.
 
         Returns
         -------
@@ -124,7 +124,7 @@ class TrainableNetwork(nn.Module):
         return run_network(self.steps, run_convolution, x)
 
     def reset(self, names: list[str], confidence_prior: float) -> None:
-        """Give convolutions random weights: He initialisation, the head close to zero."""
+        """Set convolutions to random weights: He initialisation, and a head close to zero."""
         for name in names:
             conv = self.unit(name).conv
             nn.init.zeros_(conv.bias)
@@ -140,12 +140,12 @@ class TrainableNetwork(nn.Module):
                 conv.bias[channels] = math.log(confidence_prior / (1 - confidence_prior))
 
     def load_arrays(self, arrays: Mapping[str, NDArray[np.float32]]) -> list[str]:
-        """Take over convolutions by name; return the names of those that were not given.
+        """Load convolutions by name; return the names of the missing ones.
 
         Raises
         ------
         WeightsError
-            If an array is not part of the network or of another shape.
+            If an array is not part of the network or has another shape.
         """
         missing = []
         rest = dict(arrays)
@@ -168,14 +168,14 @@ class TrainableNetwork(nn.Module):
         return missing
 
     def to_arrays(self) -> dict[str, NDArray[np.float32]]:
-        """Return the weights as `Weights.arrays` has them, batch normalisation folded in."""
+        """Return the weights as in `Weights.arrays`, with batch normalisation folded in."""
         arrays = {}
         for name in self.units:
             arrays[f"{name}_w"], arrays[f"{name}_b"] = self.unit(name).folded()
         return arrays
 
     def freeze(self, through: str) -> None:
-        """Keep the weights of a layer and of all before it as they are.
+        """Freeze the weights of a layer and of all layers before it.
 
         Raises
         ------
@@ -186,7 +186,7 @@ class TrainableNetwork(nn.Module):
             self.unit(name).requires_grad_(False)
 
     def names_through(self, layer: str) -> list[str]:
-        """Return the convolutions of a layer and of all before it.
+        """Return the convolutions of a layer and of all layers before it.
 
         Raises
         ------
@@ -201,16 +201,16 @@ class TrainableNetwork(nn.Module):
 
     @torch.no_grad()
     def insert_batch_norm(self, pixels: torch.Tensor, fresh: list[str]) -> None:
-        """Put a batch normalisation behind each trainable convolution that is followed by ReLU.
+        """Insert a batch normalisation after each trainable convolution with ReLU.
 
-        Means and variances are measured on these pictures, and scale and shift undo them: the
-        network computes what it did before. Only behind the convolutions in `fresh`, which have
-        learned nothing yet, the output becomes normalised.
+        Means and variances are measured on these pictures, and scale and shift undo them, so the
+        network's output stays the same. Only after the convolutions in `fresh`, which have learned
+        nothing yet, the output becomes normalised.
 
         Parameters
         ----------
         pixels : tensor (B, 3, H, W)
-            As for `forward`; the more, the better measured.
+            Pixels as for `forward`; more pictures give a better measurement.
         fresh : list of str
             Names of convolutions with random weights.
         """
@@ -235,12 +235,12 @@ class TrainableNetwork(nn.Module):
 
     @property
     def limits(self) -> dict[str, float]:
-        """Where what each convolution reads is clipped; empty if nothing is rounded."""
+        """The clipping limit of each convolution's input; empty without rounding to 8 bits."""
         units = {name: self.unit(name).limit for name in self.units}
         return {name: limit for name, limit in units.items() if limit is not None}
 
     def round(self, limits: Mapping[str, float]) -> None:
-        """Compute with 8 bits from now on, see `engines.training.rounding`."""
+        """Round inputs and weights to 8 bits from now on; see `engines.training.rounding`."""
         for name, limit in limits.items():
             self.unit(name).limit = limit
 
@@ -253,10 +253,10 @@ class TrainableNetwork(nn.Module):
 
 
 def _drop(x: torch.Tensor, share: float) -> torch.Tensor:
-    """Zero a share of the values (B, C, H, W), to 1/256, and scale the others up: dropout.
+    """Apply dropout: zero a share (in steps of 1/256) of the values (B, C, H, W), scale the others.
 
-    One random number serves eight values: drawing one for each, as PyTorch does, takes a sixth of
-    a step on a processor.
+    One random number serves eight values. Drawing one for each value, as PyTorch does, takes a
+    sixth of a step's time on a CPU.
     """
     numbers = torch.empty(-(-x.numel() // 8), dtype=torch.int64, device=x.device)
     octets = numbers.random_(-(2**63), None).view(torch.uint8)[: x.numel()]

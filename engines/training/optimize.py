@@ -1,4 +1,4 @@
-"""Optimiser, learning rate, gradient clipping and the average of the weights."""
+"""The optimiser, the learning rate, gradient clipping and the average of the weights."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from squeezedrive.engines.training.model import TrainableNetwork
 def make_optimizer(
     model: TrainableNetwork, config: OptimizerConfig, slow_through: str | None
 ) -> torch.optim.Optimizer:
-    """Return the optimiser of all weights that are not frozen; only kernels decay.
+    """Return an optimiser of all weights that are not frozen; weight decay applies to kernels only.
 
     Layers up to `slow_through` learn at `config.slow_share` of the rate.
 
@@ -46,8 +46,9 @@ def learning_rate(
 ) -> float:
     """Return the learning rate of a step, counted from 0 over the whole training.
 
-    It rises in a straight line for `config.warmup` epochs, then follows half a cosine down to
-    `config.final` of the highest, or is multiplied by `config.factor` every `config.every` steps.
+    The rate rises linearly for `config.warmup` epochs. Then it falls along half a cosine to
+    `config.final` times the highest rate, or is multiplied by `config.factor` every `config.every`
+    steps.
     """
     warmup = round(config.warmup * steps_per_epoch)
     if step < warmup:
@@ -59,7 +60,7 @@ def learning_rate(
 
 
 def clip_gradients(parameters: Iterable[nn.Parameter], config: OptimizerConfig) -> None:
-    """Shorten gradients longer than `config.clip`: each variable's by itself, or all together."""
+    """Clip gradients to the length `config.clip`, each variable by itself or all together."""
     if not config.clip:
         return
     given = [p for p in parameters if p.grad is not None]
@@ -76,8 +77,7 @@ def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
 class Average:
     """An exponential moving average of a model's weights and statistics.
 
-    The first steps count more than `decay` says, so that the start is soon forgotten:
-    min(decay, (1 + n) / (10 + n)) at step n.
+    The decay of step n is min(decay, (1 + n) / (10 + n)), so that the start is soon forgotten.
     """
 
     def __init__(self, model: TrainableNetwork, decay: float) -> None:
@@ -87,7 +87,7 @@ class Average:
 
     @torch.no_grad()
     def update(self, model: TrainableNetwork) -> None:
-        """Take in a model's weights after a step."""
+        """Add a model's weights to the average after a step."""
         decay = min(self._decay, (1 + self.steps) / (10 + self.steps))
         self.steps += 1
         state = model.state_dict()

@@ -1,4 +1,4 @@
-"""Objects of one picture in another: rare ones come up oftener, before other backgrounds."""
+"""Paste objects into other pictures, so that rare classes are seen more often."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from numpy.typing import NDArray
 from squeezedrive.engines.training.augment import Sample
 
 MOST = 3  # objects pasted into a picture
-MARGIN = (0.1, 0.3)  # surroundings that come along on each side, as a share of the object's side
-TRIES = 4  # places that are looked at for an object
+MARGIN = (0.1, 0.3)  # surroundings pasted on each side, as a share of the object's side
+TRIES = 4  # places that are tried for an object
 HIDDEN = 0.25  # largest share of another object that may be hidden
-DROP = 24  # furthest an object moves up or down, in pixels: the street's geometry stays likely
+DROP = 24  # largest move up or down in pixels, so that the perspective stays plausible
 
 
 def paste(sample: Sample, donor: Sample, class_index: int, rng: np.random.Generator) -> Sample:
-    """Put objects of a class from one window into another, near their height in the picture.
+    """Paste objects of a class from one window into another, near their height in the picture.
 
-    A part of their surroundings comes along and fades out, so that no edge gives them away.
-    The donor is a window of the same size; no array of either is changed.
+    A part of their surroundings is pasted as well and fades out, so that the network cannot learn
+    the edges. The donor is a window of the same size; the arrays of both are not changed.
     """
     image = sample.image.copy()
     boxes, classes = list(sample.boxes), list(sample.classes)
@@ -50,7 +50,7 @@ def paste(sample: Sample, donor: Sample, class_index: int, rng: np.random.Genera
 def _cut(
     image: NDArray[np.uint8], box: NDArray[np.float32], rng: np.random.Generator
 ) -> tuple[NDArray[np.uint8], tuple[int, int]]:
-    """Return a box with some surroundings, and where its upper left corner is."""
+    """Return a box with some surroundings, and the position of the patch's upper left corner."""
     height, width = image.shape[:2]
     sides = np.tile(box[2:] - box[:2], 2) * rng.uniform(*MARGIN, 4) * [-1, -1, 1, 1]
     x1, y1, x2, y2 = np.round(box + sides).astype(int).tolist()
@@ -65,7 +65,7 @@ def _place(
     there: list[NDArray[np.float32]],
     rng: np.random.Generator,
 ) -> tuple[int, int] | None:
-    """Return where a patch hides no object, or None."""
+    """Return a place where a patch hides no object, or None."""
     free = np.array(image.shape[1::-1]) - patch.shape[1::-1]
     for _ in range(TRIES):
         left = int(rng.integers(0, free[0] + 1))
@@ -88,7 +88,7 @@ def _blend(
     place: tuple[int, int],
     box: NDArray[np.float32],
 ) -> None:
-    """Draw a patch into an image, opaque in the box and fading towards its own edges."""
+    """Draw a patch into an image, opaque in the box and fading towards the patch's edges."""
     height, width = patch.shape[:2]
     left, top = place
     low = np.clip(box[:2] - place, 1, None)

@@ -1,4 +1,4 @@
-"""What people look at: boxes found against boxes labelled, and curves of a training."""
+"""Draw pictures of a training: detected boxes beside labelled ones, and curves."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ COLOURS = ((60, 160, 255), (255, 120, 60), (60, 60, 255), (255, 80, 255), (255, 
 def draw_comparison(
     image: NDArray[np.uint8], item: LabelledImage, found: Detections, classes: Sequence[str]
 ) -> NDArray[np.uint8]:
-    """Return a BGR picture with labels in green and over them the boxes found, in its own pixels.
+    """Return a copy of a BGR picture with the labels in green and the detected boxes over them.
 
     Neighbours and regions to ignore are grey.
     """
@@ -52,9 +52,9 @@ def _rectangle(
 
 
 def plot_curves(epochs: Sequence[dict[str, Any]], path: Path) -> None:
-    """Plot losses, learning rate and average precision in the lines of metrics.jsonl as PNG.
+    """Plot losses, learning rate and average precision from the lines of metrics.jsonl as PNG.
 
-    Does nothing if Matplotlib is not installed.
+    Nothing is drawn if Matplotlib is not installed.
     """
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg

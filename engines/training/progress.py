@@ -1,4 +1,4 @@
-"""The line that shows how far a training is."""
+"""The progress line of a training."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ PLAIN_SECONDS = 30.0
 
 @dataclass(frozen=True)
 class Position:
-    """Where a training is: epoch from 0, step of the epoch from 1, and how many there are."""
+    """The position in a training: epoch from 0, step of the epoch from 1, and their totals."""
 
     epoch: int
     epochs: int
@@ -21,12 +21,12 @@ class Position:
 
     @property
     def left(self) -> int:
-        """Steps that remain."""
+        """The number of remaining steps."""
         return (self.epochs - self.epoch) * self.steps - self.step
 
 
 class TrainingProgress(Progress):
-    """Shows a training's losses, speed and remaining time; quiet where `enabled` is false."""
+    """Shows a training's losses, speed and remaining time; nothing if `enabled` is false."""
 
     def __init__(self, enabled: bool = True) -> None:
         super().__init__(PLAIN_SECONDS, at_once=True, enabled=enabled)
@@ -44,7 +44,7 @@ class TrainingProgress(Progress):
         return self.due()
 
     def pause(self) -> None:
-        """Leave the time until the next step out of the speed: it is spent on something else."""
+        """Exclude the time until the next step from the speed, because other work takes it."""
         self._mark = None
 
     def show_step(

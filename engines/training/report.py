@@ -1,4 +1,4 @@
-"""The folder of a training, which explains itself: what was done, with what, and what came out."""
+"""Write the folder of a training: its configuration, versions, progress and results."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ T = TypeVar("T")
 def _written(
     method: Callable[Concatenate[RunFolder, P], T],
 ) -> Callable[Concatenate[RunFolder, P], T]:
-    """Say in one line why something cannot be written."""
+    """Decorate a method: turn an OSError into a UserError of one line."""
 
     @wraps(method)
     def wrapped(self: RunFolder, *args: P.args, **kwargs: P.kwargs) -> T:
@@ -49,13 +49,13 @@ def _written(
 
 
 class RunFolder:
-    """Writes what belongs to one training; each method raises UserError if it cannot be written.
+    """The folder of one training. Each method raises UserError if a file cannot be written.
 
     - `config.yaml`: the whole configuration as used
     - `versions.json`: packages, Python, machine, git revision, seed
     - `metrics.jsonl`: one line for each epoch: losses, learning rate, time, AP if evaluated
-    - `curves.png`: the same as curves, if Matplotlib is installed
-    - `tensorboard/`: the same and more, if TensorBoard is installed; `steps` in it: single steps
+    - `curves.png`: the same figures as curves, if Matplotlib is installed
+    - `tensorboard/`: these and more, if TensorBoard is installed; its folder `steps`: single steps
     - `checkpoint.pt`: the state to resume from
     - `NAME.npz`, `NAME.json`: the best weights so far and their profile; NAME is the folder's name
     """
@@ -77,18 +77,18 @@ class RunFolder:
         Raises
         ------
         UserError
-            If the folder holds one already.
+            If the folder already holds a training.
         """
-        # One that was cut off before its first checkpoint has left nothing to go on with.
+        # A training that was cut off before its first checkpoint cannot be resumed.
         if self.checkpoint.exists():
             raise UserError(
-                f"{self.path}: holds a training already; --resume goes on with it, another --out"
-                " begins anew"
+                f"{self.path}: holds a training already; --resume continues it, another --out"
+                " starts a new one"
             )
         if self.weights.exists():
             raise UserError(
-                f"{self.weights}: weights of a training whose checkpoint is gone; another --out"
-                " begins anew, or this one if they are moved away"
+                f"{self.weights}: belongs to a training whose checkpoint is missing; give another"
+                " --out, or move these weights away"
             )
         self.path.mkdir(parents=True, exist_ok=True)
         self.config.write_text(config.to_yaml(), encoding="utf-8")
@@ -98,7 +98,7 @@ class RunFolder:
 
     @_written
     def reopen(self, config: TrainConfig, epoch: int) -> None:
-        """Go on with a training at an epoch: what was noted of it and later ones is dropped."""
+        """Continue a training after `epoch` complete epochs; later lines of figures are dropped."""
         self.config.write_text(config.to_yaml(), encoding="utf-8")
         if self._metrics.exists():
             self._epochs = [line for line in _read_lines(self._metrics) if line["epoch"] <= epoch]
@@ -107,9 +107,10 @@ class RunFolder:
 
     @_written
     def open_board(self, epoch: int, step: int) -> bool:
-        """Open TensorBoard's log; return False if it is not installed.
+        """Open TensorBoard's log; return False if TensorBoard is not installed.
 
-        Epoch and step, from 1, are what comes next: what the log holds from there on is not shown.
+        `epoch` and `step`, counted from 1, come next; TensorBoard hides older entries from there
+        on.
         """
         try:
             from torch.utils.tensorboard import SummaryWriter
@@ -117,20 +118,21 @@ class RunFolder:
             return False
         folder = self.path / "tensorboard"
         self._board = SummaryWriter(str(folder), purge_step=epoch)
-        # By itself, as it counts steps: what is dropped there is not what is dropped here.
+        # Steps have a log of their own, because entries are dropped by step there and by epoch
+        # here.
         self._steps_board = SummaryWriter(str(folder / "steps"), purge_step=step)
         return True
 
     @_written
     def step(self, step: int, values: dict[str, float]) -> None:
-        """Note figures of a single step."""
+        """Write the figures of a single step."""
         if self._steps_board is not None:
             for name, value in values.items():
                 self._steps_board.add_scalar(f"step/{name}", value, step)
 
     @_written
     def epoch(self, values: dict[str, Any]) -> None:
-        """Note an epoch: `epoch` counts from 1, figures that are not finite become null."""
+        """Write the figures of an epoch, counted from 1; infinite figures and NaN become null."""
         line = {
             key: None if isinstance(value, float) and not np.isfinite(value) else value
             for key, value in values.items()
@@ -147,7 +149,7 @@ class RunFolder:
     def pictures(
         self, model: TrainableNetwork, validator: Validator, count: int, epoch: int
     ) -> None:
-        """Note the same pictures with boxes in TensorBoard."""
+        """Write pictures with their boxes to TensorBoard, the same pictures each time."""
         if self._board is None:
             return
         chosen = validator.sets[0]
@@ -163,14 +165,14 @@ class RunFolder:
 
     @_written
     def histograms(self, kept: TrainableNetwork, learning: TrainableNetwork, epoch: int) -> None:
-        """Note how the weights are spread, and the gradients of the last step, in TensorBoard."""
+        """Write histograms of weights and of the last step's gradients to TensorBoard."""
         if self._board is None:
             return
         for name, values in kept.to_arrays().items():
             self._board.add_histogram(f"weights/{name}", values, epoch)
         for name, parameter in learning.named_parameters():
             if parameter.grad is not None:
-                # With fp16 some are infinite in a step that was therefore left out.
+                # With fp16, some gradients are infinite in a step that is skipped for this reason.
                 finite = parameter.grad[parameter.grad.isfinite()]
                 if len(finite):
                     label = name.removeprefix("units.")
@@ -178,7 +180,7 @@ class RunFolder:
 
     @_written
     def plot(self) -> None:
-        """Draw the curves."""
+        """Draw curves.png."""
         if self._epochs:
             plot_curves(self._epochs, self.path / "curves.png")
 
@@ -189,7 +191,7 @@ class RunFolder:
         training: dict[str, Any],
         scores: dict[str, Any],
     ) -> None:
-        """Write weights and profile in place of those before, and an int8 model if there is one."""
+        """Write weights and profile, and an int8 model if trained for it; replace older files."""
         arrays = model.to_arrays()
         profile = config.profile(self.weights.stem, sum(array.size for array in arrays.values()))
         update = {"training": training, "evaluation": scores}
@@ -208,7 +210,7 @@ class RunFolder:
 
 
 def _read_lines(path: Path) -> list[dict[str, Any]]:
-    """Read lines of JSON; the last one may have been cut off by a power cut and is then dropped."""
+    """Read lines of JSON; a last line that a power failure cut off is dropped."""
     lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
     values = []
     for number, line in enumerate(lines, 1):
@@ -216,12 +218,14 @@ def _read_lines(path: Path) -> list[dict[str, Any]]:
             values.append(json.loads(line))
         except ValueError:
             if number < len(lines):
-                raise UserError(f"{path}: line {number} is not JSON; delete it to go on") from None
+                raise UserError(
+                    f"{path}: line {number} is not JSON; delete the line to continue"
+                ) from None
     return values
 
 
 def stored_config(path: Path) -> Path:
-    """Return the configuration of a training that was begun.
+    """Return the path of a training's stored configuration.
 
     Raises
     ------
@@ -229,7 +233,7 @@ def stored_config(path: Path) -> Path:
         If the folder holds no training.
     """
     if not (path / "config.yaml").is_file():
-        raise CheckpointError(f"{path}: no training here; train without --resume begins one")
+        raise CheckpointError(f"{path}: no training here; train without --resume starts one")
     return path / "config.yaml"
 
 
@@ -252,9 +256,9 @@ def _versions(seed: int, device: str) -> dict[str, Any]:
 
 
 def _git_revision() -> str | None:
-    """Return the checkout's revision, with "-dirty" if files were changed; None without one.
+    """Return the checkout's revision, with "-dirty" if files were changed; None without a checkout.
 
-    An installed package may lie in the checkout of something else, whose revision means nothing.
+    An installed package may lie in the checkout of another project, whose revision is meaningless.
     """
     try:
         done = subprocess.run(

@@ -1,8 +1,9 @@
-"""Training for 8 bits: the network learns with the rounding that its int8 model will do.
+"""Train for 8 bits: the network learns with the rounding of its int8 model.
 
-What a convolution reads, its input and its weights, is rounded on the way forward as
-`engines.quantisation.graph` does, and gradients pass as if it were not (Jacob et al., CVPR 2018;
-straight-through: Bengio et al., 2013). Limits of the inputs are measured at the start and stay.
+Forward, the input and the weights of each convolution are rounded as in
+`engines.quantisation.graph`. Backward, gradients pass as if there were no rounding (Jacob et al.,
+CVPR 2018; straight-through: Bengio et al., 2013). The limits of the inputs are measured at the
+start and do not change.
 """
 
 from __future__ import annotations
@@ -27,19 +28,19 @@ from squeezedrive.engines.quantisation.graph import (
 
 
 def round_input(x: torch.Tensor, limit: float) -> torch.Tensor:
-    """Round what a convolution reads, of any shape, to 127 steps each side of 0.
+    """Round a convolution's input, of any shape, to 127 steps on each side of 0.
 
-    What lies beyond `limit` (in the values' own unit) is clipped, and passes no gradient.
+    Values beyond `limit` (in the unit of the values) are clipped and pass no gradient.
     """
-    if not limit:  # nothing but zeros came here
+    if not limit:  # the measured values were all zero
         return x
     return torch.fake_quantize_per_tensor_affine(x, limit / LEVELS, 0, -LEVELS, LEVELS)
 
 
 def round_weights(weight: torch.Tensor) -> torch.Tensor:
-    """Round weights (out, in, k, k) to 63 steps each side of 0, by output channel.
+    """Round weights (out, in, k, k) to 63 steps on each side of 0, by output channel.
 
-    The largest of a channel is the 63rd step; all gradients pass.
+    The largest weight of a channel becomes step 63; all gradients pass.
     """
     largest = weight.detach().abs().amax(dim=(1, 2, 3), keepdim=True)
     step = torch.where(largest > 0, largest / WEIGHT_LEVELS, torch.ones_like(largest))
@@ -47,7 +48,7 @@ def round_weights(weight: torch.Tensor) -> torch.Tensor:
 
 
 def input_limits(weights: Weights, pixels: NDArray[np.uint8]) -> dict[str, float]:
-    """Measure where to clip what each convolution reads.
+    """Measure the clipping limit of each convolution's input.
 
     Parameters
     ----------
@@ -68,7 +69,7 @@ def input_limits(weights: Weights, pixels: NDArray[np.uint8]) -> dict[str, float
 
 
 def build_int8(weights: Weights, limits: Mapping[str, float]) -> onnx.ModelProto:
-    """Return the model in 8 bits that weights were trained for; `limits` as of `input_limits`."""
+    """Return the int8 model of weights that were trained for it; `limits` from `input_limits`."""
     graph = build_onnx(weights, *weights.profile.input.size)
     values = quantised_values(graph)
     model = quantise(graph, {value: limits[name] for name, value in values.items()})

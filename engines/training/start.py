@@ -1,4 +1,4 @@
-"""What a training starts from: random weights, a backbone, or a whole network."""
+"""Load the weights that a training starts from: a backbone or a whole network."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from squeezedrive.engines.training.model import TrainableNetwork
 
 
 def start_from(model: TrainableNetwork, path: Path, head_start: HeadStart = "auto") -> list[str]:
-    """Load weights in our layout (.npz) into a new model as far as they fit.
+    """Load weights in our layout (.npz) into a new model, as far as they fit.
 
-    Weights without a profile are a backbone: what the channels of a head mean is not known, so
-    the head stays random, as do layers that are missing.
+    Weights without a profile are used as a backbone: the meaning of the head's channels is unknown,
+    so the head stays random. Missing layers stay random as well.
 
     Parameters
     ----------
     head_start : str
-        "auto": the head is taken over if anchors, classes and layout are the same. "keep": it is
-        taken over where there are as many anchors and classes, see `fit_head`. "new": never.
+        "auto" uses the head if anchors, classes and layout are the same. "keep" uses it if the
+        numbers of anchors and classes are the same; see `fit_head`. "new" never uses it.
 
     Returns
     -------
@@ -34,8 +34,8 @@ def start_from(model: TrainableNetwork, path: Path, head_start: HeadStart = "aut
     Raises
     ------
     WeightsError
-        If the file is unusable, its weights were trained with other padding or other pixels, or
-        the head is to be kept and cannot.
+        If the file is unusable, its weights were trained with other padding or other pixels, or the
+        head cannot be kept although it should.
     """
     names = f"{model.head}_w", f"{model.head}_b"
     keep_head = head_start == "keep"
@@ -50,7 +50,7 @@ def start_from(model: TrainableNetwork, path: Path, head_start: HeadStart = "aut
             if got != wanted:
                 raise WeightsError(
                     f"{path}: these weights were trained with {what}={got}, the configuration"
-                    f" says {wanted}; --set {what}={got} takes over theirs"
+                    f" says {wanted}; --set {what}={got} uses theirs"
                 )
         arrays = dict(weights.arrays)
         if head_start == "auto":
@@ -60,7 +60,7 @@ def start_from(model: TrainableNetwork, path: Path, head_start: HeadStart = "aut
             if problem:
                 raise WeightsError(
                     f"{path}: network.init_head=keep: {problem}; --set network.init_head=new"
-                    " begins with a random head"
+                    " starts with a random head"
                 )
             weight, bias = names
             arrays[weight], arrays[bias] = fit_head(arrays[weight], arrays[bias], theirs, ours)
@@ -68,8 +68,8 @@ def start_from(model: TrainableNetwork, path: Path, head_start: HeadStart = "aut
         arrays = load_arrays(path)
         if keep_head:
             raise WeightsError(
-                f"{path}: network.init_head=keep: without {path.with_suffix('.json').name} beside"
-                " it nobody knows what the channels of its head mean; --set network.init_head=auto"
+                f"{path}: network.init_head=keep: {path.with_suffix('.json').name} beside it is"
+                " missing, which describes the channels of the head; --set network.init_head=auto"
             )
     if not keep_head:
         for name in names:
@@ -84,7 +84,7 @@ def start_from(model: TrainableNetwork, path: Path, head_start: HeadStart = "aut
 
 
 def _head_differs(theirs: Profile, ours: Profile) -> str:
-    """Return why a head cannot be taken over even with other anchor shapes and class names."""
+    """Return the reason why a head cannot be used, or "" if only shapes and names differ."""
     for what, got, wanted in (
         ("network.output.layout", theirs.output.layout, ours.output.layout),
         (
@@ -104,18 +104,18 @@ def _head_differs(theirs: Profile, ours: Profile) -> str:
 def fit_head(
     weight: NDArray[np.float32], bias: NDArray[np.float32], theirs: Profile, ours: Profile
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Return a head for other anchor shapes that finds the boxes which it found before.
+    """Return a head for other anchor shapes that finds the same boxes as before.
 
-    The k-th shape takes the place of the k-th. A centre lies at x_anchor + dx w, a width is
-    w exp(dw): for a width w' dx becomes dx w / w' and dw becomes dw + log(w / w'); heights alike.
-    Where the exponential is straight, in the growth of boxes to more than e times their anchor,
-    that is approximate. Classes keep their places and may have other names.
+    Each new shape replaces the old shape of the same index. A centre lies at x_anchor + dx w, and a
+    width is w exp(dw). So for a new width w', dx becomes dx w / w' and dw becomes dw + log(w / w');
+    heights likewise. This is approximate where the exponential is linear, that is, for boxes larger
+    than e times their anchor. Classes keep their indices and may have other names.
 
     Parameters
     ----------
     weight, bias : float32 arrays (channels, in, k, k), (channels,)
     theirs, ours : Profile
-        Of the weights, and of the network that takes them over.
+        Profiles of the weights and of the network that uses them.
     """
     weight, bias = weight.copy(), bias.copy()
     before = np.array(theirs.anchors.shapes, np.float64)

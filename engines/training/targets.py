@@ -1,4 +1,4 @@
-"""Which anchor has to find which object, and which anchors must find nothing."""
+"""Assign objects to anchors, and find the anchors that count as background."""
 
 from __future__ import annotations
 
@@ -18,31 +18,31 @@ from squeezedrive.engines.training.boxes import (
 from squeezedrive.engines.training.config import AssignConfig
 
 NOTHING = -1
-"""In an assignment (B, A): this anchor has no object. In `Truth.classes`: there is no object."""
+"""In an assignment (B, A): the anchor has no object. In `Truth.classes`: padding, no object."""
 
 NO_REGION = -2
-"""In `Truth.ignore_classes`: there is no region."""
+"""In `Truth.ignore_classes`: padding, no region."""
 
 COVERED = 0.5
-"""A predicted box of which regions to ignore cover more than this is not background."""
+"""A predicted box is not background if regions to ignore cover more than this part of it."""
 
 
 @dataclass(frozen=True)
 class Truth:
-    """What is labelled in a batch, padded to the largest number of objects in it.
+    """The labels of a batch, padded to the largest number of objects in a picture.
 
     Attributes
     ----------
     boxes : tensor (B, M, 4)
         Corners x1, y1, x2, y2 in input pixels.
     classes : int64 tensor (B, M)
-        Class of each object; `NOTHING` where there is none.
+        Class of each object; `NOTHING` for padding.
     ignore_boxes : tensor (B, R, 4)
         Regions in which boxes are neither right nor wrong.
     ignore_classes : int64 tensor (B, R)
-        The class a region is ignored for, `EVERY_CLASS`, or `NO_REGION` where there is none.
+        The class for which a region is ignored, `EVERY_CLASS`, or `NO_REGION` for padding.
     labelled : bool tensor (B, classes)
-        Which classes are labelled in each picture's data set.
+        Whether each class is labelled in each picture's data set.
     """
 
     boxes: torch.Tensor
@@ -52,16 +52,16 @@ class Truth:
     labelled: torch.Tensor
 
     def to(self, device: torch.device) -> Truth:
-        """Move to a device."""
+        """Return the labels on a device."""
         moved = (getattr(self, f.name).to(device, non_blocking=True) for f in fields(self))
         return Truth(*moved)
 
 
 def assign_published(truth: Truth, anchors: torch.Tensor) -> torch.Tensor:
-    """Give each object the anchor of highest IoU that no earlier object has taken.
+    """Assign to each object the anchor of highest IoU that no earlier object has taken.
 
-    If no free anchor overlaps it, it gets the nearest by squared distance of (cx, cy, w, h), as
-    in the code of the authors.
+    If no free anchor overlaps the object, it gets the nearest anchor by squared distance of (cx,
+    cy, w, h), as in the authors' code.
 
     Parameters
     ----------
@@ -93,9 +93,10 @@ def assign_published(truth: Truth, anchors: torch.Tensor) -> torch.Tensor:
 
 
 def assign_by_iou(truth: Truth, anchors: torch.Tensor, min_iou: float) -> torch.Tensor:
-    """Give each anchor the object it overlaps most, if by `min_iou`; objects have one at least.
+    """Assign to each anchor the object of highest IoU if it is at least `min_iou`.
 
-    Parameters and result are those of `assign_published`, which gives each object its first one.
+    Parameters and result are those of `assign_published`, which first assigns one anchor to each
+    object.
     """
     first = assign_published(truth, anchors)
     if not truth.classes.shape[1]:
@@ -110,11 +111,11 @@ def assign_by_iou(truth: Truth, anchors: torch.Tensor, min_iou: float) -> torch.
 def assign_dynamic(
     truth: Truth, anchors: torch.Tensor, prediction: Prediction, top: int, radius: float
 ) -> torch.Tensor:
-    """Give each object as many anchors as predict it well, the cheapest first.
+    """Assign to each object the anchors that predict it well, the cheapest first.
 
-    As SimOTA (Ge et al., YOLOX, arXiv 2107.08430): an object gets the sum of the `top` highest
-    IoUs of predicted boxes, rounded down, and at least one anchor. An anchor's cost is that of its
-    score and three times that of its IoU, both as negative logarithm.
+    The method is SimOTA (Ge et al., YOLOX, arXiv 2107.08430). The number of an object's anchors is
+    the sum of the `top` highest IoUs of predicted boxes, rounded down, and at least one. An
+    anchor's cost is the negative logarithm of its score plus three times that of its IoU.
 
     Parameters
     ----------
@@ -122,12 +123,12 @@ def assign_dynamic(
     anchors : tensor (A, 4)
         cx, cy, w, h in input pixels.
     prediction : Prediction
-        What the network says now.
+        The current output of the network.
     top : int
-        Most anchors an object can get.
+        The largest number of anchors for an object.
     radius : float
-        Only anchors centred in the object or within so many pixels around its centre, in x and in
-        y, can be its own.
+        An object gets only anchors whose centre lies inside it, or within this many pixels of its
+        centre in x and in y.
 
     Returns
     -------
@@ -162,7 +163,7 @@ def assign_dynamic(
     rank = torch.arange(top, device=count.device)[None, :, None]
     wanted = (rank < count[:, None]) & cheapest.isfinite()
     matched = torch.zeros_like(candidate).scatter_(1, order, wanted)
-    # An anchor that several objects want goes to the one it is cheapest for.
+    # An anchor matched to several objects goes to the object with the lowest cost.
     lowest, chosen = cost.masked_fill(~matched, torch.inf).min(dim=2)
     return torch.where(lowest.isfinite(), chosen, assigned)
 
@@ -171,11 +172,11 @@ def assign_dynamic(
 def background(
     assigned: torch.Tensor, truth: Truth, prediction: Prediction, decoder: BoxDecoder
 ) -> torch.Tensor:
-    """Return which anchors must have low confidence, as bool tensor (B, A).
+    """Return whether each anchor must have low confidence, a bool tensor (B, A).
 
-    Not those that have an object, nor those whose predicted box lies for the most part in a region
-    to be ignored for its class. Nor those whose most probable class is not labelled in the
-    picture's data set: what they have found may well be there.
+    Three kinds of anchors are excluded: anchors with an object; anchors whose predicted box lies
+    mostly in a region to ignore for its class; and anchors whose most probable class is not
+    labelled in the picture's data set, because the object may well exist.
     """
     predicted = prediction.logits.argmax(dim=2)
     negative = (assigned == NOTHING) & truth.labelled.gather(1, predicted)

@@ -1,4 +1,4 @@
-"""Average precision of a model in training, on pictures it does not learn from."""
+"""Evaluate a model during its training, on pictures that it does not learn from."""
 
 from __future__ import annotations
 
@@ -31,22 +31,22 @@ from squeezedrive.kernels.fit import make_fit
 
 @dataclass(frozen=True)
 class Scores:
-    """What an evaluation found out.
+    """The result of an evaluation.
 
     Attributes
     ----------
     mean_ap : float
-        The mean of the data sets' mAP, which decides which weights are best; sets in which nothing
-        is labelled are left out, and it is NaN if nothing is labelled in any.
+        The mean of the data sets' mAP, by which the best weights are chosen. Sets without labels
+        are left out; NaN if no set has labels.
     by_set : dict of str to float
-        The mAP of each data set by its name: that of its folder, and of those around it as far as
-        they are needed to tell them apart.
+        The mAP of each data set by its name: that of its folder, with those of parent folders if
+        needed to distinguish the sets.
     metrics : dict of str to float
-        Every figure by name, such as "AP11/car/moderate". Of several data sets those of the first
-        have no prefix, those of the others begin with their name; "mAP" is `mean_ap`, and the mAP
-        of every set has its name before it.
+        All figures by name, such as "AP11/car/moderate". With several data sets, figures of the
+        first have no prefix, and figures of the others begin with the set's name; "mAP" is
+        `mean_ap`, and the mAP of each set begins with its name.
     summary : dict
-        The same for people and profiles.
+        The same figures for people and profiles.
     """
 
     mean_ap: float
@@ -55,14 +55,14 @@ class Scores:
     summary: dict[str, Any]
 
     def __str__(self) -> str:
-        """Return "mAP 0.6234 (kitti 0.6612, fog 0.5856)", of one set without the brackets."""
+        """Return "mAP 0.6234 (kitti 0.6612, fog 0.5856)"; for one set, without the brackets."""
         parts = ", ".join(f"{name} {value:.4f}" for name, value in self.by_set.items())
         return f"mAP {self.mean_ap:.4f}" + (f" ({parts})" if len(self.by_set) > 1 else "")
 
 
 @dataclass(frozen=True)
 class ValidationSet:
-    """A data set to evaluate on, how its pictures come into the input, and its name in figures."""
+    """A data set to evaluate on, the fit of its pictures, and its name in figures."""
 
     dataset: Dataset
     fit: FitKind
@@ -70,14 +70,14 @@ class ValidationSet:
 
 
 class Validator:
-    """Data sets to evaluate on, ready to be used again and again.
+    """Data sets to evaluate on, which are loaded once for all evaluations.
 
-    Those that are also trained on are read as there: with the same names and the same fit.
+    Sets that are also trained on are read with the same names and the same fit.
 
     Raises
     ------
     DatasetError
-        If one cannot be used.
+        If a data set cannot be used.
     """
 
     def __init__(self, config: TrainConfig, device: torch.device) -> None:
@@ -93,9 +93,9 @@ class Validator:
         self._head = config.profile("new", 0).head(*config.network.input.size)
 
     def evaluate(self, model: TrainableNetwork, stopped: Callable[[], bool]) -> Scores | None:
-        """Find the boxes in all pictures, in float32, and compare them with the labels.
+        """Evaluate a model in float32 on all pictures.
 
-        Returns None as soon as `stopped` does not return False any more.
+        Returns None as soon as `stopped` returns True.
         """
         metrics: dict[str, float] = {}
         by_set: dict[str, float] = {}
@@ -124,7 +124,7 @@ class Validator:
     def detect(
         self, model: TrainableNetwork, chosen: ValidationSet
     ) -> Iterator[tuple[NDArray[np.uint8], Detections]]:
-        """Yield each picture of a data set with the boxes found in it, in its own pixels."""
+        """Yield each picture of a data set, and the boxes found in it in pixels of the picture."""
         model.eval()
         data, pixels = self._config.data, self._config.network.input
         network_input = np.empty((pixels.height, pixels.width, 3), np.uint8)
@@ -147,18 +147,18 @@ def _load(entry: SetConfig, config: TrainConfig) -> Dataset:
         return load_labelled(entry.root, entry.split, classes, entry.names)
     except DatasetError as error:
         raise DatasetError(
-            f"{error} (for the evaluation: evaluate.split=train or another part, evaluate.roots"
-            " another set, evaluate.every=0 none)"
+            f"{error} (for the evaluation: evaluate.split chooses another split, evaluate.roots"
+            " another set, evaluate.every=0 no evaluation)"
         ) from None
 
 
 def _score(
     dataset: Dataset, found: list[ImageDetections], widths: list[int]
 ) -> tuple[dict[str, float], dict[str, Any]]:
-    """Return a data set's figures, which are those of its layout.
+    """Return the figures of a data set, whose kind depends on its layout.
 
-    KITTI's need labels of its difficulties; those of other road pictures in its layout are AP at
-    IoU 0.5 from a least height on, see `engines.evaluation.road`.
+    KITTI's figures need labels for its difficulties. For other road pictures in its layout, the
+    figures are AP at IoU 0.5 of objects from a least height on; see `engines.evaluation.road`.
     """
     metrics: dict[str, float] = {}
     summary: dict[str, Any] = {}

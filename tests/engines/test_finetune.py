@@ -1,4 +1,4 @@
-"""The worked example of docs/training.md, as it stands there but smaller."""
+"""Run the worked example of docs/training.md with fewer pictures and epochs."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ SMALLER = {
 
 
 def commands() -> list[str]:
-    """Return what is to be typed, in order."""
+    """Return the commands of the section, in order."""
     (section,) = SECTION.findall((ROOT / "docs/training.md").read_text(encoding="utf-8"))
     return [line.strip() for line in section.splitlines() if line.startswith("    ")]
 
 
 @pytest.mark.timeout(600)
-def test_the_three_commands_follow_each_other(tmp_path: Path) -> None:
-    told = []
+def test_the_three_commands_work_one_after_the_other(tmp_path: Path) -> None:
+    outputs = []
     for command in commands():
         for long, short in SMALLER.items():
             command = command.replace(long, short)
@@ -46,12 +46,12 @@ def test_the_three_commands_follow_each_other(tmp_path: Path) -> None:
             capture_output=True, text=True, timeout=500, check=False,
         )  # fmt: skip
         assert done.returncode == 0, (command, done.stderr)
-        told.append(done.stdout + done.stderr)
-    before, checked, trained, after = told[-4:]
+        outputs.append(done.stdout + done.stderr)
+    before, checked, trained, after = outputs[-4:]
     assert "4 pictures, 0 without an object" in checked
     assert "usable: a training would not stop" in checked
     assert "nearly the same" not in checked
-    assert "random there: nothing" in trained  # the head is taken over with the new names
+    assert "random layers: none" in trained  # the head is kept and gets the new names
     lines = (tmp_path / "runs/mine/metrics.jsonl").read_text().splitlines()
     assert [json.loads(line)["epoch"] for line in lines] == [1, 2]
     weights = load_weights(tmp_path / "runs/mine/mine.npz")
@@ -60,7 +60,7 @@ def test_the_three_commands_follow_each_other(tmp_path: Path) -> None:
     changed = {name for name, array in weights.arrays.items() if (array != old[name]).any()}
     assert "conv12_w" in changed
     assert "conv1_w" not in changed  # frozen
-    # A few careful steps change little: what was found is still found, under other names.
+    # A few small steps change little: the objects are still found, under other names.
     figures = [
         float(re.findall(r"^mean +([\d.]+)", text, re.MULTILINE)[0])  # AP50
         for text in (before, after)
@@ -70,7 +70,7 @@ def test_the_three_commands_follow_each_other(tmp_path: Path) -> None:
     assert weights.profile.fit == "letterbox"
 
 
-def test_the_recipe_begins_with_the_weights_of_the_program() -> None:
+def test_recipe_starts_from_the_weights_of_the_program() -> None:
     config = load_train_config(Path("training/finetune"))
     assert config.network.init is not None
     assert Path(config.network.init).resolve() == DEFAULT.resolve()

@@ -1,4 +1,4 @@
-"""Pictures for training: boxes follow the picture, and the same seed gives the same picture."""
+"""Training pictures: boxes follow the picture, and a seed always gives the same picture."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_kitti(tmp_path_factory.mktemp("kitti") / "set", 6)
 
 
-def test_plain_sample_is_the_labelled_picture(root: Path) -> None:
+def test_sample_without_changes_is_the_labelled_picture(root: Path) -> None:
     data = training_set(root)
     sample, labelled = data[0, 0, 0]
     assert sample.image.shape == (SIZE[1], SIZE[0], 3)
@@ -94,7 +94,7 @@ def test_aimed_windows_show_rare_classes(root: Path) -> None:
     assert seen.min() >= 8
 
 
-def test_what_is_cut_off_or_too_small_is_ignored(root: Path) -> None:
+def test_ignores_objects_that_are_cut_off_or_too_small(root: Path) -> None:
     cut = training_set(root, augment={"window": [64, 48], "min_visible": 0.99})
     small_ones = training_set(root, augment={"min_size": 25})
     sample, _ = small_ones[0, 0, 0]
@@ -147,7 +147,7 @@ def test_neighbours_are_regions_to_ignore_for_their_class(tmp_path: Path) -> Non
     assert labelled.tolist() == [False, True, True]
 
 
-def test_same_seed_same_sample(root: Path) -> None:
+def test_same_seed_gives_the_same_sample(root: Path) -> None:
     wild = {"zoom": [0.7, 1.5], "flip": 0.5, "night": 0.5, "jpeg": 0.5, "hue": 10, "mosaic": 0.5}
     first, again = (training_set(root, augment=wild) for _ in range(2))
     other = training_set(root, augment=wild, seed=7)
@@ -161,7 +161,7 @@ def test_same_seed_same_sample(root: Path) -> None:
     assert first[0, 0, 0][0].image.tolist() != first[1, 0, 0][0].image.tolist()
 
 
-def test_light_changes_within_limits() -> None:
+def test_changes_light_within_limits() -> None:
     image = np.full((32, 48, 3), 128, np.uint8)
     image[:16] = (200, 60, 60)
 
@@ -179,8 +179,8 @@ def test_light_changes_within_limits() -> None:
     assert image[0, 0].tolist() == [200, 60, 60]
 
 
-def test_pictures_are_compressed_as_jpeg() -> None:
-    """With a quality of 25 to 90: blocks and rings, but the picture stays what it is."""
+def test_compresses_pictures_as_jpeg() -> None:
+    """The quality is 25 to 90: there are blocks and rings, but the picture is still similar."""
     rng = np.random.default_rng(0)
     image = np.repeat(np.repeat(rng.integers(0, 256, (8, 12, 3)), 8, axis=0), 8, axis=1)
     image = image.astype(np.uint8)
@@ -194,7 +194,7 @@ def test_pictures_are_compressed_as_jpeg() -> None:
     assert max(errors) < 40
 
 
-def test_partly_labelled_sets(tmp_path: Path, root: Path) -> None:
+def test_sample_says_which_classes_its_set_labels(tmp_path: Path, root: Path) -> None:
     cars = write_kitti(tmp_path / "cars", 3, classes=(0,))
     data = training_set(root, cars)
     assert data[0, 0, 0][1].tolist() == [True, True, True]
@@ -205,7 +205,7 @@ def test_partly_labelled_sets(tmp_path: Path, root: Path) -> None:
         training_set(data__sets=[{"root": str(cars), "labelled": ["bus"]}])
 
 
-def test_order_draws_each_set_by_its_weight(tmp_path: Path, root: Path) -> None:
+def test_order_draws_from_each_set_by_its_weight(tmp_path: Path, root: Path) -> None:
     sets = [{"root": str(root)}, {"root": str(write_kitti(tmp_path / "b", 4)), "weight": 2.5}]
     data = training_set(data__sets=sets)
     order = data.order(0)
@@ -217,7 +217,7 @@ def test_order_draws_each_set_by_its_weight(tmp_path: Path, root: Path) -> None:
     assert [key[2] for key in order] != [key[2] for key in data.order(1)]
 
 
-def test_batches_are_shared_out_and_go_on(root: Path) -> None:
+def test_processes_share_the_batches_and_can_skip_some(root: Path) -> None:
     data = training_set(root)
     both = [Batches(data, 1, rank, 2) for rank in range(2)]
     keys = [batch[0] for batches in both for batch in batches]
@@ -231,7 +231,7 @@ def test_batches_are_shared_out_and_go_on(root: Path) -> None:
         Batches(data, 4, 0, 2)
 
 
-def test_collate_pads() -> None:
+def test_collate_pads_boxes_to_the_largest_number() -> None:
     def sample(objects: int, regions: int) -> Sample:
         return Sample(
             np.full((16, 32, 3), objects, np.uint8),
@@ -261,8 +261,8 @@ def test_worker_processes_give_the_same_batches(root: Path) -> None:
         assert a.truth.boxes.equal(b.truth.boxes)
 
 
-def test_a_mirrored_box_stays_on_its_object(tmp_path: Path) -> None:
-    """Corners are edges of pixels in YOLO layout, the first and last pixels in KITTI's."""
+def test_mirrored_box_stays_on_its_object(tmp_path: Path) -> None:
+    """Corners are edges of pixels in YOLO layout, but first and last pixels in KITTI layout."""
     yolo, kitti = write_yolo(tmp_path / "yolo", 1), write_kitti(tmp_path / "kitti", 1)
     data = training_set(
         yolo, kitti, augment={"flip": 1}, data__fit="stretch",
@@ -274,9 +274,9 @@ def test_a_mirrored_box_stays_on_its_object(tmp_path: Path) -> None:
     np.testing.assert_allclose(other.boxes, [measured_box(other.image, 0)], atol=1e-3)
 
 
-def test_a_set_without_any_object_to_learn_is_refused(tmp_path: Path) -> None:
+def test_rejects_a_set_without_objects_to_learn(tmp_path: Path) -> None:
     root = write_yolo(tmp_path / "set", 2, ("lorry", "bike", "car"))
-    for path in (root / "labels").iterdir():  # declared, but nowhere
+    for path in (root / "labels").iterdir():  # declared, but without an object
         path.write_text("\n".join(path.read_text().splitlines()[:2]))
     with pytest.raises(DatasetError) as caught:
         training_set(root, network__output__classes=["car"])
@@ -284,26 +284,26 @@ def test_a_set_without_any_object_to_learn_is_refused(tmp_path: Path) -> None:
     assert "split train has no object of car; there are lorry 2, bike 2, car 0" in message
     assert "network.output.classes" in message
     assert "\n" not in message
-    # On purpose, so that cars are learned not to be there.
+    # Set on purpose, so that the network learns what is not a car.
     sets = [{"root": str(root), "labelled": ["car"]}]
     data = training_set(data__sets=sets, network__output__classes=["car"])
     assert data[0, 0, 0][1].tolist() == [True]
 
 
-def test_classes_that_are_not_there_name_the_setting(root: Path) -> None:
+def test_error_about_missing_classes_names_the_setting(root: Path) -> None:
     with pytest.raises(DatasetError, match=r"\(tram\) is labelled here.*network\.output\.classes"):
         training_set(root, network__output__classes=["tram"])
     with pytest.raises(DatasetError, match=r"no such split; there are train, val$"):
         training_set(data__sets=[{"root": str(root), "split": "test"}])
 
 
-def test_a_set_says_what_there_is_to_learn(root: Path) -> None:
+def test_a_set_describes_its_pictures_and_objects(root: Path) -> None:
     (part,) = training_set(root, network__output__classes=["car", "cyclist"]).parts
     assert str(part).startswith(f"{root}, train: 6 pictures, car 6, cyclist 6")
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_a_bad_picture_is_one_line(tmp_path: Path, workers: int) -> None:
+def test_reports_a_bad_picture_in_one_line(tmp_path: Path, workers: int) -> None:
     data = training_set(write_kitti(tmp_path / "set", 2))
     picture = tmp_path / "set/training/image_2/000001.png"
     picture.write_bytes(picture.read_bytes()[:50])

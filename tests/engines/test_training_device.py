@@ -1,4 +1,4 @@
-"""Where a training computes: several processes as one, half the bits, and a GPU if there is one."""
+"""The device of a training: several processes, number formats, and a GPU if there is one."""
 
 from __future__ import annotations
 
@@ -42,8 +42,8 @@ def losses(folder: Path) -> list[float]:
 
 
 @pytest.mark.timeout(300)
-def test_two_processes_learn_what_one_learns(tmp_path: Path, root: Path) -> None:
-    """With half of its batch each, as torchrun starts them; the loss is a mean over pictures."""
+def test_two_processes_learn_the_same_as_one(tmp_path: Path, root: Path) -> None:
+    """torchrun starts them with half the batch each; the loss is a mean over pictures."""
     chosen = settings(
         root, batch=4, epochs=2, ema=0, network__batch_norm=False, network__dropout=0,
         loss__kind="published", assign__method="published", optimizer__kind="sgd",
@@ -60,8 +60,8 @@ def test_two_processes_learn_what_one_learns(tmp_path: Path, root: Path) -> None
     )
     assert done.returncode == 0, done.stderr
     assert "2 x CPU" in done.stderr
-    assert done.stderr.count("epoch 2: mAP") == 1  # one of them evaluates and writes
-    # To go on exactly, each needs the random numbers it drew dropout from.
+    assert done.stderr.count("epoch 2: mAP") == 1  # only the first process evaluates and writes
+    # To resume exactly, each process needs its own random numbers for dropout.
     random = load_checkpoint(tmp_path / "two/checkpoint.pt", torch.device("cpu"))["random"]
     assert len(random) == 2
     assert not random[0]["cpu"].equal(random[1]["cpu"])
@@ -70,7 +70,7 @@ def test_two_processes_learn_what_one_learns(tmp_path: Path, root: Path) -> None
     learned = []
     for name, array in one.arrays.items():
         np.testing.assert_allclose(two.arrays[name], array, rtol=1e-3, atol=1e-6)
-        if not name.startswith("conv12"):  # which starts from random weights
+        if not name.startswith("conv12"):  # it starts from random weights
             learned.append(np.abs(array - start[name]).max())
     assert min(learned) > 0
     assert max(learned) > 1e-3
@@ -78,7 +78,7 @@ def test_two_processes_learn_what_one_learns(tmp_path: Path, root: Path) -> None
 
 
 @pytest.mark.timeout(300)
-def test_two_processes_end_together_when_patience_does(tmp_path: Path, root: Path) -> None:
+def test_two_processes_end_together_when_patience_ends(tmp_path: Path, root: Path) -> None:
     chosen = [
         *settings(root, epochs=4, optimizer__rate=1e-9, evaluate__every=1, evaluate__patience=1),
         ("network.init", None),
@@ -97,7 +97,9 @@ def test_two_processes_end_together_when_patience_does(tmp_path: Path, root: Pat
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_number_formats_on_the_processor(tmp_path: Path, root: Path, precision: str) -> None:
+def test_trains_in_each_number_format_on_the_cpu(
+    tmp_path: Path, root: Path, precision: str
+) -> None:
     chosen = load_train_config(None, settings(root, epochs=1, precision=precision))
     with open_compute(chosen) as compute:
         assert (compute.precision, compute.device.type) == (precision, "cpu")
@@ -115,7 +117,7 @@ def test_number_formats_on_the_processor(tmp_path: Path, root: Path, precision: 
     ("gpu", "has_bf16", "expected"),
     [(True, True, "bf16"), (True, False, "fp16"), (False, True, "bf16"), (False, False, "fp32")],
 )
-def test_the_fastest_number_format_is_chosen(
+def test_chooses_the_fastest_number_format(
     root: Path, monkeypatch: pytest.MonkeyPatch, gpu: bool, has_bf16: bool, expected: str
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
@@ -138,7 +140,7 @@ def test_the_fastest_number_format_is_chosen(
         ({"precision": "fp16"}, "precision fp16 needs a GPU; on the CPU use fp32 or bf16"),
     ],
 )
-def test_what_needs_a_gpu_says_so(root: Path, keys: dict[str, Any], message: str) -> None:
+def test_rejects_settings_that_need_a_gpu(root: Path, keys: dict[str, Any], message: str) -> None:
     chosen = load_train_config(None, settings(root, **keys))
     with pytest.raises(UserError, match=message), open_compute(chosen):
         pass
@@ -147,7 +149,7 @@ def test_what_needs_a_gpu_says_so(root: Path, keys: dict[str, Any], message: str
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU and CUDA's PyTorch")
 @pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
-def test_number_formats_on_a_gpu_learn_and_go_on(
+def test_trains_and_resumes_in_each_number_format_on_a_gpu(
     tmp_path: Path, root: Path, precision: str
 ) -> None:
     keys = {"device": "cuda", "precision": precision, "batch": 4, "ema": 0.9}

@@ -1,4 +1,4 @@
-"""Training with the rounding of the int8 model."""
+"""Training with the rounding of the int8 model, and the model that it writes."""
 
 import json
 from pathlib import Path
@@ -38,7 +38,7 @@ def config(root: Path, **keys: Any) -> Any:
     return load_train_config(None, [*plain, *small(root, network__init=str(DEFAULT), **keys)])
 
 
-def test_weights_are_rounded_as_the_graph_rounds_them_and_gradients_pass() -> None:
+def test_rounds_weights_as_in_the_graph_and_passes_gradients() -> None:
     weight = torch.randn(8, 4, 3, 3, generator=torch.manual_seed(1))
     weight[3] = 0
     weight.requires_grad_()
@@ -51,7 +51,7 @@ def test_weights_are_rounded_as_the_graph_rounds_them_and_gradients_pass() -> No
     assert (weight.grad == 1).all()
 
 
-def test_inputs_are_clipped_at_the_limit_where_gradients_end() -> None:
+def test_clips_inputs_and_gradients_at_the_limit() -> None:
     x = torch.tensor([-3.0, -0.1, 0.0, 0.006, 0.5, 1.27, 2.0], requires_grad=True)
     y = round_input(x, 1.27)
     assert y.tolist() == pytest.approx([-1.27, -0.1, 0, 0.01, 0.5, 1.27, 1.27])
@@ -61,7 +61,7 @@ def test_inputs_are_clipped_at_the_limit_where_gradients_end() -> None:
     assert round_input(x, 0.0) is x
 
 
-def test_the_network_computes_what_its_int8_model_does() -> None:
+def test_network_in_training_matches_its_int8_model() -> None:
     weights = load_weights(DEFAULT)
     size = weights.profile.input.model_copy(update={"width": 128, "height": 64})
     profile = weights.profile.model_copy(update={"input": size})
@@ -77,12 +77,12 @@ def test_the_network_computes_what_its_int8_model_does() -> None:
         assert model.limits == limits
         ours = model(picture).numpy()
     graph = build_int8(weights, limits)
-    graph.opset_import[0].version = 19  # the reference knows these operations from there on
+    graph.opset_import[0].version = 19  # the first version whose operations the reference all has
     (theirs,) = ReferenceEvaluator(graph).run(None, {"image": pixels[:1].astype(np.float32)})
     assert np.abs(ours - theirs).mean() < 0.01 * np.abs(theirs - plain).mean()
 
 
-def test_a_training_writes_its_int8_model_and_goes_on_with_the_same_limits(tmp_path: Path) -> None:
+def test_writes_the_int8_model_and_resumes_with_the_same_limits(tmp_path: Path) -> None:
     root = write_kitti(tmp_path / "set", 4)
     out = tmp_path / "run"
     assert train(config(root, epochs=1, batch=2), out) == 0
@@ -101,7 +101,9 @@ def test_a_training_writes_its_int8_model_and_goes_on_with_the_same_limits(tmp_p
 
 
 @pytest.mark.parametrize("keys", [{"network__batch_norm": True}, {"network__init": None}])
-def test_refusals(tmp_path: Path, keys: dict[str, Any]) -> None:
+def test_rejects_int8_with_batch_norm_or_without_weights(
+    tmp_path: Path, keys: dict[str, Any]
+) -> None:
     settings = [("network.int8", True), ("network.batch_norm", False), ("network.init", "a.npz")]
     settings += [(key.replace("__", "."), value) for key, value in keys.items()]
     with pytest.raises(ConfigError, match=r"network\.int8: expected network\.init and"):

@@ -1,4 +1,4 @@
-"""Data sets of other layouts and with classes of their own are trained on and evaluated."""
+"""Training and evaluation with data sets of other layouts and other classes."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ COUNT = 2
 
 
 def pictures(folder: Path) -> list[str]:
-    """Write pictures that all show a truck and a traffic light at `BOXES`, one of a car, too."""
+    """Write pictures that all show a truck and a traffic light at `BOXES`."""
     folder.mkdir(parents=True)
     for number in range(COUNT):
         image = np.full((SIZE[1], SIZE[0], 3), 60 + 60 * number, np.uint8)
@@ -69,7 +69,7 @@ def coco(root: Path) -> None:
 
 
 @pytest.mark.parametrize("write", [yolo, coco])
-def test_own_classes_from_labels_to_figures(
+def test_trains_and_evaluates_other_classes(
     tmp_path: Path, write: Callable[[Path], None], capsys: pytest.CaptureFixture[str]
 ) -> None:
     root, out = tmp_path / "signs", tmp_path / "run"
@@ -95,6 +95,6 @@ def test_own_classes_from_labels_to_figures(
     arguments = ["--data", str(root), "--weights", str(out / "run.npz"), "--backend", "cpu"]
     assert main(["evaluate", *arguments]) == 0
     said = capsys.readouterr().out
-    assert "fit letterbox" in said  # as trained
+    assert "fit letterbox" in said  # the fit of the training
     rows = [text.split("  ")[0] for text in said.splitlines()]
     assert {*NAMES, "mean"} <= set(rows)

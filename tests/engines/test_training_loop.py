@@ -1,4 +1,4 @@
-"""Whole trainings: they learn, stop, go on exactly, and leave a folder that explains itself."""
+"""Whole trainings: learning, stopping, exact resuming, and the files that they write."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def config(root: Path, **keys: Any) -> Any:
     return load_train_config(None, [*plain, *small(root, **keys)])
 
 
-def test_losses_fall_and_objects_are_found(tmp_path: Path, root: Path) -> None:
+def test_losses_fall_and_the_network_finds_the_objects(tmp_path: Path, root: Path) -> None:
     out = tmp_path / "learned"
     settings = config(
         root, epochs=40, batch=4, ema=0.9, network__init=str(DEFAULT), network__freeze="pool3",
@@ -60,7 +60,7 @@ def test_losses_fall_and_objects_are_found(tmp_path: Path, root: Path) -> None:
     assert lines[-1]["loss/total"] < 0.5 * lines[0]["loss/total"]
     for name in ("class", "confidence_positive", "box"):
         assert lines[-1][f"loss/{name}"] < lines[0][f"loss/{name}"]
-    # Four objects of a class give four of the kit's recall positions at most: AP 1/11.
+    # Four objects of a class fill at most four of the kit's recall positions: AP 1/11.
     assert lines[-1]["AP11/car/moderate"] == pytest.approx(1 / 11)
     weights = load_weights(out / "learned.npz")
     assert weights.profile.name == "learned"
@@ -75,7 +75,7 @@ def test_losses_fall_and_objects_are_found(tmp_path: Path, root: Path) -> None:
 
 
 def stop_after(monkeypatch: pytest.MonkeyPatch, steps: int) -> None:
-    """Send SIGTERM to this process when so many steps are done."""
+    """Send SIGTERM to this process after this number of steps."""
     done = 0
     original = Learner.step
 
@@ -89,7 +89,7 @@ def stop_after(monkeypatch: pytest.MonkeyPatch, steps: int) -> None:
     monkeypatch.setattr(Learner, "step", step)
 
 
-def test_resumed_training_is_the_same_training(
+def test_resumed_training_gives_the_same_weights(
     tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     keys = {"network__dropout": 0.3, "ema": 0.9, "augment__flip": 0.5}
@@ -109,7 +109,7 @@ def test_resumed_training_is_the_same_training(
         assert {**a, "seconds": 0} == {**b, "seconds": 0}
 
 
-def test_signal_during_evaluation_evaluates_again(
+def test_repeats_an_evaluation_that_a_signal_stopped(
     tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = config(root, epochs=1, evaluate__every=1)
@@ -128,7 +128,7 @@ def test_signal_during_evaluation_evaluates_again(
 
 
 @pytest.mark.parametrize("recipe", ["paper.yaml", "default.yaml", "plus.yaml"])
-def test_recipes_take_a_step(tmp_path: Path, root: Path, recipe: str) -> None:
+def test_each_recipe_can_train(tmp_path: Path, root: Path, recipe: str) -> None:
     settings = [*small(root), ("epochs", 1), ("batch", 4)]
     if recipe != "plus.yaml":
         settings.append(("network.init", str(DEFAULT)))
@@ -141,7 +141,7 @@ def test_recipes_take_a_step(tmp_path: Path, root: Path, recipe: str) -> None:
     assert weights.profile.padding == chosen.network.padding
 
 
-def test_plus_is_the_published_network() -> None:
+def test_plus_recipe_has_the_published_network() -> None:
     plus = load_train_config(CONFIGS / "training" / "plus.yaml")
     head = plus.profile("plus", 0).head(*plus.window)
     assert head.output_shape == (72, 22, 76)
@@ -149,8 +149,8 @@ def test_plus_is_the_published_network() -> None:
     assert head.anchors[0].tolist() == pytest.approx([1242 / 77, 375 / 23, 36, 37])
 
 
-def test_valid_padding_trains_in_windows(tmp_path: Path, root: Path) -> None:
-    """Windows of any size; what is learned runs on whole pictures that are no multiple of 16."""
+def test_trains_with_valid_padding_in_windows(tmp_path: Path, root: Path) -> None:
+    """Windows may have any size, and whole pictures need not be a multiple of 16."""
     settings = config(
         root, epochs=1, batch=4, network__init=None, network__padding="valid",
         network__input__width=311, network__input__height=93, augment__window=[101, 67],
@@ -161,7 +161,7 @@ def test_valid_padding_trains_in_windows(tmp_path: Path, root: Path) -> None:
     assert weights.profile.head(311, 93).output_shape == (24, 4, 18)
 
 
-def test_paper_is_the_published_recipe() -> None:
+def test_paper_recipe_has_the_published_values() -> None:
     paper = load_train_config(CONFIGS / "training" / "paper.yaml")
     assert (paper.batch, paper.network.dropout, paper.network.freeze) == (20, 0.5, "conv1")
     assert not paper.network.batch_norm
@@ -175,7 +175,7 @@ def test_paper_is_the_published_recipe() -> None:
     assert rates == [0.01, 0.01, 0.005, 0.0025]
 
 
-def test_cosine_schedule() -> None:
+def test_cosine_schedule_rises_and_falls() -> None:
     schedule = load_train_config(None, [("schedule.warmup", 1), ("schedule.final", 0.1)]).schedule
     rates = [learning_rate(n, 10, 11, 1.0, schedule) for n in range(110)]
     np.testing.assert_allclose(rates[:10], np.arange(1, 11) / 11)
@@ -185,7 +185,7 @@ def test_cosine_schedule() -> None:
     assert rates[-1] == pytest.approx(0.1, abs=0.001)
 
 
-def test_gradients_are_clipped_by_variable_or_together() -> None:
+def test_clips_gradients_by_variable_or_together() -> None:
     for by, expected in (("variable", (1.0, 0.5)), ("global", (3 / 3.0414, 0.5 / 3.0414))):
         optimizer = load_train_config(
             None, [("optimizer.clip", 1), ("optimizer.clip_by", by)]
@@ -206,12 +206,12 @@ def test_average_follows_the_weights() -> None:
     for _ in range(10):
         average.update(model)
         seen.append(float(average.model.unit("conv1").conv.bias[0]))
-    assert seen[0] == pytest.approx(0.9)  # decay 1/10 at first
+    assert seen[0] == pytest.approx(0.9)  # the first decay is 1/10
     assert seen[1] == pytest.approx(1 - 0.1 * 2 / 11)
     assert float(model.unit("conv1").conv.bias.detach()[0]) == 1
 
 
-def test_loss_that_is_not_finite_ends_the_training(tmp_path: Path, root: Path) -> None:
+def test_stops_if_the_loss_is_not_finite(tmp_path: Path, root: Path) -> None:
     settings = config(root, optimizer__kind="sgd", optimizer__rate=1e18, optimizer__clip=0)
     with pytest.raises(UserError, match=r"not finite any more in epoch 1.*optimizer\.rate"):
         train(settings, tmp_path / "run")
@@ -230,20 +230,20 @@ def test_loss_that_is_not_finite_ends_the_training(tmp_path: Path, root: Path) -
         ("loss=3", r"loss: expected keys \(kind, class, .*\), got 3"),
     ],
 )
-def test_wrong_settings_are_explained(setting: str, message: str) -> None:
+def test_rejects_wrong_settings(setting: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         load_train_config(None, [parse_setting(setting)[1:]])
 
 
-def test_settings_that_need_each_other() -> None:
+def test_rejects_settings_that_contradict_each_other() -> None:
     valid = ("network.padding", "valid")
     assert load_train_config(None, [valid, ("augment.window", [99, 31])]).window == (99, 31)
     with pytest.raises(ConfigError, match=r"at least 31x31 pixels .* got 99x30"):
         load_train_config(None, [valid, ("augment.window", [99, 30])])
-    # Centres that depend on the size would lie elsewhere in a window than in the whole input.
+    # Centres that depend on the size would differ between a window and the whole input.
     even = ("network.anchors.centres", "even")
     assert load_train_config(None, [even, ("augment.window", [1248, 384])])
-    with pytest.raises(ConfigError, match=r"augment\.window: expected null with .* even"):
+    with pytest.raises(ConfigError, match=r"augment\.window: expected null, .* even"):
         load_train_config(None, [even, ("augment.window", [640, 352])])
 
 
@@ -253,7 +253,7 @@ def parse(*arguments: str) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def test_command_line(tmp_path: Path, root: Path) -> None:
+def test_command_line_trains_and_resumes(tmp_path: Path, root: Path) -> None:
     settings = [f"{key}={json.dumps(value)}" for key, value in small() if key != "data.sets"]
     flags = [flag for text in [*settings, "epochs=1"] for flag in ("--set", text)]
     out = str(tmp_path / "run")
@@ -264,16 +264,16 @@ def test_command_line(tmp_path: Path, root: Path) -> None:
     assert [json.loads(line)["epoch"] for line in lines] == [1, 2]
     with pytest.raises(UserError, match="no data set to train on"):
         verb.run(parse("--out", str(tmp_path / "other")))
-    with pytest.raises(UserError, match="no training here; train without --resume begins one"):
+    with pytest.raises(UserError, match="no training here; train without --resume starts one"):
         verb.run(parse("--resume", "--out", str(tmp_path / "other")))
     with pytest.raises(UserError, match="--resume takes"):
         verb.run(parse("--resume", "--data", str(root), "--out", out))
 
 
-def test_what_a_training_has_come_to_can_be_exported(
+def test_exports_the_latest_weights_of_a_training(
     tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Without an evaluation there are no best weights yet, but there is a checkpoint."""
+    """Without an evaluation, there are no best weights yet, but there is a checkpoint."""
     run, out = tmp_path / "run", tmp_path / "now.npz"
     with monkeypatch.context() as patched:
         stop_after(patched, 3)
@@ -294,23 +294,23 @@ def test_what_a_training_has_come_to_can_be_exported(
     assert "no training here" in capsys.readouterr().err
 
 
-def test_a_training_without_a_checkpoint_begins_anew(tmp_path: Path, root: Path) -> None:
-    """As after a power cut in its first two minutes."""
+def test_a_training_without_a_checkpoint_starts_again(tmp_path: Path, root: Path) -> None:
+    """This is the state after a power failure in the first two minutes."""
     settings = config(root, epochs=1)
     train(settings, tmp_path / "run")
     (tmp_path / "run/checkpoint.pt").unlink()
     with pytest.raises(
-        UserError, match=r"run\.npz: weights of a training whose checkpoint is gone"
+        UserError, match=r"run\.npz: belongs to a training whose checkpoint is missing"
     ):
         train(settings, tmp_path / "run")
     (tmp_path / "run/run.npz").unlink()
-    with pytest.raises(UserError, match="no checkpoint yet; train without --resume begins anew"):
+    with pytest.raises(UserError, match="no checkpoint yet; train without --resume starts again"):
         train(settings, tmp_path / "run", resume=True)
     assert train(settings, tmp_path / "run") == 0
     assert len((tmp_path / "run/metrics.jsonl").read_text().splitlines()) == 1
 
 
-def test_paths_relative_to_a_recipe_hold_when_it_is_resumed(
+def test_paths_relative_to_a_recipe_stay_valid_when_resuming(
     tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -329,7 +329,7 @@ def test_paths_relative_to_a_recipe_hold_when_it_is_resumed(
     assert train(again, Path("runs/mine"), resume=True) == 0
 
 
-def test_damaged_checkpoint_is_refused(tmp_path: Path, root: Path) -> None:
+def test_rejects_a_damaged_checkpoint(tmp_path: Path, root: Path) -> None:
     train(config(root, epochs=1), tmp_path / "run")
     (tmp_path / "run/checkpoint.pt").write_bytes(b"PK\x03\x04 cut off")
     with pytest.raises(UserError, match="damaged checkpoint"):
@@ -394,7 +394,7 @@ def test_random_weights_are_neither_frozen_nor_slow(root: Path) -> None:
     assert {name.split(".")[1].split("_")[0] for name in frozen} == {"conv1", "fire2", "fire3"}
 
 
-def test_a_resumed_training_takes_its_optimiser_settings_from_the_configuration(
+def test_resumed_training_uses_the_configured_optimiser_settings(
     root: Path,
 ) -> None:
     before = config(root, optimizer__weight_decay=0.1, optimizer__momentum=0.8)

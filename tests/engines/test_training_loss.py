@@ -1,4 +1,4 @@
-"""The loss against numbers computed by hand, and the boxes it is computed from."""
+"""The loss, compared with numbers computed by hand, and the boxes behind it."""
 
 import math
 from dataclasses import replace
@@ -41,7 +41,7 @@ def truth(boxes: list[Any], classes: list[Any], pictures: int = 1) -> Truth:
 
 
 def output(*values: list[float]) -> torch.Tensor:
-    """Return a network output from the 7 values of both anchors."""
+    """Return a network output made of the 7 values of each of two anchors."""
     return torch.tensor(values, dtype=torch.float32).T.reshape(1, 7, 1, 2)
 
 
@@ -53,13 +53,14 @@ def sigmoid(x: float) -> float:
     return 1 / (1 + math.exp(-x))
 
 
-# Anchor 0 has an object of class 1; it says class 1 with logit 2 to 0, confidence 0.5, no deltas.
+# Anchor 0 has an object of class 1. Its output: class 1 (logit 2, else 0), confidence 0.5, no
+# deltas.
 RESPONSIBLE = [0.0, 2.0, 0.0, 0.0, 0.0, 0.0, 0.0]
 IDLE = [0.0, 0.0, -1.0, 0.0, 0.0, 0.0, 0.0]
 OBJECT = [2.0, 4.0, 18.0, 12.0]  # centre (10, 8), 16 x 8
 
 
-def test_published_loss_by_hand() -> None:
+def test_published_loss_matches_hand_computed_values() -> None:
     loss = compute_loss(
         DECODER(output(RESPONSIBLE, IDLE)),
         truth([OBJECT], [1]),
@@ -67,8 +68,8 @@ def test_published_loss_by_hand() -> None:
         DECODER,
         PAPER,
     )
-    # Anchor 0 is the box (-2, 3, 18, 13), clipped to (0, 3, 18, 13): 180 px, of which the object
-    # takes 16 x 8 = 128.
+    # Anchor 0 gives the box (-2, 3, 18, 13), clipped to (0, 3, 18, 13) with 180 px. The object
+    # covers 16 x 8 = 128 of them.
     overlap = 128 / 180
     class_ = -math.log(math.exp(2) / (math.exp(2) + 1))
     positive = 75 * (overlap - 0.5) ** 2
@@ -79,7 +80,7 @@ def test_published_loss_by_hand() -> None:
     assert float(loss.total) == pytest.approx(class_ + positive + negative + box, rel=1e-5)
 
 
-def test_published_loss_is_the_mean_over_pictures_and_takes_those_without_objects() -> None:
+def test_published_loss_is_the_mean_over_all_pictures() -> None:
     one = output(RESPONSIBLE, IDLE)
     batch = DECODER(torch.cat([one, one]))
     labels = truth([OBJECT, [0, 0, 0, 0]], [1, NOTHING], pictures=2)
@@ -94,7 +95,7 @@ def test_published_loss_is_the_mean_over_pictures_and_takes_those_without_object
 
 
 @pytest.mark.parametrize("kind", ["published", "iou"])
-def test_picture_without_objects_gives_no_nan(kind: str) -> None:
+def test_loss_of_a_picture_without_objects_is_finite(kind: str) -> None:
     config = PAPER.model_copy(update={"kind": kind})
     raw = output(RESPONSIBLE, IDLE).requires_grad_()
     loss = compute_loss(
@@ -106,11 +107,11 @@ def test_picture_without_objects_gives_no_nan(kind: str) -> None:
     loss.total.backward()
     assert raw.grad is not None
     assert torch.isfinite(raw.grad).all()
-    assert raw.grad[0, 2].abs().min() > 0  # confidences are pushed down, nothing else moves
+    assert raw.grad[0, 2].abs().min() > 0  # only confidences get a gradient, which lowers them
     assert raw.grad[0, [0, 1, 3, 4, 5, 6]].abs().max() == 0
 
 
-def test_target_of_the_confidence_has_no_gradient() -> None:
+def test_confidence_target_has_no_gradient() -> None:
     raw = output(RESPONSIBLE, IDLE).requires_grad_()
     config = PAPER.model_copy(update={"class_": 0.0, "box": 0.0})
     assigned = torch.tensor([[0, NOTHING]])
@@ -119,7 +120,7 @@ def test_target_of_the_confidence_has_no_gradient() -> None:
     assert raw.grad[0, 3:].abs().max() == 0
 
 
-def test_iou_loss_by_hand() -> None:
+def test_iou_loss_matches_hand_computed_values() -> None:
     config = load_train_config(None, [
         ("loss.kind", "iou"), ("loss.focal", 2), ("loss.label_smoothing", 0.1),
         ("loss.box_iou", "giou"), ("loss.class", 1), ("loss.confidence_positive", 1),
@@ -138,11 +139,11 @@ def test_iou_loss_by_hand() -> None:
     positive = (quality - 0.5) ** 2 * math.log(2)
     c = sigmoid(-1)
     negative = c**2 * -math.log(1 - c)
-    box = 2 * (1 - 128 / 200)  # the box is not clipped here, and the hull is the box itself
+    box = 2 * (1 - 128 / 200)  # here the box is not clipped, and the hull is the box itself
     np.testing.assert_allclose(parts(loss), [class_, positive, negative, box], rtol=1e-5)
 
 
-def test_ignored_and_unlabelled_anchors_are_no_background() -> None:
+def test_ignored_and_unlabelled_anchors_are_not_background() -> None:
     prediction = DECODER(output(RESPONSIBLE, IDLE))
     nothing = torch.full((1, 2), NOTHING)
     config = PAPER.model_copy(update={"confidence_negative": 1.0})
@@ -153,7 +154,7 @@ def test_ignored_and_unlabelled_anchors_are_no_background() -> None:
     plain = truth([], [])
     both = (0.5**2 + sigmoid(-1) ** 2) / 2
     assert negative(plain) == pytest.approx(both)
-    # Anchor 0 is the box (0, 3, 18, 13) and of class 1, anchor 1 (14, 3, 31, 13) and of class 0.
+    # Anchor 0 has the box (0, 3, 18, 13) and class 1; anchor 1 has (14, 3, 31, 13) and class 0.
     left = torch.tensor([[[0.0, 0.0, 12.0, 15.0]]])
     for region_class, expected in ((EVERY_CLASS, sigmoid(-1) ** 2), (0, both)):
         labels = replace(plain, ignore_boxes=left, ignore_classes=torch.tensor([[region_class]]))
@@ -162,7 +163,7 @@ def test_ignored_and_unlabelled_anchors_are_no_background() -> None:
     assert negative(only_class_1) == pytest.approx(0.5**2)
 
 
-def test_boxes_are_decoded_as_in_the_kernels() -> None:
+def test_decodes_boxes_as_in_the_kernels() -> None:
     rng = np.random.default_rng(3)
     for layout, threshold in (("per_anchor", 1.0), ("by_kind", np.inf)):
         head = small_head(64, 48, 3, ((36, 37), (20, 10)), layout, threshold)  # type: ignore[arg-type]
@@ -187,7 +188,7 @@ def test_encoded_boxes_decode_to_themselves() -> None:
     torch.testing.assert_close(prediction.boxes, boxes)
 
 
-def test_overlaps_by_hand() -> None:
+def test_overlaps_match_hand_computed_values() -> None:
     a = torch.tensor([0.0, 0.0, 4.0, 4.0])
     b = torch.tensor([2.0, 0.0, 6.0, 4.0])
     assert float(iou(a, b)) == pytest.approx(8 / 24)
@@ -202,7 +203,7 @@ def test_overlaps_by_hand() -> None:
 
 
 @pytest.mark.parametrize("function", [iou, giou, ciou])
-def test_gradients_are_finite_where_boxes_do_not_meet(function: Any) -> None:
+def test_gradients_are_finite_for_boxes_that_do_not_overlap(function: Any) -> None:
     a = torch.tensor([0.0, 0.0, 4.0, 4.0], requires_grad=True)
     function(a, torch.tensor([50.0, 50.0, 50.0, 50.0])).backward()
     assert a.grad is not None

@@ -1,4 +1,4 @@
-"""The PyTorch module computes what the ONNX graph computes."""
+"""The PyTorch module gives the same results as the ONNX graph."""
 
 import io
 from pathlib import Path
@@ -47,7 +47,7 @@ def pixels(count: int = 1) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("padding", ["symmetric", "same_upper"])
-def test_same_output_as_onnx(padding: str) -> None:
+def test_gives_the_same_output_as_onnx(padding: str) -> None:
     weights = with_padding(padding)
     model = TrainableNetwork(weights.profile).eval()
     assert model.load_arrays(weights.arrays) == []
@@ -72,7 +72,7 @@ def test_valid_padding_gives_the_same_output_as_onnx(size: tuple[int, int]) -> N
     np.testing.assert_allclose(ours, theirs, atol=2e-4 * np.abs(theirs).max())
 
 
-def test_a_network_for_one_size_runs_others_as_a_network_for_them() -> None:
+def test_network_of_one_size_runs_other_sizes_correctly() -> None:
     """Training windows are smaller than the input; "same_upper" pads each size differently."""
     profile = load_weights(DEFAULT).profile
     for padding, size in (("valid", (99, 83)), ("same_upper", (96, 80))):
@@ -99,7 +99,7 @@ def test_paddings_differ() -> None:
     assert (outputs[0] - outputs[1]).abs().max() > 0.1
 
 
-def test_weights_come_back_bit_for_bit() -> None:
+def test_returns_loaded_weights_bit_for_bit() -> None:
     weights = load_weights(DEFAULT)
     model = TrainableNetwork(weights.profile)
     model.load_arrays(weights.arrays)
@@ -110,7 +110,7 @@ def test_weights_come_back_bit_for_bit() -> None:
 
 
 def normalised_model() -> tuple[TrainableNetwork, torch.Tensor]:
-    """Return v0 with frozen conv1 and batch normalisation elsewhere, and its output before."""
+    """Return a model with frozen conv1 and batch normalisation elsewhere, and its output before."""
     weights = load_weights(DEFAULT)
     model = TrainableNetwork(weights.profile).eval()
     model.load_arrays(weights.arrays)
@@ -121,19 +121,19 @@ def normalised_model() -> tuple[TrainableNetwork, torch.Tensor]:
     return model, before
 
 
-def test_batch_norm_changes_nothing_where_weights_are_given() -> None:
+def test_batch_norm_keeps_the_output_of_loaded_weights() -> None:
     model, before = normalised_model()
     assert model.unit("conv1").norm is None
     assert model.unit("conv12").norm is None
     assert model.unit("fire11_expand3x3").norm is not None
-    for training in (False, True):  # in training the statistics of these very pictures are used
+    for training in (False, True):  # in training mode, the statistics are those of these pictures
         model.train(training)
         with torch.no_grad():
             after = model(pixels(4))
         torch.testing.assert_close(after, before, rtol=0, atol=0.01 * before.abs().max().item())
 
 
-def test_folded_equals_unfolded_after_training() -> None:
+def test_folded_weights_give_the_same_output() -> None:
     model, before = normalised_model()
     model.train()
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-5)
@@ -234,7 +234,7 @@ def test_dropout_zeroes_a_share_and_keeps_the_mean(share: float) -> None:
     x = torch.ones(3, 7, 40, 51, requires_grad=True)  # not a multiple of eight values
     dropped = _drop(x, share)
     assert set(dropped.unique().tolist()) == {0.0, np.float32(1 / (1 - share)).item()}
-    for axis in range(4):  # no channel, row or column is spared
+    for axis in range(4):  # dropout affects every channel, row and column
         kept = (dropped != 0).float().mean(dim=[d for d in range(4) if d != axis])
         assert kept.sub(1 - share).abs().max() < 0.06
     dropped.sum().backward()

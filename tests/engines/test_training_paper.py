@@ -1,4 +1,4 @@
-"""A step of training by `paper.yaml` against the published formulas, computed one by one.
+"""A training step with `paper.yaml`, compared with the published formulas in plain code.
 
 arXiv 1612.01051, equation 2, and the authors' code: each object gets the free anchor of highest
 IoU; SGD with momentum, weight decay of kernels, gradients clipped by variable, conv1 frozen.
@@ -34,18 +34,18 @@ Array = NDArray[np.float64]
 
 @pytest.fixture
 def learner_and_batch(tmp_path: Path) -> tuple[Learner, TrainingBatch]:
-    """Return a network whose head says something, and three pictures, one without objects."""
+    """Return a network with a random head, and three pictures, one of them without objects."""
     root = write_kitti(tmp_path / "set", 3)
     for number in range(3):
         path = root / f"training/label_2/{number:06}.txt"
         lines = path.read_text().splitlines()
-        path.write_text("\n".join(lines[1:] if number < 2 else []))  # no region to ignore
+        path.write_text("\n".join(lines[1:] if number < 2 else []))  # without regions to ignore
     config = load_train_config(
         CONFIGS / "training" / "paper.yaml",
         [
             ("data.sets", [{"root": str(root)}]), ("network.init", str(DEFAULT)), ("batch", 3),
             ("network.input.width", SIZE[0]), ("network.input.height", SIZE[1]),
-            ("network.padding", "symmetric"),  # that of the weights it starts from
+            ("network.padding", "symmetric"),  # the padding of the initial weights
             ("network.dropout", 0), ("augment.drift", [0, 0]), ("threads", 1), ("device", "cpu"),
         ],
     )  # fmt: skip
@@ -81,8 +81,8 @@ def overlap(a: Array, b: Array) -> float:
 
 
 def published(output: Array, boxes: Array, classes: NDArray[np.int64]) -> list[float]:
-    """Return class, confidence positive, confidence negative and box loss of one picture."""
-    # 27 class logits, 9 confidences, 36 deltas: each by anchor and then by kind.
+    """Return the four parts of one picture's loss, in the order of `LossParts`."""
+    # 27 class logits, 9 confidences, 36 deltas; each ordered by anchor and then by value.
     cells = output.transpose(1, 2, 0).reshape(-1, 72)
     logits = cells[:, :27].reshape(-1, 3)
     confidence = 1 / (1 + np.exp(-cells[:, 27:36].reshape(-1)))
@@ -121,7 +121,9 @@ def published(output: Array, boxes: Array, classes: NDArray[np.int64]) -> list[f
     return [class_loss / count, 75 * positive / count, 100 * negative, 5 * box_loss / count]
 
 
-def test_the_loss_of_real_outputs(learner_and_batch: tuple[Learner, TrainingBatch]) -> None:
+def test_loss_matches_the_published_formulas(
+    learner_and_batch: tuple[Learner, TrainingBatch],
+) -> None:
     learner, batch = learner_and_batch
     with torch.no_grad():
         outputs = learner.model(batch.pixels).double().numpy()
@@ -135,10 +137,12 @@ def test_the_loss_of_real_outputs(learner_and_batch: tuple[Learner, TrainingBatc
     ]
     found = learner.loss(batch).stack().numpy()
     np.testing.assert_allclose(found, np.mean(expected, axis=0), rtol=1e-4)
-    assert found.min() > 0.1  # no part is compared at zero
+    assert found.min() > 0.1  # no part is zero
 
 
-def test_the_step_that_follows(learner_and_batch: tuple[Learner, TrainingBatch]) -> None:
+def test_step_matches_the_published_optimiser(
+    learner_and_batch: tuple[Learner, TrainingBatch],
+) -> None:
     learner, batch = learner_and_batch
     before = {name: p.detach().clone() for name, p in learner.model.named_parameters()}
     learner.loss(batch).total.backward()
@@ -148,7 +152,7 @@ def test_the_step_that_follows(learner_and_batch: tuple[Learner, TrainingBatch])
     assert before.keys() - gradients.keys() == {
         "units.conv1.conv.weight", "units.conv1.conv.bias"
     }  # fmt: skip
-    assert max(g.norm() for g in gradients.values()) > 1  # some of them are clipped
+    assert max(g.norm() for g in gradients.values()) > 1  # some gradients are clipped
     learner.step(batch, 0.01)
     for name, parameter in learner.model.named_parameters():
         expected = before[name]

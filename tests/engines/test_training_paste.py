@@ -19,7 +19,7 @@ def window(colour: int, *objects: tuple[tuple[float, ...], int], ignored: int = 
 
 
 @pytest.mark.parametrize("seed", range(10))
-def test_an_object_comes_with_its_pixels_and_its_box(seed: int) -> None:
+def test_pastes_an_object_with_its_pixels_and_its_box(seed: int) -> None:
     sample, donor = window(10), window(250, ((40, 30, 60, 80), 2), ((100, 30, 150, 60), 0))
     result = paste(sample, donor, 2, np.random.default_rng(seed))
     assert result.classes.tolist() == [2]
@@ -28,14 +28,14 @@ def test_an_object_comes_with_its_pixels_and_its_box(seed: int) -> None:
     assert abs(y1 - 30) <= DROP
     assert 0 <= x1 < x2 < SIZE[0]
     assert 0 <= y1 < y2 < SIZE[1]
-    assert (result.image[y1 : y2 + 1, x1 : x2 + 1] == 250).all()  # opaque all over the box
+    assert (result.image[y1 : y2 + 1, x1 : x2 + 1] == 250).all()  # opaque in the whole box
     changed = np.argwhere(result.image[..., 0] != 10)
     assert changed[:, 1].min() >= x1 - 7  # 0.3 of the width, and rounding
     assert changed[:, 1].max() <= x2 + 7
     assert (sample.image == 10).all()
 
 
-def test_only_objects_of_the_class_are_taken_and_three_at_most() -> None:
+def test_pastes_at_most_three_objects_of_the_class() -> None:
     boxes = [((20 * k + 2, 50, 20 * k + 12, 70), k % 2) for k in range(10)]
     result = paste(window(10), window(250, *boxes), 1, np.random.default_rng(0))
     assert result.classes.tolist() == [1, 1, 1]
@@ -45,7 +45,7 @@ def test_only_objects_of_the_class_are_taken_and_three_at_most() -> None:
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_no_object_is_hidden(seed: int) -> None:
+def test_hides_no_other_object(seed: int) -> None:
     mine = ((0, 0, 140, 119), 0)
     result = paste(
         window(10, mine), window(250, ((40, 30, 60, 80), 1)), 1, np.random.default_rng(seed)
@@ -55,7 +55,7 @@ def test_no_object_is_hidden(seed: int) -> None:
     assert covered <= 0.26
 
 
-def test_where_everything_is_ignored_small_objects_still_find_a_place() -> None:
+def test_pastes_small_objects_into_regions_to_ignore() -> None:
     donor = window(250, ((40, 30, 60, 80), 1))
     result = paste(window(10, ignored=1), donor, 1, np.random.default_rng(0))
     assert result.classes.tolist() == [1]

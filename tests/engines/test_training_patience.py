@@ -1,4 +1,4 @@
-"""A training ends early when its mean AP does not rise any more, and can still be gone on with."""
+"""A training ends early if its mean AP does not rise any more, and can still be resumed."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def no_steps(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def evaluates_to(monkeypatch: pytest.MonkeyPatch, figures: list[float]) -> Iterator[float]:
-    """Let evaluations find these mean APs, one after the other; return those that are left."""
+    """Make evaluations return these mean APs one by one; return the remaining ones."""
     left = iter(figures)
     original = Validator.evaluate
 
@@ -69,7 +69,7 @@ def epochs(run: Path) -> list[int]:
     return [json.loads(line)["epoch"] for line in (run / "metrics.jsonl").read_text().splitlines()]
 
 
-def test_it_ends_after_so_many_evaluations_without_a_better_one(
+def test_ends_after_enough_evaluations_without_improvement(
     tmp_path: Path,
     root: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -90,7 +90,7 @@ def test_it_ends_after_so_many_evaluations_without_a_better_one(
     assert profile.evaluation["mAP"] == 0.3
 
 
-def test_an_epoch_that_is_not_evaluated_does_not_count(
+def test_epochs_without_evaluation_do_not_count(
     tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     evaluates_to(monkeypatch, [0.2, 0.1, 0.1])
@@ -98,7 +98,7 @@ def test_an_epoch_that_is_not_evaluated_does_not_count(
     assert epochs(tmp_path / "run") == [1, 2, 3, 4, 5, 6]
 
 
-def test_without_patience_it_runs_to_the_end(
+def test_runs_to_the_end_without_patience(
     tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert load_train_config(None).evaluate.patience is None
@@ -107,7 +107,7 @@ def test_without_patience_it_runs_to_the_end(
     assert epochs(tmp_path / "run") == [*range(1, 9)]
 
 
-def test_more_patience_goes_on_where_it_ended(
+def test_resumes_with_more_patience(
     tmp_path: Path,
     root: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -122,13 +122,13 @@ def test_more_patience_goes_on_where_it_ended(
     assert epochs(run) == [1, 2, 3]
     assert "ended after epoch 3 of 8" in capsys.readouterr().err
     assert train(config(root, evaluate__patience=3), run, resume=True) == 0
-    assert epochs(run) == [1, 2, 3, 4]  # the two from before count as well
+    assert epochs(run) == [1, 2, 3, 4]  # the two evaluations from before count as well
     assert train(config(root, evaluate__patience=4), run, resume=True) == 0
     assert epochs(run) == [*range(1, 9)]
     assert list(left) == []
 
 
-def test_a_checkpoint_from_before_patience_and_8_bits_is_gone_on_from(
+def test_resumes_from_an_older_checkpoint(
     tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = tmp_path / "run"
@@ -141,8 +141,8 @@ def test_a_checkpoint_from_before_patience_and_8_bits_is_gone_on_from(
     assert epochs(run) == [1, 2, 3]
 
 
-def test_the_first_process_decides_for_all(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Only it evaluates: the others have no figures of their own to end by."""
+def test_first_process_decides_for_all(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only the first process evaluates; the others have no figures to decide by."""
     training = loop.Training.__new__(loop.Training)
     training.config = config(root)
     training.compute = Compute(CPU, "fp32", rank=1, world=2)

@@ -1,4 +1,4 @@
-"""Going on with a training: after deaths at any moment, on full disks, with other settings."""
+"""Resuming a training: after a kill at any moment, on full disks, with other settings."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def config(root: Path, **keys: Any) -> TrainConfig:
 
 @pytest.fixture
 def steps(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """Make steps that learn nothing; return the list of their losses, 1, 2, 3 ... in each part."""
+    """Replace steps by ones that learn nothing; return the list of their losses, 1, 2, 3 ..."""
     done: list[float] = []
 
     class Parts:
@@ -70,7 +70,7 @@ def logged(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
 
 
-def test_an_epoch_begins_anew_if_the_batch_has_changed(
+def test_restarts_an_epoch_if_the_batch_has_changed(
     tmp_path: Path, root: Path, steps: list[float], capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = tmp_path / "run"
@@ -81,10 +81,10 @@ def test_an_epoch_begins_anew_if_the_batch_has_changed(
     assert logged(run)[0]["loss/box"] == (2 + 3 + 4 + 5) / 4
     said = capsys.readouterr().err
     assert "steps of an epoch 2, now 4, pictures a step 2, now 1" in said
-    assert "epoch 1 begins anew" in said
+    assert "epoch 1 starts again" in said
 
 
-def test_an_epoch_goes_on_if_nothing_has_changed(
+def test_continues_an_epoch_if_nothing_has_changed(
     tmp_path: Path, root: Path, steps: list[float]
 ) -> None:
     run = tmp_path / "run"
@@ -94,7 +94,7 @@ def test_an_epoch_goes_on_if_nothing_has_changed(
     assert logged(run)[0]["loss/box"] == (1 + 2) / 2
 
 
-def test_a_death_right_after_the_first_weights_can_be_gone_on_from(
+def test_resumes_after_a_kill_right_after_the_first_weights(
     tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = tmp_path / "run"
@@ -114,7 +114,7 @@ def test_a_death_right_after_the_first_weights_can_be_gone_on_from(
     assert [line["epoch"] for line in logged(run)] == [1]
 
 
-def test_an_epoch_that_was_evaluated_is_not_evaluated_again(
+def test_does_not_repeat_a_finished_evaluation(
     tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = tmp_path / "run"
@@ -141,20 +141,18 @@ def test_an_epoch_that_was_evaluated_is_not_evaluated_again(
     assert [line["epoch"] for line in logged(run)] == [1, 2]
 
 
-def test_a_line_that_was_cut_off_is_dropped(tmp_path: Path, root: Path) -> None:
+def test_drops_a_last_line_that_was_cut_off(tmp_path: Path, root: Path) -> None:
     folder = RunFolder(tmp_path)
     metrics = tmp_path / "metrics.jsonl"
     metrics.write_text('{"epoch": 1, "rate": 0.1}\n{"epoch": 2, "ra')
     folder.reopen(config(root), 2)
     assert metrics.read_text() == '{"epoch": 1, "rate": 0.1}\n'
     metrics.write_text('{"epo\n{"epoch": 2}\n')
-    with pytest.raises(UserError, match=r"metrics\.jsonl: line 1 is not JSON; delete it"):
+    with pytest.raises(UserError, match=r"metrics\.jsonl: line 1 is not JSON; delete the line"):
         RunFolder(tmp_path).reopen(config(root), 2)
 
 
-def test_gradients_that_are_not_finite_are_left_out_of_histograms(
-    tmp_path: Path, root: Path
-) -> None:
+def test_histograms_leave_out_gradients_that_are_not_finite(tmp_path: Path, root: Path) -> None:
     pytest.importorskip("tensorboard", reason="needs TensorBoard: pip install -e '.[train]'")
     model = TrainableNetwork(config(root).profile("new", 0))
     for number, parameter in enumerate(model.parameters()):
@@ -167,7 +165,7 @@ def test_gradients_that_are_not_finite_are_left_out_of_histograms(
     folder.close()
 
 
-def test_the_log_shows_what_was_done_again_once(tmp_path: Path) -> None:
+def test_log_shows_repeated_steps_once(tmp_path: Path) -> None:
     pytest.importorskip("tensorboard", reason="needs TensorBoard: pip install -e '.[train]'")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -185,7 +183,7 @@ def test_the_log_shows_what_was_done_again_once(tmp_path: Path) -> None:
         assert [round(event.value, 3) for event in events.Scalars(tag)] == [0.1, 0.2, 0.2]
 
 
-def test_a_resumed_training_knows_the_rate_of_its_last_step(root: Path) -> None:
+def test_resumed_training_keeps_the_rate_of_its_last_step(root: Path) -> None:
     settings = config(root)
     with open_compute(settings) as compute:
         data = TrainingSet(settings)
@@ -205,7 +203,7 @@ def test_a_resumed_training_knows_the_rate_of_its_last_step(root: Path) -> None:
         ("optimizer.kind", "sgd"),
     ],
 )
-def test_what_cannot_change_is_named(root: Path, key: str, value: Any) -> None:
+def test_error_names_the_setting_that_cannot_change(root: Path, key: str, value: Any) -> None:
     before = config(root)
     after = config(root, **{key: value})
     with open_compute(before) as compute:
@@ -216,7 +214,7 @@ def test_what_cannot_change_is_named(root: Path, key: str, value: Any) -> None:
         assert "\n" not in str(caught.value)
 
 
-def test_each_process_goes_on_with_its_own_random_numbers(
+def test_each_process_resumes_with_its_own_random_numbers(
     tmp_path: Path, root: Path, steps: list[float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = tmp_path / "run"
@@ -243,7 +241,7 @@ full = pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs Linux's 
 
 
 @full
-def test_a_full_disk_leaves_the_last_checkpoint_and_no_temporary(tmp_path: Path) -> None:
+def test_full_disk_keeps_the_last_checkpoint_and_no_temporary_file(tmp_path: Path) -> None:
     path = tmp_path / "checkpoint.pt"
     save_checkpoint(path, {"epoch": 1})
     (tmp_path / "checkpoint.pt.tmp").symlink_to("/dev/full")
@@ -254,7 +252,7 @@ def test_a_full_disk_leaves_the_last_checkpoint_and_no_temporary(tmp_path: Path)
 
 
 @full
-def test_a_full_disk_is_one_line(tmp_path: Path, root: Path) -> None:
+def test_reports_a_full_disk_in_one_line(tmp_path: Path, root: Path) -> None:
     folder = RunFolder(tmp_path)
     for name, write in (
         ("versions.json", lambda: folder.create(config(root), "CPU")),
@@ -268,7 +266,9 @@ def test_a_full_disk_is_one_line(tmp_path: Path, root: Path) -> None:
         assert str(caught.value) == f"{tmp_path}: cannot be written: No space left on device"
 
 
-def test_a_read_only_disk_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_reports_a_read_only_disk_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def refuse(*_: Any, **__: Any) -> None:
         raise OSError(30, os.strerror(30))
 
@@ -279,7 +279,7 @@ def test_a_read_only_disk_is_one_line(tmp_path: Path, monkeypatch: pytest.Monkey
         save_weights(weights, tmp_path / "x.npz")
 
 
-def test_a_worker_that_was_killed_is_one_line(
+def test_reports_a_killed_worker_in_one_line(
     tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     parent = os.getpid()

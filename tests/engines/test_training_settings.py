@@ -1,4 +1,4 @@
-"""Configurations from files and --set: paths hold, and mistakes are blamed on what they are in."""
+"""Training configurations from files and --set: paths stay valid, and errors name the source."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_relative_paths_in_settings_are_relative_to_the_working_directory(
         (None, ["batch=0"], "--set batch: batch: "),
     ],
 )  # fmt: skip
-def test_the_blame_is_on_what_is_wrong(
+def test_error_names_the_file_or_setting_that_is_wrong(
     tmp_path: Path, file: str | None, settings: list[str], message: str
 ) -> None:
     path: Any = None

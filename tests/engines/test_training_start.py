@@ -1,4 +1,4 @@
-"""A head that is taken over by a network with other anchor shapes or class names."""
+"""Starting a training with the head of a network with other anchor shapes or class names."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -35,7 +35,7 @@ NAMES = ("vehicle", "person", "rider")
 
 
 def changed(group: str, **values: Any) -> Profile:
-    """Return the shipped profile with other values in one of its groups."""
+    """Return the shipped profile with changed values in one of its groups."""
     profile = load_weights(DEFAULT).profile
     new = profile.model_dump()
     new[group].update(values)
@@ -44,12 +44,12 @@ def changed(group: str, **values: Any) -> Profile:
 
 @torch.no_grad()
 def found(profile: Profile, head_start: Any) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Return all boxes and scores in a picture of noise that fills a few cells."""
+    """Return all boxes and scores in a small picture of noise."""
     model = TrainableNetwork(profile)
     assert start_from(model, DEFAULT, head_start) == []
     pixels = np.random.default_rng(3).integers(0, 256, (1, 3, 64, 128)).astype(np.float32)
     output = model.eval()(torch.from_numpy(pixels))[0].numpy()
-    # Where the exponential is straight the sizes are not taken over exactly.
+    # Where the exponential is linear, sizes are not converted exactly.
     head = replace(profile.head(128, 64), exp_threshold=np.inf)
     boxes, scores, _ = decode(output, head)
     return boxes, scores
@@ -60,14 +60,14 @@ def found(profile: Profile, head_start: Any) -> tuple[NDArray[np.float32], NDArr
     [changed("anchors", shapes=SHAPES), changed("output", classes=NAMES)],
     ids=["other anchors", "other names"],
 )
-def test_a_kept_head_finds_the_same_boxes(profile: Profile) -> None:
+def test_kept_head_finds_the_same_boxes(profile: Profile) -> None:
     before = found(load_weights(DEFAULT).profile, "auto")
     boxes, scores = found(profile, "keep")
     np.testing.assert_allclose(boxes, before[0], atol=0.02)
     np.testing.assert_allclose(scores, before[1], rtol=1e-5)
 
 
-def test_a_new_head_is_random_though_it_would_fit() -> None:
+def test_new_head_is_random_even_if_the_old_one_fits() -> None:
     assert start_from(TrainableNetwork(load_weights(DEFAULT).profile), DEFAULT, "new") == ["conv12"]
 
 
@@ -81,14 +81,14 @@ def test_a_new_head_is_random_though_it_would_fit() -> None:
         ("anchors", {"centres": "even"}, "anchors.centres even as in"),
     ],
 )
-def test_heads_that_cannot_be_kept(group: str, values: dict[str, Any], part: str) -> None:
+def test_rejects_heads_that_cannot_be_kept(group: str, values: dict[str, Any], part: str) -> None:
     model = TrainableNetwork(changed(group, **values))
     with pytest.raises(WeightsError, match=part):
         start_from(model, DEFAULT, "keep")
 
 
-def test_a_backbone_has_no_head_to_keep(tmp_path: Path) -> None:
+def test_rejects_keeping_the_head_of_a_backbone(tmp_path: Path) -> None:
     weights = load_weights(DEFAULT)
     np.savez(tmp_path / "backbone.npz", **weights.arrays)
-    with pytest.raises(WeightsError, match=r"without backbone\.json beside it"):
+    with pytest.raises(WeightsError, match=r"backbone\.json beside it is missing"):
         start_from(TrainableNetwork(weights.profile), tmp_path / "backbone.npz", "keep")

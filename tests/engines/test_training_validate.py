@@ -1,4 +1,4 @@
-"""Evaluation in training: on the objects, in the input and under the names that training has."""
+"""Evaluation during a training: it uses the same classes, fit and names as the training."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def validator(*roots: Path, **keys: Any) -> Validator:
     return Validator(load_train_config(None, small(*roots, **keys)), torch.device("cpu"))
 
 
-def test_a_set_is_evaluated_with_the_names_and_the_fit_it_is_trained_with(
+def test_evaluates_a_set_with_the_names_and_the_fit_of_the_training(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     root, other = write_yolo(tmp_path / "lorries", 1), write_kitti(tmp_path / "other", 1)
@@ -60,7 +60,7 @@ def test_a_set_is_evaluated_with_the_names_and_the_fit_it_is_trained_with(
     assert used == ["stretch", "letterbox"]
 
 
-def test_sets_whose_folders_have_the_same_name_are_told_apart(tmp_path: Path) -> None:
+def test_distinguishes_sets_whose_folders_have_the_same_name(tmp_path: Path) -> None:
     roots = [write_kitti(tmp_path / name / "set", 1) for name in ("day", "night")]
     roots += [write_kitti(tmp_path / "fog", 1)]
     chosen = validator(*roots, evaluate__roots=[str(root) for root in roots])
@@ -69,7 +69,7 @@ def test_sets_whose_folders_have_the_same_name_are_told_apart(tmp_path: Path) ->
     scores = chosen.evaluate(TrainableNetwork(profile), lambda: False)
     assert scores is not None
     assert {"mAP", "night/set:mAP", "fog:mAP"} <= scores.metrics.keys()
-    assert len(scores.summary) == 4  # with their mean
+    assert len(scores.summary) == 4  # three sets and their mean
 
 
 def detections(*rows: tuple[tuple[float, ...], float, int]) -> Detections:
@@ -79,8 +79,8 @@ def detections(*rows: tuple[tuple[float, ...], float, int]) -> Detections:
     )
 
 
-def test_the_mean_over_the_sets_decides(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A set with KITTI's difficulties, one without, one in which nothing is labelled, YOLO's."""
+def test_mean_ap_is_the_mean_over_the_sets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The sets: one with KITTI's difficulties, one without, one without labels, one in YOLO."""
     car, person = (10, 5, 60, 50), (70, 10, 90, 30)
     labels = [kitti_line("Car", car), kitti_line("Pedestrian", person, occlusion=3)]
     roots = [
@@ -89,7 +89,7 @@ def test_the_mean_over_the_sets_decides(tmp_path: Path, monkeypatch: pytest.Monk
         labelled.write_kitti(tmp_path / "empty", {"c": kitti_line("Car", car, 0, 3)}),
         write_yolo(tmp_path / "yolo", 1, ("car", "bike")),
     ]
-    # Too low for what is counted: 2 of pictures 120 px wide, where the least height is 2.3.
+    # The object is too low to count: 2 px in pictures 120 px wide, where the least height is 2.3.
     flat = kitti_line("Car", (10, 5, 60, 7), 0, 3)
     (roots[2] / "training/label_2/c.txt").write_text(flat)
     boxes = {
@@ -129,7 +129,7 @@ def test_the_mean_over_the_sets_decides(tmp_path: Path, monkeypatch: pytest.Monk
     assert scores.summary["mean of the sets"] == {"mAP": 0.5303}
 
 
-def test_one_set_has_its_own_figures_only(tmp_path: Path) -> None:
+def test_figures_of_a_single_set_have_no_prefix(tmp_path: Path) -> None:
     root = write_kitti(tmp_path / "set", 1)
     model = TrainableNetwork(load_train_config(None, small(root)).profile("new", 0))
     scores = validator(root).evaluate(model, lambda: False)
@@ -143,14 +143,14 @@ def test_one_set_has_its_own_figures_only(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("keys", "message"),
     [
-        ({"evaluate__split": "test"}, r"no such split.*evaluate\.split=train.*evaluate\.every=0"),
+        ({"evaluate__split": "test"}, r"no such split.*evaluate\.split .*evaluate\.every=0"),
         (
             {"network__output__classes": ["tram"]},
             r"none of the classes asked for \(tram\).*network\.output\.classes.*names:",
         ),
     ],
 )
-def test_what_cannot_be_evaluated_on_names_the_settings(
+def test_error_about_an_unusable_set_names_the_settings(
     tmp_path: Path, keys: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(DatasetError, match=message) as caught:
@@ -158,7 +158,7 @@ def test_what_cannot_be_evaluated_on_names_the_settings(
     assert "\n" not in str(caught.value)
 
 
-def test_pictures_of_the_same_name_are_all_shown(tmp_path: Path) -> None:
+def test_shows_all_pictures_with_the_same_name(tmp_path: Path) -> None:
     pytest.importorskip("tensorboard", reason="needs TensorBoard: pip install -e '.[train]'")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
