@@ -5,7 +5,7 @@ root), watched by the live page. Faults come at random: cameras that are cut off
 silenced, garbled and refused, a disk that hangs, one that is full, and crowds of clients that never
 read. Prints each fault with the frames it cost and the time until fresh pictures came from all
 cameras again, what memory, threads and file handles did meanwhile, and whether all files can be
-read at the end.
+read at the end. SIGINT ends it early, with all tables.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import av
@@ -172,7 +173,10 @@ def crowd(rig: Rig, seconds: float) -> Iterator[None]:
     yield
 
 
-def usage(pid: int) -> tuple[float, int, int]:
+Usage = tuple[float, int, int]
+
+
+def usage(pid: int) -> Usage:
     """Return resident memory in MB, threads and file handles of a process."""
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     values = {line.split(":")[0]: line.split()[1] for line in lines if len(line.split()) > 1}
@@ -180,7 +184,7 @@ def usage(pid: int) -> tuple[float, int, int]:
     return int(values["VmRSS"]) / 1024, int(values["Threads"]), handles
 
 
-def soak(rig: Rig, seconds: float) -> dict[str, Row]:
+def soak(rig: Rig, seconds: float, rows: dict[str, Row], used: list[Usage]) -> None:
     """Let faults come until the time is over; report usage about once a minute."""
     kinds: dict[str, Callable[[float], contextlib.AbstractContextManager[None]]] = {
         **{name: (lambda s, n=name: camera_fault(rig, n, s)) for name in FAULTS},
@@ -189,7 +193,6 @@ def soak(rig: Rig, seconds: float) -> dict[str, Row]:
     }
     if rig.disk.is_mount():
         kinds["disk full"] = lambda s: full_disk(rig, s)
-    rows = {name: Row() for name in kinds}
     rig.wait_until_well()
     begin, report = time.monotonic(), 0.0
     while time.monotonic() - begin < seconds:
@@ -199,20 +202,32 @@ def soak(rig: Rig, seconds: float) -> dict[str, Row]:
             with kinds[name](random.uniform(1.0, 6.0)):
                 over = time.monotonic()
                 rig.wait_until_well()
-            row = rows[name]
+            row = rows.setdefault(name, Row())
             row.recovery.append(time.monotonic() - over)
             time.sleep(2.0)
             due = (time.monotonic() - start) * FPS * len(rig.servers)
             row.lost.append(max(round(due - (rig.read() - before)), 0))
             if time.monotonic() > report:
                 report = time.monotonic() + 60
-                memory, threads, handles = usage(rig.program.pid)
+                used.append(usage(rig.program.pid))
+                memory, threads, handles = used[-1]
                 print(
-                    f"{time.monotonic() - begin:6.0f} s: {memory:.0f} MB, {threads} threads,"
+                    f"{time.monotonic() - begin:6.0f} s: {sum(len(r.lost) for r in rows.values())}"
+                    f" faults, {memory:.0f} MB, {threads} threads,"
                     f" {handles} file handles, {rig.read()} frames read",
                     flush=True,
                 )
-    return rows
+
+
+def print_usage(used: list[Usage]) -> None:
+    """Compare the usage of the first and the last quarter of the time, each by its median."""
+    quarter = max(len(used) // 4, 1)
+    print("\n| | first quarter | last quarter | most |\n|---|---|---|---|")
+    for name, values in zip(
+        ("memory, MB", "threads", "file handles"), zip(*used, strict=True), strict=True
+    ):
+        first, last = median(values[:quarter]), median(values[-quarter:])
+        print(f"| {name} | {first:.0f} | {last:.0f} | {max(values):.0f} |")
 
 
 def check_files(disk: Path) -> str:
@@ -249,7 +264,10 @@ def main() -> None:
         )
         rig = Rig(disk, arguments.seconds, config)
         try:
-            rows = soak(rig, arguments.seconds)
+            rows: dict[str, Row] = {}
+            used: list[Usage] = []
+            with contextlib.suppress(KeyboardInterrupt):
+                soak(rig, arguments.seconds, rows, used)
             stopped = time.monotonic()
             rig.program.send_signal(signal.SIGTERM)
             code = rig.program.wait(30)
@@ -264,6 +282,7 @@ def main() -> None:
                     f" ({max(row.lost)}) | {sum(row.recovery) / len(row.recovery):.1f}"
                     f" ({max(row.recovery):.1f}) |"
                 )
+            print_usage(used)
             print(f"\nSIGTERM: ended in {ended:.2f} s with exit code {code}")
             print(check_files(disk))
             print(Path(folder, "stdout").read_text())
