@@ -266,8 +266,13 @@ def main() -> None:
         try:
             rows: dict[str, Row] = {}
             used: list[Usage] = []
-            with contextlib.suppress(KeyboardInterrupt):
+            failure = None
+            try:
                 soak(rig, arguments.seconds, rows, used)
+            except KeyboardInterrupt:
+                print("ended early")
+            except AssertionError as error:  # what was seen until then is worth its tables, too
+                failure = error
             stopped = time.monotonic()
             rig.program.send_signal(signal.SIGTERM)
             code = rig.program.wait(30)
@@ -287,6 +292,8 @@ def main() -> None:
             print(check_files(disk))
             print(Path(folder, "stdout").read_text())
             print(threading.active_count(), "threads left in the benchmark")
+            if failure is not None:
+                raise failure
         finally:
             rig.close()
             log = Path(folder, "log").read_text().splitlines()

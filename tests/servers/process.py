@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import signal
 import socket
 import subprocess
@@ -15,7 +16,7 @@ SYSTEM_PYTHON = "/usr/bin/python3"
 GSTREAMER = (
     "import gi; gi.require_version('GstRtspServer', '1.0'); import gi.repository.GstRtspServer"
 )
-START_SECONDS = 20.0  # a server may take to answer
+START_SECONDS = 60.0  # a server may take to answer
 LIFE_SECONDS = 300  # after which a server ends by itself
 
 
@@ -45,8 +46,7 @@ class Server:
     """
 
     def __init__(self, kind: str, *options: str) -> None:
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            self.port = int(free.getsockname()[1])
+        self.port = _free_port()
         self._scheme = {"rtsp": "rtsp", "mjpeg": "http"}[kind]
         program = {
             "rtsp": [SYSTEM_PYTHON, str(HERE / "rtsp.py")],
@@ -96,3 +96,18 @@ class Server:
     def _signal(self, number: signal.Signals) -> None:
         assert self._process is not None
         self._process.send_signal(number)
+
+
+def _free_port() -> int:
+    """Return a port that no client is given by the system while the server is away.
+
+    A client that asks for a port of its own range, where nobody listens, may even be connected to
+    itself, and the server then finds its port taken.
+    """
+    while True:
+        port = 20000 + secrets.randbelow(12000)  # Linux gives clients 32768 to 60999
+        try:
+            socket.create_server(("127.0.0.1", port)).close()
+        except OSError:
+            continue
+        return port
