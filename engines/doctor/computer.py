@@ -13,7 +13,12 @@ from squeezedrive.kernels.cache_folder import cache_folder
 REINSTALL = "pip install -c constraints.txt -e . in a checkout, or pip install --force-reinstall"
 # What each library prints when a Python of its own loads it.
 _LIBRARIES = {
-    "OpenVINO": ("openvino", "import openvino; print(openvino.__version__)"),
+    "OpenVINO": (
+        "openvino",
+        # Without its telemetry, as engines.backends.cpu.openvino says.
+        "import sys; sys.modules['openvino_telemetry'] = None;"
+        " import openvino; print(openvino.__version__)",
+    ),
     "PyAV": ("av", "import av; print(f'{av.__version__}, FFmpeg {av.ffmpeg_version_info}')"),
     "OpenCV": ("opencv-python-headless", "import cv2; print(cv2.__version__)"),
     "Numba": ("numba", "import numba; print(numba.__version__)"),

@@ -6,12 +6,11 @@ from collections.abc import Callable, Iterable
 
 import numpy as np
 import onnx
-import openvino as ov
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from squeezedrive.engines.backends.cpu.graph import unsigned
-from squeezedrive.engines.backends.cpu.openvino import compile_model, core
+from squeezedrive.engines.backends.cpu.openvino import compile_model, core, ov
 from squeezedrive.engines.quantisation.graph import LEVELS, quantised_values
 from squeezedrive.kernels.head import Head
 

@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[2]
 CALLS = re.compile(r"[.]compile_model\b|\bov[.]Core\b|import[ ]Core\b")
 SIGNAL_STACK = """
@@ -80,3 +82,22 @@ def test_models_are_compiled_in_one_place() -> None:
         if CALLS.search(f.read_text("utf-8"))
     }
     assert found == {"engines/backends/cpu/openvino.py"}
+
+
+QUIET = """
+import os, sys, threading
+from squeezedrive import Detector
+from squeezedrive.engines.quantisation import calibrate
+with Detector(backend="cpu", settings={"network": sys.argv[1]}):
+    assert "openvino" in sys.modules
+    assert not [name for name in sys.modules if name.startswith("openvino_telemetry")]
+assert not os.path.exists(os.environ["HOME"] + "/intel")
+"""
+
+
+def test_nothing_is_reported_to_anybody(
+    small_network: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """OpenVINO reports its import to Google Analytics where its telemetry is installed."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    run_in_a_process(QUIET, small_network)

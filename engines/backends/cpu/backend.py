@@ -7,7 +7,6 @@ import os
 from collections.abc import Sequence
 
 import numpy as np
-import openvino as ov
 from numpy.typing import NDArray
 
 from squeezedrive.engines.backends.base import (
@@ -18,7 +17,7 @@ from squeezedrive.engines.backends.base import (
     check_batch,
 )
 from squeezedrive.engines.backends.cpu.graph import for_processor, has_amx
-from squeezedrive.engines.backends.cpu.openvino import compile_model, core, take_bytes
+from squeezedrive.engines.backends.cpu.openvino import compile_model, core, ov, take_bytes
 from squeezedrive.engines.backends.cpu.options import CpuOptions
 from squeezedrive.engines.model.onnx_graph import Precision, build_onnx, load_onnx
 from squeezedrive.kernels.cpu import detect

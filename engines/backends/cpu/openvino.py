@@ -1,14 +1,43 @@
-"""Use OpenVINO: one core per process, compiled models, and pixels as bytes."""
+"""Use OpenVINO: imported without its telemetry, one core per process, compiled models, bytes in.
+
+Every other module imports `ov` from here.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import sys
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import cache
+from types import ModuleType
 from typing import Any
 
-import openvino as ov
-from openvino.preprocess import ColorFormat, PrePostProcessor
+__all__ = ["compile_model", "core", "ov", "take_bytes"]
+
+
+@contextmanager
+def _without_telemetry() -> Iterator[None]:
+    """Let the import of OpenVINO find its telemetry not installed, which it allows for.
+
+    It would write an identity into the user's home folder, report to Google Analytics from a forked
+    process, and keep the program up to three seconds at its end (openvino-telemetry 2025.2).
+    """
+    name = "openvino_telemetry"
+    modules: dict[str, ModuleType | None] = dict(sys.modules)
+    if name in modules or "openvino" in modules:  # somebody else wants it
+        yield
+        return
+    sys.modules[name] = None  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        del sys.modules[name]
+
+
+with _without_telemetry():
+    import openvino as ov
+    from openvino.preprocess import ColorFormat, PrePostProcessor
 
 
 @cache
