@@ -6,8 +6,9 @@ import argparse
 import sys
 from importlib import import_module
 from types import ModuleType
+from typing import NoReturn
 
-from squeezedrive.engines.program import exit_code
+from squeezedrive.engines.program import exit_code, run_program
 
 # A verb's file in engines/cli has DESCRIPTION, EXAMPLES, add_options(parser) and run(arguments).
 # `run` raises UserError for mistakes that the user can correct.
@@ -74,5 +75,10 @@ def main(argv: list[str] | None = None) -> int:
     return exit_code(lambda: _load(arguments.verb).run(arguments) or 0)
 
 
+def program() -> NoReturn:
+    """Run a verb, and end with its exit code."""
+    run_program(main)
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    program()

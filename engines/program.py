@@ -8,27 +8,51 @@ import signal
 import sys
 from collections.abc import Callable
 from contextlib import suppress
+from typing import NoReturn
 
 from squeezedrive.engines.errors import UserError
+from squeezedrive.engines.signals import on_signals
+
+
+def run_program(main: Callable[[], int]) -> NoReturn:
+    """Run the program that is all of this process, and end with its exit code.
+
+    Before it acts upon signals and when it is done, SIGINT ends the process as SIGTERM does: Python
+    would print a traceback.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    sys.exit(main())
 
 
 def exit_code(run: Callable[[], int]) -> int:
-    """Run a program and return its exit code.
+    """Run a program in the main thread and return its exit code.
 
-    This is the program's own code, 2 for a `UserError`, 130 if it is interrupted, and 141 if the
-    reader of its output is gone, as for programs that a closed pipe ends.
+    Its own, 2 for a `UserError`, 130 or 143 if a signal interrupts it, 141 if nobody reads what it
+    prints, as for programs that such a pipe ends. A first signal is a `KeyboardInterrupt`, which
+    leaves time to tidy up; a second one does what it did before.
     """
     print_any_text()
+    received: list[int] = []
+
+    def interrupt(number: int) -> None:
+        received.append(number)
+        raise KeyboardInterrupt
+
     try:
-        return run()
-    except UserError as error:
-        _complain(f"error: {error}")
-        return 2
-    except KeyboardInterrupt:
-        _complain("interrupted")
-        return 130
-    except BrokenPipeError:
-        return 128 + signal.SIGPIPE
+        with on_signals(interrupt, once=True):
+            return run()
+    except BaseException as error:
+        # Libraries that are interrupted while they are imported raise errors of their own.
+        if received or isinstance(error, KeyboardInterrupt):
+            _complain("interrupted")
+            return 128 + (received or [signal.SIGINT])[0]
+        if isinstance(error, UserError):
+            _complain(f"error: {error}")
+            return 2
+        if isinstance(error, BrokenPipeError):
+            return 128 + signal.SIGPIPE
+        raise
     finally:
         _drop_unread()
 

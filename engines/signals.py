@@ -24,18 +24,17 @@ def on_signals(handle: Callable[[int], None], once: bool = False) -> Iterator[No
         Whether a second signal has the effect that it has outside the context.
     """
     before: dict[int, Any] = {}
+    came: set[int] = set()
 
-    def restore() -> None:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-    def act(number: int, _: FrameType | None) -> None:
-        if once:
-            restore()
-        if number == signal.SIGHUP:
-            signal.signal(signal.SIGHUP, signal.SIG_IGN)
-            number = signal.SIGTERM
-        handle(number)
+    def act(number: int, frame: FrameType | None) -> None:
+        if number == signal.SIGHUP and number in came:
+            return
+        second = once and bool(came)
+        came.add(number)
+        if second:
+            _act_as(before[number], number, frame)
+        else:
+            handle(signal.SIGTERM if number == signal.SIGHUP else number)
 
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         if number == signal.SIGHUP and signal.getsignal(number) == signal.SIG_IGN:
@@ -44,4 +43,16 @@ def on_signals(handle: Callable[[int], None], once: bool = False) -> Iterator[No
     try:
         yield
     finally:
-        restore()
+        for changed, handler in before.items():
+            signal.signal(changed, handler)
+
+
+def _act_as(handler: Any, number: int, frame: FrameType | None) -> None:
+    """Do with a signal what a handler, or the system without one, does."""
+    if callable(handler):
+        handler(number, frame)
+    elif handler == signal.SIG_DFL:
+        # Only now and for this one: Python complains of signals that came while they had a handler
+        # and are acted upon when they have none.
+        signal.signal(number, signal.SIG_DFL)
+        signal.raise_signal(number)

@@ -142,8 +142,8 @@ def test_its_commands_run_from_any_folder(installed: Path, tmp_path: Path) -> No
     entries = (installed / "squeezedrive-0.1.0.dist-info" / "entry_points.txt").read_text()
     assert entries.split("\n\n")[0].splitlines() == [
         "[console_scripts]",
-        "squeezedrive = squeezedrive.pipeline.app.command_line:main",
-        "squeezedrive-engines = squeezedrive.engines.__main__:main",
+        "squeezedrive = squeezedrive.__main__:program",
+        "squeezedrive-engines = squeezedrive.engines.__main__:program",
     ]
     assert "examples:" in run(installed, tmp_path, "-m", "squeezedrive", "--help")
     assert "16,848 anchors" in run(installed, tmp_path, "-m", "squeezedrive.engines", "describe")

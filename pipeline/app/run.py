@@ -62,7 +62,8 @@ def run_sources(
         if outputs.summary is not None:  # first: what is printed may have no reader
             try:
                 text = json.dumps(finished.summary, indent=2) + "\n"
-                outputs.summary.write_text(text, encoding="utf-8")
+                with on_signals(lambda _: None, once=True):  # it is a matter of a moment
+                    outputs.summary.write_text(text, encoding="utf-8")
             except OSError as error:
                 reason = f"{outputs.summary}: cannot write the summary: {error.strerror}"
                 failure = failure or SinkError(reason)

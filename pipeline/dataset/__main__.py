@@ -10,7 +10,7 @@ from itertools import islice
 from pathlib import Path
 
 from squeezedrive.engines.errors import DatasetError
-from squeezedrive.engines.program import exit_code
+from squeezedrive.engines.program import exit_code, run_program
 from squeezedrive.pipeline.core.source import SourceOptions
 from squeezedrive.pipeline.dataset.labels import labels_of_teacher
 from squeezedrive.pipeline.dataset.layout import LabelledPicture, write_kitti_layout
@@ -144,4 +144,4 @@ def _labelled(
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_program(main)

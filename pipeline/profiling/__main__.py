@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 
-from squeezedrive.engines.program import exit_code
+from squeezedrive.engines.program import exit_code, run_program
 from squeezedrive.pipeline.profiling.compare import format_comparison, read_profile
 
 
@@ -32,4 +31,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_program(main)

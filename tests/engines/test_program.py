@@ -73,3 +73,81 @@ def test_runs_without_output_streams() -> None:
     script = RUN.format(body=body)
     command = ["/bin/sh", "-c", 'exec "$0" -c "$1" >&- 2>&-', sys.executable, script]
     assert subprocess.run(command, cwd=ROOT, timeout=100).returncode == 7
+
+
+INTERRUPTED = """
+import os, signal, time
+def run():
+    try:
+        os.kill(os.getpid(), signal.{})
+        time.sleep(60)
+    finally:
+        {}
+"""
+
+
+@pytest.mark.parametrize(("name", "code"), [("SIGINT", 130), ("SIGTERM", 143), ("SIGHUP", 143)])
+@pytest.mark.parametrize(
+    "then", ["pass", "raise ImportError('what a library makes of it')", "raise UserError('no')"]
+)
+def test_a_signal_is_an_interruption(name: str, code: int, then: str) -> None:
+    done = start(INTERRUPTED.format(name, then))
+    assert (done.returncode, done.stderr) == (code, b"interrupted\n")
+
+
+def test_a_second_signal_ends_the_program_at_once() -> None:
+    done = start(INTERRUPTED.format("SIGINT", "os.kill(os.getpid(), signal.SIGTERM)"))
+    assert (done.returncode, done.stderr) == (-signal.SIGTERM, b"")
+
+
+TOGETHER = """
+import os, signal, time
+from squeezedrive.engines.program import exit_code, run_program
+
+numbers = [signal.SIGHUP, signal.SIGINT, signal.SIGTERM]
+for number in numbers:
+    signal.signal(number, signal.SIG_DFL)
+
+def run():
+    signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
+    for number in numbers:
+        os.kill(os.getpid(), number)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, numbers)
+    time.sleep(60)
+
+run_program(lambda: exit_code(run))
+"""
+
+
+def test_of_signals_that_come_together_the_second_ends_the_program() -> None:
+    """Python calls the handlers in the order of the numbers: of SIGHUP first."""
+    assert run_script(TOGETHER) == (-signal.SIGINT, b"")
+
+
+AT_THE_END = """
+import os, signal, threading, time
+from squeezedrive.engines.program import exit_code, run_program
+
+def send():
+    while threading.main_thread().is_alive():
+        time.sleep(0.01)
+    os.kill(os.getpid(), signal.SIGINT)
+    time.sleep(60)
+
+def run():
+    threading.Thread(target=send).start()
+    return 0
+
+run_program(lambda: exit_code(run))
+"""
+
+
+def test_a_signal_while_python_ends_is_no_traceback() -> None:
+    assert run_script(AT_THE_END) == (-signal.SIGINT, b"")
+
+
+def run_script(script: str) -> tuple[int, bytes]:
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, timeout=100, stderr=subprocess.PIPE
+    )
+    return done.returncode, done.stderr
