@@ -110,6 +110,7 @@ class PreviewConfig(_Strict):
 
     address: str | int | None
     token: SecretStr | None
+    tls: str | None
 
 
 class DrawConfig(_Strict):

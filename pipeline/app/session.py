@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from squeezedrive.engines.backends.base import Backend
@@ -200,5 +201,6 @@ def _open_page(
 
     sinks = [PreviewSink() for _ in range(count)]
     token = None if preview.token is None else preview.token.get_secret_value()
-    page = PreviewServer(preview.address, token, status, network.controls, sinks)
+    tls = None if preview.tls is None else Path(preview.tls)
+    page = PreviewServer(preview.address, token, status, network.controls, sinks, tls)
     return stack.enter_context(page), [[sink] for sink in sinks]

@@ -8,9 +8,15 @@ import ipaddress
 from email.message import Message
 from urllib.parse import urlsplit
 
+from squeezedrive.pipeline.preview.attempts import Attempts
+
 COOKIE_SECONDS = 365 * 24 * 3600  # a tablet in a vehicle should not have to be let in again
 
 Headers = Message
+
+
+class TooManyAttempts(Exception):
+    """Too many wrong passwords came from one address."""
 
 
 class Access:
@@ -24,11 +30,17 @@ class Access:
         Whether the server can be reached from this machine only.
     port : int
         Of the server; browsers do not keep the cookies of ports apart.
+    encrypted : bool
+        Whether the server speaks HTTPS: its cookie then never goes over plain HTTP.
     """
 
-    def __init__(self, token: str | None, loopback: bool, port: int) -> None:
+    def __init__(
+        self, token: str | None, loopback: bool, port: int, encrypted: bool = False
+    ) -> None:
         self._token = token.encode() if token else None
         self._loopback = loopback
+        self._attempts = Attempts()
+        self._secure = "; Secure" if encrypted else ""
         self._cookie_name = f"squeezedrive_{port}"
         # The same after a restart, so that a page left open goes on; tells nothing of the token.
         key = self._token or b""
@@ -48,14 +60,20 @@ class Access:
         except ValueError:
             return False
 
-    def allows(self, headers: Headers) -> bool:
-        """Say whether a request has the password, or the cookie that stands for it."""
+    def allows(self, headers: Headers, client: str) -> bool:
+        """Say whether a request has the password, or the cookie that stands for it.
+
+        Raises
+        ------
+        TooManyAttempts
+            As `is_token`.
+        """
         if self._token is None:
             return True
         scheme, _, given = headers.get("Authorization", "").partition(" ")
         # Headers arrive decoded as Latin-1, whatever they were.
         given = given.strip().encode("latin-1", errors="replace").decode(errors="replace")
-        if scheme.lower() == "bearer" and self.is_token(given):
+        if scheme.lower() == "bearer" and self.is_token(given, client):
             return True
         for cookie in headers.get("Cookie", "").split(";"):
             name, _, value = cookie.strip().partition("=")
@@ -63,17 +81,30 @@ class Access:
                 return hmac.compare_digest(value.encode(), self._cookie.encode())
         return False
 
-    def is_token(self, text: str) -> bool:
-        """Compare with the password in a time that does not tell how much of it is right."""
-        return self._token is not None and hmac.compare_digest(
-            text.encode(errors="replace"), self._token
-        )
+    def is_token(self, text: str, client: str) -> bool:
+        """Compare with the password in a time that does not tell how much of it is right.
+
+        `client` is the address from which it comes.
+
+        Raises
+        ------
+        TooManyAttempts
+            If too many from there were wrong of late; this one may be right.
+        """
+        if self._token is None:
+            return False
+        if not self._attempts.allowed(client):
+            raise TooManyAttempts
+        right = hmac.compare_digest(text.encode(errors="replace"), self._token)
+        if not right:
+            self._attempts.wrong(client)
+        return right
 
     def cookie(self) -> str:
         """Return the value of a Set-Cookie header that lets a browser in from now on."""
         return (
             f"{self._cookie_name}={self._cookie}; Path=/; Max-Age={COOKIE_SECONDS};"
-            " HttpOnly; SameSite=Strict"
+            f" HttpOnly; SameSite=Strict{self._secure}"
         )
 
     @staticmethod

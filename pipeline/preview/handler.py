@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import http.client
+import io
 import json
 from collections.abc import Callable, Mapping
 from http import HTTPStatus
@@ -13,6 +15,8 @@ from urllib.parse import parse_qs, urlsplit
 
 from prometheus_client import CONTENT_TYPE_LATEST
 
+from squeezedrive.pipeline.preview.access import TooManyAttempts
+from squeezedrive.pipeline.preview.attempts import PERIOD
 from squeezedrive.pipeline.preview.listener import REQUEST_SECONDS, Listener
 from squeezedrive.pipeline.preview.status import health
 from squeezedrive.pipeline.preview.view import View
@@ -20,10 +24,12 @@ from squeezedrive.pipeline.preview.view import View
 Query = dict[str, list[str]]
 
 PICTURE_SECONDS = 1.0  # that a request for a picture waits for the next one
-MAX_BODY = 4096  # bytes
+MAX_HEAD = 65536  # bytes of a request before its body
+MAX_BODY = 4096
 
 FOLDER = Path(__file__).parent
 TEXT = "text/plain; charset=utf-8"
+FORM = "application/x-www-form-urlencoded"
 FILES = {
     "/": ("page.html", "text/html; charset=utf-8"),
     "/page.js": ("page.js", "text/javascript; charset=utf-8"),
@@ -39,9 +45,11 @@ SAFETY = {
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:;"
         " connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
     ),
+    "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
     "Referrer-Policy": "no-referrer",
     "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
 }
 
 
@@ -52,6 +60,20 @@ class Refusal(Exception):
         super().__init__(reason)
         self.status = status
         self.reason = reason
+
+
+class _Head(io.BufferedReader):
+    """Reads the lines of a request, `MAX_HEAD` bytes at most."""
+
+    left = MAX_HEAD
+
+    def readline(self, size: int | None = -1, /) -> bytes:
+        """Return a line, whole or `size` bytes of it."""
+        line = super().readline(size)
+        self.left -= len(line)
+        if self.left < 0 and size is not None and len(line) < size:
+            raise http.client.LineTooLong("request")  # which is answered with 431
+        return line
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -72,10 +94,24 @@ class Handler(BaseHTTPRequestHandler):
         self._view = view
         super().__init__(request, client_address, server)
 
+    def setup(self) -> None:
+        """Prepare to read; see `_Head`."""
+        super().setup()
+        self.rfile.close()
+        self._head = _Head(self.connection.makefile("rb", buffering=0))
+        self.rfile = self._head
+
     def handle_one_request(self) -> None:
         """Serve one request, within its time."""
         self._listener.begin_request(self.connection)
+        self._head.left = MAX_HEAD
         super().handle_one_request()
+
+    def end_headers(self) -> None:
+        """Add what every answer has, also those of the base class to garbage."""
+        for name, value in SAFETY.items():
+            self.send_header(name, value)
+        super().end_headers()
 
     def do_GET(self) -> None:
         """Answer a request for something to look at."""
@@ -96,6 +132,7 @@ class Handler(BaseHTTPRequestHandler):
                 url = urlsplit(self.path)
             except ValueError:
                 raise Refusal(HTTPStatus.BAD_REQUEST, "not a valid address") from None
+            self._check_length()
             if not self._view.access.allows_host(self.headers):
                 raise Refusal(
                     HTTPStatus.MISDIRECTED_REQUEST,
@@ -108,17 +145,30 @@ class Handler(BaseHTTPRequestHandler):
             # What follows on this connection may be the rest of a request that was not read.
             self.close_connection = True
             self._send(refusal.status, TEXT, f"{refusal.reason}\n".encode())
+        except TooManyAttempts:
+            self.close_connection = True
+            text = b"too many wrong passwords from this address: wait a minute\n"
+            self._send(HTTPStatus.TOO_MANY_REQUESTS, TEXT, text, {"Retry-After": f"{PERIOD:.0f}"})
+
+    def _check_length(self) -> None:
+        """Refuse a request of which a proxy might see another end than this server does."""
+        lengths = self.headers.get_all("Content-Length", [])
+        if "Transfer-Encoding" in self.headers:
+            raise Refusal(HTTPStatus.LENGTH_REQUIRED, "expected Content-Length")
+        if len(lengths) > 1 or (self.command != "POST" and lengths not in ([], ["0"])):
+            raise Refusal(HTTPStatus.BAD_REQUEST, "expected no body, and one Content-Length")
 
     def _let_in(self, path: str, query: str) -> bool:
         """Check the password; answer the request in its place if that is all there is to say."""
-        access = self._view.access
-        tokens = parse_qs(query).get("token", [])
-        if self.command == "GET" and any(access.is_token(token) for token in tokens):
+        access, client = self._view.access, str(self.client_address[0])
+        logging_in = self.command == "POST" and path == "/"
+        tokens = self._tokens(query, logging_in)
+        if tokens and access.is_token(tokens[0], client):
             # To the address without the token, which would stay in history and bookmarks.
             headers = {"Location": "/" + path.lstrip("/"), "Set-Cookie": access.cookie()}
             self._send(HTTPStatus.SEE_OTHER, TEXT, b"", headers)
             return False
-        if access.allows(self.headers):
+        if not logging_in and access.allows(self.headers, client):
             return True
         self.close_connection = True
         headers = {"WWW-Authenticate": "Bearer"}
@@ -130,6 +180,14 @@ class Handler(BaseHTTPRequestHandler):
             text = b"expected the token: Authorization: Bearer TOKEN\n"
             self._send(HTTPStatus.UNAUTHORIZED, TEXT, text, headers)
         return False
+
+    def _tokens(self, query: str, logging_in: bool) -> list[str]:
+        """Return the password in the address, or in the form of the page that asks for it."""
+        if self.command == "GET":
+            return parse_qs(query).get("token", [])
+        if logging_in and self.headers.get_content_type() == FORM:
+            return parse_qs(self._body().decode(errors="replace")).get("token", [])
+        return []
 
     def _get(self, path: str, query: Query) -> None:
         view = self._view
@@ -198,7 +256,7 @@ class Handler(BaseHTTPRequestHandler):
         headers: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         self.send_response(status)
-        for name, value in {**SAFETY, **headers}.items():
+        for name, value in headers.items():
             self.send_header(name, value)
         if kind is not None:
             self.send_header("Content-Type", kind)

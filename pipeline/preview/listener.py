@@ -6,6 +6,7 @@ import errno
 import logging
 import socket
 import socketserver
+import ssl
 import threading
 import time
 from collections.abc import Callable
@@ -38,6 +39,8 @@ class Listener(socketserver.TCPServer):
     handler : callable
         Called with the socket, the client's address and this server; returns when it is done with
         the connection.
+    tls : SSLContext, optional
+        For HTTPS.
 
     Raises
     ------
@@ -48,7 +51,10 @@ class Listener(socketserver.TCPServer):
     allow_reuse_address = True  # a port is free again at once when a run has ended
     request_queue_size = 16
 
-    def __init__(self, address: Address, handler: Callable[..., Any]) -> None:
+    def __init__(
+        self, address: Address, handler: Callable[..., Any], tls: ssl.SSLContext | None = None
+    ) -> None:
+        self._tls = tls
         self.address_family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
         self._lock = threading.Lock()
         self._deadlines: dict[socket.socket, float] = {}
@@ -95,11 +101,17 @@ class Listener(socketserver.TCPServer):
     def get_request(self) -> tuple[socket.socket, Any]:
         """Accept a connection."""
         try:
-            return super().get_request()
+            connection, client = super().get_request()
         except OSError:
             # Out of file handles, this fails again and again at once.
             time.sleep(LOOK_SECONDS)
             raise
+        if self._tls is not None:
+            # The handshake comes with the first reading, in the connection's own thread and time.
+            connection = self._tls.wrap_socket(
+                connection, server_side=True, do_handshake_on_connect=False
+            )
+        return connection, client
 
     def process_request(self, request: Any, client_address: Any) -> None:
         """Serve a connection in a thread, if there is room for it."""
@@ -151,4 +163,5 @@ class Listener(socketserver.TCPServer):
 
 def _hang_up(connection: socket.socket) -> None:
     with suppress(OSError):
-        connection.shutdown(socket.SHUT_RDWR)
+        # Not that of an SSLSocket, which would take the encryption from a thread that reads.
+        socket.socket.shutdown(connection, socket.SHUT_RDWR)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from squeezedrive.pipeline.core.controls import Controls
 from squeezedrive.pipeline.preview.access import Access
@@ -11,6 +12,7 @@ from squeezedrive.pipeline.preview.handler import Handler
 from squeezedrive.pipeline.preview.listener import Listener
 from squeezedrive.pipeline.preview.sink import PreviewSink
 from squeezedrive.pipeline.preview.status import Status
+from squeezedrive.pipeline.preview.tls import load_certificate
 from squeezedrive.pipeline.preview.view import View
 
 
@@ -22,6 +24,7 @@ class PreviewServer:
 
     =========================== ====================================================================
     GET /                       the page
+    POST /                      the password, from the form that asks for it
     GET /pictures/N?last=K      the newest picture of source N as JPEG and its number as X-Picture,
                                 as soon as it is another one than K; 204 if none comes in a second
     GET /status                 what the page shows as JSON, see `pipeline.preview.status`
@@ -37,6 +40,8 @@ class PreviewServer:
         [HOST:]PORT; without a host this machine only.
     token : str or None
         Password, as `Authorization: Bearer TOKEN` or once as `?token=TOKEN`, which leaves a cookie.
+    tls : Path, optional
+        PEM file with certificate and key: HTTPS, and nothing else at this port.
     status : callable
         Returns the status of the run. Called in the server's threads, one at a time.
     controls : Controls
@@ -52,7 +57,7 @@ class PreviewServer:
     Raises
     ------
     ConfigError
-        If the address is none, or others can reach it and there is no token.
+        If the address is none, others can reach it and there is no token, or `tls` is no such file.
     PreviewError
         If the port is in use or cannot be had.
     """
@@ -64,16 +69,21 @@ class PreviewServer:
         status: Callable[[], Status],
         controls: Controls,
         sinks: Sequence[PreviewSink],
+        tls: Path | None = None,
     ) -> None:
         parsed = parse_address(address)
         check_reach(parsed, token)
+        context = None if tls is None else load_certificate(tls)
         self._sinks = sinks
         self._listener = Listener(
-            parsed, lambda socket, client, server: Handler(socket, client, server, self._view)
+            parsed,
+            lambda socket, client, server: Handler(socket, client, server, self._view),
+            context,
         )
         bound = self._listener.address
-        self._view = View(status, controls, sinks, Access(token, bound.loopback, bound.port))
-        self.url = f"http://{bound}/"
+        access = Access(token, bound.loopback, bound.port, encrypted=context is not None)
+        self._view = View(status, controls, sinks, access)
+        self.url = f"{'http' if context is None else 'https'}://{bound}/"
 
     def __enter__(self) -> PreviewServer:
         return self

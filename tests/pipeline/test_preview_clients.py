@@ -4,14 +4,13 @@ import socket
 import threading
 from contextlib import suppress
 from dataclasses import replace
-from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
 
 from squeezedrive.pipeline.preview import handler, listener
 from squeezedrive.pipeline.preview.server import PreviewServer
-from tests.support.preview import Run, preview_threads, request, result, until
+from tests.support.preview import Run, ask, connect, preview_threads, request, result, until
 
 GET_PICTURE = b"GET /pictures/0 HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
@@ -26,23 +25,6 @@ def url(run):
     with run.server() as server:
         yield server.url
     assert not preview_threads()
-
-
-def connect(url: str) -> socket.socket:
-    where = urlsplit(url)
-    return socket.create_connection((where.hostname, where.port), timeout=10)
-
-
-def ask(url: str, data: bytes) -> bytes:
-    """Send bytes and return all that comes until the server hangs up."""
-    with connect(url) as client:
-        client.sendall(data)
-        client.shutdown(socket.SHUT_WR)
-        answer = b""
-        with suppress(ConnectionResetError):
-            while piece := client.recv(65536):
-                answer += piece
-        return answer
 
 
 @pytest.mark.parametrize(

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import http.client
 import json
+import socket
 import threading
 import time
 from collections.abc import Callable
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from fractions import Fraction
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -68,8 +70,10 @@ class Run:
             "sources": list(self.sources),
         }
 
-    def server(self, address: str | int = 0, token: str | None = None) -> PreviewServer:
-        server = PreviewServer(address, token, self.status, self.controls, self.sinks)
+    def server(
+        self, address: str | int = 0, token: str | None = None, tls: Path | None = None
+    ) -> PreviewServer:
+        server = PreviewServer(address, token, self.status, self.controls, self.sinks, tls)
         server.start()
         return server
 
@@ -90,6 +94,23 @@ class Run:
         finally:
             stop.set()
             thread.join()
+
+
+def connect(url: str) -> socket.socket:
+    where = urlsplit(url)
+    return socket.create_connection((where.hostname, where.port), timeout=10)
+
+
+def ask(url: str, data: bytes) -> bytes:
+    """Send bytes and return all that comes until the server hangs up."""
+    with connect(url) as client:
+        client.sendall(data)
+        client.shutdown(socket.SHUT_WR)
+        answer = b""
+        with suppress(ConnectionResetError):
+            while piece := client.recv(65536):
+                answer += piece
+        return answer
 
 
 def request(
