@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -56,6 +57,11 @@ class SourceInfo:
     primaries, transfer : int
         Colour primaries and transfer characteristics of the pixels, code points of
         ISO/IEC 23091-2; 1 is BT.709 for both.
+    metadata : mapping of str to str
+        What a file says of itself, by FFmpeg's names: "title", "location", "make" and so on.
+    began : Fraction or None
+        When its clock was at 0, in seconds since 1970: of a file that has its creation time, which
+        belongs to the time where the container starts. None where it is not known.
     """
 
     name: str
@@ -73,6 +79,8 @@ class SourceInfo:
     sample_aspect: Fraction = Fraction(1)
     primaries: int = 1
     transfer: int = 1
+    metadata: Mapping[str, str] = field(default_factory=dict, repr=False)
+    began: Fraction | None = None
 
     @property
     def pixel_aspect(self) -> Fraction:

@@ -20,7 +20,7 @@ from squeezedrive.pipeline.core.source import (
     SourceKind,
     SourceOptions,
 )
-from squeezedrive.pipeline.sources.clock import read_clock
+from squeezedrive.pipeline.sources.clock import read_began, read_clock
 from squeezedrive.pipeline.sources.decoder import AnyFrame, Decoder
 from squeezedrive.pipeline.sources.device import DeviceFrame, DeviceTrack
 from squeezedrive.pipeline.sources.hdr import TRANSFERS, UNSPECIFIED
@@ -293,6 +293,8 @@ class VideoSource(Source):
             sample_aspect=aspect,
             primaries=primaries,
             transfer=transfer,
+            metadata={} if clock.live else dict(self._decoder.container.metadata),
+            began=read_began(self._decoder.container, clock),
         )
 
     def _watch_size(self, size: str) -> None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from fractions import Fraction
 from itertools import islice
 from pathlib import Path
+from types import MappingProxyType
 
 import av
 import numpy as np
@@ -62,6 +63,7 @@ def write_video(
     audio_from: float = 0.0,
     audio_until: float | None = None,
     languages: Sequence[str] = ("eng",),
+    metadata: Mapping[str, str] = MappingProxyType({}),
 ) -> list[int]:
     """Write a clip and return the pts of its frames, in units of `time_base`.
 
@@ -71,6 +73,7 @@ def write_video(
     """
     pts = list(range(frames)) if isinstance(frames, int) else list(frames)
     with av.open(str(path), "w", format=format, container_options=muxer or {}) as output:
+        output.metadata.update(metadata)
         stream = output.add_stream(codec, rate=rate, options={"threads": "1", **(options or {})})
         stream.width, stream.height = size
         stream.pix_fmt = pix_fmt

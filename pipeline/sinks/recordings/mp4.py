@@ -14,13 +14,15 @@ from squeezedrive.pipeline.core.source import DEFAULT_FPS, Source
 from squeezedrive.pipeline.sinks.disk import MakeRoom, SyncedFile
 from squeezedrive.pipeline.sinks.recordings.audio import AudioTracks
 from squeezedrive.pipeline.sinks.recordings.encoder import EncodedPicture
+from squeezedrive.pipeline.sinks.recordings.identity import describe_output
 from squeezedrive.pipeline.sinks.recordings.sound_reader import SoundReader
 
 FRAGMENT_SECONDS = Fraction(1, 2)
 # While it is written, the file is a row of fragments that each can be played; closing makes it a
-# plain MP4. `delay_moov` and `use_editlist` keep the time at which each track begins.
+# plain MP4. `delay_moov` and `use_editlist` keep the time at which each track begins;
+# `use_metadata_tags` keeps metadata that MP4 has no name of its own for, such as the camera's make.
 MUXER = {
-    "movflags": "hybrid_fragmented+delay_moov",
+    "movflags": "hybrid_fragmented+delay_moov+use_metadata_tags",
     "frag_duration": str(round(FRAGMENT_SECONDS * av.time_base)),
     "use_editlist": "1",
     "avoid_negative_ts": "disabled",
@@ -92,6 +94,7 @@ class Mp4File:
         options = {**MUXER, "movie_timescale": str(_track_timescale(info.time_base))}
         self._output = av.open(self._file, "w", format="mp4", container_options=options)
         self._stream = self._output.add_stream_from_template(template)
+        self._output.metadata.update(describe_output(info, info.began, zero))
         if info.location is not None:
             try:
                 begin = (zero - info.origin) * info.time_base

@@ -1,0 +1,31 @@
+"""Moments of civil time, as text and in seconds since 1970."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta, timezone
+from fractions import Fraction
+
+EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+MICROSECOND = timedelta(microseconds=1)
+
+
+def parse_moment(text: str) -> Fraction | None:
+    """Return the seconds since 1970 of a time in ISO 8601, UTC if it has no zone; None for else."""
+    try:
+        moment = datetime.fromisoformat(text.strip().replace("Z", "+00:00"))
+    except ValueError:
+        return None
+    return seconds_since_1970(moment)
+
+
+def seconds_since_1970(moment: datetime) -> Fraction:
+    """Return the seconds since 1970 of a time, UTC if it has no zone."""
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=timezone.utc)
+    return Fraction((moment - EPOCH) // MICROSECOND, 1_000_000)
+
+
+def format_moment(seconds: Fraction | float, decimals: int = 3) -> str:
+    """Write seconds since 1970 in ISO 8601, UTC, with so many decimals, 1 to 6."""
+    moment = EPOCH + round(seconds * 10**decimals) * 10 ** (6 - decimals) * MICROSECOND
+    return f"{moment:%Y-%m-%dT%H:%M:%S.%f}"[: 20 + decimals] + "Z"
