@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Literal
 
 from squeezedrive.engines.backends.video_decoder import DecoderRefused, OpenDecoder
 from squeezedrive.pipeline.core.frame import Frame
+from squeezedrive.pipeline.core.identity import Identity
 
 DEFAULT_FPS = Fraction(25)  # where neither source nor user give a rate
 
@@ -57,11 +57,8 @@ class SourceInfo:
     primaries, transfer : int
         Colour primaries and transfer characteristics of the pixels, code points of
         ISO/IEC 23091-2; 1 is BT.709 for both.
-    metadata : mapping of str to str
-        What a file says of itself, by FFmpeg's names: "title", "location", "make" and so on.
-    began : Fraction or None
-        When its clock was at 0, in seconds since 1970: of a file that has its creation time, which
-        belongs to the time where the container starts. None where it is not known.
+    identity : Identity
+        What a file says of its recording.
     """
 
     name: str
@@ -79,8 +76,7 @@ class SourceInfo:
     sample_aspect: Fraction = Fraction(1)
     primaries: int = 1
     transfer: int = 1
-    metadata: Mapping[str, str] = field(default_factory=dict, repr=False)
-    began: Fraction | None = None
+    identity: Identity = field(default=Identity(), repr=False)
 
     @property
     def pixel_aspect(self) -> Fraction:

@@ -6,9 +6,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 import av
-from av.container import InputContainer
 
-from squeezedrive.pipeline.core.moments import parse_moment
 from squeezedrive.pipeline.core.source import DEFAULT_FPS, SourceOptions
 from squeezedrive.pipeline.sources.decoder import Decoder
 
@@ -97,12 +95,6 @@ def read_clock(decoder: Decoder, location: str, options: SourceOptions) -> Clock
         else:  # FFmpeg shortens the duration of a cut off AVI to what is left
             end = max(end, frames / fps)
     return Clock(live, untimed, fps, time_base, zero, end, frames, of_all_tracks)
-
-
-def read_began(container: InputContainer, clock: Clock) -> Fraction | None:
-    """Return when a file's clock was at 0, in seconds since 1970, if it has its creation time."""
-    created = parse_moment(container.metadata.get("creation_time", ""))
-    return None if clock.live or created is None else created - clock.begin
 
 
 def _listed_frames(stream: av.VideoStream) -> int | None:

@@ -13,6 +13,7 @@ import av
 from squeezedrive.engines.backends.video_decoder import DecoderRefused, OpenDecoder
 from squeezedrive.pipeline.core.errors import SourceError
 from squeezedrive.pipeline.core.frame import Frame
+from squeezedrive.pipeline.core.identity import Identity
 from squeezedrive.pipeline.core.source import (
     DEFAULT_FPS,
     Source,
@@ -20,10 +21,11 @@ from squeezedrive.pipeline.core.source import (
     SourceKind,
     SourceOptions,
 )
-from squeezedrive.pipeline.sources.clock import read_began, read_clock
+from squeezedrive.pipeline.sources.clock import read_clock
 from squeezedrive.pipeline.sources.decoder import AnyFrame, Decoder
 from squeezedrive.pipeline.sources.device import DeviceFrame, DeviceTrack
 from squeezedrive.pipeline.sources.hdr import TRANSFERS, UNSPECIFIED
+from squeezedrive.pipeline.sources.identity import read_identity
 from squeezedrive.pipeline.sources.names import STDIN, shown
 from squeezedrive.pipeline.sources.picture import PictureConverter, display_matrix, swaps_axes
 from squeezedrive.pipeline.sources.timestamps import Timestamps
@@ -234,6 +236,7 @@ class VideoSource(Source):
 
     def _describe(self, location: str, first: AnyFrame | None) -> SourceInfo:
         clock, stream, start = self._clock, self._decoder.stream, self._options.start
+        container = self._decoder.container
         if first is None and clock.end is not None and start >= clock.end:
             raise SourceError(
                 f"{self._name}: expected a start before its end at {float(clock.end):g} s,"
@@ -247,7 +250,7 @@ class VideoSource(Source):
             )
         kind: SourceKind = "file"
         path = None if self._decoder.is_url or is_pipe else Path(location)
-        if is_pipe and self._decoder.container.streams.audio:
+        if is_pipe and container.streams.audio:
             self.report.warn(f"{self._name}: its sound is left out: a pipe can be read only once")
         origin = clock.zero + self._skip
         if clock.live:
@@ -293,8 +296,7 @@ class VideoSource(Source):
             sample_aspect=aspect,
             primaries=primaries,
             transfer=transfer,
-            metadata={} if clock.live else dict(self._decoder.container.metadata),
-            began=read_began(self._decoder.container, clock),
+            identity=Identity() if clock.live else read_identity(container, clock.begin),
         )
 
     def _watch_size(self, size: str) -> None:

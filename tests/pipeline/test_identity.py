@@ -9,6 +9,7 @@ from pathlib import Path
 import av
 import pytest
 
+from squeezedrive.pipeline.core.identity import Identity
 from squeezedrive.pipeline.core.moments import format_moment, parse_moment
 from squeezedrive.pipeline.core.source import SourceInfo, SourceOptions
 from squeezedrive.pipeline.sinks.recordings.identity import describe_output
@@ -76,8 +77,11 @@ def test_a_clock_that_does_not_begin_at_0(tmp_path: Path) -> None:
     source = VideoSource(str(tmp_path / "a.mkv"), SourceOptions(start=1))
     source.close()
     info = source.info
-    assert info.began is not None
-    assert format_moment(info.began + info.origin * info.time_base) == "2026-11-25T10:11:13.000Z"
+    assert info.identity.began is not None
+    assert (
+        format_moment(info.identity.began + info.origin * info.time_base)
+        == "2026-11-25T10:11:13.000Z"
+    )
 
 
 def test_nothing_is_said_that_the_source_does_not_say(tmp_path: Path) -> None:
@@ -88,11 +92,11 @@ def test_nothing_is_said_that_the_source_does_not_say(tmp_path: Path) -> None:
 
 
 def test_what_is_said_of_the_file_stays_behind() -> None:
-    info = SourceInfo("a", "file", 0, 0, None, None, Fraction(1, 10), metadata={
+    info = SourceInfo("a", "file", 0, 0, None, None, Fraction(1, 10), identity=Identity({
         "major_brand": "mp42", "ENCODER": "camera", "comment": "x", "location": "+1+2/",
         "location-eng": "+1+2/", "com.apple.quicktime.creationdate": "yesterday",
         "creation_time": CREATED,
-    })  # fmt: skip
+    }))  # fmt: skip
     began = parse_moment(CREATED)
     assert describe_output(info, began, 25) == {
         "comment": "x",
@@ -101,7 +105,7 @@ def test_what_is_said_of_the_file_stays_behind() -> None:
         "com.apple.quicktime.creationdate": "yesterday",
         "creation_time": "2026-11-25T10:11:14.500000Z",
     }
-    broken = replace(info, metadata={"creation_time": "when?"})
+    broken = replace(info, identity=Identity({"creation_time": "when?"}))
     assert describe_output(broken, None, 0) == {}
 
 

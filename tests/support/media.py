@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from fractions import Fraction
 from itertools import islice
 from pathlib import Path
@@ -20,6 +21,14 @@ SIZE = (160, 120)
 BITS = 10  # squares along the top that spell the number of a frame
 BIT_SIZE = 12  # pixels
 BACKGROUND = (60, 90, 120)
+
+
+@dataclass(frozen=True)
+class Extra:
+    """A track of text or data: begin and duration in ms, and the data, of each sample."""
+
+    codec: str
+    samples: Sequence[tuple[int, int, bytes]]
 
 
 def picture(number: int, size: tuple[int, int] = SIZE) -> NDArray[np.uint8]:
@@ -64,12 +73,14 @@ def write_video(
     audio_until: float | None = None,
     languages: Sequence[str] = ("eng",),
     metadata: Mapping[str, str] = MappingProxyType({}),
+    chapters: Sequence[tuple[int, int, str]] = (),
+    extras: Sequence[Extra] = (),
 ) -> list[int]:
     """Write a clip and return the pts of its frames, in units of `time_base`.
 
     `frames` is their number, or their timestamps; `tags` is colour space and range; `audio` the
     codec of a tone on each of the tracks in `languages`, from `audio_from` to `audio_until`
-    seconds, or to the end.
+    seconds, or to the end; `chapters` have begin and end in seconds, and a title.
     """
     pts = list(range(frames)) if isinstance(frames, int) else list(frames)
     with av.open(str(path), "w", format=format, container_options=muxer or {}) as output:
@@ -93,6 +104,19 @@ def write_video(
             for frame in _tone(audio_from, end, audio_rate):
                 output.mux(track.encode(frame))
             output.mux(track.encode(None))
+        others = [_extra(output, extra) for extra in extras]
+        seconds = Fraction(1)
+        output.set_chapters([
+            {"id": k, "start": a, "end": b, "time_base": seconds, "metadata": {"title": title}}
+            for k, (a, b, title) in enumerate(chapters)
+        ])  # fmt: skip
+        for track, extra in zip(others, extras, strict=True):
+            for begin, duration, data in extra.samples:
+                packet = av.Packet(data)
+                packet.stream, packet.time_base = track, Fraction(1, 1000)
+                packet.pts = packet.dts = begin
+                packet.duration = duration
+                output.mux(packet)
         reformatter = VideoReformatter()
         for number, stamp in enumerate(pts):
             bgr = av.VideoFrame.from_ndarray(draw(number, size), format="bgr24")
@@ -105,6 +129,15 @@ def write_video(
         output.start_encoding()  # so that a clip without frames has a header
         output.mux(stream.encode(None))
     return pts
+
+
+def _extra(output: av.container.OutputContainer, extra: Extra) -> av.stream.Stream:
+    if extra.codec == "bin_data":
+        stream: av.stream.Stream = output.add_data_stream(extra.codec)
+    else:
+        stream = output.add_mux_stream(extra.codec)
+    stream.time_base = Fraction(1, 1000)
+    return stream
 
 
 def _track(

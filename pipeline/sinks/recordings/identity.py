@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from fractions import Fraction
+from typing import TYPE_CHECKING
 
+from squeezedrive.pipeline.core.identity import Chapter
 from squeezedrive.pipeline.core.moments import format_moment, parse_moment
 from squeezedrive.pipeline.core.source import SourceInfo
+
+if TYPE_CHECKING:
+    from av.container.core import Chapter as ContainerChapter  # a type, of which nothing runs
 
 # Said of the file, not of the recording; what is true of the output FFmpeg writes by itself, and
 # its pictures are upright.
@@ -21,6 +27,7 @@ QUICKTIME = {
 }
 CREATED = "creation_time"
 LOCAL_CREATED = "com.apple.quicktime.creationdate"  # in the camera's time zone
+TICK = Fraction(1, 1_000_000)  # of the times of chapters
 
 
 def describe_output(info: SourceInfo, began: Fraction | None, zero: int) -> dict[str, str]:
@@ -41,7 +48,7 @@ def describe_output(info: SourceInfo, began: Fraction | None, zero: int) -> dict
     """
     said = {
         key: text
-        for key, text in info.metadata.items()
+        for key, text in info.identity.metadata.items()
         if key.lower() not in OF_THE_FILE and not key.endswith("-eng")  # FFmpeg adds these
     }
     for key, name in QUICKTIME.items():
@@ -54,6 +61,36 @@ def describe_output(info: SourceInfo, began: Fraction | None, zero: int) -> dict
         if LOCAL_CREATED in said and before is not None:
             said[LOCAL_CREATED] = _moved(said[LOCAL_CREATED], created - before)
     return said
+
+
+def chapters_between(
+    chapters: Sequence[Chapter], zero: Fraction, length: Fraction
+) -> list[ContainerChapter]:
+    """Return the chapters of an output as `set_chapters` takes them.
+
+    Parameters
+    ----------
+    chapters : sequence of Chapter
+        Those of the source.
+    zero : Fraction
+        The time of the source, in seconds, that is 0:00 in the output.
+    length : Fraction
+        Of the output, in seconds.
+    """
+    shown: list[ContainerChapter] = []
+    for chapter in chapters:
+        begin, end = max(chapter.begin - zero, Fraction(0)), min(chapter.end - zero, length)
+        if begin < end:
+            shown.append(
+                {
+                    "id": len(shown),
+                    "start": round(begin / TICK),
+                    "end": round(end / TICK),
+                    "time_base": TICK,
+                    "metadata": {"title": chapter.title},
+                }
+            )
+    return shown
 
 
 def _moved(text: str, seconds: Fraction) -> str:

@@ -9,12 +9,14 @@ import av
 from av.error import FFmpegError
 from av.video.stream import VideoStream
 
+from squeezedrive.pipeline.core.boxes import rename_entries
 from squeezedrive.pipeline.core.errors import SinkError
 from squeezedrive.pipeline.core.source import DEFAULT_FPS, Source
 from squeezedrive.pipeline.sinks.disk import MakeRoom, SyncedFile
 from squeezedrive.pipeline.sinks.recordings.audio import AudioTracks
 from squeezedrive.pipeline.sinks.recordings.encoder import EncodedPicture
-from squeezedrive.pipeline.sinks.recordings.identity import describe_output
+from squeezedrive.pipeline.sinks.recordings.identity import chapters_between, describe_output
+from squeezedrive.pipeline.sinks.recordings.side_tracks import SideTracks
 from squeezedrive.pipeline.sinks.recordings.sound_reader import SoundReader
 
 FRAGMENT_SECONDS = Fraction(1, 2)
@@ -32,7 +34,7 @@ MUXER = {
 
 
 class Mp4File:
-    """An MP4 file that browsers play, with the audio of the source file.
+    """An MP4 file that browsers play, with all else that there is in the source file.
 
     If the process is killed, or power is lost, the file can be played up to a second or so before
     that moment; likewise if it cannot be written to its end.
@@ -44,8 +46,8 @@ class Mp4File:
     template : VideoStream
         The encoder's stream. Packets are copied, so that several files can take the same.
     source : Source
-        Where the pictures come from: its clock, and the file with its audio tracks, see
-        `AudioTracks`.
+        Where the pictures come from: its clock, what it says of its recording, and the file with
+        its other tracks, see `AudioTracks` and `SideTracks`.
     zero : int
         The time of the source, in units of its time base, that is 0:00 in the file.
     make_room : callable, optional
@@ -85,6 +87,8 @@ class Mp4File:
         # Up to the end of the last whole fragment; None once the file is a plain MP4.
         self._whole_bytes: int | None = 0
         self._audio: AudioTracks | None = None
+        self._side: SideTracks | None = None
+        self._chapters = info.identity.chapters
         try:
             self._file = SyncedFile(path, make_room)
         except OSError as error:
@@ -94,7 +98,7 @@ class Mp4File:
         options = {**MUXER, "movie_timescale": str(_track_timescale(info.time_base))}
         self._output = av.open(self._file, "w", format="mp4", container_options=options)
         self._stream = self._output.add_stream_from_template(template)
-        self._output.metadata.update(describe_output(info, info.began, zero))
+        self._output.metadata.update(describe_output(info, info.identity.began, zero))
         if info.location is not None:
             try:
                 begin = (zero - info.origin) * info.time_base
@@ -106,11 +110,19 @@ class Mp4File:
                 self._own_warnings.append(f"{info.name}: audio cannot be read: {error.strerror}")
             except Exception as error:  # whatever is wrong with a sound costs no picture
                 self._own_warnings.append(f"{info.name}: audio cannot be read: {error}")
+        if info.location is not None and info.identity.side_tracks:
+            time = zero * info.time_base
+            try:
+                self._side = SideTracks(info.location, info.path, self._output, time)
+            except (FFmpegError, OSError) as error:
+                reason = error.strerror or str(error)
+                self._own_warnings.append(f"{info.name}: subtitles and data: {reason}")
 
     @property
     def warnings(self) -> list[str]:
         """One line for everything that could not be carried over."""
-        return self._own_warnings + (self._audio.warnings if self._audio is not None else [])
+        tracks = (self._audio, self._side)
+        return self._own_warnings + [w for t in tracks if t is not None for w in t.warnings]
 
     def write(self, picture: EncodedPicture) -> None:
         """Add a picture."""
@@ -125,6 +137,8 @@ class Mp4File:
         try:
             if self._audio is not None:
                 self._audio.write_until(self._end)
+            if self._side is not None:
+                self._side.write_until(self._end)
             self._output.mux(packet)
         except (OSError, FFmpegError) as error:
             raise self.abandon(error) from error
@@ -141,7 +155,13 @@ class Mp4File:
         try:
             if self._audio is not None:
                 self._audio.finish(self._end)
+            if self._side is not None:
+                self._side.finish(self._end)
+            zero = self._zero * self._time_base
+            self._output.set_chapters(chapters_between(self._chapters, zero, self._end))
             self._output.close()
+            if self._side is not None and self._side.kinds:
+                rename_entries(self.path, self._side.kinds)
             self._whole_bytes = None
             self._file.sync()
             self._file.close()
@@ -159,8 +179,9 @@ class Mp4File:
         # would take what can be played with it.
         self._file.close()
         self._output.close()
-        if self._audio is not None:
-            self._audio.close()
+        for tracks in (self._audio, self._side):
+            if tracks is not None:
+                tracks.close()
         return _unwritable(self.path, error)
 
 

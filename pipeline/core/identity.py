@@ -1,0 +1,39 @@
+"""What a media file says of its recording."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from fractions import Fraction
+
+
+@dataclass(frozen=True)
+class Chapter:
+    """A part of a recording that has a title; times in seconds of the source's clock."""
+
+    begin: Fraction
+    end: Fraction
+    title: str
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What tells a recording from others; empty for what is not recorded yet.
+
+    Attributes
+    ----------
+    metadata : mapping of str to str
+        What the file says of itself, by FFmpeg's names: "title", "location", "make" and so on.
+    began : Fraction or None
+        When the source's clock was at 0, in seconds since 1970: by the file's time of creation,
+        which is the time at which the container starts. None where it has none.
+    chapters : tuple of Chapter
+        Its chapters.
+    side_tracks : int
+        How many tracks of subtitles and data it has.
+    """
+
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    began: Fraction | None = None
+    chapters: tuple[Chapter, ...] = ()
+    side_tracks: int = 0
