@@ -59,7 +59,7 @@ def open_sinks(
     if config.record.segment is not None or config.record.events:
         from squeezedrive.pipeline.sinks.recordings.parts import open_split
 
-        split = open_split(config.record, class_names, paths, share)
+        split = open_split(config.record, source, class_names, paths, share)
     opened = [
         spec.open(SinkContext(paths[spec.option], source, class_names, config, header, split))
         for spec in sink_specs()

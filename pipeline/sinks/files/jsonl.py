@@ -151,8 +151,9 @@ class SegmentedJsonlSink(Sink):
         self.name = archive.jsonl_pattern
         self._segments = segments
         self._series: Series[FrameResult] = Series(
-            self.name, archive, open_file, archive.jsonl, archive.segment_numbers
-        )
+            self.name, archive, open_file, archive.jsonl, archive.segment_numbers,
+            lambda result: segments.clock.see(result.frame),
+        )  # fmt: skip
 
     @property
     def lost(self) -> int:

@@ -29,7 +29,7 @@ class SegmentLabel:
     """
 
     number: int
-    time: str  # when its first frame was taken, UTC, as 20261125T101112Z
+    time: str  # when its first frame was taken, UTC, as 20261125T101112Z; see `RecordingClock`
     what: str = ""  # of a clip: what is in it
 
 

@@ -92,6 +92,8 @@ class Clips:
         Seconds per unit of pts.
     before : float
         Seconds that a clip begins before its event.
+    taken_at : callable
+        Dates a picture, in seconds since 1970.
     """
 
     def __init__(
@@ -100,6 +102,7 @@ class Clips:
         open_file: Callable[[Path, EncodedPicture], Mp4File],
         time_base: Fraction,
         before: float,
+        taken_at: Callable[[EncodedPicture], float],
     ) -> None:
         def open_clip(path: Path, picture: EncodedPicture) -> Mp4File:
             if self._clip is not None and self._clip.start is None:
@@ -107,7 +110,7 @@ class Clips:
             return open_file(path, picture)
 
         self.series: Series[EncodedPicture] = Series(
-            "event clips", archive, open_clip, archive.clip, archive.clip_numbers
+            "event clips", archive, open_clip, archive.clip, archive.clip_numbers, taken_at
         )
         self._archive = archive
         self._time_base = time_base

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import operator
 import re
-import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -16,7 +15,9 @@ from numpy.typing import NDArray
 from squeezedrive.engines.datasets.dataset import class_key
 from squeezedrive.engines.errors import ConfigError
 from squeezedrive.pipeline.config import RecordConfig
+from squeezedrive.pipeline.core.frame import Frame
 from squeezedrive.pipeline.core.sink import FrameResult
+from squeezedrive.pipeline.sinks.recordings.clock import RecordingClock
 
 # A box that flickers up is no event: a condition has to hold in so many frames within a moment,
 # or in all where there are fewer.
@@ -123,6 +124,8 @@ class EventDetector:
         Names in the order of the class indices.
     before, after : float
         Seconds that a clip shows before and after its event.
+    clock : RecordingClock, optional
+        Dates the events; this computer's clock if not given.
 
     Raises
     ------
@@ -136,8 +139,10 @@ class EventDetector:
         class_names: Sequence[str],
         before: float,
         after: float,
+        clock: RecordingClock | None = None,
     ) -> None:
         self.before = before
+        self._clock = clock or RecordingClock()
         self._after = after
         self._class_names = class_names
         self._conditions = [parse_condition(text, class_names) for text in conditions]
@@ -161,9 +166,9 @@ class EventDetector:
         if event is not None and going_on:
             if (frame.pts - event.first) * frame.time_base >= LONGEST_SECONDS:
                 now = frame.pts
-                event = Event([], event.what, now, now, now, time.time())
+                event = Event([], event.what, now, now, now, self._clock.see(frame))
         elif event is None and begun:
-            event = self._begin(begun[0], frame.pts, frame.time_base)
+            event = self._begin(begun[0], frame)
         if event is not None and going_on:
             event.last = frame.pts
             for condition in going_on:
@@ -187,8 +192,10 @@ class EventDetector:
         enough = HOLDING_FRAMES if self._young else min(HOLDING_FRAMES, len(self._recent))
         return frames >= enough
 
-    def _begin(self, condition: EventCondition, pts: int, time_base: Fraction) -> Event:
+    def _begin(self, condition: EventCondition, frame: Frame) -> Event:
+        pts, time_base = frame.pts, frame.time_base
         first = next(p for p, holding in self._recent if condition in holding)
         begin = first - round(Fraction(self.before) / time_base)
         what = "-".join(self._class_names[index] for index in condition.classes)
-        return Event([], what, begin, first, pts, time.time() - float((pts - first) * time_base))
+        taken_at = self._clock.see(frame) - float((pts - first) * time_base)
+        return Event([], what, begin, first, pts, taken_at)

@@ -50,6 +50,8 @@ class Mp4File:
         its other tracks, see `AudioTracks` and `SideTracks`.
     zero : int
         The time of the source, in units of its time base, that is 0:00 in the file.
+    began : Fraction, optional
+        When the source's clock was at 0, in seconds since 1970, see `RecordingClock`.
     make_room : callable, optional
         Asked for room when the disk is full, see `making_room`.
 
@@ -73,6 +75,7 @@ class Mp4File:
         template: VideoStream,
         source: Source,
         zero: int,
+        began: Fraction | None = None,
         make_room: MakeRoom | None = None,
     ) -> None:
         info = source.info
@@ -98,7 +101,7 @@ class Mp4File:
         options = {**MUXER, "movie_timescale": str(_track_timescale(info.time_base))}
         self._output = av.open(self._file, "w", format="mp4", container_options=options)
         self._stream = self._output.add_stream_from_template(template)
-        self._output.metadata.update(describe_output(info, info.identity.began, zero))
+        self._output.metadata.update(describe_output(info, began, zero))
         if info.location is not None:
             try:
                 begin = (zero - info.origin) * info.time_base

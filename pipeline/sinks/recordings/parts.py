@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from av.video.stream import VideoStream
@@ -15,6 +15,7 @@ from squeezedrive.pipeline.core.sink import STDOUT, FrameResult
 from squeezedrive.pipeline.core.source import Source
 from squeezedrive.pipeline.sinks.recordings.archive import Archive, SegmentLabel
 from squeezedrive.pipeline.sinks.recordings.clips import Clips
+from squeezedrive.pipeline.sinks.recordings.clock import RecordingClock
 from squeezedrive.pipeline.sinks.recordings.encoder import EncodedPicture
 from squeezedrive.pipeline.sinks.recordings.events import Event, EventDetector
 from squeezedrive.pipeline.sinks.recordings.mp4 import Mp4File
@@ -35,10 +36,15 @@ class Split:
     archive: Archive
     segments: Segments | None = None  # when a new one begins; None for no segments
     events: EventDetector | None = None  # what gets a clip; None for no clips
+    clock: RecordingClock = field(default_factory=RecordingClock)  # dates all of it
 
 
 def open_split(
-    record: RecordConfig, class_names: Sequence[str], paths: Mapping[str, Path], share: float
+    record: RecordConfig,
+    source: Source,
+    class_names: Sequence[str],
+    paths: Mapping[str, Path],
+    share: float,
 ) -> Split:
     """Return how the recording of a source is split.
 
@@ -51,11 +57,12 @@ def open_split(
         None if jsonl == STDOUT else jsonl,
         None if record.keep is None else record.keep * share,
     )
-    segments = None if record.segment is None else Segments(archive, record.segment)
+    clock = RecordingClock(source)
+    segments = None if record.segment is None else Segments(archive, record.segment, clock)
     events = None
     if record.events:
-        events = EventDetector(record.events, class_names, record.before, record.after)
-    return Split(archive, segments, events)
+        events = EventDetector(record.events, class_names, record.before, record.after, clock)
+    return Split(archive, segments, events, clock)
 
 
 class Parts:
@@ -78,10 +85,13 @@ class Parts:
     """
 
     def __init__(self, name: str, split: Split, stream: VideoStream, source: Source) -> None:
-        archive, info = split.archive, source.info
+        archive, info, clock = split.archive, source.info, split.clock
 
         def open_file(path: Path, first: EncodedPicture) -> Mp4File:
-            return Mp4File(path, stream, source, first.pts, archive.room)
+            return Mp4File(path, stream, source, first.pts, clock.began, archive.room)
+
+        def taken_at(picture: EncodedPicture) -> float:
+            return clock.at(picture.pts * info.time_base)
 
         self._name = name
         self._split = split
@@ -90,11 +100,12 @@ class Parts:
         self._tag: tuple[SegmentLabel | None, Event | None] = (None, None)  # of the last written
         self._newest: SegmentLabel | None = None  # of the last frame
         self._segments: Series[EncodedPicture] = Series(
-            "the recording", archive, open_file, archive.video, archive.segment_numbers
+            "the recording", archive, open_file, archive.video, archive.segment_numbers, taken_at
         )
         self._clips: Clips | None = None
         if split.events is not None:
-            self._clips = Clips(archive, open_file, info.time_base, split.events.before)
+            before = split.events.before
+            self._clips = Clips(archive, open_file, info.time_base, before, taken_at)
         self._tidied_at = time.monotonic()
         self._closed = False
         self._own_warnings: list[str] = []

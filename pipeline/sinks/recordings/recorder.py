@@ -12,6 +12,7 @@ from squeezedrive.pipeline.core.errors import SinkError
 from squeezedrive.pipeline.core.frame import Frame
 from squeezedrive.pipeline.core.sink import FrameResult, Sink
 from squeezedrive.pipeline.core.source import Source
+from squeezedrive.pipeline.sinks.recordings.clock import RecordingClock
 from squeezedrive.pipeline.sinks.recordings.encoder import EncodedPicture, Encoder
 from squeezedrive.pipeline.sinks.recordings.mp4 import Mp4File
 from squeezedrive.pipeline.sinks.recordings.parts import Parts, Split
@@ -87,6 +88,7 @@ class RecordingSink(Sink):
         self._options = options
         self._whole = whole
         self._split = split
+        self._clock = RecordingClock(source) if split is None else split.clock
         self._files: _Files | None = None
         self._closed = False
 
@@ -114,6 +116,7 @@ class RecordingSink(Sink):
         if self._closed:
             raise SinkError(f"{self.name}: is closed")
         frame = result.frame
+        self._clock.see(frame)
         try:
             if self._files is None:
                 self._files = self._open(frame)
@@ -157,7 +160,8 @@ class RecordingSink(Sink):
         encoder = Encoder(info, first, self._options)
         whole = parts = None
         if self._whole is not None:
-            whole = Mp4File(self._whole, encoder.stream, self._source, min(info.origin, first.pts))
+            zero, began = min(info.origin, first.pts), self._clock.began
+            whole = Mp4File(self._whole, encoder.stream, self._source, zero, began)
         if self._split is not None:
             parts = Parts(self.name, self._split, encoder.stream, self._source)
         return _Files(encoder, whole, parts)

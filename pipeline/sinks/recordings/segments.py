@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING
 
 from squeezedrive.pipeline.sinks.recordings.archive import Archive, SegmentLabel, utc
+from squeezedrive.pipeline.sinks.recordings.clock import RecordingClock
 
 if TYPE_CHECKING:
     from squeezedrive.pipeline.core.frame import Frame
@@ -20,9 +20,14 @@ class Segments:
         Gives the segments their numbers.
     seconds : float
         Length of a segment; it ends before the first frame that is so much later than its first.
+    clock : RecordingClock, optional
+        Dates the segments; this computer's clock if not given.
     """
 
-    def __init__(self, archive: Archive, seconds: float) -> None:
+    def __init__(
+        self, archive: Archive, seconds: float, clock: RecordingClock | None = None
+    ) -> None:
+        self.clock = clock or RecordingClock()
         self._archive = archive
         self._seconds = seconds
         self._label: SegmentLabel | None = None
@@ -32,6 +37,7 @@ class Segments:
         """Return the label of the segment a frame belongs to. Frames are given in their order."""
         elapsed = (frame.pts - self._start) * frame.time_base
         if self._label is None or elapsed >= self._seconds:
-            self._label = SegmentLabel(next(self._archive.segment_numbers), utc(time.time()))
+            taken_at = utc(self.clock.see(frame))
+            self._label = SegmentLabel(next(self._archive.segment_numbers), taken_at)
             self._start = frame.pts
         return self._label

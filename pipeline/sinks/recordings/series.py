@@ -64,6 +64,8 @@ class Series(Generic[Item]):
         Names the file of a label.
     numbers : iterator of int
         Of files that go on where another has failed.
+    taken_at : callable
+        Dates the first frame of such a file, in seconds since 1970.
 
     Attributes
     ----------
@@ -80,6 +82,7 @@ class Series(Generic[Item]):
         open_file: Callable[[Path, Item], SeriesFile[Item]],
         name: Callable[[SegmentLabel], Path],
         numbers: Iterator[int],
+        taken_at: Callable[[Item], float],
     ) -> None:
         self.lost = 0
         self.path: Path | None = None
@@ -90,6 +93,7 @@ class Series(Generic[Item]):
         self._open_file = open_file
         self._name = name
         self._numbers = numbers
+        self._taken_at = taken_at
         self._label: SegmentLabel | None = None
         self._number: int | None = None  # of the file that goes on where one has failed
         self._file: SeriesFile[Item] | None = None
@@ -153,7 +157,7 @@ class Series(Generic[Item]):
         self._archive.tidy()
         if self._retry_at:  # it begins later than planned
             number = label.number if self._number is None else self._number
-            label = replace(label, number=number, time=utc(time.time()))
+            label = replace(label, number=number, time=utc(self._taken_at(item)))
         path = self._name(label)
         self._archive.protect(path)
         self._current = path
