@@ -1,0 +1,236 @@
+"""Starts workers, watches over them, and keeps the inputs that the program did not take well."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import selectors
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+import zlib
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tests.fuzz.case import Case
+from tests.fuzz.observe import ROOT
+
+START_SECONDS = 300.0  # until the first input: libraries are loaded, seeds are made
+PATIENCE = 10.0  # seconds for one input, on a machine that has nothing else to do
+KILL_MEMORY = 3 << 30  # bytes of a worker, beyond what is found to be too much
+LOOK_SECONDS = 0.1
+PER_WORKER = 2000  # inputs of one process
+KEPT = 3  # inputs that are kept of each kind
+
+
+@dataclass
+class Outcome:
+    """What came of the inputs of a target.
+
+    Attributes
+    ----------
+    inputs : int
+        How many were run.
+    ended : Counter of str
+        How they ended: "done", "refused", "died" and so on.
+    found : dict of str to list of int
+        Numbers of the inputs by what went wrong with them.
+    kept : dict of str to list of Path
+        Folders of the inputs that were kept.
+    seconds : float
+        Wall-clock time.
+    """
+
+    inputs: int = 0
+    ended: Counter[str] = field(default_factory=Counter)
+    found: dict[str, list[int]] = field(default_factory=dict)
+    kept: dict[str, list[Path]] = field(default_factory=dict)
+    seconds: float = 0.0
+
+
+def run_target(
+    name: str,
+    seed: int,
+    inputs: int,
+    keep: Path | None = None,
+    first: int = 0,
+    said: Callable[[str], None] = lambda line: None,
+    patience: float = PATIENCE,
+) -> Outcome:
+    """Run inputs of a target in processes that are started again when they die.
+
+    Parameters
+    ----------
+    name : str
+        Of the target.
+    seed : int
+        The same seed makes the same inputs.
+    inputs : int
+        How many.
+    keep : Path, optional
+        Where inputs are kept that went wrong.
+    first : int
+        Number of the first one.
+    said : callable
+        Is given a line for each new kind of what went wrong.
+    patience : float
+        Seconds after which a worker is killed in the middle of an input.
+    """
+    outcome = Outcome()
+    start = time.monotonic()
+    position, end = first, first + inputs
+    with tempfile.TemporaryDirectory(prefix="fuzz-") as scratch:
+        folder = Path(scratch)
+        while position < end:
+            count = min(PER_WORKER, end - position)
+            arguments = ["--seed", str(seed), "--first", str(position), "--count", str(count)]
+            worker = _Worker(name, folder, arguments, patience)
+            began = position
+            for event in worker.events():
+                if "begin" in event:
+                    position = int(event["begin"])
+                    continue
+                outcome.inputs += 1
+                outcome.ended[event["ended"]] += 1
+                for kind, detail in event["found"]:
+                    there = folder / ("case" if event["ended"] == "died" else str(position))
+                    _note(outcome, name, kind, detail, position, there, keep, said)
+                shutil.rmtree(folder / str(position), ignore_errors=True)
+                position += 1
+            if worker.failed and position == began and not worker.has_begun:
+                raise RuntimeError(f"{name}: no worker could be started: {worker.last_words}")
+        outcome.seconds = time.monotonic() - start
+    return outcome
+
+
+def replay(name: str, kept: Path, patience: float = PATIENCE) -> tuple[list[tuple[str, str]], str]:
+    """Run an input that was kept once more, by itself; return what went wrong, and how it ended."""
+    with tempfile.TemporaryDirectory(prefix="fuzz-") as scratch:
+        folder = Path(scratch) / "case"
+        shutil.copytree(kept, folder)
+        worker = _Worker(name, folder, [], patience)
+        for event in worker.events():
+            if "end" in event:
+                return [(kind, detail) for kind, detail in event["found"]], event["ended"]
+    return [], "?"
+
+
+def write_input(name: str, seed: int, number: int, folder: Path) -> Case:
+    """Write one input of a target into a folder, to look at."""
+    from tests.fuzz.targets import TARGETS
+    from tests.fuzz.worker import cases_of
+
+    case = next(cases_of(name, TARGETS[name], seed, number))
+    case.write(folder)
+    return case
+
+
+def _note(
+    outcome: Outcome,
+    name: str,
+    kind: str,
+    detail: str,
+    number: int,
+    case: Path,
+    keep: Path | None,
+    said: Callable[[str], None],
+) -> None:
+    numbers = outcome.found.setdefault(kind, [])
+    numbers.append(number)
+    if len(numbers) == 1:
+        said(f"{name} {number}: {kind}\n{detail}")
+    if keep is None or len(numbers) > KEPT:
+        return
+    words = re.sub(r"[^A-Za-z0-9.]+", "-", kind).strip("-")[:60]
+    place = keep / name / f"{words}-{zlib.crc32(kind.encode()):08x}-{number}"
+    shutil.rmtree(place, ignore_errors=True)
+    shutil.copytree(case, place, ignore=shutil.ignore_patterns("out"))
+    (place / "found.txt").write_text(f"{name} {number}: {kind}\n{detail}\n", errors="replace")
+    outcome.kept.setdefault(kind, []).append(place)
+
+
+class _Worker:
+    """A process that runs inputs, and what it reports; killed when it hangs or takes too much.
+
+    Attributes
+    ----------
+    has_begun : bool
+        Whether it came to its first input.
+    failed : bool
+        Whether it died.
+    last_words : str
+        The end of what it printed then.
+    """
+
+    def __init__(self, name: str, folder: Path, arguments: list[str], patience: float) -> None:
+        self._words = folder.parent / f"{folder.name}.stderr"
+        self._patience = patience
+        self.has_begun = self.failed = False
+        self.last_words = ""
+        environment = {**os.environ, "TMPDIR": str(folder), "PYTHONPATH": str(ROOT)}
+        with self._words.open("wb") as words:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "tests.fuzz.worker", name, str(folder), *arguments],
+                cwd=ROOT, stdout=subprocess.PIPE, stderr=words, stdin=subprocess.DEVNULL,
+                env=environment,
+            )  # fmt: skip
+
+    def events(self) -> Iterator[dict[str, Any]]:
+        """Yield what it reports; what kills it is reported in its stead."""
+        try:
+            running = yield from self._reported()
+        finally:
+            with suppress(ProcessLookupError):
+                self._process.kill()
+            code = self._process.wait()
+            assert self._process.stdout is not None
+            self._process.stdout.close()
+            self.last_words = self._words.read_text(errors="replace")[-3000:]
+            self._words.unlink(missing_ok=True)
+        why = self._killed_for or (f"died of {-code}" if code < 0 else f"ended with {code}")
+        self.failed = running or code != 0
+        if running:
+            yield {"end": -1, "ended": "died", "found": [[why, self.last_words]]}
+
+    def _reported(self) -> Iterator[dict[str, Any]]:
+        assert self._process.stdout is not None
+        output = self._process.stdout
+        os.set_blocking(output.fileno(), False)
+        self._killed_for = ""
+        running = False
+        rest = b""
+        since = time.monotonic()
+        with selectors.DefaultSelector() as selector:
+            selector.register(output, selectors.EVENT_READ)
+            while True:
+                if selector.select(LOOK_SECONDS):
+                    data = output.read()
+                    if data == b"":
+                        return running
+                    *lines, rest = (rest + (data or b"")).split(b"\n")
+                    for line in lines:
+                        event = json.loads(line)
+                        running, since = "begin" in event, time.monotonic()
+                        self.has_begun = True
+                        yield event
+                limit = self._patience if self.has_begun else START_SECONDS
+                if time.monotonic() - since > limit:
+                    self._killed_for = "hang"
+                elif self._memory() > KILL_MEMORY:
+                    self._killed_for = "memory"
+                if self._killed_for:
+                    return running
+
+    def _memory(self) -> int:
+        try:
+            pages = Path(f"/proc/{self._process.pid}/statm").read_text().split()[1]
+        except (OSError, IndexError):  # it has just ended
+            return 0
+        return int(pages) * os.sysconf("SC_PAGE_SIZE")

@@ -1,0 +1,125 @@
+"""Runs inputs one after the other, in a process that may die of one: `campaign` starts it.
+
+Reports on its standard output, a line of JSON each: `{"begin": 12}` before an input and
+`{"end": 12, "ended": "refused", "found": [[kind, detail], ...]}` after it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import faulthandler
+import json
+import os
+import shutil
+import sys
+import zlib
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+from typing import TextIO
+
+from hypothesis import HealthCheck, Phase, given, seed, settings
+from hypothesis import strategies as st
+
+from tests.fuzz.case import Case, read_case
+from tests.fuzz.observe import Observer
+from tests.fuzz.targets import TARGETS, Target
+
+CHUNK = 100  # inputs that are made together: any of them can be made again without those before
+
+
+def cases_of(name: str, target: Target, number: int, first: int) -> Iterator[Case]:
+    """Yield the inputs of a target from the one numbered `first` on; `number` is the seed.
+
+    They are those of every run and of every machine with the same versions of Hypothesis and of the
+    libraries that make seeds.
+    """
+    strategy = target.cases()
+    chunk, skipped = divmod(first, CHUNK)
+    while True:
+        made = _made(strategy, zlib.crc32(f"{number} {name} {chunk}".encode()))
+        yield from islice(made, skipped, None)
+        chunk, skipped = chunk + 1, 0
+
+
+def _made(strategy: st.SearchStrategy[Case], number: int) -> list[Case]:
+    made: list[Case] = []
+
+    # Only made here: Hypothesis changes the depth to which functions may call each other.
+    @seed(number)
+    @settings(
+        max_examples=CHUNK,
+        phases=[Phase.generate],
+        database=None,
+        deadline=None,
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(strategy)
+    def keep(case: Case) -> None:
+        made.append(case)
+
+    keep()
+    return made[:CHUNK]
+
+
+def work(name: str, number: int, first: int, count: int, folder: Path, report: TextIO) -> None:
+    """Run inputs of a target, `count` from `first` on, in a folder."""
+    target = TARGETS[name]
+    place = folder / "case"
+    place.mkdir(parents=True, exist_ok=True)
+    with target.around():
+        observer = Observer(place, target.connects)
+        os.chdir(folder)
+        cases = islice(cases_of(name, target, number, first), count)
+        for position, case in enumerate(cases, first):
+            case.write(place)
+            os.chdir(place)
+            _say(report, begin=position)
+            found, ended = observer.run(lambda: target.run(case))  # noqa: B023 (called here)
+            os.chdir(folder)
+            if found:  # the next input takes its place before anybody can look
+                shutil.copytree(place, folder / str(position), dirs_exist_ok=True)
+            _say(report, end=position, ended=ended, found=[[v.kind, v.detail] for v in found])
+
+
+def replay(name: str, folder: Path, report: TextIO) -> None:
+    """Run an input that was kept, in the folder of its own."""
+    target = TARGETS[name]
+    case = read_case(folder)
+    case.write(folder)
+    with target.around():
+        observer = Observer(folder, target.connects)
+        os.chdir(folder)
+        _say(report, begin=0)
+        found, ended = observer.run(lambda: target.run(case))
+        _say(report, end=0, ended=ended, found=[[v.kind, v.detail] for v in found])
+
+
+def _say(report: TextIO, **values: object) -> None:
+    report.write(json.dumps(values) + "\n")
+    report.flush()
+
+
+def main() -> None:
+    """Do what the campaign asks for on the command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("target", choices=TARGETS)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--first", type=int, default=0)
+    parser.add_argument("--count", type=int)
+    arguments = parser.parse_args()
+    report = os.fdopen(os.dup(1), "w")
+    faulthandler.enable(os.dup(2))
+    sys.argv[0] = "run_pipeline.py"  # as which the program introduces itself
+    folder = arguments.folder.resolve()
+    if arguments.count is None:
+        replay(arguments.target, folder, report)
+    else:
+        work(arguments.target, arguments.seed, arguments.first, arguments.count, folder, report)
+    report.flush()
+    os._exit(0)  # threads of libraries may crash at the end, which is not what is looked for
+
+
+if __name__ == "__main__":
+    sys.exit(main())
