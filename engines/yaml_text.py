@@ -33,8 +33,18 @@ def load_yaml(text: str, key: str = "", names: Collection[str] = NAMES) -> Any:
     Raises
     ------
     yaml.YAMLError
-        If the text is not YAML, or a key occurs twice.
+        If it is not YAML, a key is there twice, or it is nested too deep to be read.
     """
+    try:
+        return _load(text, key, names)
+    # What PyYAML stumbles over in dates, numbers and tags that are none: `2020-13-45`, `!!int x`.
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        raise yaml.YAMLError(f"a value cannot be read: {error}") from None
+    except RecursionError:
+        raise yaml.YAMLError("lists and mappings are nested too deep") from None
+
+
+def _load(text: str, key: str, names: Collection[str]) -> Any:
     loader = yaml.SafeLoader(text)
     try:
         node = loader.get_single_node()

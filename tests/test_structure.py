@@ -109,7 +109,7 @@ FLOORS = {  # what a room may know of its own layer; rooms that are not listed k
     "pipeline.preview": "core drawing preview",
     "engines.model": "model errors files",
     "engines.backends": "backends model errors files progress signals",
-    "engines.datasets": "datasets errors files progress yaml_text",
+    "engines.datasets": "datasets errors files json_text progress yaml_text",
     "engines.evaluation": "evaluation datasets backends model errors files progress",
 }
 

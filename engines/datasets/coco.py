@@ -22,6 +22,7 @@ from squeezedrive.engines.datasets.dataset import (
 )
 from squeezedrive.engines.errors import DatasetError
 from squeezedrive.engines.files import without_hidden
+from squeezedrive.engines.json_text import load_json
 
 
 def load_coco(
@@ -47,7 +48,7 @@ def _annotations(root: Path, split: str) -> Iterator[tuple[Path, Any]]:
     """Provide a split's annotation file and its content; raise DatasetError if keys are missing."""
     path = _annotation_file(root, split)
     try:
-        content = json.loads(path.read_bytes())
+        content = load_json(path.read_bytes())
     except OSError as error:
         raise DatasetError(f"{path}: cannot be read: {error.strerror}") from None
     except ValueError as error:

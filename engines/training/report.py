@@ -18,6 +18,7 @@ import torch
 
 from squeezedrive.engines.errors import UserError
 from squeezedrive.engines.files import write_whole
+from squeezedrive.engines.json_text import load_json
 from squeezedrive.engines.model.weights import Weights, save_weights
 from squeezedrive.engines.training.checkpoint import CheckpointError
 from squeezedrive.engines.training.config import TrainConfig
@@ -215,7 +216,7 @@ def _read_lines(path: Path) -> list[dict[str, Any]]:
     values = []
     for number, line in enumerate(lines, 1):
         try:
-            values.append(json.loads(line))
+            values.append(load_json(line))
         except ValueError:
             if number < len(lines):
                 raise UserError(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from fractions import Fraction
 from itertools import chain
@@ -12,6 +11,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from squeezedrive.engines.files import readable
+from squeezedrive.engines.json_text import load_json
 from squeezedrive.kernels.detections import Detections
 from squeezedrive.pipeline.core.errors import SourceError
 from squeezedrive.pipeline.core.frame import Frame
@@ -128,8 +128,8 @@ class ResultFile(Source):
 def _parse(line: bytes) -> dict[str, Any] | None:
     """Return what a line holds; None if it is damaged."""
     try:
-        record = json.loads(line)
-    except (ValueError, RecursionError):
+        record = load_json(line)
+    except ValueError:
         return None
     return record if isinstance(record, dict) else None
 
@@ -139,8 +139,9 @@ def _result(record: dict[str, Any], indices: dict[str, int]) -> FrameResult | No
     try:
         detections = record["detections"]
         n = len(detections)
-        boxes = np.array([d["box"] for d in detections], np.float32).reshape(n, 4)
-        scores = np.array([d["score"] for d in detections], np.float32)
+        with np.errstate(over="ignore"):  # what is too large becomes infinite, and is damage
+            boxes = np.array([d["box"] for d in detections], np.float32).reshape(n, 4)
+            scores = np.array([d["score"] for d in detections], np.float32)
         classes = np.array([indices[d["class"]] for d in detections], np.int32)
         ids = np.array([d["id"] for d in detections], np.int32) if "detected" in record else None
         seconds = Fraction(record["pts"])  # exactly what the line has

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import threading
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from squeezedrive.engines.json_text import load_json
 from squeezedrive.pipeline.core.controls import Controls
 from squeezedrive.pipeline.drawing import class_colours
 from squeezedrive.pipeline.preview.access import Access
@@ -72,8 +72,8 @@ class View:
             With what was expected and what came; nothing is changed.
         """
         try:
-            wanted = json.loads(body)
-        except (ValueError, RecursionError):
+            wanted = load_json(body)
+        except ValueError:
             raise ValueError("expected JSON") from None
         if not isinstance(wanted, dict) or not wanted:
             raise ValueError('expected {"threshold": 0 to 1, "classes": [names]}, or one of them')

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from squeezedrive.engines.json_text import load_json
 from squeezedrive.pipeline.core.errors import ProfileError
 from squeezedrive.pipeline.profiling.figures import SCHEMA, VERSION, flat_settings
 
@@ -54,7 +54,7 @@ def read_profile(path: Path) -> dict[str, Any]:
     if path.is_dir():
         path = path / "summary.json"
     try:
-        profile = json.loads(path.read_text(encoding="utf-8"))
+        profile = load_json(path.read_bytes())
     except OSError as error:
         raise ProfileError(f"{path}: cannot read the profile: {error.strerror}") from None
     except ValueError:

@@ -84,3 +84,15 @@ def test_rejects_a_key_that_occurs_twice(tmp_path: Path, text: str, key: str) ->
 def test_rejects_a_setting_with_a_key_that_occurs_twice() -> None:
     with pytest.raises(ConfigError, match="the value is not valid YAML"):
         parse_setting("detect.class_thresholds={car: 0.5, car: 0.6}")
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "2020-13-45", "2020-01-01T25:61:61Z", "!!timestamp x", "!!int x", "!!int ''", "!!float x",
+        "!!bool x", "[" * 5000, "{a: " * 5000,
+    ],
+)  # fmt: skip
+def test_what_yaml_stumbles_over_is_no_yaml(value: str) -> None:
+    with pytest.raises(yaml.YAMLError):
+        load_yaml(f"key: {value}")
