@@ -9,6 +9,9 @@ if TYPE_CHECKING:
     from pydantic import ValidationError
 
 
+MAX_SHOWN = 80  # characters of a value in a message
+
+
 class UserError(Exception):
     """The user's input cannot be used. Shown in one line, without traceback; exit code 2."""
 
@@ -51,6 +54,8 @@ def describe_validation(error: ValidationError, values: Mapping[str, Any] | None
     With the validated `values`, the key contains no members of unions, which pydantic adds to it.
     """
     first = error.errors(include_url=False)[0]
+    if first["type"] == "json_invalid":
+        return str(first["msg"])  # what came is the whole file
     path: Sequence[str | int] = first["loc"]
     if first["type"] == "missing":
         return f"{'.'.join(map(str, path))} is missing"
@@ -60,15 +65,21 @@ def describe_validation(error: ValidationError, values: Mapping[str, Any] | None
     if first["type"] == "extra_forbidden":
         return f"unknown key {key}"
     if first["type"] in ("tuple_type", "list_type"):
-        return f"{key}: expected a list, got {first['input']!r}"
+        return f"{key}: expected a list, got {_short(first['input'])}"
     message = str(first["msg"]).removeprefix("Value error, ")
     if first["type"] == "value_error" and not first["loc"]:
         return message  # it is about keys that contradict each other
     if message.startswith("Input should be "):
         message = message.replace("Input should be", "expected", 1)
     got = first["input"]
-    shown = "" if isinstance(got, dict | list) else f", got {got!r}"
+    shown = "" if isinstance(got, dict | list) else f", got {_short(got)}"
     return f"{key}: {message[0].lower()}{message[1:]}{shown}"
+
+
+def _short(value: object) -> str:
+    """Return a value as it is written in Python, cut off where it is longer than a line."""
+    text = repr(value)
+    return text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}..."
 
 
 def _present(values: Any, path: Sequence[str | int]) -> Sequence[str | int]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import signal
 import sys
 from collections.abc import Callable
@@ -23,6 +24,9 @@ def run_program(main: Callable[[], int]) -> NoReturn:
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
     sys.exit(main())
+
+# What moves the cursor, changes colours, ends a line or turns the direction of writing.
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
 
 
 def exit_code(run: Callable[[], int]) -> int:
@@ -64,9 +68,22 @@ def print_any_text() -> None:
             stream.reconfigure(errors="backslashreplace")
 
 
+def printable(text: str) -> str:
+    r"""Return a line in which nothing controls a terminal: such characters become \x..
+
+    Names of files, classes and tracks come with files of strangers.
+    """
+    return _CONTROL.sub(lambda found: ascii(found.group())[1:-1], text)
+
+
+def printable_lines(text: str) -> str:
+    """Return a text of several lines as `printable` does each of them."""
+    return "\n".join(map(printable, text.split("\n")))
+
+
 def _complain(line: str) -> None:
-    with suppress(OSError):  # the reader of the output is gone
-        print(line, file=sys.stderr, flush=True)
+    with suppress(OSError):  # nobody reads it any more
+        print(printable(line), file=sys.stderr, flush=True)
 
 
 def _drop_unread() -> None:

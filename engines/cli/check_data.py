@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from squeezedrive.engines.cli.arguments import aliases, names
 from squeezedrive.engines.errors import DatasetError, UserError
 from squeezedrive.engines.files import write_whole
+from squeezedrive.engines.program import printable_lines
 from squeezedrive.engines.progress import counting
 
 if TYPE_CHECKING:
@@ -90,7 +91,7 @@ def run(arguments: argparse.Namespace) -> int:
             entry = one.entry
             parts.append(CheckedPart(entry.root, entry.split, one.role, checked, one.unusable))
     report = CheckReport(config.network.output.classes, parts)
-    print(report.as_text())
+    print(printable_lines(report.as_text()))
     if arguments.json:
         write_whole(arguments.json, json.dumps(report.as_data(), indent=1).encode() + b"\n")
         print(f"wrote {arguments.json}")

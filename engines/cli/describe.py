@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from squeezedrive.engines.cli.arguments import input_size
+from squeezedrive.engines.program import printable_lines
 
 DESCRIPTION = "Print the layers of a network with their sizes and costs."
 EXAMPLES = """\
@@ -41,4 +42,4 @@ def run(arguments: argparse.Namespace) -> None:
     else:
         profile = load_weights(arguments.weights or DEFAULT).profile
     size = arguments.size or profile.input.size
-    print(describe(profile, *size))
+    print(printable_lines(describe(profile, *size)))

@@ -218,9 +218,18 @@ def run(arguments: argparse.Namespace) -> int:
     return run_sources(arguments.sources, config, outputs, progress=arguments.progress)
 
 
+class _LineFormatter(logging.Formatter):
+    """Puts a message into one line; a traceback follows in its own lines."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        from squeezedrive.engines.program import printable
+
+        return printable(super().formatMessage(record))
+
+
 def _log_to_stderr(level: str) -> None:
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter("{levelname}: {message}", style="{"))
+    handler.setFormatter(_LineFormatter("{levelname}: {message}", style="{"))
     for number, name in ((logging.INFO, "info"), (logging.WARNING, "warning")):
         logging.addLevelName(number, name)
     log = logging.getLogger("squeezedrive")

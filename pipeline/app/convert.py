@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from squeezedrive.engines.errors import ConfigError
-from squeezedrive.engines.program import exit_code
+from squeezedrive.engines.program import exit_code, printable
 from squeezedrive.pipeline.core.errors import SinkError
 from squeezedrive.pipeline.core.sink import STDOUT
 from squeezedrive.pipeline.sinks.registry import file_specs, open_sinks
@@ -80,7 +80,7 @@ def convert(result: Path, asked: dict[str, Path], overwrite: bool = False) -> in
                 sink.write(one)
             frames += 1
     for line in source.report.warnings:
-        print(f"warning: {line}", file=sys.stderr)
+        print(printable(f"warning: {line}"), file=sys.stderr)
     names = ", ".join(str(path) for path in asked.values())
     where = sys.stderr if STDOUT in asked.values() else sys.stdout
     print(f"wrote {names}: {frames} frames", file=where)

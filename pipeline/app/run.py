@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from squeezedrive.engines.errors import UserError
+from squeezedrive.engines.program import printable_lines
 from squeezedrive.engines.signals import on_signals
 from squeezedrive.pipeline.app.outputs import Outputs
 from squeezedrive.pipeline.app.progress import open_progress
@@ -76,7 +77,11 @@ def run_sources(
             stdout_taken = STDOUT in outputs.sinks.values()
             # Who has closed our output does not want to read it.
             with suppress(OSError):
-                print(text, file=sys.stderr if stdout_taken else sys.stdout, flush=True)
+                print(
+                    printable_lines(text),
+                    file=sys.stderr if stdout_taken else sys.stdout,
+                    flush=True,
+                )
         if failure is not None:
             raise failure
         # A camera is always ended by a signal: that is no failure.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from squeezedrive.engines.program import exit_code, run_program
+from squeezedrive.engines.program import exit_code, printable_lines
 from squeezedrive.pipeline.profiling.compare import format_comparison, read_profile
 
 
@@ -24,7 +24,8 @@ def main(argv: list[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
 
     def run() -> int:
-        print(format_comparison(read_profile(arguments.before), read_profile(arguments.after)))
+        before, after = read_profile(arguments.before), read_profile(arguments.after)
+        print(printable_lines(format_comparison(before, after)))
         return 0
 
     return exit_code(run)

@@ -1,0 +1,54 @@
+"""What strangers' files say is shown in one line, and controls no terminal."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from squeezedrive.engines.__main__ import main
+from squeezedrive.engines.errors import UserError
+from squeezedrive.engines.program import exit_code, printable, printable_lines
+from tests.support.labelled import kitti_line, write_kitti
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("\x1b[2Jcar", r"\x1b[2Jcar"),
+        ("a\nb\tc\r", r"a\nb\tc\r"),
+        ("\x9b31m\x7f", r"\x9b31m\x7f"),
+        ("gpj.\u202eexe\u2066\u2028", r"gpj.\u202eexe\u2066\u2028"),
+        ("Fußgänger 歩行者 👩‍🦽", "Fußgänger 歩行者 👩‍🦽"),
+    ],
+)
+def test_nothing_controls_the_terminal(text: str, shown: str) -> None:
+    assert printable(text) == shown
+    assert printable_lines(f"a\n{text}").split("\n")[0] == "a"
+
+
+def test_an_error_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    def fail() -> int:
+        raise UserError("in/a\nb\x1b[31m: no such file")
+
+    assert exit_code(fail) == 2
+    assert capsys.readouterr().err == "error: in/a\\nb\\x1b[31m: no such file\n"
+
+
+def test_names_of_classes_are_printed_as_text(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = kitti_line("Car", (1, 1, 50, 50)) + kitti_line("\x1b]0;mine\x07", (1, 1, 50, 50))
+    root = write_kitti(tmp_path / "set", {"a": text}, "train")
+    assert main(["check-data", str(root), "--set", "evaluate.every=0"]) == 0
+    printed = capsys.readouterr().out
+    assert r"\x1b]0;mine\x07" in printed
+    assert "\x1b" not in printed
+
+
+def test_log_lines_are_one_line_each(run: Any, tmp_path: Path) -> None:
+    name = tmp_path / "a\nerror: b.jpg"
+    name.write_bytes(b"no picture")
+    code, _, err = run(tmp_path, "--no-video")
+    assert code == 2
+    assert r"a\nerror: b.jpg: cannot be read as an image" in err
+    assert not [line for line in err.splitlines() if line.startswith("error: b")]
