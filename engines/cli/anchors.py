@@ -13,6 +13,7 @@ from squeezedrive.engines.cli.arguments import (
     count,
     use_trained_fit,
 )
+from squeezedrive.engines.program import printable_lines
 
 if TYPE_CHECKING:
     import numpy as np
@@ -64,9 +65,9 @@ def run(arguments: argparse.Namespace) -> None:
     use_trained_fit(arguments)
     from squeezedrive.engines.datasets.anchors import cluster, measure
     from squeezedrive.engines.datasets.load import load_datasets
-    from squeezedrive.engines.model.weights import DEFAULT, load_profile
+    from squeezedrive.engines.model.weights import DEFAULT, load_profile, profile_path
 
-    profile = load_profile((arguments.weights or DEFAULT).with_suffix(".json"))
+    profile = load_profile(profile_path(arguments.weights or DEFAULT))
     classes = arguments.classes or list(profile.output.classes)
     datasets = load_datasets(arguments.data, arguments.split, classes, arguments.names)
     size = arguments.size or profile.input.size
@@ -79,7 +80,7 @@ def run(arguments: argparse.Namespace) -> None:
         f" {', '.join(map(str, arguments.data))};"
         f" sizes in an input of {size[0]}x{size[1]}, fit {arguments.fit}"
     )
-    print(format_anchors(objects, shapes, classes, profile))
+    print(printable_lines(format_anchors(objects, shapes, classes, profile)))
 
 
 def format_anchors(

@@ -80,9 +80,9 @@ def use_trained_fit(arguments: argparse.Namespace) -> None:
     WeightsError
         If the weights' profile cannot be read.
     """
-    from squeezedrive.engines.model.weights import DEFAULT, load_profile
+    from squeezedrive.engines.model.weights import DEFAULT, load_profile, profile_path
 
-    profile = load_profile((arguments.weights or DEFAULT).with_suffix(".json"))
+    profile = load_profile(profile_path(arguments.weights or DEFAULT))
     if arguments.fit is None:
         arguments.fit = profile.fit or "band"
     if arguments.band_centre is None:

@@ -149,10 +149,10 @@ def run(arguments: argparse.Namespace) -> None:
 
     from squeezedrive.engines.datasets.load import load_datasets, set_names
     from squeezedrive.engines.evaluation.road import dataset_fits
-    from squeezedrive.engines.model.weights import DEFAULT, load_profile
+    from squeezedrive.engines.model.weights import DEFAULT, load_profile, profile_path
 
     weights = arguments.weights or DEFAULT
-    profile = load_profile(weights.with_suffix(".json"))
+    profile = load_profile(profile_path(weights))
     known = profile.output.classes
     roots = arguments.data
     if arguments.detections and len(arguments.detections) != len(roots):

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import re
-import zipfile
 from pathlib import Path
-
-import numpy as np
 
 from squeezedrive.engines.errors import WeightsError
 from squeezedrive.engines.importing.tensors import Tensors, collect_tensors, own_name
+from squeezedrive.engines.model.weights import read_archive
 
 # Variables that are not part of the network; the optimizer keeps one for each variable.
 _TRAINING = re.compile(r"(global_step|iou|.*/Momentum)(:0)?")
@@ -26,15 +24,13 @@ def read_authors(path: Path) -> Tensors:
         If the file is not such an archive, or a name in it is unknown.
     """
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            content = {name: archive[name] for name in archive.files}
-    except FileNotFoundError:
-        raise WeightsError(f"{path}: no such weights file") from None
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, AttributeError, TypeError):
-        raise WeightsError(
-            f"{path}: expected a NumPy .npz archive of plain arrays; pickles and TensorFlow"
-            " checkpoints are not read: `python -m engines import --help` shows how to convert one"
-        ) from None
+        content = read_archive(path)
+    except WeightsError as error:
+        hint = "" if not path.is_file() else (
+            "; pickles and TensorFlow checkpoints are not read: `python -m engines import --help`"
+            " shows how to convert one"
+        )  # fmt: skip
+        raise WeightsError(f"{error}{hint}") from None
     left_out = [name for name in content if _TRAINING.fullmatch(name)]
     named = [
         (name, own_name(name), array) for name, array in content.items() if name not in left_out

@@ -39,7 +39,7 @@ def read_keras(path: Path) -> Tensors:
             file.visititems(keep)
     except FileNotFoundError:
         raise WeightsError(f"{path}: no such weights file") from None
-    except OSError:
+    except Exception:  # h5py raises whatever HDF5 stumbles over in a damaged file
         raise WeightsError(f"{path}: expected an HDF5 file as Keras writes it") from None
     left_out = [name for name in content if name.split("/")[0] == _OPTIMIZER]
     named = [

@@ -37,7 +37,7 @@ NetworkName = Annotated[str, AfterValidator(_known)]
 
 
 class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class InputProfile(_Strict):

@@ -17,6 +17,7 @@ from squeezedrive.engines.model.profile import Profile
 
 FOLDER = Path(__file__).resolve().parent.parent / "shipped"
 DEFAULT = FOLDER / "squeezedrive-v3.npz"
+MAX_BYTES = 1 << 28  # of an archive when it is unpacked; the larger network's takes 28 million
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,19 @@ def int8_model(path: Path) -> Path | None:
     return model if model.is_file() else None
 
 
+def profile_path(path: Path) -> Path:
+    """Return where the profile of a weights file is.
+
+    Raises
+    ------
+    WeightsError
+        If the path names no file, as "" and "." do not.
+    """
+    if not path.name:
+        raise WeightsError(f"{path}: no such weights file")
+    return path.with_suffix(".json")
+
+
 def load_profile(path: Path) -> Profile:
     """Read and validate a profile.
 
@@ -80,7 +94,7 @@ def load_weights(path: Path) -> Weights:
         If a file is missing or unreadable, an array is missing, superfluous or of a wrong shape, a
         value is not finite, or the parameter count differs from the profile's.
     """
-    return _load(path, path.with_suffix(".json"))
+    return _load(path, profile_path(path))
 
 
 def _load(path: Path, profile_path: Path) -> Weights:
@@ -97,15 +111,43 @@ def load_arrays(path: Path) -> dict[str, NDArray[np.float32]]:
     Raises
     ------
     WeightsError
-        If the file is missing or is not a NumPy archive.
+        If the file is missing or is not a NumPy archive of numbers.
     """
     if not path.is_file():
         raise WeightsError(f"{path}: no such weights file")
+    arrays = {}
+    for name, array in read_archive(path).items():
+        if array.dtype.kind not in "fiu":
+            raise WeightsError(f"{path}: {name}: expected real numbers, got {array.dtype}")
+        with np.errstate(over="ignore"):  # what is too large becomes infinite, and is refused
+            arrays[name] = array.astype(np.float32)
+    return arrays
+
+
+def read_archive(path: Path) -> dict[str, NDArray[np.generic]]:
+    """Read the arrays of a NumPy archive, of whatever kind; nothing is unpickled.
+
+    Raises
+    ------
+    WeightsError
+        If it is not such an archive, or unpacks to more than `MAX_BYTES`.
+    """
     try:
-        with np.load(path) as archive:
-            return {name: archive[name].astype(np.float32) for name in archive.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, AttributeError, TypeError) as error:
-        raise WeightsError(f"{path}: expected a NumPy .npz archive: {error}") from None
+        with zipfile.ZipFile(path) as members:
+            size = sum(member.file_size for member in members.infolist())
+        if size > MAX_BYTES:
+            raise ValueError(f"it unpacks to {size:,} bytes, expected at most {MAX_BYTES:,}")
+        with np.load(path, allow_pickle=False) as archive:
+            # A member that is no array comes as bytes.
+            return {name: np.asarray(archive[name]) for name in archive.files}
+    except FileNotFoundError:
+        raise WeightsError(f"{path}: no such weights file") from None
+    # Each way to pack has errors of its own, and a damaged header can ask for anything.
+    except Exception as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise WeightsError(
+            f"{path}: expected a NumPy .npz archive of plain arrays: {reason}"
+        ) from None
 
 
 def save_weights(weights: Weights, path: Path) -> None:

@@ -1,5 +1,7 @@
+import io
 import json
 import shutil
+import zipfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -8,7 +10,8 @@ import numpy as np
 import pytest
 
 from squeezedrive.engines.errors import WeightsError
-from squeezedrive.engines.model.weights import DEFAULT, load_weights, save_weights
+from squeezedrive.engines.model import weights
+from squeezedrive.engines.model.weights import DEFAULT, load_arrays, load_weights, save_weights
 
 INPUT = json.loads(DEFAULT.with_suffix(".json").read_text())["input"]
 
@@ -118,6 +121,73 @@ def test_rejects_a_truncated_archive(copy: Path) -> None:
     copy.write_bytes(copy.read_bytes()[:100_000])
     with pytest.raises(WeightsError, match=r"expected a NumPy \.npz archive"):
         load_weights(copy)
+
+
+def packed(method: int, content: bytes = b"no array") -> bytes:
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", method) as archive:
+        archive.writestr("conv1_w.npy", content)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+@pytest.mark.parametrize("place", [0, 6, 8, 14, 26, 43, 50, 60, -30])
+def test_whatever_is_wrong_with_an_archive_is_one_kind_of_error(
+    copy: Path, method: int, place: int
+) -> None:
+    data = bytearray(packed(method, bytes(range(256)) * 8))
+    data[place : place + 2] = b"\xff\x7f"
+    copy.write_bytes(data)
+    with pytest.raises(WeightsError, match=f"{copy.name}: "):
+        load_arrays(copy)
+
+
+def test_an_archive_that_unpacks_to_more_than_any_network_is_refused(
+    copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(weights, "MAX_BYTES", 5000)
+    copy.write_bytes(packed(zipfile.ZIP_DEFLATED, bytes(5001)))
+    with pytest.raises(WeightsError, match="unpacks to 5,001 bytes, expected at most 5,000"):
+        load_arrays(copy)
+
+
+@pytest.mark.parametrize(
+    "array", [np.array("car"), np.array(1 + 2j), np.zeros(2, "M8[s]"), np.zeros(3, "i4,f8")]
+)
+def test_arrays_of_something_else_than_numbers_are_refused(copy: Path, array: np.ndarray) -> None:
+    np.savez(copy, conv1_w=array)
+    with pytest.raises(WeightsError, match="conv1_w: expected real numbers, got "):
+        load_arrays(copy)
+
+
+@pytest.mark.filterwarnings("error")
+def test_numbers_beyond_single_precision_are_refused_in_silence(copy: Path) -> None:
+    arrays = dict(load_weights(copy).arrays)
+    save(copy, arrays | {"conv1_b": np.full(arrays["conv1_b"].shape, 1e300)})
+    with pytest.raises(WeightsError, match="conv1_b holds values that are not finite"):
+        load_weights(copy)
+
+
+@pytest.mark.parametrize("path", [Path(), Path("/")])
+def test_a_path_that_names_no_file(path: Path) -> None:
+    with pytest.raises(WeightsError, match="no such weights file"):
+        load_weights(path)
+
+
+@pytest.mark.parametrize("value", ["NaN", "Infinity"])
+def test_a_profile_holds_finite_numbers(copy: Path, value: str) -> None:
+    profile = copy.with_suffix(".json")
+    profile.write_text(profile.read_text().replace("103.939", value))
+    with pytest.raises(WeightsError, match=r"input\.mean\.0: expected a finite number"):
+        load_weights(copy)
+
+
+def test_a_message_does_not_repeat_a_whole_file(copy: Path) -> None:
+    profile = copy.with_suffix(".json")
+    profile.write_text(profile.read_text()[:-20])
+    with pytest.raises(WeightsError, match="json: Invalid JSON: EOF") as caught:
+        load_weights(copy)
+    assert len(str(caught.value)) < 200 + len(str(copy))
 
 
 @pytest.mark.parametrize(
