@@ -113,7 +113,9 @@ def sizes_in_input(
     x0, y0, x1, y1 = placed.target
     inside = np.clip(whole, [x0, y0, x0, y0], [x1, y1, x1, y1])
     seen = inside[:, 2:] - inside[:, :2]
-    return seen, seen.prod(axis=1) / (whole[:, 2:] - whole[:, :2]).prod(axis=1)
+    area = (whole[:, 2:] - whole[:, :2]).prod(axis=1)
+    # Far from the picture, corners of a small box are the same number in single precision.
+    return seen, np.divide(seen.prod(axis=1), area, out=np.zeros(len(area)), where=area > 0)
 
 
 def size_iou(sizes: NDArray[np.float64], shapes: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -17,7 +17,8 @@ from squeezedrive.engines.errors import DatasetError
 DatasetLayout = Literal["kitti", "coco", "yolo", "voc"]
 
 EVERY_CLASS = -1  # in `LabelledImage.ignore_classes`
-DONT_CARE = "dontcare"  # the name of regions in which detections are neither right nor wrong
+MAX_CORNER = 1e9  # pixels from the picture: squares of it are numbers in single precision
+DONT_CARE = "dontcare"  # the name of regions in which nothing is right or wrong
 
 
 @dataclass(frozen=True)
@@ -205,7 +206,14 @@ class LabelledImageBuilder:
         place: int = 0,
         cut: bool = False,
     ) -> None:
-        """Add an object with corners x1, y1, x2, y2 in pixels."""
+        """Add an object with corners x1, y1, x2, y2 in pixels.
+
+        Raises
+        ------
+        DatasetError
+            If one of them is beyond `MAX_CORNER`.
+        """
+        self._check(box)
         if box[2] > box[0] and box[3] > box[1]:
             self._labels.append((box, class_index, truncation, occlusion, neighbour, place))
         else:
@@ -214,12 +222,21 @@ class LabelledImageBuilder:
             self._cut.append(place)
 
     def ignore(self, box: Sequence[float], class_index: int = EVERY_CLASS) -> None:
-        """Add a region to ignore for one class or for all classes."""
+        """Add a region to ignore for a class, or for all; raises as `add` does."""
+        self._check(box)
         self._ignored.append((box, class_index))
 
     def leave_out(self, name: str) -> None:
         """Count an object of a class that is not asked for."""
         self._left_out.append(name)
+
+    def _check(self, box: Sequence[float]) -> None:
+        if max(map(abs, box)) > MAX_CORNER:
+            corners = ", ".join(f"{value:g}" for value in box)
+            raise DatasetError(
+                f"{self._label_file or self._image}: expected a box in pixels of its picture, got"
+                f" {corners}"
+            )
 
     def build(self) -> LabelledImage:
         """Return the picture with the labels that were added."""

@@ -76,13 +76,19 @@ def _read_item(
         if indices.get(name) == EVERY_CLASS:
             builder.ignore(box)
         elif name in indices:
-            builder.add(box, indices[name], values[0], int(values[1]), place=number)
+            builder.add(box, indices[name], values[0], _occlusion(values), place=number)
         elif NEIGHBOURS.get(name) in indices:
             index = indices[NEIGHBOURS[name]]
-            builder.add(box, index, values[0], int(values[1]), neighbour=True, place=number)
+            occlusion = _occlusion(values)
+            builder.add(box, index, values[0], occlusion, neighbour=True, place=number)
         else:
             builder.leave_out(name)
     return builder.build()
+
+
+def _occlusion(values: Sequence[float]) -> int:
+    """Return the third column, 0 to 3; -1 where it says nothing."""
+    return int(min(max(values[1], -1), 3))
 
 
 def parse_line(path: Path, line: str, columns: int) -> tuple[str, list[float]]:

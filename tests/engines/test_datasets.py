@@ -300,3 +300,20 @@ def test_kitti_val_split_has_the_known_objects(shared: Path) -> None:
     dataset = load_dataset(shared / "data" / "kitti", "val", NAMES)
     assert len(dataset) == 178
     assert dataset.counts().tolist() == [641, 230, 267]
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("corner", ["1e300", "-1e12"])
+def test_a_box_beyond_any_picture_is_refused(tmp_path: Path, corner: str) -> None:
+    for name in ("Car", "DontCare"):
+        line = kitti_line(name, (1, 1, 50, 50)).replace("50.00", corner, 1)
+        root = write_kitti(tmp_path / name, {"a": kitti_line("Car", (1, 1, 5, 5)) + line})
+        with pytest.raises(DatasetError, match=r"a\.txt: expected a box in pixels of its picture"):
+            load_dataset(root, "val", NAMES)
+
+
+@pytest.mark.parametrize(("written", "read"), [("7", 3), ("-5", -1), ("9" * 30, 3), ("1", 1)])
+def test_an_occlusion_out_of_range(tmp_path: Path, written: str, read: int) -> None:
+    line = kitti_line("Car", (1, 1, 50, 50)).replace(" 0 ", f" {written} ", 1)
+    root = write_kitti(tmp_path / "set", {"a": line})
+    assert load_dataset(root, "val", NAMES).items[0].labels.occlusion.tolist() == [read]
