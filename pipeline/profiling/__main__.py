@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from squeezedrive.engines.program import exit_code, printable_lines
+from squeezedrive.engines.program import exit_code, printable_lines, run_program
 from squeezedrive.pipeline.profiling.compare import format_comparison, read_profile
 
 
