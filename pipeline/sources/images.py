@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import glob
 import math
-import os
-import re
 import time
 from fractions import Fraction
 from pathlib import Path
@@ -14,11 +11,11 @@ from typing import cast
 import cv2
 import numpy as np
 
-from squeezedrive.engines.files import readable, without_hidden
+from squeezedrive.engines.files import readable
 from squeezedrive.pipeline.core.errors import SourceError
 from squeezedrive.pipeline.core.frame import Frame, Image
 from squeezedrive.pipeline.core.source import DEFAULT_FPS, Source, SourceInfo, SourceOptions
-from squeezedrive.pipeline.sources.names import IMAGE_SUFFIXES
+from squeezedrive.pipeline.sources.pictures import find_pictures, pictures_stem
 
 
 class ImageSource(Source):
@@ -44,7 +41,7 @@ class ImageSource(Source):
 
     def __init__(self, spec: str, options: SourceOptions) -> None:
         super().__init__()
-        self._files = _find(spec)
+        self._files = find_pictures(spec)
         self._options = options
         stems = {file.stem for file in self._files}
         self._stems_differ = len(stems) == len(self._files)
@@ -61,7 +58,7 @@ class ImageSource(Source):
         self._size = (width, height)
         self.info = SourceInfo(
             readable(spec), "images", width, height, fps, frames, 1 / fps, origin,
-            inputs=tuple(self._files), stem=_output_stem(Path(spec), self._files),
+            inputs=tuple(self._files), stem=pictures_stem(Path(spec), self._files),
         )  # fmt: skip
 
     def read(self) -> Frame | None:
@@ -95,40 +92,6 @@ class ImageSource(Source):
             self.report.skipped["corrupt"] += 1
             self.report.warn(f"{self._files[index]}: cannot be read as an image, left out")
         return None
-
-
-def _find(spec: str) -> list[Path]:
-    path = Path(spec)
-    if path.is_file():
-        return [path]
-    if path.exists() and not path.is_dir():
-        raise SourceError(f"{spec}: expected a video, an image or a folder, got a special file")
-    found = path.iterdir() if path.is_dir() else map(Path, glob.glob(spec, recursive=True))
-    names = without_hidden(found) if path.is_dir() else found
-    files = [p for p in names if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file()]
-    if not files:
-        where = "folder holds no images" if path.is_dir() else "pattern matches no images"
-        if "[" in spec and not path.is_dir():
-            where += " ([ begins a set of characters; a bracket in a name is written [[])"
-        raise SourceError(f"{spec}: {where}, expected {', '.join(sorted(IMAGE_SUFFIXES))}")
-    return sorted(files, key=_natural)
-
-
-def _output_stem(spec: Path, files: list[Path]) -> Path:
-    """Return where outputs lie: beside a single image, or beside the folder that holds all."""
-    if spec.is_file():
-        return spec.with_suffix("")
-    folder = Path(os.path.commonpath([file.absolute().parent for file in files]))
-    try:  # as short as the user wrote it
-        return folder.relative_to(Path.cwd())
-    except ValueError:
-        return folder
-
-
-def _natural(path: Path) -> list[tuple[int, str]]:
-    # Digits sort as numbers; the text itself decides between 1 and 01.
-    parts = re.split(r"([0-9]+)", str(path))
-    return [(int(part), part) if part.isdecimal() else (-1, part) for part in parts]
 
 
 def _load(path: Path) -> Image | None:

@@ -15,6 +15,15 @@ def video_tracks(container: InputContainer) -> list[av.VideoStream]:
     return [track for track in tracks if not track.disposition & Disposition.attached_pic]
 
 
+def count_tracks(spec: str) -> int:
+    """Return how many video tracks a file has; 0 if it is none or cannot be read."""
+    try:
+        with av.open(f"file:{spec}") as container:
+            return len(video_tracks(container))
+    except (OSError, av.FFmpegError):
+        return 0
+
+
 def choose_track(container: InputContainer, index: int | None, name: str) -> av.VideoStream:
     """Return the video track of this index, or for None the one that players show.
 
