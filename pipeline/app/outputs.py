@@ -29,6 +29,7 @@ class Outputs:
 
     sinks: Mapping[str, Path] = field(default_factory=dict)  # by option; any path for a switch
     summary: Path | None = None  # the figures of the run as JSON
+    folders: frozenset[str] = frozenset()  # options, "summary" too, whose paths end with a slash
     profile: Path | None = None  # folder for where the time went, see `pipeline.profiling`
     overwrite: bool = False  # whether outputs that exist may be replaced
 
@@ -136,7 +137,7 @@ def _named(
     for spec in specs:
         path = outputs.sinks.get(spec.option)
         if path is not None:
-            paths[spec.option] = path if number is None else _numbered(path, number)
+            paths[spec.option] = path if number is None else numbered(path, number)
         elif spec.ending and outputs.profile is not None:
             paths[spec.option] = outputs.profile / PROFILE_VIDEO
         elif spec.ending:
@@ -147,7 +148,8 @@ def _named(
     return paths
 
 
-def _numbered(path: Path, number: int) -> Path:
+def numbered(path: Path, number: int) -> Path:
+    """Return the name that one of several sources has in place of `path`: ride.0.mp4."""
     path = path if path.name else path.resolve()  # the current folder has no name of its own
     return path.parent / f"{path.stem}.{number}{path.suffix}"
 

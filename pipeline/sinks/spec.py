@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any, Literal
 
 from squeezedrive.pipeline.core.sink import Sink
@@ -92,6 +92,17 @@ class SinkSpec:
     in_series: Callable[[Config], bool] = lambda config: False
     ending: str = ""
     wanted: Callable[[Config], bool] | None = None
+
+    @property
+    def ending_in_folder(self) -> str:
+        """What follows a file's own name where outputs of many lie in one folder.
+
+        `0001.detected.mp4`, `0001.jsonl`, `0001.coco.json`; nothing for a folder.
+        """
+        if self.ending or self.kind == "folder":
+            return self.ending
+        suffix = PurePath(self.metavar).suffix
+        return suffix if suffix == f".{self.option}" else f".{self.option}{suffix}"
 
     def is_written(self, paths: Mapping[str, Path], config: Config) -> bool:
         """Return whether it is one of the outputs of a source, whose names are `paths`."""
