@@ -26,14 +26,21 @@ class Progress:
         Whether the first line comes at once; for work whose steps may take long.
     enabled : bool
         Whether to show anything at all.
+    leaves : bool
+        Whether the last line stays on a terminal when it is closed.
     """
 
     def __init__(
-        self, plain_seconds: float | None, at_once: bool = False, enabled: bool = True
+        self,
+        plain_seconds: float | None,
+        at_once: bool = False,
+        enabled: bool = True,
+        leaves: bool = True,
     ) -> None:
         self._terminal = sys.stderr.isatty()
         self._seconds = TERMINAL_SECONDS if self._terminal else plain_seconds
         self._enabled = enabled
+        self._leaves = leaves
         self._shown = float("-inf") if at_once else time.monotonic()
         self._live: Live | None = None
 
@@ -62,7 +69,7 @@ class Progress:
             return
         with suppress(OSError):  # the work goes on if the terminal is closed
             if self._live is None:
-                self._live = _open_live()
+                self._live = _open_live(self._leaves)
             self._live.update(_row(line, part), refresh=True)
 
     def say(self, line: str) -> None:
@@ -99,13 +106,14 @@ def clock(seconds: float) -> str:
     return f"{whole // 3600}:{whole // 60 % 60:02}:{whole % 60:02}"
 
 
-def _open_live() -> Live:
+def _open_live(leaves: bool) -> Live:
     from rich.console import Console
     from rich.live import Live
 
     live = Live(
         console=Console(stderr=True),
         auto_refresh=False,
+        transient=not leaves,
         redirect_stdout=False,
         redirect_stderr=False,
     )

@@ -64,7 +64,7 @@ class SourceConfig(_Strict):
     """Which part of the source is read, and how long to wait for it."""
 
     start: Seconds
-    track_index: Annotated[int, Field(ge=0)] | None
+    track_index: Annotated[int, Field(ge=0)] | Literal["all"] | None
     frames: Count | None
     fps: Annotated[float, Field(ge=0.001, le=1000)] | None
     open_timeout: Annotated[float, Field(gt=0)]

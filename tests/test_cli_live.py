@@ -50,7 +50,7 @@ def test_each_source_has_outputs_of_its_own(
         header, *lines = lines_of(tmp_path / f"ride.{number}.jsonl")
         assert header["source"]["name"] == str(clips[number])
         assert [line["frame"] for line in lines] == list(range(count))
-        assert len(list((tmp_path / f"kitti.{number}").iterdir())) == count
+        assert len(list((tmp_path / "kitti" / clips[number].stem).iterdir())) == count
         assert (tmp_path / f"ride.{number}.txt").exists()
     summary = json.loads(figures.read_text())
     assert [source["name"] for source in summary["sources"]] == [str(clip) for clip in clips]
@@ -64,9 +64,19 @@ def test_each_source_has_outputs_of_its_own(
     }
     assert len(summary["outputs"]) == 8
     assert "19 read, 19 processed" in out
+    assert "ride.0.mp4: exists already; --resume" in refused(*arguments)
+
+
+def test_sources_that_are_read_at_the_same_time_share_the_figures(
+    run: Any, tmp_path: Path, clips: tuple[Path, Path]
+) -> None:
+    jsonl = tmp_path / "ride.jsonl"
+    code, out, err = run("demo:", clips[1], "-n", "7", "--no-video", "--jsonl", jsonl)
+    assert code == 0, err
+    assert "14 read, 14 processed" in out
     (line,) = [line for line in out.splitlines() if line.startswith("preprocess")]
     assert re.search(r"  \d\.\d, \d\.\d of 2$", line)  # frames that waited of each source
-    assert "ride.0.mp4: exists already" in refused(*arguments)
+    assert [len(lines_of(tmp_path / f"ride.{number}.jsonl")) for number in (0, 1)] == [8, 8]
 
 
 def test_the_videos_of_several_sources_lie_beside_them(
@@ -86,7 +96,7 @@ def test_results_of_several_sources_in_the_current_folder(
     folder = tmp_path / "results"
     folder.mkdir()
     monkeypatch.chdir(folder)
-    assert run(*clips, "--no-video", "--kitti", ".")[0] == 0
+    assert run("demo:", clips[1], "-n", "2", "--no-video", "--kitti", ".")[0] == 0
     assert sorted(p.name for p in tmp_path.iterdir()) == ["results", "results.0", "results.1"]
 
 
@@ -97,13 +107,16 @@ def test_what_several_sources_cannot_share(
         (["--jsonl", "-"], "--jsonl -: standard output is for one source"),
         (["--mot", "-"], "--mot -: standard output is for one source"),
         (["--show"], "--show: expected one source, got several"),
-        (["--profile", tmp_path / "profile"], "--profile: expected one source, got several"),
+        (["--profile", tmp_path / "profile"], "--profile: measures one source"),
         (["--sweep", "video.crf=20,30"], "--sweep: expected one source, got several"),
         (["--jsonl", tmp_path / "x.txt", "--mot", tmp_path / "x.txt"], "named for two outputs"),
         (["--jsonl", tmp_path / "x.y", "--summary", tmp_path / "x.1.y"], "named for two outputs"),
     ):
         assert part in refused(*clips, "--no-video", *arguments), arguments
-    assert "named for two outputs" in refused(clips[0], clips[0])
+    assert "--profile: expected one source, got several" in refused(
+        clips[0], "demo:", "--no-video", "--profile", tmp_path / "profile"
+    )
+    assert "named for two outputs" in refused(clips[0], clips[0], "demo:")
     clips[1].with_name("c.1.mp4").symlink_to(clips[0])
     assert "is the source itself" in refused(*clips, "-y", "-o", clips[1].with_name("c.mp4"))
 

@@ -31,7 +31,8 @@ def test_wrong_options_are_told_in_one_line(refused: Any, clip: Path, tmp_path: 
         (["--threshold", "true"], "--threshold: detect.threshold: expected a valid number"),
         (["--output", tmp_path / "none" / "out.mp4"], "does not exist"),
         (["--output", tmp_path / "out.avi"], "expected a name that ends in .mp4"),
-        (["--output", tmp_path], "expected"),
+        (["--output", "out"], "expected a name that ends in .mp4"),
+        (["--track-index", "most"], "--track-index: source.track_index"),
         (["--config", tmp_path / "none.yaml"], "cannot read the configuration"),
     ):
         assert part in refused(clip, "-o", video, *arguments)

@@ -6,10 +6,13 @@ import argparse
 import logging
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from squeezedrive.engines.backends.select import CHOICES
 from squeezedrive.pipeline.sinks.registry import sink_specs
+
+if TYPE_CHECKING:
+    from squeezedrive.pipeline.app.outputs import Outputs
 
 # Arguments, and a note on them, which goes to the next line if there is no room for it.
 EXAMPLES = (
@@ -17,6 +20,8 @@ EXAMPLES = (
     ("drive.mp4 -o out.mp4 --jsonl out.jsonl --threshold 0.5", ""),
     ("drive.mp4 --start 60 --frames 300 --classes pedestrian,cyclist", ""),
     ("images/ --fps 10 --kitti results/ --no-video", ""),
+    ("/media/card -o out/ --jsonl out/", "all videos of a card; --resume goes on"),
+    ("'2026*/*.MP4' --track-index all", "each camera of files with two"),
     ("0 --config configs/live.yaml --show", "the first camera, in a window"),
     (
         "rtsp://camera/stream -o ride.mp4 -c configs/live.yaml --segment 300 --keep 20 \\\n"
@@ -39,11 +44,14 @@ DOCTOR = "doctor"  # in place of a source: the verb of python -m engines
 EPILOG = """\
 convert RESULT.jsonl --csv OUT.csv writes other files of results that exist: convert --help.
 
-@FILE is replaced by what FILE holds, one argument a line: command lines, and the passwords in
-them, can be read by other users and are kept in the system's journal.
+@FILE is replaced by what FILE holds, one argument a line, without empty lines and those that begin
+with #: a list of videos, for example, or passwords, which other users can read on a command line.
 
-exit status: 0 done, 1 a fault in the program, 2 wrong input, 130 or 143 interrupted
-(cameras and streams, which have no end of their own: 0)
+Several files are read one after the other. Where an output is named by a folder, each has its own
+in it: -o out/ --csv out/. What is broken is reported, and the others go on.
+
+exit status: 0 done, 1 a fault in the program or some of several files failed, 2 wrong input, 130
+or 143 interrupted (cameras and streams, which have no end of their own: 0)
 """
 
 # Options that set one configuration key each, and the name of their value.
@@ -56,7 +64,7 @@ SHORTCUTS = {
     "classes": ("detect.classes", "A,B", "only these: car,cyclist,pedestrian"),
     "frames": ("source.frames", "N", "stop after N frames"),
     "start": ("source.start", "SECONDS", "skip the beginning"),
-    "track-index": ("source.track_index", "N", "which video track of a file or stream, from 0"),
+    "track-index": ("source.track_index", "N|all", "which video track, from 0; all: each in turn"),
     "fps": ("source.fps", "F", "frame rate of images and of files without timestamps"),
     "decode": ("source.decode", "auto|nvdec|cpu", "what decodes video files"),
     "fit": ("fit.mode", "band|letterbox|stretch", "how 16:9 is put into the wide network input"),
@@ -85,9 +93,18 @@ def format_examples(program: str) -> str:
     return "\n".join(lines)
 
 
+class _Parser(argparse.ArgumentParser):
+    """A parser for which the lists of files that people write are lists of arguments."""
+
+    def convert_arg_line_to_args(self, arg_line: str) -> list[str]:
+        """Return what a line of an @FILE stands for."""
+        line = arg_line.removeprefix("\ufeff")  # editors of some systems begin files with it
+        return [] if not line.strip() or line.startswith("#") else [line]
+
+
 def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     """Read the command line; exits with code 2 and a hint if it is wrong."""
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog=program_name(),
         description="Finds cars, cyclists and pedestrians in road video and marks them.",
         epilog=f"{format_examples(program_name())}\n\n{EPILOG}",
@@ -99,20 +116,22 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
         "sources",
         metavar="SOURCE",
         nargs="+",
-        help="video file, folder or 'pattern*' of images, camera (0, /dev/video0),"
+        help="video file, folder or 'pattern*' of videos or images, camera (0, /dev/video0),"
         " rtsp:// or http:// stream, - for standard input, or demo: for a clip that comes along;"
         " several share one network, and each has outputs of its own: ride.0.mp4, ride.1.mp4",
     )
 
-    outputs = parser.add_argument_group("outputs")
+    outputs = parser.add_argument_group(
+        "outputs", "of several files, DIR/ in place of a file's name: there each has its own"
+    )
     for spec in sink_specs():
         flags = [spec.short, f"--{spec.option}"] if spec.short else [f"--{spec.option}"]
         if spec.kind == "switch":
             outputs.add_argument(*flags, action="store_true", help=spec.help)
         else:
-            outputs.add_argument(*flags, type=Path, metavar=spec.metavar, help=spec.help)
+            outputs.add_argument(*flags, metavar=spec.metavar, help=spec.help)
     outputs.add_argument("--no-video", action="store_true", help="write no annotated video")
-    outputs.add_argument("--summary", type=Path, metavar="FILE.json", help="the figures of the run")
+    outputs.add_argument("--summary", metavar="FILE.json", help="the figures of the run")
     outputs.add_argument(
         "--profile", type=Path, metavar="DIR",
         help="where the time goes and what limits: report.html, summary.json, trace.json, and"
@@ -123,6 +142,11 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
         help="profile with each value of a configuration key, in turn, three times; repeatable",
     )  # fmt: skip
     outputs.add_argument("-y", "--overwrite", action="store_true", help="replace existing outputs")
+    outputs.add_argument(
+        "--resume", action="store_true",
+        help="leave out files whose outputs are finished, with the same settings and weights, and"
+        " replace those that were only begun",
+    )  # fmt: skip
 
     settings = parser.add_argument_group("settings (defaults: configs/file.yaml)")
     settings.add_argument(
@@ -162,14 +186,29 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     return arguments
 
 
-def asked_sinks(arguments: argparse.Namespace) -> dict[str, Path]:
+def asked_sinks(arguments: argparse.Namespace) -> dict[str, str]:
     """Return the sinks the command line asks for: path by option, an empty one for a switch."""
     asked = {}
     for spec in sink_specs():
         value = vars(arguments)[spec.option.replace("-", "_")]
         if value:
-            asked[spec.option] = Path() if spec.kind == "switch" else value
+            asked[spec.option] = "" if spec.kind == "switch" else value
     return asked
+
+
+def asked_outputs(arguments: argparse.Namespace) -> Outputs:
+    """Return the outputs the command line asks for."""
+    from squeezedrive.pipeline.app.outputs import Outputs
+
+    sinks, summary = asked_sinks(arguments), arguments.summary
+    named = sinks if summary is None else {**sinks, "summary": summary}
+    return Outputs(
+        {option: Path(path) for option, path in sinks.items()},
+        None if summary is None else Path(summary),
+        arguments.profile,
+        arguments.overwrite,
+        frozenset(option for option, path in named.items() if path.endswith("/")),
+    )
 
 
 def settings_of(arguments: argparse.Namespace) -> list[tuple[str, str, Any]]:
@@ -200,13 +239,11 @@ def settings_of(arguments: argparse.Namespace) -> list[tuple[str, str, Any]]:
 def run(arguments: argparse.Namespace) -> int:
     """Run the pipeline and print what it did; return the exit code."""
     from squeezedrive.engines.errors import ConfigError
-    from squeezedrive.pipeline.app.outputs import Outputs
     from squeezedrive.pipeline.app.run import run_sources
+    from squeezedrive.pipeline.app.tasks import find_files
     from squeezedrive.pipeline.config import load_config
 
-    outputs = Outputs(
-        asked_sinks(arguments), arguments.summary, arguments.profile, arguments.overwrite
-    )
+    outputs = asked_outputs(arguments)
     settings = settings_of(arguments)
     if arguments.sweep:
         from squeezedrive.pipeline.profiling.sweep import sweep
@@ -215,6 +252,11 @@ def run(arguments: argparse.Namespace) -> int:
             raise ConfigError("--sweep: expected one source, got several")
         return sweep(arguments.sources[0], arguments.config, settings, arguments.sweep, outputs)
     config = load_config(arguments.config, settings)
+    collection = find_files(arguments.sources, config, outputs, arguments.resume)
+    if collection is not None:
+        from squeezedrive.pipeline.app.files import run_files
+
+        return run_files(collection, config, outputs, arguments.resume, arguments.progress)
     return run_sources(arguments.sources, config, outputs, progress=arguments.progress)
 
 
@@ -230,7 +272,8 @@ class _LineFormatter(logging.Formatter):
 def _log_to_stderr(level: str) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_LineFormatter("{levelname}: {message}", style="{"))
-    for number, name in ((logging.INFO, "info"), (logging.WARNING, "warning")):
+    names = ((logging.INFO, "info"), (logging.WARNING, "warning"), (logging.ERROR, "error"))
+    for number, name in names:
         logging.addLevelName(number, name)
     log = logging.getLogger("squeezedrive")
     log.handlers = [handler]

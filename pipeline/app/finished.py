@@ -65,7 +65,8 @@ def file_version(file: SourceFile, config: Config) -> FileVersion:
     SourceError
         If the file cannot be looked up.
     """
-    track = config.source.track_index if file.track is None else file.track
+    named = config.source.track_index
+    track = file.track if named == "all" else named
     path = Path(file.spec)
     try:
         if path.is_file():

@@ -10,17 +10,20 @@ from functools import partial
 
 from squeezedrive.engines.backends.base import Backend
 from squeezedrive.engines.backends.video_decoder import DecoderRefused
+from squeezedrive.engines.errors import ConfigError
 from squeezedrive.pipeline.config import SourceConfig
 from squeezedrive.pipeline.core.source import Source, SourceOptions
 from squeezedrive.pipeline.core.timing import thread_named
-from squeezedrive.pipeline.sources.names import live_kind
+from squeezedrive.pipeline.sources.names import live_kind, shown
 from squeezedrive.pipeline.sources.open import open_source
 
 log = logging.getLogger("squeezedrive")
 
 
-def open_sources(specs: Sequence[str], config: SourceConfig, opened: ExitStack) -> list[Source]:
-    """Open all sources; `opened` closes them.
+def open_sources(
+    specs: Sequence[str], config: SourceConfig, opened: ExitStack, first_id: int = 0
+) -> list[Source]:
+    """Open all sources, whose frames are numbered from `first_id`; `opened` closes them.
 
     Raises
     ------
@@ -28,7 +31,7 @@ def open_sources(specs: Sequence[str], config: SourceConfig, opened: ExitStack) 
         If one of them cannot be opened. One that is live and not alone is waited for later on.
     """
     sources = []
-    for number, spec in enumerate(specs):
+    for number, spec in enumerate(specs, first_id):
         # A decoder starts threads of its own, which inherit the name.
         with thread_named("capture"):
             source = _open(spec, number, config, alone=len(specs) == 1)
@@ -38,6 +41,11 @@ def open_sources(specs: Sequence[str], config: SourceConfig, opened: ExitStack) 
 
 
 def _open(spec: str, number: int, config: SourceConfig, alone: bool) -> Source:
+    if config.track_index == "all":
+        raise ConfigError(
+            "source.track_index: all: is for files, of which each track is read in turn; got"
+            f" {shown(spec)}"
+        )
     fps = None if config.fps is None else Fraction(config.fps).limit_denominator(1001)
     options = SourceOptions(
         number, fps, config.start, config.open_timeout, config.read_timeout, config.track_index

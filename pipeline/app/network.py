@@ -14,6 +14,7 @@ from squeezedrive.engines.model.weights import Weights, int8_model, load_weights
 from squeezedrive.kernels.params import DetectParams
 from squeezedrive.pipeline.config import Config, DetectConfig, NetworkConfig, load_network_config
 from squeezedrive.pipeline.core.controls import Controls
+from squeezedrive.pipeline.core.timing import thread_named
 from squeezedrive.pipeline.tracking.tracker import Tracker
 
 log = logging.getLogger("squeezedrive")
@@ -35,6 +36,14 @@ class NetworkDescription:
     def class_names(self) -> tuple[str, ...]:
         """Names in the order of the class indices."""
         return self.weights.profile.output.classes
+
+
+@dataclass(frozen=True)
+class LoadedNetwork:
+    """A network in a back end, which several runs may use one after the other."""
+
+    description: NetworkDescription
+    backend: Backend
 
 
 def describe_network(config: Config) -> NetworkDescription:
@@ -160,7 +169,8 @@ def open_network(config: Config, network: NetworkDescription) -> Backend:
         int8=int8_model(Path(network.config.weights)),
     )
     options = [group for _, group in config if isinstance(group, BackendOptions)]
-    backend = open_backend(config.backend, settings, options)
+    with thread_named("inference"):  # threads that its library starts inherit the name
+        backend = open_backend(config.backend, settings, options)
     info = backend.info
     log.info(
         "backend %s: %s, %s, on %s (%s)",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -29,9 +29,9 @@ class Outputs:
 
     sinks: Mapping[str, Path] = field(default_factory=dict)  # by option; any path for a switch
     summary: Path | None = None  # the figures of the run as JSON
-    folders: frozenset[str] = frozenset()  # options, "summary" too, whose paths end with a slash
     profile: Path | None = None  # folder for where the time went, see `pipeline.profiling`
     overwrite: bool = False  # whether outputs that exist may be replaced
+    folders: frozenset[str] = frozenset()  # options, "summary" too, whose paths end with a slash
 
 
 def plan_outputs(
@@ -65,17 +65,62 @@ def plan_outputs(
     specs = sink_specs()
     several = len(sources) > 1
     if several:
-        _check_for_several(outputs, specs)
+        check_for_several(outputs)
     each = [
         _named(outputs, specs, info, number if several else None)
         for number, info in enumerate(sources)
     ]
-    written = [
+    inputs = [path for info in sources for path in info.inputs]
+    summaries = [] if outputs.summary is None else [outputs.summary]
+    check_outputs(outputs, each, summaries, inputs, config)
+    return each
+
+
+def written_outputs(paths: Mapping[str, Path], config: Config) -> list[tuple[SinkSpec, Path]]:
+    """Return what is written of one source, whose outputs are called `paths`."""
+    return [
         (spec, paths[spec.option])
-        for paths in each
-        for spec in specs
+        for spec in sink_specs()
         if spec.kind != "switch" and spec.is_written(paths, config)
     ]
+
+
+def check_outputs(
+    outputs: Outputs,
+    each: Sequence[Mapping[str, Path]],
+    summaries: Sequence[Path],
+    inputs: Iterable[Path],
+    config: Config,
+    replaceable: Collection[Path] = (),
+    many: bool = False,
+) -> None:
+    """Refuse what would cost the user something.
+
+    Parameters
+    ----------
+    outputs : Outputs
+        What the user asks for.
+    each : sequence of mapping of str to Path
+        For each source, paths by option.
+    summaries : sequence of Path
+        Files with figures, which take the place of `outputs.summary`.
+    inputs : iterable of Path
+        Files that no output may replace.
+    config : Config
+        What is written, and how.
+    replaceable : collection of Path
+        Outputs that may be replaced even without `outputs.overwrite`.
+    many : bool
+        Whether it is a run of many files, which makes folders that are missing and can be resumed.
+
+    Raises
+    ------
+    SinkError
+        With the first reason found.
+    ConfigError
+        If segments are asked for and nothing is written that could be split.
+    """
+    written = [entry for paths in each for entry in written_outputs(paths, config)]
     if config.record.segment is not None and not any(
         spec.in_series(config) and path != STDOUT for spec, path in written
     ):
@@ -83,29 +128,34 @@ def plan_outputs(
             "record.segment: splits video and JSONL, and neither is written; give --jsonl OUT.jsonl"
             " or leave out --no-video"
         )
-    inputs = [path for info in sources for path in info.inputs]
+    sources = {_identity(path) for path in inputs if path.exists()}
     try:
         for spec, path in written:
             if spec.stdout and path == STDOUT:
                 continue
             spec.check(path)
             if spec.kind == "folder":
-                _check_folder(path)
+                _check_folder(path, many)
             else:
-                _check_file(path, inputs)
-            if spec.exists(path) and not outputs.overwrite and not spec.in_series(config):
+                _check_file(path, sources, many)
+            replaces = outputs.overwrite or path in replaceable
+            if spec.exists(path) and not replaces and not spec.in_series(config):
                 if spec.kind == "folder":
                     raise SinkError(
                         f"{path}: holds results already; --overwrite adds to them and replaces"
                         " those of the same frames"
                     )
+                if many:
+                    raise SinkError(
+                        f"{path}: exists already; --resume leaves out what is finished,"
+                        " --overwrite replaces it"
+                    )
                 check_free(path, outputs.overwrite, SinkError)
-        others = []
-        if outputs.summary is not None:
-            others.append(outputs.summary)
-            _check_file(outputs.summary, inputs)
-            if outputs.summary.is_file():
-                check_free(outputs.summary, outputs.overwrite, SinkError)
+        others = [*summaries]
+        for path in summaries:
+            _check_file(path, sources, many)
+            if path.is_file() and path not in replaceable:
+                check_free(path, outputs.overwrite, SinkError)
         if outputs.profile is not None:
             others += [outputs.profile / name for name in PROFILE_FILES]
         _check_distinct([*(path for _, path in written), *others])
@@ -113,12 +163,17 @@ def plan_outputs(
         raise
     except OSError as error:
         raise SinkError(f"{error.filename}: cannot be written: {error.strerror}") from None
-    return each
 
 
-def _check_for_several(outputs: Outputs, specs: Sequence[SinkSpec]) -> None:
-    """Refuse what cannot be had once for each source."""
-    asked = [spec for spec in specs if spec.option in outputs.sinks]
+def check_for_several(outputs: Outputs) -> None:
+    """Refuse what cannot be had once for each source.
+
+    Raises
+    ------
+    SinkError
+        With the first one found.
+    """
+    asked = [spec for spec in sink_specs() if spec.option in outputs.sinks]
     switches = [spec.option for spec in asked if spec.kind == "switch"]
     for option in ["profile"] * (outputs.profile is not None) + switches:
         raise SinkError(f"--{option}: expected one source, got several")
@@ -154,22 +209,30 @@ def numbered(path: Path, number: int) -> Path:
     return path.parent / f"{path.stem}.{number}{path.suffix}"
 
 
-def _check_file(path: Path, inputs: Collection[Path]) -> None:
+def _identity(path: Path) -> tuple[int, int]:
+    """Return what two names of one file have in common."""
+    status = path.stat()
+    return status.st_dev, status.st_ino
+
+
+def _check_file(path: Path, sources: Collection[tuple[int, int]], many: bool) -> None:
     if path.is_dir():
         raise SinkError(f"{path}: is a folder, expected a file name")
-    if path.is_file() and any(path.samefile(source) for source in inputs):
+    if path.is_file() and _identity(path) in sources:
         raise SinkError(f"{path}: is the source itself, choose another output")
-    _check_writable(path)
+    _check_writable(path, many)
 
 
-def _check_folder(path: Path) -> None:
+def _check_folder(path: Path, many: bool) -> None:
     if path.exists() and not path.is_dir():
         raise SinkError(f"{path}: is a file, expected a folder")
-    _check_writable(path)
+    _check_writable(path, many)
 
 
-def _check_writable(path: Path) -> None:
+def _check_writable(path: Path, many: bool) -> None:
     folder = path.absolute().parent
+    while many and not folder.exists():
+        folder = folder.parent
     if not folder.is_dir():
         raise SinkError(f"{path}: the folder {folder} does not exist")
     if not os.access(path if path.exists() else folder, os.W_OK):

@@ -69,6 +69,15 @@ def total_summary(outputs: Outputs) -> Path | None:
     return outputs.summary / f"{SUMMARY}.json"
 
 
+def names_folders(outputs: Outputs) -> bool:
+    """Return whether outputs that are files are named by a folder that is there, or by a slash."""
+    files = [spec.option for spec in sink_specs() if spec.kind == "file"]
+    paths = {option: path for option, path in outputs.sinks.items() if option in files}
+    if outputs.summary is not None:
+        paths[SUMMARY] = outputs.summary
+    return any(option in outputs.folders or path.is_dir() for option, path in paths.items())
+
+
 def is_folder(outputs: Outputs, option: str, spec: SinkSpec | None = None) -> bool:
     """Return whether the path of an option names a folder for the outputs of many files.
 

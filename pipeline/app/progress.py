@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 
-from squeezedrive.engines.progress import Progress
+from squeezedrive.engines.progress import Progress, clock
 from squeezedrive.pipeline.stages.pipeline import Pipeline
 
 PLAIN_SECONDS = 5.0
+
+# Gives, for the number of frames that a run will have if it is known, what shows how far it is.
+OpenProgress = Callable[[int | None], AbstractContextManager[Callable[[Pipeline], None]]]
 
 
 @contextmanager
@@ -35,3 +38,58 @@ def open_progress(expected: int | None, enabled: bool) -> Iterator[Callable[[Pip
             progress.show(f"frame {done}{total}, {fps:.1f} fps{lost}{left}", part)
 
         yield show
+
+
+class FilesProgress:
+    """The line that shows how far a run through many files is; a context manager.
+
+    Parameters
+    ----------
+    names : sequence of str
+        What the files are called.
+    sizes : sequence of int
+        Bytes of each: the part of them that is done stands for the part of the work.
+    enabled : bool
+        Whether to show anything at all.
+    """
+
+    def __init__(self, names: Sequence[str], sizes: Sequence[int], enabled: bool) -> None:
+        self._names = names
+        self._sizes = sizes
+        self._progress = Progress(PLAIN_SECONDS, enabled=enabled, leaves=False)
+        self._start = time.monotonic()
+
+    def __enter__(self) -> FilesProgress:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.close()
+
+    @contextmanager
+    def file(self, number: int, expected: int | None) -> Iterator[Callable[[Pipeline], None]]:
+        """Give what shows how far the file of this number, from 0, is; see `open_progress`.
+
+        What is printed between two files does not get in its way.
+        """
+        start = time.monotonic()
+        before, total = sum(self._sizes[:number]), max(sum(self._sizes), 1)
+
+        def show(pipeline: Pipeline) -> None:
+            if not self._progress.due():
+                return
+            done, now = pipeline.processed, time.monotonic()
+            of = "" if expected is None else f" of {expected}"
+            here = 0.0 if not expected else min(done / expected, 1.0)
+            part = (before + here * self._sizes[number]) / total
+            left = f", {clock((now - self._start) * (1 - part) / part)} left" if part else ""
+            # The name last: a narrow terminal cuts it off.
+            self._progress.show(
+                f"file {number + 1} of {len(self._sizes)}{left}: frame {done}{of},"
+                f" {done / max(now - start, 1e-3):.1f} fps, {self._names[number]}",
+                part,
+            )
+
+        try:
+            yield show
+        finally:
+            self._progress.close()

@@ -8,9 +8,10 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from squeezedrive.engines.errors import UserError
 from squeezedrive.engines.program import printable_lines
 from squeezedrive.engines.signals import on_signals
 from squeezedrive.pipeline.app.outputs import Outputs
-from squeezedrive.pipeline.app.progress import open_progress
+from squeezedrive.pipeline.app.progress import OpenProgress, open_progress
 from squeezedrive.pipeline.app.session import Session, open_session
 from squeezedrive.pipeline.app.summary import format_summary, summarise
 from squeezedrive.pipeline.config import Config
@@ -39,6 +40,7 @@ class RunOutcome:
     profile: dict[str, Any] | None  # from `collect_figures`, if there was something to measure
     failure: UserError | None  # what failed first
     signals: tuple[int, ...]  # those that came, which ended it
+    complete: bool  # whether the sources were read to their end, or as far as configured
 
 
 def run_sources(
@@ -62,12 +64,9 @@ def run_sources(
         failure, pipeline = finished.failure, session.pipeline
         if outputs.summary is not None:  # first: what is printed may have no reader
             try:
-                text = json.dumps(finished.summary, indent=2) + "\n"
-                with on_signals(lambda _: None, once=True):  # it is a matter of a moment
-                    outputs.summary.write_text(text, encoding="utf-8")
-            except OSError as error:
-                reason = f"{outputs.summary}: cannot write the summary: {error.strerror}"
-                failure = failure or SinkError(reason)
+                write_summary(outputs.summary, finished.summary)
+            except SinkError as error:
+                failure = failure or error
         text = format_summary(finished.summary)
         if finished.profile is not None and outputs.profile is not None:
             text = format_profile(finished.profile)
@@ -88,6 +87,20 @@ def run_sources(
         return 128 + finished.signals[0] if finished.signals and not session.live else 0
 
 
+def write_summary(path: Path, summary: Mapping[str, Any]) -> None:
+    """Write the figures of a run.
+
+    Raises
+    ------
+    SinkError
+        If it cannot be written.
+    """
+    try:
+        path.write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise SinkError(f"{path}: cannot write the summary: {error.strerror}") from error
+
+
 def run_session(session: Session, profile: Path | None, progress: bool) -> RunOutcome:
     """Run a session to its end, or to a signal, and profile it into a folder if there is one.
 
@@ -95,6 +108,18 @@ def run_session(session: Session, profile: Path | None, progress: bool) -> RunOu
     ------
     ProfileError
         If the run would be too short for a profile.
+    """
+    received: list[int] = []
+    with on_signals(received.append):
+        return watch_session(session, profile, partial(open_progress, enabled=progress), received)
+
+
+def watch_session(
+    session: Session, profile: Path | None, open_bar: OpenProgress, received: Sequence[int]
+) -> RunOutcome:
+    """Run a session as `run_session` does, with a bar and for signals of the caller's.
+
+    `received` has the signals so far: the first is to end the run in order, the second at once.
     """
     pipeline = session.pipeline
     profiler = None if profile is None else Profiler(session)
@@ -104,42 +129,41 @@ def run_session(session: Session, profile: Path | None, progress: bool) -> RunOu
     failure: UserError | None = None
     figures = None
     cpu_before = time.process_time()
-    received: list[int] = []  # the first is to end the run in order, the second at once
-    with on_signals(received.append):
-        with open_progress(session.expected_frames, progress) as show:
+    with open_bar(session.expected_frames) as show:
 
-            def tick(running: Pipeline) -> None:
-                if len(received) > 1:
-                    running.give_up()
-                elif received or any(sink.ended for sink in session.sinks):
-                    running.stop()
-                show(running)
-                if profiler is not None:
-                    profiler.tick()
+        def tick(running: Pipeline) -> None:
+            if len(received) > 1:
+                running.give_up()
+            elif received or any(sink.ended for sink in session.sinks):
+                running.stop()
+            show(running)
+            if profiler is not None:
+                profiler.tick()
 
-            try:
-                pipeline.run(tick)
-            except UserError as error:
-                failure, ended = error, str(error)
-        cpu = time.process_time() - cpu_before
-        if received:
-            ended = signal.Signals(received[0]).name
-        if failure is None and not received:
-            failure = session.emptiness()
-        for line in session.warnings:
-            log.warning("%s", line)
-        summary = summarise(session, cpu, len(os.sched_getaffinity(0)), ended)
-        if len(received) > 1 and profile is not None:
-            log.warning("no profile: the run was given up")
-        elif profiler is not None and profile is not None:
-            try:
-                figures = profiler.finish(summary, lambda: len(received) > 1, failure is None)
-                profiler.write(profile, figures)
-            except ProfileError as error:
-                if failure or received:  # it was meant to be longer
-                    log.warning("no profile: %s", error)
-                else:
-                    failure = error
-            except SinkError as error:
-                failure = failure or error
-        return RunOutcome(summary, figures, failure, tuple(received))
+        try:
+            pipeline.run(tick)
+        except UserError as error:
+            failure, ended = error, str(error)
+    cpu = time.process_time() - cpu_before
+    if received:
+        ended = signal.Signals(received[0]).name
+    if failure is None and not received:
+        failure = session.emptiness()
+    for line in session.warnings:
+        log.warning("%s", line)
+    summary = summarise(session, cpu, len(os.sched_getaffinity(0)), ended)
+    if len(received) > 1 and profile is not None:
+        log.warning("no profile: the run was given up")
+    elif profiler is not None and profile is not None:
+        try:
+            figures = profiler.finish(summary, lambda: len(received) > 1, failure is None)
+            profiler.write(profile, figures)
+        except ProfileError as error:
+            if failure or received:  # it was meant to be longer
+                log.warning("no profile: %s", error)
+            else:
+                failure = error
+        except SinkError as error:
+            failure = failure or error
+    stopped = failure is not None or bool(received) or any(sink.ended for sink in session.sinks)
+    return RunOutcome(summary, figures, failure, tuple(received), not stopped)

@@ -13,13 +13,17 @@ from squeezedrive.engines.backends.base import Backend
 from squeezedrive.engines.errors import ConfigError
 from squeezedrive.pipeline.app.feeds import OwnSinks, build_feeds
 from squeezedrive.pipeline.app.inputs import decode_on_device, open_sources
-from squeezedrive.pipeline.app.network import NetworkDescription, describe_network, open_network
+from squeezedrive.pipeline.app.network import (
+    LoadedNetwork,
+    NetworkDescription,
+    describe_network,
+    open_network,
+)
 from squeezedrive.pipeline.app.outputs import Outputs, plan_outputs
 from squeezedrive.pipeline.config import Config
 from squeezedrive.pipeline.core.errors import SourceError
 from squeezedrive.pipeline.core.sink import Sink
 from squeezedrive.pipeline.core.source import Source
-from squeezedrive.pipeline.core.timing import thread_named
 from squeezedrive.pipeline.sinks.recordings.events import check_events
 from squeezedrive.pipeline.stages.feed import Draw, Feed
 from squeezedrive.pipeline.stages.pipeline import Pipeline
@@ -125,6 +129,8 @@ def open_session(
     outputs: Outputs,
     sinks: OwnSinks = (),
     draw: Draw | None = None,
+    loaded: LoadedNetwork | None = None,
+    first_id: int = 0,
 ) -> Session:
     """Open sources, network and outputs.
 
@@ -144,6 +150,10 @@ def open_session(
         several sources is closed once for each.
     draw : callable, optional
         Draws into every picture, in place of `Painter`.
+    loaded : LoadedNetwork, optional
+        The network of this configuration, opened before and left open; otherwise it is opened here.
+    first_id : int
+        `source_id` of the first source's frames; those of the others follow.
 
     Raises
     ------
@@ -151,7 +161,7 @@ def open_session(
         If something the user gave cannot be used.
     """
     with ExitStack() as stack:
-        network = describe_network(config)
+        network = describe_network(config) if loaded is None else loaded.description
         check_events(config.record, network.class_names)
 
         def status() -> Status:  # asked for when the page is started, and there is a pipeline
@@ -164,11 +174,13 @@ def open_session(
         page, shown = _open_page(config, network, len(specs), status, stack)
         # Closed before the back end, which may decode for them.
         with ExitStack() as reading:
-            sources = open_sources(specs, config.source, reading)
+            sources = open_sources(specs, config.source, reading, first_id)
             places = plan_outputs(outputs, [source.info for source in sources], config)
-            with thread_named("inference"):  # threads that its library starts inherit the name
+            if loaded is None:
                 backend = open_network(config, network)
-            stack.callback(backend.close)
+                stack.callback(backend.close)
+            else:
+                backend = loaded.backend
             if config.queue.batch > backend.max_batch:
                 raise ConfigError(
                     f"queue.batch: back end {backend.info.name} takes"

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from squeezedrive.engines.files import readable, without_hidden
 from squeezedrive.pipeline.core.errors import SourceError
-from squeezedrive.pipeline.sources.names import CAMERA, IMAGE_SUFFIXES, STDIN, STREAM
+from squeezedrive.pipeline.sources.names import CAMERA, IMAGE_SUFFIXES, STDIN
 from squeezedrive.pipeline.sources.pictures import find_pictures, natural_key, pictures_stem
 from squeezedrive.pipeline.sources.pipe import is_pipe
 
@@ -88,7 +88,7 @@ class _Search:
 
 def is_recorded(spec: str) -> bool:
     """Return whether a source is files, by its name: no camera, stream, pipe, nor the demo."""
-    live = CAMERA.fullmatch(spec) or STREAM.match(spec) or spec == STDIN
+    live = CAMERA.fullmatch(spec) or "://" in spec or spec == STDIN
     return not (live or spec.startswith("demo:") or is_pipe(spec))
 
 
@@ -133,11 +133,11 @@ def collect(specs: Sequence[str]) -> Collection:
             f"{readable(specs[0])}: holds nothing but what this program wrote ({OUTPUT_MARK}mp4)"
         )
     notes = [
-        f"{readable(spec)}: {count} pictures were left out; a pattern such as '*.jpg' reads them"
+        f"{readable(spec)}: pictures left out: {count}; a pattern such as '*.jpg' reads them"
         for spec, count in search.pictures.items()
     ]
     notes += [
-        f"{readable(spec)}: {count} videos that this program wrote were left out"
+        f"{readable(spec)}: videos left out, as this program wrote them: {count}"
         for spec, count in search.outputs.items()
     ]
     folders = {os.path.abspath(one.below) for one in search.found if one.below is not None}

@@ -161,6 +161,11 @@ class Pipeline:
         """Frames that were read but not shown, by reason."""
         return sum((feed.dropped for feed in self.feeds), Counter())
 
+    @property
+    def source_failed(self) -> bool:
+        """Whether the first thing that failed was a source."""
+        return self._failure is not None and self._failure[0] == Capture.name
+
     def run(self, on_tick: Callable[[Pipeline], None] | None = None) -> None:
         """Process the sources to their end; `on_tick` is called about ten times a second.
 
@@ -209,7 +214,9 @@ class Pipeline:
             slot.close()
         if self._failure is not None:
             name, error = self._failure
-            raise error if isinstance(error, UserError) else StageError(name, error) from error
+            if isinstance(error, UserError):
+                raise error
+            raise StageError(name, error) from error
 
     def stop(self) -> None:
         """End the run in order: read no further frame, finish those on their way."""

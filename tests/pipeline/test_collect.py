@@ -69,7 +69,7 @@ def test_of_a_mixed_folder_the_videos_are_read_and_a_line_says_so(card: Path) ->
     found = collect(["card"])
     assert [file.spec for file in found.files] == ["card/MOVIE/1.mp4"]
     (line,) = found.notes
-    assert "card: 2 pictures were left out" in line
+    assert "card: pictures left out: 2;" in line
 
 
 def test_a_pattern_stands_for_videos_and_folders_of_them(card: Path) -> None:
@@ -95,7 +95,7 @@ def test_what_an_earlier_run_wrote_is_no_source(card: Path) -> None:
     wanted = ["card/1.mp4", "card/2.mp4", "card/3.mp4", "card/3.ts"]
     found = collect(["card"])
     assert [file.spec for file in found.files] == wanted
-    assert found.notes == ["card: 5 videos that this program wrote were left out"]
+    assert found.notes == ["card: videos left out, as this program wrote them: 5"]
     # What a shell makes of card/*.
     named = sorted(str(path.relative_to(card.parent)) for path in card.glob("*.*"))
     assert specs(*named) == wanted

@@ -33,3 +33,32 @@ def test_a_line_every_five_seconds_where_there_is_no_terminal(
         now[0] = 99.0
         show(pipeline)
     assert capsys.readouterr().err == ""
+
+
+def test_one_line_for_many_files(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    now = [0.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    pipeline: Any = SimpleNamespace(processed=0)
+    with progress.FilesProgress(["a", "b", "c"], [100, 300, 0], enabled=True) as bar:
+        with bar.file(0, 50) as show:
+            now[0] = 4.0
+            show(pipeline)
+        now[0] = 8.0
+        with bar.file(1, 60) as show:
+            for now[0], pipeline.processed in ((9.0, 10), (12.0, 20), (15.0, 30)):
+                show(pipeline)
+        with bar.file(2, None) as show:
+            now[0] = 25.0
+            show(pipeline)
+    # A quarter of the bytes, and a third or half of the rest.
+    assert capsys.readouterr().err.splitlines() == [
+        "file 2 of 3, 0:00:15 left: frame 10 of 60, 10.0 fps, b",
+        "file 2 of 3, 0:00:09 left: frame 30 of 60, 4.3 fps, b",
+        "file 3 of 3, 0:00:00 left: frame 30, 3.0 fps, c",
+    ]
+    with progress.FilesProgress(["a"], [1], enabled=False) as bar, bar.file(0, 50) as show:
+        now[0] = 99.0
+        show(pipeline)
+    assert capsys.readouterr().err == ""

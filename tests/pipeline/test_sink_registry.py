@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -128,14 +129,15 @@ def test_a_new_sink_writes_what_the_others_write(run: Any, clip: Path, tmp_path:
 
 
 def test_a_new_sink_is_numbered(run: Any, refused: Any, clip: Path, tmp_path: Path) -> None:
-    assert run(clip, clip, *MANY, "--csv-lines", tmp_path / "out.csv")[0] == 0
+    other = Path(shutil.copy(clip, tmp_path / "other.mp4"))
+    assert run(clip, other, *MANY, "--csv-lines", tmp_path / "out.csv")[0] == 0
     numbered = [tmp_path / f"out.{number}.csv" for number in (0, 1)]
     assert len({path.read_text() for path in numbered}) == 1
     assert not (tmp_path / "out.csv").exists()
     assert "out.0.csv: exists already" in refused(
-        clip, clip, *MANY, "--csv-lines", tmp_path / "out.csv"
+        clip, other, *MANY, "--csv-lines", tmp_path / "out.csv"
     )
-    message = refused(clip, clip, *MANY, "--csv-lines", "-")
+    message = refused(clip, other, *MANY, "--csv-lines", "-")
     assert "--csv-lines -: standard output is for one source" in message
 
 
@@ -145,13 +147,19 @@ def test_a_new_sink_costs_nobody_a_file(refused: Any, clip: Path, tmp_path: Path
     for path, others, part in (
         (old, [], "exists already; --overwrite replaces it"),
         (clip, ["--overwrite"], "is the source itself"),
-        (tmp_path, [], "is a folder, expected a file name"),
         (tmp_path / "none" / "x", [], "does not exist"),
         (new, ["--jsonl", new], "is named for two outputs"),
     ):
         assert part in refused(clip, "--no-video", "--csv-lines", path, *others)
+    message = refused("demo:", "--no-video", "--csv-lines", tmp_path)
+    assert "is a folder, expected a file name" in message
     assert old.read_text() == "precious"
     assert not new.exists()
+
+
+def test_a_new_sink_has_a_name_in_a_folder(run: Any, clip: Path, tmp_path: Path) -> None:
+    assert run(clip, *MANY, "--csv-lines", f"{tmp_path}/out/")[0] == 0
+    assert (tmp_path / "out" / "clip.csv-lines.csv").exists()
 
 
 def test_sinks_are_written_in_the_order_in_which_nobody_waits(tmp_path: Path) -> None:
@@ -171,4 +179,4 @@ def test_a_display_ends_the_run_and_is_not_a_file(run: Any, refused: Any, tmp_pa
     figures = json.loads(summary.read_text())
     assert 3 <= figures["frames"]["processed"] < 200
     assert figures["outputs"] == []
-    assert "--glance: expected one source, got several" in refused(clip, clip, "--glance")
+    assert "--glance: expected one source, got several" in refused(clip, "demo:", "--glance")

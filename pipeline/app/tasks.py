@@ -1,0 +1,226 @@
+"""Which files a run goes through, what their outputs are called, and which of them are done."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from squeezedrive.engines.errors import ConfigError
+from squeezedrive.pipeline.app.feeds import OwnSinks
+from squeezedrive.pipeline.app.finished import config_hash, file_version, run_key, weights_hash
+from squeezedrive.pipeline.app.journal import Journal, is_intact
+from squeezedrive.pipeline.app.network import LoadedNetwork, NetworkDescription
+from squeezedrive.pipeline.app.outputs import (
+    Outputs,
+    check_for_several,
+    check_outputs,
+    written_outputs,
+)
+from squeezedrive.pipeline.app.places import (
+    names_folders,
+    place_outputs,
+    summary_place,
+    total_summary,
+)
+from squeezedrive.pipeline.app.session import Session, open_session
+from squeezedrive.pipeline.config import Config
+from squeezedrive.pipeline.core.errors import SinkError, SourceError
+from squeezedrive.pipeline.core.sink import STDOUT
+from squeezedrive.pipeline.sources.collect import (
+    Collection,
+    SourceFile,
+    collect,
+    is_recorded,
+    split_tracks,
+)
+from squeezedrive.pipeline.stages.feed import Draw
+
+
+@dataclass(frozen=True)
+class FileTask:
+    """A file that is to be run, or was.
+
+    Attributes
+    ----------
+    file : SourceFile
+        The file.
+    paths : dict of str to Path
+        Its outputs, by option.
+    written : list of Path
+        Those that are written.
+    summary : Path or None
+        Where its figures go.
+    key : str or None
+        From `run_key`; None if the file cannot be looked up.
+    size : int
+        Bytes.
+    is_done : bool
+        Whether an earlier run has finished it.
+    """
+
+    file: SourceFile
+    paths: dict[str, Path]
+    written: list[Path]
+    summary: Path | None
+    key: str | None
+    size: int
+    is_done: bool
+
+    def open(
+        self,
+        config: Config,
+        loaded: LoadedNetwork,
+        sinks: OwnSinks = (),
+        draw: Draw | None = None,
+        number: int = 0,
+    ) -> Session:
+        """Open the file and its outputs, in folders that are made for them.
+
+        `config` is that of `plan_files`, `number` the `source_id` of its frames; for the rest see
+        `open_session`.
+
+        Raises
+        ------
+        UserError
+            As `open_session`.
+        """
+        for path in [*self.written, *([] if self.summary is None else [self.summary])]:
+            make_folder(path.parent)
+        source = config.source
+        if source.track_index == "all":
+            source = source.model_copy(update={"track_index": self.file.track})
+        config = config.model_copy(update={"source": source})
+        asked = Outputs(self.paths, overwrite=True)  # which were checked before
+        return open_session([self.file.spec], config, asked, sinks, draw, loaded, number)
+
+
+def find_files(
+    specs: Sequence[str], config: Config, outputs: Outputs, resume: bool = False
+) -> Collection | None:
+    """Return the files that are to be read one after the other.
+
+    None stands for a single source whose outputs have names of their own, and for live ones.
+
+    Raises
+    ------
+    SourceError
+        As `collect`.
+    ConfigError
+        If something is asked for that only files can have.
+    """
+    if not all(map(is_recorded, specs)):
+        if resume:
+            raise ConfigError("--resume: is for files, which can be read again")
+        return None
+    found = collect(specs)
+    each_track = config.source.track_index == "all"
+    alone = [file.spec for file in found.files] == list(specs) and len(specs) == 1
+    if alone and not (resume or each_track or names_folders(outputs)):
+        return None
+    if each_track:
+        from squeezedrive.pipeline.sources.tracks import count_tracks
+
+        return Collection(split_tracks(found.files, count_tracks), found.notes)
+    return found
+
+
+def plan_files(
+    files: Sequence[SourceFile],
+    config: Config,
+    outputs: Outputs,
+    network: NetworkDescription,
+    journal: Journal | None = None,
+) -> list[FileTask]:
+    """Name all outputs and check them; with a journal, find out what is done.
+
+    Raises
+    ------
+    UserError
+        As `check_outputs`, or if an output is finished that this run would write otherwise.
+    """
+    if outputs.profile is not None:
+        raise ConfigError("--profile: measures one source, named alone, without --resume")
+    if len(files) > 1:
+        check_for_several(outputs)
+        if config.record.keep is not None:
+            raise ConfigError(f"record.keep: limits one recording, got {len(files)} files")
+    weights, settings = weights_hash(network), config_hash(config)
+    tasks = []
+    replaceable: set[Path] = set()
+    for file, paths in zip(files, place_outputs(outputs, files), strict=True):
+        try:
+            version = file_version(file, config)
+        except SourceError:  # whoever opens it will see why
+            key, size = None, 0
+        else:
+            key, size = run_key(version, weights, settings), version.size
+        written = [path for _, path in written_outputs(paths, config) if path != STDOUT]
+        is_done = False
+        if journal is not None:
+            if not written:
+                raise ConfigError("--resume: expected outputs in files, there are none")
+            states = [_state(journal, path, key, config) for path in written]
+            is_done = all(state == "done" for state in states)
+            for path, state in zip(written, states, strict=True):
+                if state == "unknown" and path.is_file() and not outputs.overwrite:
+                    raise SinkError(
+                        f"{path}: exists already, and no run of files has begun it; --overwrite"
+                        " replaces what is not finished"
+                    )
+                if state == "other" and not outputs.overwrite:
+                    raise SinkError(
+                        f"{path}: was finished with other settings, weights or another source, or"
+                        " changed since; --overwrite replaces what is not as it would be now"
+                    )
+                if state != "unknown":
+                    replaceable.add(path)
+        summary = summary_place(outputs, file)
+        tasks.append(FileTask(file, paths, written, summary, key, size, is_done))
+    pending = [task for task in tasks if not task.is_done]
+    total = total_summary(outputs)
+    summaries = [task.summary for task in pending if task.summary is not None]
+    summaries += [] if total is None else [total]
+    if journal is not None:
+        replaceable.update(summaries)
+    inputs = [Path(file.spec) for file in files]
+    _check_folders(outputs)
+    check_outputs(
+        outputs, [task.paths for task in pending], summaries, inputs, config, replaceable, True
+    )
+    return tasks
+
+
+def _state(journal: Journal, path: Path, key: str | None, config: Config) -> str:
+    """Return what is known of an output: "unknown", "unfinished", "done", or "other" work."""
+    record = journal.find(path)
+    if record is None:
+        return "unknown"
+    if record.size is None:
+        return "unfinished"
+    # Of a recording with a limit, files are gone that were there.
+    intact = config.record.keep is not None or is_intact(path, record.size)
+    if record.key == key and intact:
+        return "done"
+    return "other" if path.exists() else "unfinished"
+
+
+def _check_folders(outputs: Outputs) -> None:
+    """Refuse folders for outputs of which not even the folder above is there: a slip of the pen."""
+    for path in [*outputs.sinks.values(), outputs.summary]:
+        if path is not None and not path.absolute().parent.is_dir():
+            raise SinkError(f"{path}: the folder {path.absolute().parent} does not exist")
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder for outputs.
+
+    Raises
+    ------
+    SinkError
+        If it cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SinkError(f"{folder}: cannot be made: {error.strerror}") from error
