@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 import weakref
 from collections import deque
@@ -16,13 +15,11 @@ import numpy as np
 from squeezedrive.engines.errors import ConfigError
 from squeezedrive.options import configure
 from squeezedrive.pipeline.app.outputs import Outputs
-from squeezedrive.pipeline.app.session import Session, open_session
 from squeezedrive.pipeline.core.queues import POLL_SECONDS
 from squeezedrive.pipeline.core.sink import FrameResult, Sink
 from squeezedrive.pipeline.sinks.registry import sink_specs
 from squeezedrive.result import Result
-
-log = logging.getLogger("squeezedrive")
+from squeezedrive.works import Work, open_work
 
 SourceName = str | Path | int
 """A file, folder, pattern, URL, `demo:`, or the number of a camera."""
@@ -69,8 +66,9 @@ def detect(
     Parameters
     ----------
     source : str, Path or int, or a sequence of them
-        A video file, a folder or pattern of pictures, a camera's number or device, an rtsp:// or
-        http:// stream, a FIFO or "-" for standard input, or "demo:". Several share one network.
+        A video file, a folder or pattern of videos or of pictures, a camera's number or device, an
+        rtsp:// or http:// stream, a FIFO or "-" for standard input, or "demo:". Several share one
+        network: files are read one after the other, all others at the same time.
     track : bool, optional
         Whether to track objects: ids that last, steady boxes.
     classes : collection of str
@@ -95,7 +93,7 @@ def detect(
         Sinks of your own: objects with `write(result)` and `close()`.
     outputs : mapping of str to str or Path, optional
         What else is written, by the names of the program's options: ``{"output": "out.mp4",
-        "jsonl": "out.jsonl"}``.
+        "jsonl": "out.jsonl"}``. Of several files, a folder for the outputs of each.
     overwrite : bool
         Whether outputs that exist may be replaced.
     config : str or Path, optional
@@ -137,9 +135,12 @@ def detect(
         def painter(result: FrameResult, status: str) -> None:
             user_draw(Result(result, class_names))
 
-    session = open_session(names, options, Outputs(asked, overwrite=overwrite), own, painter)
-    class_names += session.class_names
-    return DetectionRun(session, handoff)
+    named = {option: str(path) for option, path in (outputs or {}).items()}
+    folders = frozenset(option for option, path in named.items() if path.endswith("/"))
+    where = Outputs(asked, overwrite=overwrite, folders=folders)
+    work = open_work(names, options, where, own, painter)
+    class_names += work.class_names
+    return DetectionRun(work, handoff)
 
 
 def _source_names(source: SourceName | Sequence[SourceName]) -> list[str]:
@@ -170,16 +171,22 @@ class DetectionRun(Iterator[Result]):
     ----------
     class_names : tuple of str
         What the network knows, in the order of the class indices.
+    sources : tuple of str
+        Names of the sources; `Result.source` counts them from 0.
+    failed : dict of str to UserError
+        Of several files, those that could not be read, or not to their end, so far; by name.
     """
 
-    def __init__(self, session: Session, handoff: _Handoff) -> None:
-        self.class_names = session.class_names
+    def __init__(self, work: Work, handoff: _Handoff) -> None:
+        self.class_names = work.class_names
+        self.sources = work.sources
+        self.failed = work.failed
         self._handoff = handoff
         # Nothing in the thread refers to this object, or it would never be collected.
         thread = threading.Thread(
-            target=_run, args=(session, handoff), name="squeezedrive", daemon=True
+            target=_run, args=(work, handoff), name="squeezedrive", daemon=True
         )
-        self._end = partial(_end, session, handoff, thread)
+        self._end = partial(_end, work, handoff, thread)
         weakref.finalize(self, self._end)
         thread.start()
 
@@ -292,33 +299,29 @@ class _OwnSink(Sink):
             self._sink.close()
 
 
-def _run(session: Session, handoff: _Handoff) -> None:
-    """Run a session in a thread of its own."""
+def _run(work: Work, handoff: _Handoff) -> None:
+    """Do the work in a thread of its own."""
     failure: BaseException | None = None
     try:
-        with session:
-            session.pipeline.run()
-            failure = session.emptiness()
-            for line in session.warnings:
-                log.warning("%s", line)
+        work.run()
     except BaseException as error:  # raised again in the thread that iterates
         failure = error
     handoff.finish(failure)
 
 
-def _end(session: Session, handoff: _Handoff, thread: threading.Thread) -> None:
+def _end(work: Work, handoff: _Handoff, thread: threading.Thread) -> None:
     """End a run: at first in order, so that files hold what was on its way, then at once."""
     handoff.abandon()
-    session.pipeline.stop()
+    work.stop()
     # Closed by a sink, or collected there: the run ends by itself when this thread goes on.
-    if thread is threading.current_thread() or session.pipeline.is_inside():
+    if thread is threading.current_thread() or work.is_inside():
         return
     try:
         # Not Thread.join, which takes a thread for ended when Ctrl-C comes meanwhile.
         handoff.wait(ORDERLY_SECONDS)
     finally:  # also when Ctrl-C comes again
         if not handoff.wait(0):
-            session.pipeline.give_up()  # which raises Stuck there if even that is not enough
+            work.give_up()  # which raises Stuck there if even that is not enough
             handoff.wait(STUCK_SECONDS)
     if handoff.wait(0):
         thread.join(STUCK_SECONDS)

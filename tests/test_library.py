@@ -172,7 +172,9 @@ def test_two_runs_at_once_in_one_process(drive: Path, small: dict[str, Any]) -> 
 
 
 def test_several_sources_share_a_run(drive: Path, small: dict[str, Any]) -> None:
-    results = list(detect([drive, str(drive)], frames=5, settings=small))
+    run = detect([drive, "demo:"], frames=5, settings=small)
+    assert run.sources == (str(drive), "demo")
+    results = list(run)
     for source in (0, 1):
         assert [r.frame for r in results if r.source == source] == list(range(5))
 
