@@ -95,8 +95,10 @@ def write_summary(path: Path, summary: Mapping[str, Any]) -> None:
     SinkError
         If it cannot be written.
     """
+    text = json.dumps(summary, indent=2) + "\n"
     try:
-        path.write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
+        with on_signals(lambda _: None, once=True):  # it is a matter of a moment
+            path.write_text(text, encoding="utf-8")
     except OSError as error:
         raise SinkError(f"{path}: cannot write the summary: {error.strerror}") from error
 
