@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -43,6 +44,15 @@ class Detections:
     def __getitem__(self, index: slice | NDArray[np.bool_] | NDArray[np.intp]) -> Detections:
         """Return the detections that a slice, a mask or an index array selects."""
         return Detections(self.boxes[index], self.scores[index], self.classes[index])
+
+    def split(self, counts: Iterable[int]) -> list[Detections]:
+        """Return parts of so many detections each, one behind the other; they share this memory."""
+        parts, begin = [], 0
+        for count in counts:
+            end = begin + count
+            parts.append(self[begin:end])
+            begin = end
+        return parts
 
     @classmethod
     def empty(cls) -> Detections:

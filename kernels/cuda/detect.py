@@ -157,8 +157,10 @@ class DetectKernels:
             *(self._settings, self._top_n, self._keys, self._counts, result),
         )
 
-    def unpack(self, result: NDArray[np.float32]) -> list[Detections]:
-        """Return the detections of each picture, in memory of their own.
+    def unpack(self, result: NDArray[np.float32]) -> tuple[Detections, list[int]]:
+        """Return the detections of all pictures, in memory of their own, and how many each has.
+
+        One picture after the other, as they are in the result: `Detections.split` takes them apart.
 
         Parameters
         ----------
@@ -169,15 +171,9 @@ class DetectKernels:
         records = [
             row[1 : 1 + select.RECORD * count] for row, count in zip(result, counts, strict=True)
         ]
-        together = np.concatenate(records).reshape(-1, select.RECORD)
-        boxes, scores = together[:, :4].copy(), together[:, 4].copy()
-        classes = together[:, 5].astype(np.int32)
-        found, begin = [], 0
-        for count in counts:
-            end = begin + count
-            found.append(Detections(boxes[begin:end], scores[begin:end], classes[begin:end]))
-            begin = end
-        return found
+        found = np.concatenate(records).reshape(-1, select.RECORD)
+        boxes, scores = found[:, :4].copy(), found[:, 4].copy()
+        return Detections(boxes, scores, found[:, 5].astype(np.int32)), counts
 
 
 def _score_types(dtype: np.dtype[Any]) -> tuple[Any, ...]:

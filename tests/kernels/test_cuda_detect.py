@@ -44,7 +44,8 @@ def run(detector: DetectKernels, outputs: NDArray[Any]) -> list[Detections]:
     result = cuda.device_array(detector.result_shape(len(outputs)), RESULT)
     # A copy, because an axis added by None has stride 0, which Numba refuses to reshape.
     detector.enqueue(cuda.to_device(outputs.copy()), result, 0)
-    return detector.unpack(result.copy_to_host())
+    found, counts = detector.unpack(result.copy_to_host())
+    return found.split(counts)
 
 
 def check(head: Head, params: DetectParams, *outputs: NDArray[np.float32], dtype: Dtype) -> None:
@@ -244,8 +245,9 @@ def test_result_is_small_and_unpack_copies_it() -> None:
     assert values * RESULT.itemsize <= 8192
     host = np.zeros((rows, values), RESULT)
     host[1, :7] = [1, 10, 20, 30, 40, 0.5, 2]
-    none, one = detector.unpack(host)
+    found, counts = detector.unpack(host)
     host[:] = -1
+    none, one = found.split(counts)
     assert len(none) == 0
     assert one.boxes.tolist() == [[10, 20, 30, 40]]
     assert (one.scores.tolist(), one.classes.tolist()) == ([0.5], [2])

@@ -134,12 +134,12 @@ class FakeDetector:
 
         self.driver.enqueue("detect", stream, find)
 
-    def unpack(self, result: np.ndarray) -> list[Detections]:
-        found = []
-        for row in result:
-            boxes = row[1:].reshape(-1, 6)[: int(row[0])].copy()
-            found.append(Detections(boxes[:, :4], boxes[:, 4], boxes[:, 5].astype(np.int32)))
-        return found
+    def unpack(self, result: np.ndarray) -> tuple[Detections, list[int]]:
+        counts = [int(row[0]) for row in result]
+        rows = [row[1:].reshape(-1, 6)[: int(row[0])] for row in result]
+        found = np.concatenate(rows)
+        boxes = Detections(found[:, :4], found[:, 4], found[:, 5].astype(np.int32))
+        return boxes, counts
 
 
 def fake_gpu() -> tuple[FakeDriver, GpuContext]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from squeezedrive.engines.backends.cuda.context import GpuContext
 from squeezedrive.engines.backends.cuda.executor import Executor
@@ -17,6 +18,7 @@ from squeezedrive.engines.backends.cuda.input_batch import InputBatch, Picture
 from squeezedrive.engines.backends.cuda.nvdec import NvPicture
 from squeezedrive.engines.backends.cuda.stream import MarkedStream, SlotStep
 from squeezedrive.kernels.detections import Detections
+from squeezedrive.kernels.fit import Fit
 
 
 @dataclass(frozen=True)
@@ -173,11 +175,22 @@ class BatchRunner:
         """
         self._check_loaded()
         self._gpu.wait(self._marked.finished)
-        results = self._detector.unpack(self._outputs.host)
-        return [
-            Detections(path.fit.to_source(found.boxes), found.scores, found.classes)
-            for path, found in zip(self._input.paths, results, strict=True)
-        ]
+        found, counts = self._detector.unpack(self._outputs.host)
+        boxes = self._to_source(found.boxes, counts)
+        return Detections(boxes, found.scores, found.classes).split(counts)
+
+    def _to_source(self, boxes: NDArray[np.float32], counts: Sequence[int]) -> NDArray[np.float32]:
+        """Return the boxes of all pictures in pixels of the picture that each belongs to.
+
+        A call of NumPy takes longer than the work on a few boxes, so those of one kind of picture
+        go together: all of them, where there is one source.
+        """
+        fits: list[Fit] = [path.fit for path in self._input.paths]
+        if all(fit is fits[0] for fit in fits):
+            return fits[0].to_source(boxes)
+        ends = np.cumsum(counts)[:-1]
+        parts = zip(fits, np.split(boxes, ends), strict=True)
+        return np.concatenate([fit.to_source(part) for fit, part in parts])
 
     def seconds(self) -> dict[str, float]:
         """Return how long the GPU took for each of `STEPS`, once all have been done."""

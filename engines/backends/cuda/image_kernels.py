@@ -33,8 +33,11 @@ class DetectKernel(Protocol):
     def result_shape(self, batch: int) -> tuple[int, ...]:
         """Return the shape of the result of so many pictures."""
 
-    def unpack(self, result: NDArray[Any]) -> list[Detections]:
-        """Read a result that has come to the host, into memory of its own."""
+    def unpack(self, result: NDArray[Any]) -> tuple[Detections, list[int]]:
+        """Read a result that has come to the host, into memory of its own.
+
+        Returns the detections of all pictures, one after the other, and how many each has.
+        """
 
 
 @dataclass(frozen=True)
