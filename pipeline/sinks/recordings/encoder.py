@@ -17,12 +17,10 @@ from av.video.stream import VideoStream
 from squeezedrive.pipeline.config import VideoConfig
 from squeezedrive.pipeline.core.frame import Frame, Image
 from squeezedrive.pipeline.core.source import DEFAULT_FPS, SourceInfo
+from squeezedrive.pipeline.sinks.recordings.codec import open_encoder
 
 BT601 = 6  # colour matrix, a code point of ISO/IEC 23091-2; the one OpenCV converts with
 KEYFRAME_SECONDS = 1
-# No B-frames: a fifth less CPU time for an eighth more bytes, and packets leave in the order they
-# are shown. Key frames are set by time, so the encoder's own limit is put out of the way.
-OPTIONS = {"bf": "0", "rc-lookahead": "5", "g": "1000000"}
 
 
 @dataclass(frozen=True)
@@ -75,22 +73,21 @@ class Encoder:
         self._yuv = np.empty((height * 3 // 2, width), np.uint8)
         # x264 keeps a copy of its own, so that one frame serves for all.
         self._frame = av.VideoFrame(width, height, "yuv420p")
-        # Nothing is written here: a stream, which files are made after, needs a container.
-        self._container = av.open(os.devnull, "w", format="null")
-        x264 = {**OPTIONS, "preset": options.preset, "crf": str(options.crf)}
-        self.stream: VideoStream = self._container.add_stream("libx264", rate=fps, options=x264)
-        context = self.stream.codec_context
-        context.width, context.height = width, height
-        context.pix_fmt = "yuv420p"
-        context.thread_count = options.threads or max(len(os.sched_getaffinity(0)) // 2, 1)
-        context.time_base = self.stream.time_base = info.time_base
-        context.sample_aspect_ratio = info.sample_aspect
-        context.color_range = ColorRange.MPEG
-        context.colorspace = BT601
-        context.color_primaries = info.primaries
-        context.color_trc = info.transfer
-        context.flags |= Flags.global_header  # MP4 keeps the parameters apart from the packets
-        self._container.start_encoding()
+
+        def describe(stream: VideoStream) -> None:
+            context = stream.codec_context
+            context.width, context.height = width, height
+            context.pix_fmt = "yuv420p"
+            context.thread_count = options.threads or max(len(os.sched_getaffinity(0)) // 2, 1)
+            context.time_base = stream.time_base = info.time_base
+            context.sample_aspect_ratio = info.sample_aspect
+            context.color_range = ColorRange.MPEG
+            context.colorspace = BT601
+            context.color_primaries = info.primaries
+            context.color_trc = info.transfer
+            context.flags |= Flags.global_header  # MP4 keeps the parameters apart from the packets
+
+        self._container, self.stream = open_encoder(options, fps, describe)
         self._held: av.Packet | None = None
         self._last_key: int | None = None
         self._last: int | None = None  # pts of the last picture

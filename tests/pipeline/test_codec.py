@@ -1,0 +1,108 @@
+"""Which encoder is taken, and what happens where NVENC does not run."""
+
+from __future__ import annotations
+
+import logging
+from fractions import Fraction
+from typing import Any, get_args
+
+import pytest
+from av.video.stream import VideoStream
+
+from squeezedrive.engines.backends.cuda.machine import cuda_of_driver
+from squeezedrive.pipeline.config import Preset, VideoConfig
+from squeezedrive.pipeline.sinks.recordings import codec
+from squeezedrive.pipeline.sinks.recordings.codec import PRESETS, nvenc_options, open_encoder
+
+FPS = Fraction(25)
+without_driver = pytest.mark.skipif(
+    cuda_of_driver() is not None, reason="there is an NVIDIA driver here"
+)
+
+
+def describe(stream: VideoStream) -> None:
+    context = stream.codec_context
+    context.width, context.height, context.pix_fmt = 320, 192, "yuv420p"
+    context.time_base = Fraction(1, 25)
+
+
+def opened(encoder: Any, **options: Any) -> str:
+    container, stream = open_encoder(VideoConfig(encoder=encoder, **options), FPS, describe)
+    container.close()
+    return str(stream.codec_context.codec.name)
+
+
+@without_driver
+def test_nvenc_that_does_not_run_is_reported_in_a_line(caplog: pytest.LogCaptureFixture) -> None:
+    assert opened("nvenc") == "libx264"
+    (record,) = caplog.records
+    assert record.levelno == logging.WARNING
+    assert record.message == "encoding on the processor: NVENC: no NVIDIA driver"
+
+
+@without_driver
+def test_without_a_gpu_nobody_asked_for_nothing_is_reported(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO)
+    assert opened("auto") == "libx264"
+    assert caplog.records == []
+
+
+def test_a_gpu_without_an_encoder_is_reported(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As an H200, which has none: here an encoder that does not take such pictures."""
+    caplog.set_level(logging.INFO)
+    monkeypatch.setattr(codec, "cuda_of_driver", lambda: (13, 0))
+    monkeypatch.setattr(codec, "NVENC", "prores")
+    assert opened("auto") == "libx264"
+    (record,) = caplog.records
+    assert record.levelno == logging.INFO
+    assert record.message.startswith("encoding on the processor: NVENC: ")
+    assert "\n" not in record.message
+
+
+@pytest.mark.parametrize("encoder", ["auto", "nvenc"])
+def test_nvenc_is_taken_where_it_runs(
+    encoder: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(codec, "cuda_of_driver", lambda: (13, 0))
+    monkeypatch.setattr(codec, "NVENC", "mpeg4")
+    monkeypatch.setattr(codec, "X264", "none of the encoders")
+    assert opened(encoder) == "mpeg4"
+    assert caplog.records == []
+
+
+def test_x264_is_taken_when_it_is_asked_for(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    monkeypatch.setattr(codec, "cuda_of_driver", lambda: (13, 0))
+    monkeypatch.setattr(codec, "NVENC", "mpeg4")
+    assert opened("x264") == "libx264"
+    assert caplog.records == []
+
+
+@without_driver
+@pytest.mark.parametrize("preset", get_args(Preset))
+def test_ffmpeg_takes_the_options_of_nvenc(preset: Preset) -> None:
+    options = nvenc_options(VideoConfig(preset=preset, crf=30))
+    assert options["preset"] == PRESETS[preset]
+    assert (options["cq"], options["b"], options["forced-idr"]) == ("30", "0", "1")
+    with pytest.raises(PermissionError):  # what it raises without a driver, and then only
+        codec._open(codec.NVENC, options, FPS, describe)
+    with pytest.raises(ValueError, match="Invalid argument"):
+        codec._open(codec.NVENC, options | {"rc": "none of these"}, FPS, describe)
+
+
+@without_driver
+def test_nvenc_takes_no_pictures_that_are_on_the_gpu() -> None:
+    """Or they need not come to the host: PyAV gives the encoder no pool of them."""
+
+    def on_the_gpu(stream: VideoStream) -> None:
+        describe(stream)
+        stream.codec_context.pix_fmt = "cuda"
+
+    with pytest.raises(ValueError, match="Invalid argument"):
+        codec._open(codec.NVENC, nvenc_options(VideoConfig()), FPS, on_the_gpu)
