@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from numba import cuda, types
 
-from squeezedrive.kernels.cuda import preprocess, select
+from squeezedrive.kernels.cuda import draw, preprocess, select
 
 dispatcher = pytest.importorskip("numba.cuda.dispatcher")
 nvjitlink = pytest.importorskip("cuda.bindings.nvjitlink", exc_type=ImportError)
@@ -43,6 +43,10 @@ def signatures(dtype: Any) -> dict[str, tuple[Any, int, Any]]:
     decoding = (dtype[::1], f4[:, ::1], i4[:, ::1], i8, f4, f4, f4, f4, f4[::1], i8, u8[:, ::1])
     pixels = preprocess.BLOCK[0] * preprocess.BLOCK[1]
     return {
+        "draw": (
+            *(draw.draw_nv12, draw.BLOCK[0] * draw.BLOCK[1]),
+            types.void(*(types.Array(u1, 3, "A"),) * 2, i4, i4, i4[:, ::1], u1[::1], u1[::1]),
+        ),
         "bgr": (preprocess.resize_bgr, pixels, resize(dtype, picture)),
         "nv12": (preprocess.resize_nv12, pixels, resize(dtype, plane, plane, f4[::1])),
         "score": (

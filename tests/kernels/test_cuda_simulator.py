@@ -32,7 +32,7 @@ def run_simulated(chosen: str, *names: str) -> None:
 @pytest.mark.timeout(400)
 def test_kernels_pass_with_small_inputs() -> None:
     chosen = "not published_network and not full_size"
-    run_simulated(chosen, "test_cuda_preprocess.py", "test_cuda_detect.py")
+    run_simulated(chosen, "test_cuda_preprocess.py", "test_cuda_detect.py", "test_cuda_draw.py")
 
 
 @pytest.mark.slow
