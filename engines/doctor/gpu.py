@@ -7,9 +7,11 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from squeezedrive.engines.backends.cuda.machine import (
+    COMPILERS,
     cuda_of_driver,
     cuda_of_packages,
     driver_problem,
+    linker_problem,
 )
 from squeezedrive.engines.backends.tensorrt.driver import first_gpu
 from squeezedrive.engines.doctor.finding import Observation, installed, numbers
@@ -18,10 +20,6 @@ from squeezedrive.engines.errors import BackendUnavailable
 MAKE = "make cuda, or make cuda CUDA=12 for drivers before 580"
 OLDEST_GPU = (7, 5)  # that CUDA 13 compiles for
 TENSORRT = (10, 11)  # versions whose names and signatures are tested
-_COMPILERS = {  # by CUDA: NVVM, which writes the code of a kernel, and nvJitLink, which links it
-    13: ("nvidia-nvvm", "nvidia-nvjitlink"),
-    12: ("nvidia-cuda-nvcc-cu12", "nvidia-nvjitlink-cu12"),
-}
 _NVDEC = "PyNvVideoCodec"
 _TENSORRT = ("tensorrt-cu13", "tensorrt-cu12", "tensorrt")
 
@@ -91,19 +89,16 @@ def _package(name: str, module: str, packages: tuple[str, ...], remedy: str) -> 
 
 def _kernel_compiler() -> Observation:
     name = "NVVM, nvJitLink"
-    nvvm, nvjitlink = _COMPILERS.get(cuda_of_packages(), _COMPILERS[13])
+    nvvm, nvjitlink = COMPILERS.get(cuda_of_packages(), COMPILERS[13])
     compiler, linker = installed((nvvm,)), installed((nvjitlink,))
     if compiler is None and linker is None:
         return Observation(name, "missing", "not installed", MAKE)
     text = f"{compiler or 'no NVVM'}, {linker or 'no nvJitLink'}"
     if compiler is None or linker is None:
         return Observation(name, "problem", text, MAKE)
-    if numbers(linker) < numbers(compiler):
-        wanted = ".".join(map(str, numbers(compiler)))
-        return Observation(
-            name, "problem", f"{text}: nvJitLink is older and refuses what NVVM writes",
-            f"pip install '{nvjitlink}=={wanted}.*'",
-        )  # fmt: skip
+    problem = linker_problem()
+    if problem is not None:
+        return Observation(name, "problem", *_split(problem))
     return Observation(name, "ok", text)
 
 

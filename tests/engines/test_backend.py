@@ -223,7 +223,42 @@ def test_reports_a_driver_older_than_the_packages(
     assert re.search(expected, problem)
 
 
-def test_distinguishes_a_driver_without_gpu_from_no_driver(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("bindings", "compiler", "linker", "expected"),
+    [
+        ("13.5.0", "13.5.37", "13.0.88", "nvJitLink 13.0 is older than NVVM 13.5"),
+        ("13.5.0", "13.5.37", "12.9.1", "pip install 'nvidia-nvjitlink==13.5.*'"),
+        ("12.9.4", "12.9.86", "12.6.85", "pip install 'nvidia-nvjitlink-cu12==12.9.*'"),
+        ("13.5.0", "13.5.37", "13.5.2", None),
+        ("13.5.0", "13.0.88", "13.5.37", None),
+        ("13.5.0", "13.5.37", None, None),  # that of a whole toolkit
+        ("13.5.0", "unknown", "13.5.37", None),
+        (None, None, None, None),
+    ],
+)
+def test_a_linker_older_than_the_compiler_is_an_obstacle_before_a_kernel_is_refused(
+    bindings: str | None,
+    compiler: str | None,
+    linker: str | None,
+    expected: str | None,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def version(name: str) -> str:
+        kind = "nvjitlink" if "nvjitlink" in name else "bindings" if "bindings" in name else "nvvm"
+        found = {"bindings": bindings, "nvvm": compiler, "nvjitlink": linker}[kind]
+        if found is None:
+            raise machine.PackageNotFoundError
+        return found
+
+    monkeypatch.setattr(machine, "driver_problem", lambda: None)
+    monkeypatch.setattr(machine, "find_spec", lambda name: object())
+    monkeypatch.setattr(machine, "version", version)
+    found = machine.machine_obstacles({})
+    assert len(found) == (expected is not None)
+    assert expected is None or expected in found[0]
+
+
+def test_a_driver_without_gpu_is_told_from_no_driver(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(machine, "find_spec", lambda name: object())
     driver = fake_driver(13000)
     monkeypatch.setattr(machine.ctypes, "CDLL", lambda name: driver)

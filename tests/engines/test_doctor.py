@@ -110,7 +110,7 @@ def test_names_remedies_without_driver_and_packages(monkeypatch: pytest.MonkeyPa
         ("GPU", driver_of(13000, (6, 1)), {}, "too old for CUDA 13", "make cuda CUDA=12"),
         (
             "NVVM, nvJitLink", driver_of(13000), {"nvidia-nvjitlink": "13.0.88"},
-            "nvJitLink is older", "nvidia-nvjitlink==13.5.*",
+            "nvJitLink 13.0 is older than NVVM 13.5", "nvidia-nvjitlink==13.5.*",
         ),
         ("TensorRT", driver_of(13000), {"tensorrt-cu13": "9.3"}, "expected 10 or 11", "-cu13"),
         ("PyTorch", driver_of(13000), {"torch": "2.13.0+cpu"}, "without CUDA", "pytorch.org"),

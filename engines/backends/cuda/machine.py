@@ -11,6 +11,11 @@ _PACKAGES = {
     "pycuda": "make cuda in a checkout, or pip install pycuda with the CUDA toolkit installed",
     "numba_cuda": "pip install 'numba-cuda[cu13]'",
 }
+# By CUDA: NVVM, which writes the code of a kernel, and nvJitLink, which links it.
+COMPILERS = {
+    13: ("nvidia-nvvm", "nvidia-nvjitlink"),
+    12: ("nvidia-cuda-nvcc-cu12", "nvidia-nvjitlink-cu12"),
+}
 _DRIVERS = {12: "525", 13: "580"}  # the first driver of a major version of CUDA
 
 
@@ -66,13 +71,40 @@ def cuda_of_packages() -> int:
         return 0
 
 
+def linker_problem() -> str | None:
+    """Return why kernels cannot be linked, with the remedy; None if they can.
+
+    nvJitLink refuses what an NVVM of a later release writes. Both come from one release with this
+    package's extras, but other packages, such as PyTorch, ask for an nvJitLink of their own.
+    """
+    packages = COMPILERS.get(cuda_of_packages())
+    if packages is None:
+        return None
+    compiler, linker = map(_release, packages)
+    if compiler is None or linker is None or linker >= compiler:  # missing: of a whole toolkit
+        return None
+    wanted, found = (".".join(map(str, release)) for release in (compiler, linker))
+    return (
+        f"nvJitLink {found} is older than NVVM {wanted} and refuses what it writes"
+        f" (pip install '{packages[1]}=={wanted}.*')"
+    )
+
+
+def _release(package: str) -> tuple[int, int] | None:
+    """Return the first two numbers of a package's version; None if it is not installed."""
+    try:
+        major, minor = version(package).split(".")[:2]
+        return int(major), int(minor)
+    except (PackageNotFoundError, ValueError):
+        return None
+
+
 def machine_obstacles(packages: Mapping[str, str]) -> list[str]:
     """List what keeps a back end on an NVIDIA GPU from running here, most basic first.
 
     `packages` are those that it needs beside PyCUDA and Numba-CUDA, with their remedies.
     """
-    problem = driver_problem()
-    found = [] if problem is None else [problem]
+    found = [problem for problem in (driver_problem(), linker_problem()) if problem is not None]
     found += [
         f"Python package {package} is not installed ({remedy})"
         for package, remedy in {**packages, **_PACKAGES}.items()
