@@ -12,6 +12,8 @@ from typing import Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from squeezedrive.kernels.overlay import Overlay
+
 Codec = Literal["h264", "hevc"]
 ColourMatrix = Literal["bt601", "bt709"]
 Plane = NDArray[np.uint8]
@@ -28,13 +30,27 @@ class DevicePicture(Protocol):
     Attributes
     ----------
     shape : tuple of int
-        Height, width and 3, as for a picture on the host.
+        Height, width and 3, as those of the picture on the host.
+    matrix : str
+        Colour matrix of its luma and chroma, which are of limited range.
     """
 
     shape: tuple[int, int, int]
+    matrix: ColourMatrix
 
     def to_host(self) -> NDArray[np.uint8]:
         """Copy the picture to the host, as BGR."""
+
+    def to_planes(self, overlay: Overlay) -> tuple[Plane, Plane, Plane]:
+        """Copy the picture to the host as YUV, with an overlay drawn over it.
+
+        The picture on the device stays as it is. Width and height have to be even.
+
+        Returns
+        -------
+        luma : uint8 array (height, width)
+        cb, cr : uint8 arrays (height / 2, width / 2)
+        """
 
 
 class VideoDecoder(Protocol):

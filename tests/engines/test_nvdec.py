@@ -9,6 +9,7 @@ from __future__ import annotations
 import builtins
 import ctypes
 import sys
+from functools import partial
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
@@ -20,6 +21,7 @@ from squeezedrive.engines.backends.cuda.nvdec import NvDecoder, open_nvdec
 from squeezedrive.engines.backends.cuda.picture_memory import PictureMemory
 from squeezedrive.engines.backends.video_decoder import DecoderRefused
 from squeezedrive.engines.errors import GpuMemoryError
+from squeezedrive.kernels.overlay import Overlay
 from tests.support.cuda_rig import in_thread
 from tests.support.fake_cuda import fake_gpu
 from tests.support.fake_driver import DriverError, FakeDriver
@@ -193,7 +195,68 @@ def test_copies_pictures_to_the_host_through_pinned_memory_on_a_stream(nvdec: Nv
     np.testing.assert_array_equal(first, kept)
 
 
-def test_does_not_reuse_planes_of_another_size() -> None:
+class FakeKernel:
+    """Draws as `kernels.cuda.draw.DrawKernel` does, but opaque rectangles into luma alone."""
+
+    def __init__(self, driver: FakeDriver) -> None:
+        self.driver = driver
+
+    def enqueue(
+        self, source: Any, width: int, drawing: tuple[int, Any, Any], target: Any, stream: int
+    ) -> None:
+        (luma, chroma), (count, steps, coverage) = source, drawing
+
+        def draw() -> None:
+            drawn = luma[0, :, :width].copy()
+            for x1, y1, x2, y2, _, text, y, *_ in steps[:count]:
+                drawn[y1:y2, x1:x2] = y
+                if text >= 0:
+                    drawn[y1:y2, x1:x2] += coverage[text]
+            parts = drawn, chroma[0, :, 0:width:2], chroma[0, :, 1:width:2]
+            target[:] = np.concatenate([part.reshape(-1) for part in parts])
+
+        self.driver.enqueue("draw", stream, draw)
+
+
+def test_pictures_are_drawn_over_on_their_way_to_the_host(
+    nvdec: Nvdec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    driver = nvdec.driver
+    monkeypatch.setattr(
+        "squeezedrive.kernels.cuda.draw.DrawKernel", lambda: FakeKernel(nvdec.driver)
+    )
+    pictures = [nvdec.decoder.decode(bytes([number]), number) for number in range(4)]
+    (_, first), (_, second) = pictures[2][0], pictures[3][0]
+    kept = first.to_planes(Overlay())
+    assert [plane.shape for plane in kept] == [(HEIGHT, WIDTH), (2, 3), (2, 3)]
+    expected = [plane.copy() for plane in kept]
+    assert (kept[0] == 0).all()
+    assert (kept[1] == 100).all()
+
+    before, overlay = len(driver.log), Overlay()
+    overlay.fill((1, 1, 3, 2), (200, 0, 0))
+    overlay.write((3, 2, 5, 4), (50, 0, 0), 1.0, (0, 0, 0), np.full((2, 2), 7, np.uint8))
+    luma, cb, _ = in_thread(partial(second.to_planes, overlay))
+    assert luma.tolist() == [
+        [1, 1, 1, 1, 1, 1], [1, 200, 200, 1, 1, 1], [1, 1, 1, 57, 57, 1], [1, 1, 1, 57, 57, 1],
+    ]  # fmt: skip
+    assert (cb == 101).all()
+    assert [step for step, _ in driver.log[before:]] == ["h2d", "h2d", "draw", "d2h", "event"]
+    for plane, as_before in zip(kept, expected, strict=True):
+        np.testing.assert_array_equal(plane, as_before)  # pinned memory was used again
+    assert (second.to_host()[..., 0] == 1).all()  # the picture is as it was
+
+    for number in range(100):  # of many steps
+        overlay.fill((number, 0, number + 1, 1), (9, 0, 0))
+    assert (second.to_planes(overlay)[0][0] == 9).all()
+    nvdec.forget_buffers()
+    nvdec.decoder.close()
+    pictures.clear()
+    del first, second
+    assert driver.clean
+
+
+def test_planes_of_another_size_are_not_used_again() -> None:
     driver, gpu = fake_gpu()
     memory = PictureMemory(gpu)
     small = memory.take((4, 8), (2, 8))

@@ -10,7 +10,14 @@ from numpy.typing import NDArray
 
 from squeezedrive.engines.backends.cuda.context import GpuContext, open_gpu
 from squeezedrive.engines.backends.cuda.picture_memory import PictureMemory, Planes
-from squeezedrive.engines.backends.video_decoder import Codec, ColourMatrix, DecoderRefused, ToBgr
+from squeezedrive.engines.backends.video_decoder import (
+    Codec,
+    ColourMatrix,
+    DecoderRefused,
+    Plane,
+    ToBgr,
+)
+from squeezedrive.kernels.overlay import Overlay
 
 
 def open_nvdec(codec: Codec, matrix: ColourMatrix, to_bgr: ToBgr) -> NvDecoder:
@@ -68,6 +75,14 @@ class NvPicture:
     def to_host(self) -> NDArray[np.uint8]:
         """Copy the picture to the host, as BGR (height, width, 3)."""
         return self._memory.fetch(self._planes, self.shape[1], self._to_bgr)
+
+    def to_planes(self, overlay: Overlay) -> tuple[Plane, Plane, Plane]:
+        """Copy the picture to the host as luma, Cb and Cr, with an overlay drawn over it."""
+        height, width, _ = self.shape
+        packed = self._memory.draw(self._planes, width, overlay)
+        luma, cb, cr = np.split(packed, [height * width, height * width * 5 // 4])
+        half = height // 2, width // 2
+        return luma.reshape(height, width), cb.reshape(half), cr.reshape(half)
 
 
 class NvDecoder:

@@ -9,8 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from squeezedrive.engines.backends.cuda.context import NON_BLOCKING, GpuContext
+from squeezedrive.engines.backends.cuda.context import GpuContext
+from squeezedrive.engines.backends.cuda.picture_drawing import PictureDrawer
+from squeezedrive.engines.backends.cuda.stream import CopyStream
 from squeezedrive.engines.backends.video_decoder import ToBgr
+from squeezedrive.kernels.overlay import Overlay
 
 Layout = tuple[int, int]  # rows, and bytes from one to the next
 
@@ -39,20 +42,6 @@ class Planes:
             allocation.free()
 
 
-class CopyStream:
-    """A stream for copies, and an event to wait for them; made with the context current."""
-
-    def __init__(self, gpu: GpuContext) -> None:
-        self._gpu = gpu
-        self.stream: Any = gpu.driver.Stream(NON_BLOCKING)
-        self._done: Any = gpu.driver.Event(gpu.driver.event_flags.DISABLE_TIMING)
-
-    def wait(self) -> None:
-        """Wait for what has been enqueued; raises `GpuLost` if that takes too long."""
-        self._done.record(self.stream)
-        self._gpu.wait(self._done)
-
-
 class PictureMemory:
     """A pool of planes, and the pinned memory through which they come to the host.
 
@@ -69,6 +58,7 @@ class PictureMemory:
         self._closed = False
         self._fetching = threading.Lock()
         self._pinned: Any = None
+        self._drawer: PictureDrawer | None = None
         with gpu.current():
             self._filler: Any = CopyStream(gpu)
             self._fetcher: Any = CopyStream(gpu)
@@ -145,6 +135,23 @@ class PictureMemory:
             luma, chroma = on_host
             return to_bgr(luma[:, :width], chroma[:, : width + width % 2])
 
+    def draw(self, planes: Planes, width: int, overlay: Overlay) -> NDArray[np.uint8]:
+        """Return the picture on the host with an overlay drawn over it; see `PictureDrawer.draw`.
+
+        Raises
+        ------
+        KernelRefused
+            If what draws cannot be compiled or loaded.
+        GpuLost, GpuMemoryError
+            See `GpuContext`.
+        """
+        from squeezedrive.kernels.cuda.draw import DrawKernel
+
+        with self._fetching, self._gpu.current():
+            if self._drawer is None:
+                self._drawer = PictureDrawer(self._gpu, DrawKernel())
+            return self._drawer.draw(planes.luma, planes.chroma, width, overlay)
+
     def close(self) -> None:
         """Release what no picture uses; a second call does nothing."""
         with self._lock:
@@ -188,5 +195,7 @@ class PictureMemory:
             if self._pinned is not None:
                 pinned, self._pinned = self._pinned, None
                 pinned.base.free()
+            if self._drawer is not None:
+                self._drawer.free()
             # PyCUDA releases a stream with its last reference, if the context is current.
             self._filler = self._fetcher = None

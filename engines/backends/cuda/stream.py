@@ -74,3 +74,17 @@ class MarkedStream:
     def forget(self) -> None:
         """Let go of stream and events, with the context current; of no use afterwards."""
         self.stream = self.uploaded = self.finished = self._begun = self._ended = None
+
+
+class CopyStream:
+    """A stream for copies, and an event to wait for them; made with the context current."""
+
+    def __init__(self, gpu: GpuContext) -> None:
+        self._gpu = gpu
+        self.stream: Any = gpu.driver.Stream(NON_BLOCKING)
+        self._done: Any = gpu.driver.Event(gpu.driver.event_flags.DISABLE_TIMING)
+
+    def wait(self) -> None:
+        """Wait for what has been enqueued; raises `GpuLost` if that takes too long."""
+        self._done.record(self.stream)
+        self._gpu.wait(self._done)
