@@ -4,15 +4,23 @@ from __future__ import annotations
 
 import logging
 from fractions import Fraction
+from pathlib import Path
 from typing import Any, get_args
 
 import pytest
+from av.error import FFmpegError
 from av.video.stream import VideoStream
 
 from squeezedrive.engines.backends.cuda.machine import cuda_of_driver
+from squeezedrive.kernels.detections import Detections
 from squeezedrive.pipeline.config import Preset, VideoConfig
+from squeezedrive.pipeline.core.sink import FrameResult
+from squeezedrive.pipeline.core.source import SourceOptions
 from squeezedrive.pipeline.sinks.recordings import codec
 from squeezedrive.pipeline.sinks.recordings.codec import PRESETS, nvenc_options, open_encoder
+from squeezedrive.pipeline.sinks.recordings.recorder import RecordingSink
+from squeezedrive.pipeline.sources.video import VideoSource
+from tests.support.media import number_of, packets, read_all, write_video
 
 FPS = Fraction(25)
 without_driver = pytest.mark.skipif(
@@ -106,3 +114,24 @@ def test_nvenc_takes_no_pictures_that_are_on_the_gpu() -> None:
 
     with pytest.raises(ValueError, match="Invalid argument"):
         codec._open(codec.NVENC, nvenc_options(VideoConfig()), FPS, on_the_gpu)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(cuda_of_driver() is None, reason="needs an NVIDIA GPU")
+def test_nvenc_writes_what_it_is_given(tmp_path: Path) -> None:
+    try:
+        codec._open(codec.NVENC, nvenc_options(VideoConfig()), FPS, describe)[0].close()
+    except FFmpegError as error:
+        pytest.skip(f"needs a GPU with NVENC: {error.strerror}")
+    clip, out = tmp_path / "a.mp4", tmp_path / "out.mp4"
+    write_video(clip, 60, size=(320, 192))
+    source = VideoSource(str(clip), SourceOptions())
+    sink = RecordingSink(source, VideoConfig(encoder="nvenc"), out)
+    while (frame := source.read()) is not None:
+        sink.write(FrameResult(frame, Detections.empty()))
+    sink.close()
+    source.close()
+    written = read_all(VideoSource(str(out), SourceOptions()))
+    assert [number_of(frame.image) for frame in written] == list(range(60))
+    keys = [packet.pts for packet in packets(out) if packet.is_keyframe]
+    assert len(keys) == 3  # one a second
