@@ -4,13 +4,34 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Literal
+from typing import Literal, Protocol
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 FitMode = Literal["band", "letterbox", "stretch"]
+
+
+class RowPicture(Protocol):
+    """A picture that is not BGR, and makes BGR of those of its rows that are asked for."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Height, width and 3."""
+
+    def rows(self, top: int, bottom: int) -> NDArray[np.uint8]:
+        """Return the rows from `top` up to, not including, `bottom` as BGR."""
+
+
+HostPicture = NDArray[np.uint8] | RowPicture
+
+
+def rows_of(picture: HostPicture, top: int, bottom: int) -> NDArray[np.uint8]:
+    """Return rows of a picture as BGR: uint8 (bottom - top, width, 3)."""
+    if isinstance(picture, np.ndarray):
+        return picture[top:bottom]
+    return picture.rows(top, bottom)
 
 
 @dataclass(frozen=True)
@@ -108,15 +129,16 @@ class Fit:
         return offset, np.array([sx, sy] * 2, np.float32)
 
     def preprocess(
-        self, image: NDArray[np.uint8], fill: tuple[int, int, int], out: NDArray[np.uint8]
+        self, picture: HostPicture, fill: tuple[int, int, int], out: NDArray[np.uint8]
     ) -> None:
         """Write a picture into the network's input: crop, scale, fill the borders.
 
-        The mean is subtracted by the network itself.
+        Of a picture that is not BGR yet, the rows of the crop become so and no others. The mean is
+        subtracted by the network itself.
 
         Parameters
         ----------
-        image : uint8 array (height, width, 3)
+        picture : uint8 array (height, width, 3), or RowPicture
             The source picture, BGR.
         fill : tuple of int
             Blue, green and red of the borders: the mean of the training pictures, so that the
@@ -129,19 +151,20 @@ class Fit:
         ValueError
             If an array does not have the size that this fit was made for.
         """
-        for name, array, (width, height) in (
-            ("picture", image, self.source_size),
+        for name, pixels, (width, height) in (
+            ("picture", picture, self.source_size),
             ("network input", out, self.input_size),
         ):
-            if array.shape != (height, width, 3) or array.dtype != np.uint8:
+            dtype = pixels.dtype if isinstance(pixels, np.ndarray) else np.dtype(np.uint8)
+            if pixels.shape != (height, width, 3) or dtype != np.uint8:
                 raise ValueError(
                     f"expected a {name} of shape {(height, width, 3)} and type uint8, got "
-                    f"{array.shape} and {array.dtype}"
+                    f"{pixels.shape} and {dtype}"
                 )
         x0, y0, x1, y1 = self.crop
         tx0, ty0, tx1, ty1 = self.target
         cv2.resize(
-            image[y0:y1, x0:x1],
+            rows_of(picture, y0, y1)[:, x0:x1],
             (tx1 - tx0, ty1 - ty0),
             dst=out[ty0:ty1, tx0:tx1],
             interpolation=cv2.INTER_LINEAR,

@@ -13,10 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from squeezedrive.kernels.detections import Detections
+from squeezedrive.pipeline.canvas import Canvas, Colour, Rect, canvas_of
 from squeezedrive.pipeline.core.frame import Image
-
-Colour = tuple[int, int, int]  # BGR, 0 to 255
-Rect = tuple[int, int, int, int]  # x1, y1, x2, y2; x2 and y2 are the first column and row outside
+from squeezedrive.pipeline.core.planes import YuvPicture
 
 # Picked by computation: for normal sight and simulated protanopia, deuteranopia and tritanopia
 # (Machado et al. 2009) any two of them are at least 40 apart in CIELAB, and black text on a plate
@@ -157,7 +156,7 @@ class Painter:
 
     def draw(
         self,
-        image: Image,
+        picture: Image | YuvPicture,
         detections: Detections,
         status_text: str | None = None,
         ids: NDArray[np.int32] | None = None,
@@ -166,10 +165,10 @@ class Painter:
 
         Parameters
         ----------
-        image : uint8 array (height, width, 3)
-            BGR, C-contiguous.
+        picture : uint8 array (height, width, 3), or YuvPicture
+            BGR, C-contiguous; or YUV.
         detections : Detections
-            Boxes in pixels of the image. What lies outside is cut off; a box wholly outside is
+            Boxes in pixels of the picture. What lies outside is cut off; a box wholly outside is
             not drawn.
         status_text : str or None
             Text of the status line, one line; None for none. Not drawn in a frame too small
@@ -177,11 +176,12 @@ class Painter:
         ids : int32 array (n,) or None
             Number of the object that each detection is, for its label; None for none.
         """
-        height, width = image.shape[:2]
+        canvas = canvas_of(picture)
+        height, width = canvas.height, canvas.width
         # Labels are laid out as they are shown: in pixels of the picture's height, all square.
         shown = (int(width * self._aspect), height)
         style = _Style.for_frame(height, shown[0])
-        status = self._draw_status(image, style, status_text) if self._status else None
+        status = self._draw_status(canvas, style, status_text) if self._status else None
         inside = np.all(detections.boxes[:, :2] < (width, height), axis=1) & np.all(
             detections.boxes[:, 2:] > 0, axis=1
         )
@@ -202,7 +202,7 @@ class Painter:
 
         worst_first = range(len(boxes) - 1, -1, -1)
         for i in worst_first:
-            _outline(image, boxes[i], style, self.colours[classes[i]], self._aspect)
+            _outline(canvas, boxes[i], style, self.colours[classes[i]], self._aspect)
 
         places = [
             [round(x1 * self._aspect), y1, round(x2 * self._aspect), y2] for x1, y1, x2, y2 in boxes
@@ -213,9 +213,9 @@ class Painter:
                 text, plate = labels[i]
                 k = classes[i]
                 colours = self.colours[k], self._text_colours[k]
-                self._write(image, style, text, plate, *colours, LABEL_OPACITY)
+                self._write(canvas, style, text, plate, *colours, LABEL_OPACITY)
 
-    def _draw_status(self, image: Image, style: _Style, text: str | None) -> Rect | None:
+    def _draw_status(self, canvas: Canvas, style: _Style, text: str | None) -> Rect | None:
         """Draw the status line and return where, or None if there is none."""
         if not text:
             return None
@@ -223,9 +223,9 @@ class Painter:
         step = style.font
         width = -(-self._plate_width(style, text) // step) * step
         plate = (style.pad, style.pad, style.pad + width, style.pad + style.plate_height)
-        if plate[2] > int(image.shape[1] * self._aspect) or plate[3] > image.shape[0]:
+        if plate[2] > int(canvas.width * self._aspect) or plate[3] > canvas.height:
             return None
-        self._write(image, style, text, plate, BLACK, WHITE, STATUS_OPACITY)
+        self._write(canvas, style, text, plate, BLACK, WHITE, STATUS_OPACITY)
         return plate
 
     def _place_labels(
@@ -260,7 +260,7 @@ class Painter:
 
     def _write(
         self,
-        image: Image,
+        canvas: Canvas,
         style: _Style,
         text: str,
         plate: Rect,
@@ -271,33 +271,47 @@ class Painter:
         """Write text on a plate of the colour `below`, which lies at `plate` as it is shown."""
         x1, y1, x2, y2 = plate
         left, right = round(x1 / self._aspect), round(x2 / self._aspect)
-        area = image[y1:y2, left : max(right, left + 1)]
-        square = area
-        if self._aspect != 1:
-            square = cv2.resize(area, (x2 - x1, y2 - y1))  # type: ignore[assignment]
-        _fill(square, below, opacity)
-        origin = (style.pad, style.baseline)
-        cv2.putText(square, text, origin, colour, self._font, style.font, FONT_WEIGHT)
-        if square is not area:
-            size = area.shape[1], area.shape[0]
-            cv2.resize(square, size, dst=area, interpolation=cv2.INTER_AREA)
+        with canvas.pixels((left, y1, max(right, left + 1), y2)) as area:
+            square = area
+            if self._aspect != 1:
+                square = cv2.resize(area, (x2 - x1, y2 - y1))  # type: ignore[assignment]
+            _fill(square, canvas.own(below), opacity)
+            origin = (style.pad, style.baseline)
+            ink = canvas.own(colour)
+            cv2.putText(square, text, origin, ink, self._font, style.font, FONT_WEIGHT)
+            if square is not area:
+                size = area.shape[1], area.shape[0]
+                cv2.resize(square, size, dst=area, interpolation=cv2.INTER_AREA)
 
 
-def _outline(image: Image, box: list[int], style: _Style, colour: Colour, aspect: float) -> None:
+def _outline(canvas: Canvas, box: list[int], style: _Style, colour: Colour, aspect: float) -> None:
     """Draw a line with dark rims, centred on the edges of a box."""
     x1, y1, x2, y2 = box
-    outset = style.line // 2 + style.halo
-    # Rectangles of one pixel inside each other: half the time of a thick one. Of narrow pixels,
-    # several make the width of a line.
-    finer = max(1, math.ceil(1 / aspect))
-    for step in range((style.line + 2 * style.halo) * finer):
-        inset = step / finer - outset
-        dx, dy = math.floor(inset / aspect), math.floor(inset)
-        if x1 + dx > x2 - dx or y1 + dy > y2 - dy:
-            return
-        rim = inset < style.halo - outset or inset >= style.halo + style.line - outset
-        corners = (x1 + dx, y1 + dy), (x2 - dx, y2 - dy)
-        cv2.rectangle(image, *corners, BLACK if rim else colour)
+    begin, end = -(style.line // 2), style.line - style.line // 2
+
+    def inset(by: float, more: int = 0) -> Rect:
+        dx, dy = math.floor(by / aspect) + more, math.floor(by) + more
+        return x1 + dx, y1 + dy, x2 - dx + 1, y2 - dy + 1
+
+    # Of narrow pixels, several make the width of a line.
+    last = end + style.halo - 1 / max(1, math.ceil(1 / aspect))
+    _frame(canvas, inset(begin - style.halo), inset(last, 1), BLACK)
+    _frame(canvas, inset(begin), inset(end), colour)
+
+
+def _frame(canvas: Canvas, outer: Rect, inner: Rect, colour: Colour) -> None:
+    """Fill what lies between two rectangles."""
+    x1, y1, x2, y2 = outer
+    if x1 >= x2 or y1 >= y2:
+        return
+    left, top, right, bottom = inner
+    if left >= right or top >= bottom:
+        canvas.fill(outer, colour)
+        return
+    canvas.fill((x1, y1, x2, top), colour)
+    canvas.fill((x1, bottom, x2, y2), colour)
+    canvas.fill((x1, top, left, bottom), colour)
+    canvas.fill((right, top, x2, bottom), colour)
 
 
 def _free_place(

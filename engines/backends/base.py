@@ -8,14 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-import numpy as np
-from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from squeezedrive.engines.backends.video_decoder import OpenDecoder
 from squeezedrive.engines.model.weights import Weights
 from squeezedrive.kernels.detections import Detections
-from squeezedrive.kernels.fit import Fit, FitMode, make_fit
+from squeezedrive.kernels.fit import FitMode, HostPicture
 from squeezedrive.kernels.head import Head
 from squeezedrive.kernels.params import DetectParams
 
@@ -108,8 +106,8 @@ class Slot(ABC):
     """
 
     @abstractmethod
-    def preprocess(self, images: Sequence[NDArray[np.uint8]]) -> None:
-        """Put BGR pictures (height, width, 3) into the network's input.
+    def preprocess(self, images: Sequence[HostPicture]) -> None:
+        """Put pictures into the network's input: BGR (height, width, 3), or what has such rows.
 
         The number of pictures is at least one and at most that of `new_slot`; pictures may have any
         size. Number and sizes may differ in each call.

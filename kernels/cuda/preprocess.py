@@ -13,10 +13,9 @@ import numpy as np
 from numba import cuda, from_dtype, types
 from numpy.typing import NDArray
 
+from squeezedrive.kernels.colours import WEIGHTS, Matrix
 from squeezedrive.kernels.cuda.launch import Kernel
 from squeezedrive.kernels.fit import Fit
-
-Matrix = Literal["bt601", "bt709"]
 
 BLOCK = (32, 8)  # threads: a warp writes 32 neighbouring pixels of a row
 
@@ -186,7 +185,7 @@ def _colours(matrix: Matrix) -> NDArray[np.float32]:
     From ITU-R BT.601 and BT.709: red = Y + 2 (1 - kr) Cr, blue = Y + 2 (1 - kb) Cb,
     Y = kr red + kg green + kb blue; Y has 219 steps and Cb, Cr have 224.
     """
-    kr, kb = {"bt601": (0.299, 0.114), "bt709": (0.2126, 0.0722)}[matrix]
+    kr, kb = WEIGHTS[matrix]
     kg = 1 - kr - kb
     red, blue = 2 * (1 - kr), 2 * (1 - kb)
     chroma = np.array([red, -blue * kb / kg, -red * kr / kg, blue]) * 255 / 224

@@ -55,7 +55,8 @@ def build_feeds(
         if draw is None and any(sink.draws for sink in sinks):
             aspect = float(source.info.pixel_aspect)
             painter = Painter(network.class_names, config.draw.status, aspect)
-            painted = partial(_paint, painter)
+            into_yuv = all(sink.takes_yuv for sink in sinks if sink.draws)
+            painted = partial(_paint, painter, into_yuv)
         tracker = None
         if config.track.follows and network.controls is not None:
             tracker = Tracker(network.controls)
@@ -73,8 +74,11 @@ def build_feeds(
     return feeds
 
 
-def _paint(painter: Painter, result: FrameResult, status: str) -> None:
-    painter.draw(result.frame.image, result.detections, status, result.ids)
+def _paint(painter: Painter, into_yuv: bool, result: FrameResult, status: str) -> None:
+    frame = result.frame
+    yuv = frame.yuv if into_yuv else None
+    picture = frame.image if yuv is None else yuv
+    painter.draw(picture, result.detections, status, result.ids)
 
 
 def _header(

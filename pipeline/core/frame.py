@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from squeezedrive.engines.backends.video_decoder import DevicePicture
+from squeezedrive.pipeline.core.planes import YuvPicture
 
 Image = NDArray[np.uint8]  # (height, width, 3), BGR
 
@@ -41,10 +42,10 @@ class Frame:
         Seconds per unit of `pts`.
     captured_at : float
         `time.monotonic()` when the picture was there, in seconds.
-    picture : uint8 array (height, width, 3), or DevicePicture
-        BGR, upright, C-contiguous. The frame owns its pixels: no source writes to them again, and
-        the render stage draws into them. Or the picture on the back end's device, if its decoder
-        made it there.
+    picture : uint8 array (height, width, 3), YuvPicture or DevicePicture
+        The picture as it came, upright: BGR, C-contiguous; or YUV as FFmpeg decoded it; or on the
+        back end's device, if its decoder made it there. The frame owns it: no source writes to it
+        again, and the render stage draws into it.
     aspect : Fraction
         Width of a pixel over its height, when the picture is shown.
     """
@@ -54,13 +55,30 @@ class Frame:
     pts: int
     time_base: Fraction
     captured_at: float
-    picture: Image | DevicePicture
+    picture: Image | YuvPicture | DevicePicture
     aspect: Fraction = Fraction(1)
 
     @cached_property
     def image(self) -> Image:
-        """The picture on the host: what is drawn into. Fetched from the device when asked for."""
+        """The picture as BGR on the host, to be drawn into; made when first asked for."""
         return self.picture if isinstance(self.picture, np.ndarray) else self.picture.to_host()
+
+    @property
+    def yuv(self) -> YuvPicture | None:
+        """The picture as YUV, to be drawn into and encoded.
+
+        None if it did not come so, or `image` has been asked for, which may have been drawn into.
+        """
+        kept = isinstance(self.picture, YuvPicture) and "image" not in self.__dict__
+        return self.picture if kept else None  # type: ignore[return-value]
+
+    def to_bgr(self) -> Image:
+        """Return the picture as it is now in BGR, to be read only.
+
+        Unlike `image` it is not kept, and the picture can still be drawn into and encoded as YUV.
+        Any thread may ask for it.
+        """
+        return self.image if self.yuv is None else self.yuv.to_host()
 
     @property
     def seconds(self) -> float:

@@ -22,7 +22,7 @@ STDOUT = Path("-")  # the name for standard output
 class FrameResult:
     """A frame, its pixels drawn on where a sink wants a picture, and what was found in it.
 
-    Boxes are in pixels of `frame.image`.
+    Boxes are in pixels of `frame.picture`.
 
     Attributes
     ----------
@@ -56,6 +56,9 @@ class Sink(ABC):
         What the user calls the output.
     draws : bool
         Whether it needs the boxes drawn into the picture.
+    takes_yuv : bool
+        Whether it is as well served if they are drawn into `Frame.yuv` where there are any. If
+        not, they are drawn into `Frame.image`.
     is_display : bool
         Whether it only shows results and leaves nothing behind.
     ended : bool
@@ -64,6 +67,7 @@ class Sink(ABC):
 
     name: str
     draws: bool = False
+    takes_yuv: ClassVar[bool] = False
     is_display: ClassVar[bool] = False
     ended: bool = False
 

@@ -10,6 +10,7 @@ from threading import Condition
 import cv2
 
 from squeezedrive.pipeline.core.frame import Frame, Image, shown_size
+from squeezedrive.pipeline.core.planes import YuvPicture
 from squeezedrive.pipeline.core.sink import FrameResult, Sink
 
 INTERVAL = 0.1  # seconds between two pictures at least, however many watch
@@ -33,7 +34,7 @@ class PreviewSink(Sink):
     """
 
     name = "preview"
-    draws = is_display = True
+    draws = takes_yuv = is_display = True
 
     def __init__(self) -> None:
         self._changed = Condition()
@@ -47,7 +48,8 @@ class PreviewSink(Sink):
     def write(self, result: FrameResult) -> None:
         """Take a picture as the newest."""
         frame = result.frame
-        _ = frame.image  # fetched from the device here, if it is there
+        if not isinstance(frame.picture, YuvPicture):
+            _ = frame.image  # fetched from the device here, if it is there
         with self._changed:
             if self._closed:
                 return
@@ -100,7 +102,7 @@ class PreviewSink(Sink):
             self._jpeg = None  # the others wait for this one, the last may be hours old
         encoded = None
         try:
-            encoded = Jpeg(number, encode(frame.image, frame.aspect))
+            encoded = Jpeg(number, encode(frame.to_bgr(), frame.aspect))
         finally:
             with self._changed:
                 self._encoding = False

@@ -7,14 +7,14 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 from squeezedrive.engines.backends.base import Backend, Slot
-from squeezedrive.pipeline.core.frame import Image
+from squeezedrive.kernels.fit import HostPicture
 
 SECONDS = 1.0  # each measurement takes this long
 
 
 def measure_alone(
     backend: Backend,
-    picture: Image,
+    picture: HostPicture,
     batch: int = 1,
     seconds: float = SECONDS,
     hurry: Callable[[], bool] = lambda: False,
@@ -25,8 +25,8 @@ def measure_alone(
     ----------
     backend : Backend
         Open, with no slot in use.
-    picture : uint8 array (height, width, 3)
-        BGR; a frame of the source, so that as many boxes are found as usual.
+    picture : uint8 array (height, width, 3), or RowPicture
+        A frame of the source, so that as many boxes are found as usual.
     batch : int
         Pictures at once.
     seconds : float

@@ -127,7 +127,7 @@ class Profiler:
             log.info("measuring the detection and the network alone, a second each")
             rates = measure_alone(
                 self._session.backend,
-                recorder.picture.image,
+                recorder.picture.yuv or recorder.picture.image,
                 max(self._session.config.queue.batch, 1),
                 hurry=hurry,
             )

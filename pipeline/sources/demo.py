@@ -10,14 +10,15 @@ from fractions import Fraction
 from pathlib import Path
 
 from squeezedrive.pipeline.core.errors import SourceError
-from squeezedrive.pipeline.core.frame import Frame, Image
+from squeezedrive.pipeline.core.frame import Frame
+from squeezedrive.pipeline.core.planes import YuvPicture
 from squeezedrive.pipeline.core.source import Source, SourceInfo, SourceOptions
 from squeezedrive.pipeline.sources.decoder import AnyFrame
 from squeezedrive.pipeline.sources.video import VideoSource
 
 CLIP = Path(__file__).with_name("demo.mp4")
 STEM = Path("demo")  # outputs lie in the current folder, not beside the clip
-LOOPED = 150  # first frames of the clip that are repeated: 415 MB in memory
+LOOPED = 150  # first frames of the clip that are repeated: 207 MB in memory
 
 
 def open_demo(spec: str, options: SourceOptions) -> Source:
@@ -82,9 +83,10 @@ class DemoLoop(Source):
                     f"demo:loop of {frames} frames is {float(frames / fps):g} s long, expected a"
                     f" start before its end, got {options.start:g} s"
                 )
-            self._pictures: list[Image] = []
+            self._pictures: list[YuvPicture] = []
             while len(self._pictures) < LOOPED and (frame := clip.read()) is not None:
-                self._pictures.append(frame.image)
+                assert isinstance(frame.picture, YuvPicture)  # that is how our own clip is
+                self._pictures.append(frame.picture)
         finally:
             clip.close()
         self._source_id = options.source_id
@@ -107,8 +109,8 @@ class DemoLoop(Source):
         if not self._pictures or (self._end is not None and index >= self._end):
             return None
         self._next += 1
-        image = self._pictures[index % len(self._pictures)].copy()
-        return Frame(self._source_id, index, index, self.info.time_base, time.monotonic(), image)
+        picture = self._pictures[index % len(self._pictures)].copy()
+        return Frame(self._source_id, index, index, self.info.time_base, time.monotonic(), picture)
 
     def close(self) -> None:
         """End the source and let its memory go."""

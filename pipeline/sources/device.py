@@ -10,28 +10,22 @@ from av.bitstream import BitStreamFilterContext
 
 from squeezedrive.engines.backends.video_decoder import (
     Codec,
-    ColourMatrix,
     DecoderRefused,
     DevicePicture,
     OpenDecoder,
     Plane,
 )
 from squeezedrive.pipeline.core.frame import Image
-from squeezedrive.pipeline.sources.hdr import TRANSFERS, UNSPECIFIED
+from squeezedrive.pipeline.sources.hdr import TRANSFERS
 from squeezedrive.pipeline.sources.picture import (
-    BT709,
-    HD_LINES,
-    PictureConverter,
+    MATRICES,
+    UPRIGHT,
+    convert,
     display_matrix,
+    tag_colours,
 )
 
 CODECS: dict[str, Codec] = {"h264": "h264", "hevc": "hevc"}
-MATRICES: dict[int, ColourMatrix] = {
-    BT709: "bt709",
-    5: "bt601",
-    6: "bt601",
-}  # code points of ISO 23091-2
-UPRIGHT = (1, 0, 0, 1)  # signs of the display matrix
 NO_PTS = -(1 << 63)  # AV_NOPTS_VALUE
 
 
@@ -76,9 +70,8 @@ class DeviceTrack:
         self, stream: av.VideoStream, first: av.VideoFrame, open_decoder: OpenDecoder
     ) -> None:
         self._first = first
+        tag_colours(first)
         self._colourspace = first.colorspace
-        if first.colorspace == UNSPECIFIED:  # as PictureConverter has it
-            self._colourspace = BT709 if first.height >= HD_LINES else 5
         codec = stream.codec_context.name
         for refused, reason in (
             (codec not in CODECS, f"the codec is {codec}, not h264 or hevc"),
@@ -92,7 +85,6 @@ class DeviceTrack:
             if refused:
                 raise DecoderRefused(reason)
         self._filter = BitStreamFilterContext(f"{codec}_mp4toannexb", stream)
-        self._convert = PictureConverter().convert
         self._duration = first.duration
         self._timed = False
         matrix = MATRICES[self._colourspace]
@@ -140,4 +132,4 @@ class DeviceTrack:
         packed = np.concatenate(planes).reshape(-1, luma.shape[1])
         frame = av.VideoFrame.from_ndarray(packed, format="yuv420p")
         frame.colorspace = self._colourspace
-        return self._convert(frame)
+        return convert(frame)

@@ -1,4 +1,4 @@
-"""From a decoded FFmpeg frame to an upright BGR picture."""
+"""From a decoded FFmpeg frame to an upright picture."""
 
 from __future__ import annotations
 
@@ -8,51 +8,72 @@ import av
 import cv2
 import numpy as np
 from av.sidedata.sidedata import SideData, SideDataContainer
-from av.video.reformatter import Interpolation, VideoReformatter
-from numpy.typing import NDArray
+from av.video.reformatter import ColorRange
 
+from squeezedrive.kernels.colours import Matrix
 from squeezedrive.pipeline.core.frame import Image
+from squeezedrive.pipeline.core.planes import BT601, BT709, YuvPicture, bgr_of
 from squeezedrive.pipeline.sources.hdr import BT2020, TRANSFERS, UNSPECIFIED, to_sdr
 
-BT709 = 1  # code point of ISO/IEC 23091-2
 HD_LINES = 720
+MATRICES: dict[int, Matrix] = {  # code points of ISO/IEC 23091-2
+    BT709: "bt709",
+    5: "bt601",
+    BT601: "bt601",
+}
+UPRIGHT = (1, 0, 0, 1)  # signs of the display matrix
 
 
-class PictureConverter:
-    """Converts frames of any pixel format to BGR, and turns them the way they are shown.
+def picture_of(frame: av.VideoFrame, is_square: bool) -> Image | YuvPicture:
+    """Return the picture of a frame: as it is if it can be drawn into and encoded so, else BGR.
 
-    swscale applies the colour matrix and range the frame is tagged with. Where there is no tag
-    it takes BT.601; here frames of 720 lines and more count as BT.709, as players have it. What is
-    of high dynamic range becomes SDR, see `to_sdr`.
+    Parameters
+    ----------
+    frame : av.VideoFrame
+        As FFmpeg decoded it.
+    is_square : bool
+        Whether its pixels are shown as squares.
     """
+    tag_colours(frame)
+    as_it_is = (
+        is_square
+        and frame.format.name in ("yuv420p", "yuvj420p")
+        and frame.colorspace in MATRICES
+        and frame.color_trc not in TRANSFERS
+        and frame.width % 2 == frame.height % 2 == 0
+        and all(plane.line_size > 0 for plane in frame.planes)  # not from the bottom up
+        and tuple(np.sign(display_matrix(frame))) == UPRIGHT
+    )
+    if not as_it_is:
+        return convert(frame)
+    full_range = frame.format.name == "yuvj420p" or frame.color_range == ColorRange.JPEG
+    return YuvPicture(frame, MATRICES[frame.colorspace], full_range)
 
-    def __init__(self) -> None:
-        self._reformatter = VideoReformatter()
 
-    def convert(self, frame: av.VideoFrame) -> Image:
-        """Return a picture that owns its memory and is C-contiguous."""
-        transfer = frame.color_trc
-        if frame.colorspace == UNSPECIFIED:
-            if transfer in TRANSFERS:
-                frame.colorspace = BT2020
-            elif frame.height >= HD_LINES:
-                frame.colorspace = BT709
-        # Without scaling, the interpolation only matters for chroma: bilinear costs no more than
-        # point here. One thread: the other cores have the other stages to run.
-        bgr = self._reformatter.reformat(
-            frame,
-            format="bgr48le" if transfer in TRANSFERS else "bgr24",
-            interpolation=Interpolation.BILINEAR,
-            threads=1,
-        )
-        if transfer in TRANSFERS:
-            codes = cast(NDArray[np.uint16], bgr.to_ndarray())
-            image = to_sdr(codes, transfer, frame.color_primaries)
+def convert(frame: av.VideoFrame) -> Image:
+    """Return a frame of any pixel format as an upright BGR picture, which owns its memory.
+
+    What is of high dynamic range becomes SDR, see `to_sdr`.
+    """
+    tag_colours(frame)
+    transfer = frame.color_trc
+    if transfer in TRANSFERS:
+        image = to_sdr(bgr_of(frame, "bgr48le"), transfer, frame.color_primaries)
+    else:
+        image = bgr_of(frame, "bgr24")
+    return np.ascontiguousarray(turn_upright(image, display_matrix(frame)))
+
+
+def tag_colours(frame: av.VideoFrame) -> None:
+    """Give a frame that has no tag of its colour matrix the one that players take.
+
+    swscale takes BT.601 then; here frames of 720 lines and more count as BT.709.
+    """
+    if frame.colorspace == UNSPECIFIED:
+        if frame.color_trc in TRANSFERS:
+            frame.colorspace = BT2020
         else:
-            image = cast(Image, bgr.to_ndarray())
-        if bgr is frame:  # it was BGR already, and the decoder may still refer to it
-            image = image.copy()
-        return np.ascontiguousarray(turn_upright(image, display_matrix(frame)))
+            frame.colorspace = BT709 if frame.height >= HD_LINES else BT601
 
 
 def display_matrix(frame: av.VideoFrame) -> tuple[int, int, int, int]:

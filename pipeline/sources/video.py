@@ -27,7 +27,7 @@ from squeezedrive.pipeline.sources.device import DeviceFrame, DeviceTrack
 from squeezedrive.pipeline.sources.hdr import TRANSFERS, UNSPECIFIED
 from squeezedrive.pipeline.sources.identity import read_identity
 from squeezedrive.pipeline.sources.names import STDIN, shown
-from squeezedrive.pipeline.sources.picture import PictureConverter, display_matrix, swaps_axes
+from squeezedrive.pipeline.sources.picture import display_matrix, picture_of, swaps_axes
 from squeezedrive.pipeline.sources.timestamps import Timestamps
 from squeezedrive.pipeline.sources.tracks import describe_choice
 
@@ -81,7 +81,6 @@ class VideoSource(Source):
         self._name = shown(location)
         self._location = location
         self._options = options
-        self._convert = PictureConverter().convert
         self._frame_id = -1  # of the last frame decoded
         self._pts = 0  # of the last frame passed on
         self._jumped_at: int | None = None  # pts at which the last jump of the clock was closed
@@ -135,7 +134,11 @@ class VideoSource(Source):
             self._pts = self._timestamps.mend(pts, frame_id, captured_at)
         else:
             self._pts = frame_id if clock.untimed else self._timestamps.mend(decoded.pts, frame_id)
-        picture = decoded.picture if isinstance(decoded, DeviceFrame) else self._convert(decoded)
+        picture = (
+            decoded.picture
+            if isinstance(decoded, DeviceFrame)
+            else picture_of(decoded, is_square=self.info.pixel_aspect == 1)
+        )
         self._watch_size(f"{picture.shape[1]}x{picture.shape[0]}")
         return Frame(
             self._options.source_id,

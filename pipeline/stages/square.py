@@ -12,10 +12,11 @@ from squeezedrive.engines.backends.video_decoder import DevicePicture
 from squeezedrive.kernels.detections import Detections
 from squeezedrive.kernels.fit import Fit, stretch
 from squeezedrive.pipeline.core.frame import Frame, Image, shown_size
+from squeezedrive.pipeline.core.planes import YuvPicture
 
 
-def squared(frame: Frame) -> Image | DevicePicture:
-    """Return the picture as it is shown, in square pixels, BGR or on the device.
+def squared(frame: Frame) -> Image | YuvPicture | DevicePicture:
+    """Return the picture as it is shown, in square pixels.
 
     One that has them is returned as it is. Others are never on the device.
     """

@@ -266,7 +266,7 @@ def test_repeated_pictures_are_marked() -> None:
     source = Pictures(Fraction(1, 1_000_000), live=True)
     results = parked(Fraction(1, 1_000_000), 2400)
     encoder = Encoder(source.info, results[0].frame, VideoConfig(preset="ultrafast"))
-    pictures = [p for r in results for p in encoder.encode(r.frame.image, r.frame.pts)]
+    pictures = [p for r in results for p in encoder.encode(r.frame)]
     pictures += encoder.flush()
     assert [k for k, p in enumerate(pictures) if p.repeats] == [10, 11]
     assert max(p.duration for p in pictures) < 2**31

@@ -7,7 +7,7 @@ import os
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
+import openvino as ov
 
 from squeezedrive.engines.backends.base import (
     Backend,
@@ -22,7 +22,7 @@ from squeezedrive.engines.backends.cpu.options import CpuOptions
 from squeezedrive.engines.model.onnx_graph import Precision, build_onnx, load_onnx
 from squeezedrive.kernels.cpu import detect
 from squeezedrive.kernels.detections import Detections
-from squeezedrive.kernels.fit import Fit
+from squeezedrive.kernels.fit import Fit, HostPicture, make_fit
 
 # With 8-bit integers, the layers in float compute in single precision.
 _TYPES = {"fp32": "f32", "fp16": "f16", "bf16": "bf16", "int8": "f32"}
@@ -115,8 +115,8 @@ class CpuSlot(Slot):
         self._fits: dict[int, Fit] = {}  # of the last picture in each place
         self._count = 0  # pictures in the batch
 
-    def preprocess(self, images: Sequence[NDArray[np.uint8]]) -> None:
-        """Put BGR pictures (height, width, 3) of any sizes into the network's input."""
+    def preprocess(self, images: Sequence[HostPicture]) -> None:
+        """Put pictures of any sizes into the network's input; see `Slot`."""
         check_batch(len(images), len(self._pixels))
         settings = self._backend.settings
         for place, image in enumerate(images):

@@ -15,7 +15,6 @@ from squeezedrive.engines.backends.cuda.executor import Executor
 from squeezedrive.engines.backends.cuda.graph import RepeatedWork
 from squeezedrive.engines.backends.cuda.image_kernels import ImageKernels
 from squeezedrive.engines.backends.cuda.input_batch import InputBatch, Picture
-from squeezedrive.engines.backends.cuda.nvdec import NvPicture
 from squeezedrive.engines.backends.cuda.stream import MarkedStream, SlotStep
 from squeezedrive.kernels.detections import Detections
 from squeezedrive.kernels.fit import Fit
@@ -104,7 +103,7 @@ class BatchRunner:
 
         Parameters
         ----------
-        pictures : sequence of uint8 arrays (height, width, 3) and `NvPicture`
+        pictures : sequence of uint8 arrays (height, width, 3), `RowPicture` and `NvPicture`
             BGR; 1 to `batch` of them, each of any size.
 
         Raises
@@ -121,11 +120,12 @@ class BatchRunner:
 
     def _check(self, pictures: Sequence[Picture]) -> None:
         good = all(
-            isinstance(p, NvPicture) or (p.dtype == np.uint8 and p.ndim == 3 and p.shape[2] == 3)
+            not isinstance(p, np.ndarray)
+            or (p.dtype == np.uint8 and p.ndim == 3 and p.shape[2] == 3)
             for p in pictures
         )
         if not (good and 1 <= len(pictures) <= self.batch):
-            kinds = ["NV12" if isinstance(p, NvPicture) else p.dtype for p in pictures]
+            kinds = [p.dtype if isinstance(p, np.ndarray) else "YUV" for p in pictures]
             got = ", ".join(f"{kind} {p.shape}" for kind, p in zip(kinds, pictures, strict=True))
             raise ValueError(
                 f"expected 1 to {self.batch} pictures (height, width, 3) of uint8, got"

@@ -8,7 +8,6 @@ from itertools import groupby
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from squeezedrive.engines.backends.cuda.context import GpuContext
 from squeezedrive.engines.backends.cuda.graph import RepeatedWork
@@ -16,9 +15,9 @@ from squeezedrive.engines.backends.cuda.image_kernels import ImageKernels, Prepr
 from squeezedrive.engines.backends.cuda.nvdec import NvPicture
 from squeezedrive.engines.backends.cuda.stream import MarkedStream
 from squeezedrive.engines.backends.video_decoder import ColourMatrix
-from squeezedrive.kernels.fit import Fit
+from squeezedrive.kernels.fit import Fit, HostPicture, rows_of
 
-Picture = NDArray[np.uint8] | NvPicture
+Picture = HostPicture | NvPicture
 Kind = tuple[int, int, ColourMatrix | None]  # width, height, and the matrix of decoded pictures
 
 _PATHS = 16  # kinds of pictures that are prepared for at a time
@@ -127,7 +126,8 @@ class InputBatch:
             if isinstance(picture, NvPicture):
                 decoded.append(picture)
             else:
-                np.copyto(next(places), picture[path.rows])
+                rows = rows_of(picture, path.rows.start, path.rows.stop)
+                np.copyto(next(places), rows)
         self._decoded = decoded
         self.paths = self._plan.paths
 
@@ -248,5 +248,5 @@ class InputBatch:
 
 
 def _kind(picture: Picture) -> Kind:
-    height, width, _ = picture.shape
+    height, width = picture.shape[:2]
     return width, height, picture.matrix if isinstance(picture, NvPicture) else None

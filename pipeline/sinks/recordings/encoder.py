@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import cast
 
 import av
 import cv2
@@ -14,12 +14,13 @@ from av.video.frame import PictureType
 from av.video.reformatter import ColorRange
 from av.video.stream import VideoStream
 
+from squeezedrive.kernels.colours import Matrix
 from squeezedrive.pipeline.config import VideoConfig
 from squeezedrive.pipeline.core.frame import Frame, Image
+from squeezedrive.pipeline.core.planes import CODES, YuvPicture, yuv_of
 from squeezedrive.pipeline.core.source import DEFAULT_FPS, SourceInfo
 from squeezedrive.pipeline.sinks.recordings.codec import open_encoder
 
-BT601 = 6  # colour matrix, a code point of ISO/IEC 23091-2; the one OpenCV converts with
 KEYFRAME_SECONDS = 1
 
 
@@ -37,17 +38,18 @@ class EncodedPicture:
 class Encoder:
     """Encodes pictures one after another, without rounding their timestamps.
 
-    Pictures of odd size get their last column or row twice, as the format needs even sizes;
-    pictures that change in size are fitted into the first one's. The first picture is a key frame,
-    and then one a second. MP4 cannot say how long a picture is shown if that is for hours; where
-    none comes for so long, the last one is repeated.
+    Pictures in YUV are encoded as they are, if they have the size and colours of the first one; all
+    others are converted. Pictures of odd size get their last column or row twice, as the format
+    needs even sizes; pictures that change in size are fitted into the first one's. The first
+    picture is a key frame, and then one a second. MP4 cannot say how long a picture is shown if
+    that is for hours; where none comes for so long, the last one is repeated.
 
     Parameters
     ----------
     info : SourceInfo
         Of the source the frames come from.
     first : Frame
-        The frame that will be encoded first; it says how large all are.
+        The frame that will be encoded first; it says how large all are, and in which colours.
     options : VideoConfig
         How to encode.
 
@@ -67,12 +69,14 @@ class Encoder:
         self._zero = first.pts
         fps = info.fps or DEFAULT_FPS
         self._step = max(round(1 / (fps * info.time_base)), 1)
-        height, width = first.image.shape[:2]
+        height, width = first.picture.shape[:2]
         self._size = width, height
         width, height = width + width % 2, height + height % 2
-        self._yuv = np.empty((height * 3 // 2, width), np.uint8)
-        # x264 keeps a copy of its own, so that one frame serves for all.
-        self._frame = av.VideoFrame(width, height, "yuv420p")
+        yuv = first.yuv
+        self._matrix: Matrix = "bt601" if yuv is None else yuv.matrix
+        self._full_range = yuv is not None and yuv.full_range
+        # The last one; encoders keep a copy of their own.
+        self._frame: av.VideoFrame | None = None
 
         def describe(stream: VideoStream) -> None:
             context = stream.codec_context
@@ -81,8 +85,8 @@ class Encoder:
             context.thread_count = options.threads or max(len(os.sched_getaffinity(0)) // 2, 1)
             context.time_base = stream.time_base = info.time_base
             context.sample_aspect_ratio = info.sample_aspect
-            context.color_range = ColorRange.MPEG
-            context.colorspace = BT601
+            context.color_range = ColorRange.JPEG if self._full_range else ColorRange.MPEG
+            context.colorspace = CODES[self._matrix]
             context.color_primaries = info.primaries
             context.color_trc = info.transfer
             context.flags |= Flags.global_header  # MP4 keeps the parameters apart from the packets
@@ -96,34 +100,41 @@ class Encoder:
         self._longest = max(int(2**30 / (units * info.time_base)), 1)
         self._repeated: set[int] = set()  # pts of the repeated pictures that are being encoded
 
-    def encode(self, image: Image, pts: int, key: bool = False) -> list[EncodedPicture]:
-        """Encode a picture; return those that are ready, which are some before it.
+    def encode(self, frame: Frame, key: bool = False) -> list[EncodedPicture]:
+        """Encode the picture of a frame; return those that are ready, which are some before it.
 
         Parameters
         ----------
-        image : uint8 array (height, width, 3)
-            BGR.
-        pts : int
-            When it is shown; more than that of the picture before.
+        frame : Frame
+            Shown after the one before.
         key : bool
             Whether it has to be a key frame.
         """
+        pts = frame.pts
         repeated = self._repeat_until(pts)
-        cv2.cvtColor(self._fit(image), cv2.COLOR_BGR2YUV_I420, dst=self._yuv)
-        begin = 0
-        for plane in self._frame.planes:  # `from_numpy_buffer` needs a height divisible by 4
-            height, width = plane.height, plane.width
-            rows = np.frombuffer(cast(Any, plane), np.uint8).reshape(height, plane.line_size)
-            end = begin + height * width
-            rows[:, :width] = self._yuv.reshape(-1)[begin:end].reshape(height, width)
-            begin = end
-        self._frame.pts = pts - self._zero
-        self._frame.time_base = self._time_base
         due = self._last_key is None or (pts - self._last_key) * self._time_base >= KEYFRAME_SECONDS
-        self._frame.pict_type = PictureType.I if due or key else PictureType.NONE
         if due or key:
             self._last_key = pts
-        return repeated + self._timed(self.stream.encode(self._frame))
+        self._frame = self._yuv(frame).frame
+        return repeated + self._encoded(pts, PictureType.I if due or key else PictureType.NONE)
+
+    def _yuv(self, frame: Frame) -> YuvPicture:
+        """Return the picture of a frame in the size and colours of the first one's."""
+        yuv = frame.yuv
+        wanted = self._size, self._matrix, self._full_range
+        if yuv is not None:
+            height, width, _ = yuv.shape
+            if ((width, height), yuv.matrix, yuv.full_range) == wanted:
+                return yuv
+        return yuv_of(self._fit(frame.to_bgr()), self._matrix, self._full_range)
+
+    def _encoded(self, pts: int, kind: PictureType) -> list[EncodedPicture]:
+        """Encode the last frame, to be shown at `pts`."""
+        assert self._frame is not None
+        self._frame.pts = pts - self._zero
+        self._frame.time_base = self._time_base
+        self._frame.pict_type = kind
+        return self._timed(self.stream.encode(self._frame))
 
     def _repeat_until(self, pts: int) -> list[EncodedPicture]:
         """Encode the last picture again and again, so that the next one can follow at `pts`."""
@@ -131,9 +142,7 @@ class Encoder:
         while self._last is not None and pts - self._last > self._longest:
             self._last += self._longest
             self._repeated.add(self._last)
-            self._frame.pts = self._last - self._zero
-            self._frame.pict_type = PictureType.NONE
-            pictures += self._timed(self.stream.encode(self._frame))
+            pictures += self._encoded(self._last, PictureType.NONE)
         self._last = pts
         return pictures
 

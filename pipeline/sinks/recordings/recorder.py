@@ -68,7 +68,7 @@ class RecordingSink(Sink):
         If there is neither a whole file nor segments or clips.
     """
 
-    draws = True
+    draws = takes_yuv = True
 
     def __init__(
         self,
@@ -122,7 +122,7 @@ class RecordingSink(Sink):
                 self._files = self._open(frame)
             files = self._files
             is_start = files.parts is not None and files.parts.assign(result)
-            for picture in files.encoder.encode(frame.image, frame.pts, key=is_start):
+            for picture in files.encoder.encode(frame, key=is_start):
                 files.write(picture)
         except FFmpegError as error:
             raise self._abandon(error) from error

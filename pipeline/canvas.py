@@ -1,0 +1,126 @@
+"""Pictures as something to draw on, in whatever form their pixels are."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+
+import cv2
+import numpy as np
+
+from squeezedrive.kernels.colours import to_yuv
+from squeezedrive.pipeline.core.frame import Image
+from squeezedrive.pipeline.core.planes import YuvPicture
+
+Colour = tuple[int, int, int]  # BGR, 0 to 255
+Rect = tuple[int, int, int, int]  # x1, y1, x2, y2; x2 and y2 are the first column and row outside
+
+
+class Canvas(ABC):
+    """What is drawn on.
+
+    Attributes
+    ----------
+    width, height : int
+        In pixels.
+    """
+
+    width: int
+    height: int
+
+    @abstractmethod
+    def fill(self, area: Rect, colour: Colour) -> None:
+        """Fill a rectangle, of which what lies outside of the picture is left out."""
+
+    @abstractmethod
+    @contextmanager
+    def pixels(self, area: Rect) -> Iterator[Image]:
+        """Let a rectangle inside the picture be drawn into as an array, in its own colours."""
+
+    @abstractmethod
+    def own(self, colour: Colour) -> Colour:
+        """Return what a colour is called in the arrays of `pixels`."""
+
+
+def canvas_of(picture: Image | YuvPicture) -> Canvas:
+    """Return what draws into a picture."""
+    return YuvCanvas(picture) if isinstance(picture, YuvPicture) else BgrCanvas(picture)
+
+
+class BgrCanvas(Canvas):
+    """A picture of uint8 (height, width, 3), BGR."""
+
+    def __init__(self, image: Image) -> None:
+        self.height, self.width = image.shape[:2]
+        self._image = image
+
+    def fill(self, area: Rect, colour: Colour) -> None:
+        """Fill a rectangle."""
+        x1, y1, x2, y2 = area
+        if x1 < x2 and y1 < y2:
+            cv2.rectangle(self._image, (x1, y1), (x2 - 1, y2 - 1), colour, cv2.FILLED)
+
+    @contextmanager
+    def pixels(self, area: Rect) -> Iterator[Image]:
+        """Let a rectangle be drawn into as BGR."""
+        x1, y1, x2, y2 = area
+        yield self._image[y1:y2, x1:x2]
+
+    def own(self, colour: Colour) -> Colour:
+        """Return the colour itself."""
+        return colour
+
+
+class YuvCanvas(Canvas):
+    """A picture in YUV 4:2:0.
+
+    Of four pixels, the upper left one gives the colour: what is drawn comes out as if it had been
+    drawn in BGR and then converted, while all else stays as it was decoded.
+    """
+
+    def __init__(self, picture: YuvPicture) -> None:
+        self.height, self.width, _ = picture.shape
+        self._planes = picture.planes_to_draw()
+        self._colours = picture.matrix, picture.full_range
+
+    def fill(self, area: Rect, colour: Colour) -> None:
+        """Fill a rectangle."""
+        x1, y1, x2, y2 = (max(edge, 0) for edge in area)
+        luma, cb, cr = self._planes
+        y, u, v = self.own(colour)
+        luma[y1:y2, x1:x2] = y
+        rows, columns = _sampled(y1, y2), _sampled(x1, x2)
+        cb[rows, columns] = u
+        cr[rows, columns] = v
+
+    @contextmanager
+    def pixels(self, area: Rect) -> Iterator[Image]:
+        """Let a rectangle be drawn into as luma, Cb and Cr, all of full resolution."""
+        x1, y1, x2, y2 = area
+        luma, cb, cr = self._planes
+        whole = slice(y1, y2), slice(x1, x2)
+        half = _sampled(y1, y2), _sampled(x1, x2)
+        # Chroma of the other pixels is not kept, so that it may be anything.
+        drawn = np.zeros((y2 - y1, x2 - x1, 3), np.uint8)
+        sampled = drawn[y1 % 2 :: 2, x1 % 2 :: 2]
+        drawn[..., 0] = luma[whole]
+        sampled[..., 1] = cb[half]
+        sampled[..., 2] = cr[half]
+        yield drawn
+        luma[whole] = drawn[..., 0]
+        cb[half] = sampled[..., 1]
+        cr[half] = sampled[..., 2]
+
+    def own(self, colour: Colour) -> Colour:
+        """Return luma, Cb and Cr of a colour."""
+        return _to_yuv(colour, *self._colours)
+
+
+_to_yuv = cache(to_yuv)  # a run has a handful of colours
+
+
+def _sampled(first: int, end: int) -> slice:
+    """Return the samples of chroma that belong to the even ones of these pixels."""
+    return slice((first + 1) // 2, (end + 1) // 2)
