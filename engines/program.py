@@ -25,6 +25,7 @@ def run_program(main: Callable[[], int]) -> NoReturn:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
     sys.exit(main())
 
+
 # What moves the cursor, changes colours, ends a line or turns the direction of writing.
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
 

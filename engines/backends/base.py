@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict
 from squeezedrive.engines.backends.video_decoder import OpenDecoder
 from squeezedrive.engines.model.weights import Weights
 from squeezedrive.kernels.detections import Detections
-from squeezedrive.kernels.fit import FitMode, HostPicture
+from squeezedrive.kernels.fit import Fit, FitMode, HostPicture, make_fit
 from squeezedrive.kernels.head import Head
 from squeezedrive.kernels.params import DetectParams
 

@@ -7,7 +7,6 @@ import os
 from collections.abc import Sequence
 
 import numpy as np
-import openvino as ov
 
 from squeezedrive.engines.backends.base import (
     Backend,
@@ -22,7 +21,7 @@ from squeezedrive.engines.backends.cpu.options import CpuOptions
 from squeezedrive.engines.model.onnx_graph import Precision, build_onnx, load_onnx
 from squeezedrive.kernels.cpu import detect
 from squeezedrive.kernels.detections import Detections
-from squeezedrive.kernels.fit import Fit, HostPicture, make_fit
+from squeezedrive.kernels.fit import Fit, HostPicture
 
 # With 8-bit integers, the layers in float compute in single precision.
 _TYPES = {"fp32": "f32", "fp16": "f16", "bf16": "bf16", "int8": "f32"}
