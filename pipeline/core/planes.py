@@ -10,10 +10,10 @@ import numpy as np
 from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
 from numpy.typing import NDArray
 
+from squeezedrive.engines.backends.video_decoder import Plane
 from squeezedrive.kernels.colours import Matrix
 
-Plane = NDArray[np.uint8]
-Planes = tuple[Plane, Plane, Plane]
+YuvPlanes = tuple[Plane, Plane, Plane]
 BT709, BT601 = 1, 6  # colour matrices, code points of ISO/IEC 23091-2
 CODES: dict[Matrix, int] = {"bt709": BT709, "bt601": BT601}
 
@@ -42,7 +42,7 @@ class YuvPicture:
         self.full_range = full_range
         self.shape = (frame.height, frame.width, 3)
 
-    def planes(self) -> Planes:
+    def planes(self) -> YuvPlanes:
         """Return luma (height, width), Cb and Cr (height / 2, width / 2), to be read.
 
         They are views, in which the rows lie apart, and valid until the picture is drawn into.
@@ -50,7 +50,7 @@ class YuvPicture:
         luma, cb, cr = (_view(plane) for plane in self.frame.planes)
         return luma, cb, cr
 
-    def planes_to_draw(self) -> Planes:
+    def planes_to_draw(self) -> YuvPlanes:
         """Return the planes to be written to, moved elsewhere if the decoder refers to them."""
         self.frame.make_writable()
         return self.planes()
