@@ -63,15 +63,16 @@ def alone(source: str, config: Any, folder: Path, frames: int) -> dict[str, tupl
         if None in pictures:
             raise SystemExit(f"{source}: has fewer than {frames} frames; give --frames")
         for one in slots:
-            one.preprocess([pictures[0].image])
+            one.preprocess([pictures[0].picture])
             one.infer()
             one.detect()
-        *times["preprocess"], _ = measure(lambda f: slot.preprocess([f.image]), pictures)
+        *times["preprocess"], _ = measure(lambda f: slot.preprocess([f.picture]), pictures)
         times["inference"] = infer_all(slots, len(pictures))
         *times["postprocess"], found = measure(lambda f: slot.detect()[0], pictures)
         results = [FrameResult(f, d) for f, d in zip(pictures, found, strict=True)]
         *times["render"], _ = measure(
-            lambda r: painter.draw(r.frame.image, r.detections, "25 fps  60 ms"), results
+            lambda r: painter.draw(r.frame.yuv or r.frame.image, r.detections, "25 fps  60 ms"),
+            results,
         )
         wall, cpu = time.perf_counter(), cpu_seconds()
         for result in results:
@@ -111,10 +112,10 @@ def in_one_thread(source: str, config: Any, folder: Path, frames: int) -> tuple[
         painter = Painter(session.class_names)
         count, start, cpu = 0, time.perf_counter(), cpu_seconds()
         while count < frames and (frame := session.source.read()) is not None:
-            slot.preprocess([frame.image])
+            slot.preprocess([frame.picture])
             slot.infer()
             (found,) = slot.detect()
-            painter.draw(frame.image, found, "25 fps  60 ms")
+            painter.draw(frame.yuv or frame.image, found, "25 fps  60 ms")
             video.write(FrameResult(frame, found))
             count += 1
         video.close()

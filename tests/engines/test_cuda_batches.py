@@ -20,6 +20,7 @@ from squeezedrive.engines.errors import GpuMemoryError
 from tests.support.cuda_rig import SETTINGS, Rig, assert_same, picture, run, run_all
 from tests.support.fake_cuda import FakeExecution, on_the_processor
 from tests.support.fake_driver import DriverError, FakeGraphs
+from tests.support.fakes import FakeRows
 
 
 @pytest.fixture
@@ -53,7 +54,19 @@ def test_batch_finds_the_same_as_each_picture_alone() -> None:
     assert rig.driver.clean
 
 
-def test_computes_only_the_given_pictures() -> None:
+def test_of_a_picture_that_is_not_bgr_the_rows_are_copied_that_the_network_sees() -> None:
+    rig = Rig(max_batch=2)
+    slot = rig.slot(2)
+    image, other = picture(1, 120, 100), picture(2, 120, 100)
+    rows = FakeRows(image)
+    for one, expected in zip(run_all(slot, [rows, other]), (image, other), strict=True):
+        assert_same(one, on_the_processor(SETTINGS, expected))
+    _, top, _, bottom = rig.kernels.make_fit((image.shape[1], image.shape[0])).crop
+    assert rows.asked == [(top, bottom)]
+    slot.close()
+
+
+def test_only_the_pictures_given_are_computed() -> None:
     rig = Rig(max_batch=3)
     bound: list[int] = []
     bind = FakeExecution.bind

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from squeezedrive.kernels.fit import Fit, FitMode, band, letterbox, make_fit, stretch
+from tests.support.fakes import FakeRows
 
 deterministic = settings(deadline=None, derandomize=True, max_examples=150)
 NETWORK = (1248, 384)
@@ -196,33 +197,20 @@ def test_preprocess_accepts_a_picture_that_is_a_view() -> None:
     assert (out[0] == out[1]).all()
 
 
-class Rows:
-    """A picture that makes BGR of its rows when asked for them."""
-
-    def __init__(self, image: np.ndarray) -> None:
-        self.image = image
-        self.shape = image.shape
-        self.asked: list[tuple[int, int]] = []
-
-    def rows(self, top: int, bottom: int) -> np.ndarray:
-        self.asked.append((top, bottom))
-        return self.image[top:bottom].copy()
-
-
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("size", [(160, 120), (161, 121), (300, 40)])
 def test_of_a_picture_that_is_not_bgr_only_the_crop_is_asked_for(
     kind: FitMode, size: tuple[int, int]
 ) -> None:
     image = np.random.default_rng(0).integers(0, 255, (*size[::-1], 3), np.uint8)
-    picture, fit = Rows(image), make_fit(kind, size, (96, 32), 0.4)
+    picture, fit = FakeRows(image), make_fit(kind, size, (96, 32), 0.4)
     out = [np.zeros((32, 96, 3), np.uint8) for _ in range(2)]
     fit.preprocess(image, FILL, out[0])
     fit.preprocess(picture, FILL, out[1])
     assert (out[0] == out[1]).all()
     assert picture.asked == [(fit.crop[1], fit.crop[3])]
     with pytest.raises(ValueError, match="picture of shape"):
-        fit.preprocess(Rows(image[1:]), FILL, out[0])
+        fit.preprocess(FakeRows(image[1:]), FILL, out[0])
 
 
 @pytest.mark.parametrize(

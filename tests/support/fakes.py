@@ -141,6 +141,19 @@ class FakeSink(Sink):
         self._on_close()
 
 
+class FakeRows:
+    """A picture that makes BGR of its rows when asked for them, and notes which."""
+
+    def __init__(self, image: Image) -> None:
+        self.shape = image.shape
+        self.asked: list[tuple[int, int]] = []
+        self._image = image
+
+    def rows(self, top: int, bottom: int) -> Image:
+        self.asked.append((top, bottom))
+        return self._image[top:bottom].copy()
+
+
 def fail(error: Exception) -> Callable[[], None]:
     def raise_it() -> None:
         raise error
