@@ -77,8 +77,7 @@ class VideoConfig(_Strict):
     """Whether there is an annotated video, and how it is encoded."""
 
     write: bool = True
-    encoder: Literal["auto", "x264", "nvenc"] = "auto"
-    preset: Preset = "veryfast"
+    preset: Preset = "superfast"
     # 0, lossless, is a profile browsers do not play.
     crf: Annotated[int, Field(ge=1, le=51)] = 23
     threads: Annotated[int, Field(ge=0)] = 0

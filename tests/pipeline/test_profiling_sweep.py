@@ -108,7 +108,7 @@ def test_a_sweep_of_which_nothing_runs_is_an_error(
 
 
 def test_a_sweep_over_lists(run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    Runs({"2/veryfast": [20.0] * 6}, monkeypatch)
+    Runs({"2/superfast": [20.0] * 6}, monkeypatch)
     axis = "detect.classes=[car, pedestrian],[car]"
     code, out, err = run(DEMO, "--profile", tmp_path / "s", "--sweep", axis)
     assert code == 0, err
@@ -122,7 +122,7 @@ def test_a_sweep_over_lists(run: Any, tmp_path: Path, monkeypatch: pytest.Monkey
 def test_a_sweep_over_one_value_has_no_winner(
     run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    Runs({"2/veryfast": [20.0, 21.0, 22.0]}, monkeypatch)
+    Runs({"2/superfast": [20.0, 21.0, 22.0]}, monkeypatch)
     code, out, _ = run(DEMO, "--profile", tmp_path / "s", "--sweep", "cpu.streams=2")
     assert code == 0
     assert "fastest" not in out
@@ -132,11 +132,11 @@ def test_a_sweep_over_one_value_has_no_winner(
 def test_a_signal_ends_a_sweep_and_what_was_measured_is_kept(
     run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, end: Any
 ) -> None:
-    runs = Runs({"1/veryfast": [20.0, end], "2/veryfast": [30.0, 31.0]}, monkeypatch)
+    runs = Runs({"1/superfast": [20.0, end], "2/superfast": [30.0, 31.0]}, monkeypatch)
     folder = tmp_path / "s"
     ended, out, err = run(DEMO, "--profile", folder, "--sweep", "cpu.streams=1,2")
     assert ended == (130 if end in (signal.SIGINT, "interrupt") else 143)
-    assert runs.order == ["1/veryfast", "2/veryfast", "2/veryfast", "1/veryfast"]
+    assert runs.order == ["1/superfast", "2/superfast", "2/superfast", "1/superfast"]
     (line,) = [line for line in out.splitlines() if line.startswith("cpu.streams=1")]
     assert line.endswith("(1 of 3 runs)")
     assert "the sweep was ended by SIG" in err
@@ -147,7 +147,7 @@ def test_a_signal_ends_a_sweep_and_what_was_measured_is_kept(
 def test_a_signal_in_the_first_round(
     run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    Runs({"1/veryfast": [20.0], "2/veryfast": [signal.SIGINT]}, monkeypatch)
+    Runs({"1/superfast": [20.0], "2/superfast": [signal.SIGINT]}, monkeypatch)
     _, out, _ = run(DEMO, "--profile", tmp_path / "s", "--sweep", "cpu.streams=1,2")
     assert "cpu.streams=2  not run yet" in out
     assert "fastest" not in out
@@ -157,7 +157,7 @@ def test_a_combination_that_fails_later_keeps_its_runs(
     run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     failure = BackendUnavailable("out of memory")
-    Runs({"1/veryfast": [20.0, failure], "2/veryfast": [30.0] * 3}, monkeypatch)
+    Runs({"1/superfast": [20.0, failure], "2/superfast": [30.0] * 3}, monkeypatch)
     code, out, _ = run(DEMO, "--profile", tmp_path / "s", "--sweep", "cpu.streams=1,2")
     assert code == 0
     assert "(1 of 3 runs; then it could not run: out of memory)" in out

@@ -176,7 +176,7 @@ def _parse(value: str) -> object:
 def test_advice_follows_the_settings(config: Config) -> None:
     verdict = judge(load(stages(sinks=40), 4.0, 8))
     sweeps = [advice.sweep for advice in advise(verdict, config, "file", backend(), 8)]
-    assert sweeps == ["video.preset=veryfast,ultrafast,superfast", "video.threads=4,8"]
+    assert sweeps == ["video.preset=superfast,ultrafast", "video.threads=4,8"]
     silent = load_config(Path(CONFIGS / "profile.yaml"))
     assert [a.text for a in advise(verdict, silent, "file", backend(), 8)] == ["fewer outputs"]
 

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from squeezedrive.kernels.detections import Detections
-from squeezedrive.pipeline.config import VideoConfig
+from squeezedrive.pipeline.config import Preset, VideoConfig
 from squeezedrive.pipeline.core.errors import SinkError
 from squeezedrive.pipeline.core.frame import Frame
 from squeezedrive.pipeline.core.sink import FrameResult
@@ -211,6 +211,18 @@ def test_a_file_that_cannot_be_created(tmp_path: Path, name: str, reason: str) -
     sink.close()
     with pytest.raises(SinkError, match="is closed"):
         sink.write(result(picture(1), 1))
+
+
+@pytest.mark.parametrize(("preset", "tree"), [("ultrafast", 0), ("superfast", 1), ("medium", 1)])
+def test_bits_go_where_later_pictures_are_predicted_from(
+    tmp_path: Path, preset: Preset, tree: int
+) -> None:
+    sink = RecordingSink(Pictures(), VideoConfig(preset=preset), tmp_path / "out.mp4")
+    for pts in range(8):
+        sink.write(result(picture(pts), pts))
+    sink.close()
+    settings = (tmp_path / "out.mp4").read_bytes()  # x264 writes them into the first picture
+    assert b" mbtree=%d " % tree in settings
 
 
 def test_a_preset_that_does_not_exist(tmp_path: Path) -> None:
