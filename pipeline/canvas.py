@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
 
 import cv2
 import numpy as np
 
+from squeezedrive.engines.backends.video_decoder import DevicePicture
 from squeezedrive.kernels.colours import to_yuv
+from squeezedrive.kernels.overlay import Overlay
 from squeezedrive.pipeline.core.frame import Image
 from squeezedrive.pipeline.core.planes import YuvPicture
 
 Colour = tuple[int, int, int]  # BGR, 0 to 255
+PutText = Callable[[Image, Colour], None]
 Rect = tuple[int, int, int, int]  # x1, y1, x2, y2; x2 and y2 are the first column and row outside
 
 
@@ -35,6 +38,27 @@ class Canvas(ABC):
         """Fill a rectangle, of which what lies outside of the picture is left out."""
 
     @abstractmethod
+    def write(
+        self, area: Rect, plate: Colour, opacity: float, ink: Colour, put_text: PutText
+    ) -> None:
+        """Fill a rectangle inside the picture with a translucent colour, and put text on it.
+
+        `put_text` gets pixels of the rectangle's size, and what the ink is called in them.
+        """
+
+
+class PixelCanvas(Canvas):
+    """What is drawn on at once, in its own pixels."""
+
+    def write(
+        self, area: Rect, plate: Colour, opacity: float, ink: Colour, put_text: PutText
+    ) -> None:
+        """Fill a rectangle and put text on it."""
+        with self.pixels(area) as pixels:
+            _fill(pixels, self.own(plate), opacity)
+            put_text(pixels, self.own(ink))
+
+    @abstractmethod
     @contextmanager
     def pixels(self, area: Rect) -> Iterator[Image]:
         """Let a rectangle inside the picture be drawn into as an array, in its own colours."""
@@ -49,7 +73,7 @@ def canvas_of(picture: Image | YuvPicture) -> Canvas:
     return YuvCanvas(picture) if isinstance(picture, YuvPicture) else BgrCanvas(picture)
 
 
-class BgrCanvas(Canvas):
+class BgrCanvas(PixelCanvas):
     """A picture of uint8 (height, width, 3), BGR."""
 
     def __init__(self, image: Image) -> None:
@@ -73,7 +97,7 @@ class BgrCanvas(Canvas):
         return colour
 
 
-class YuvCanvas(Canvas):
+class YuvCanvas(PixelCanvas):
     """A picture in YUV 4:2:0.
 
     Of four pixels, the upper left one gives the colour: what is drawn comes out as if it had been
@@ -116,6 +140,45 @@ class YuvCanvas(Canvas):
     def own(self, colour: Colour) -> Colour:
         """Return luma, Cb and Cr of a colour."""
         return _to_yuv(colour, *self._colours)
+
+
+class OverlayCanvas(Canvas):
+    """A picture on a device, which draws all of it at once, when the picture is fetched.
+
+    Attributes
+    ----------
+    overlay : Overlay
+        What has been drawn so far.
+    """
+
+    def __init__(self, picture: DevicePicture) -> None:
+        self.height, self.width, _ = picture.shape
+        self.overlay = Overlay()
+        self._matrix = picture.matrix
+
+    def fill(self, area: Rect, colour: Colour) -> None:
+        """Fill a rectangle."""
+        self.overlay.fill(area, self._own(colour))
+
+    def write(
+        self, area: Rect, plate: Colour, opacity: float, ink: Colour, put_text: PutText
+    ) -> None:
+        """Fill a rectangle, and keep how much of each pixel the text on it covers."""
+        x1, y1, x2, y2 = area
+        covered = np.zeros((y2 - y1, x2 - x1, 3), np.uint8)
+        put_text(covered, (255, 255, 255))
+        colours = self._own(plate), self._own(ink)
+        self.overlay.write(area, colours[0], opacity, colours[1], covered[..., 0])
+
+    def _own(self, colour: Colour) -> Colour:
+        return _to_yuv(colour, self._matrix, False)
+
+
+def _fill(area: Image, colour: Colour, opacity: float) -> None:
+    """Fill a picture, translucent."""
+    below = area.copy()
+    area[:] = colour
+    cv2.addWeighted(below, 1.0 - opacity, area, opacity, 0.0, area)
 
 
 _to_yuv = cache(to_yuv)  # a run has a handful of colours

@@ -176,7 +176,16 @@ class Painter:
         ids : int32 array (n,) or None
             Number of the object that each detection is, for its label; None for none.
         """
-        canvas = canvas_of(picture)
+        self.draw_on(canvas_of(picture), detections, status_text, ids)
+
+    def draw_on(
+        self,
+        canvas: Canvas,
+        detections: Detections,
+        status_text: str | None = None,
+        ids: NDArray[np.int32] | None = None,
+    ) -> None:
+        """Draw as `draw` does, on whatever it may be."""
         height, width = canvas.height, canvas.width
         # Labels are laid out as they are shown: in pixels of the picture's height, all square.
         shown = (int(width * self._aspect), height)
@@ -271,17 +280,18 @@ class Painter:
         """Write text on a plate of the colour `below`, which lies at `plate` as it is shown."""
         x1, y1, x2, y2 = plate
         left, right = round(x1 / self._aspect), round(x2 / self._aspect)
-        with canvas.pixels((left, y1, max(right, left + 1), y2)) as area:
-            square = area
+
+        def put_text(pixels: Image, ink: Colour) -> None:
+            square = pixels
             if self._aspect != 1:
-                square = cv2.resize(area, (x2 - x1, y2 - y1))  # type: ignore[assignment]
-            _fill(square, canvas.own(below), opacity)
+                square = cv2.resize(pixels, (x2 - x1, y2 - y1))  # type: ignore[assignment]
             origin = (style.pad, style.baseline)
-            ink = canvas.own(colour)
             cv2.putText(square, text, origin, ink, self._font, style.font, FONT_WEIGHT)
-            if square is not area:
-                size = area.shape[1], area.shape[0]
-                cv2.resize(square, size, dst=area, interpolation=cv2.INTER_AREA)
+            if square is not pixels:
+                size = pixels.shape[1], pixels.shape[0]
+                cv2.resize(square, size, dst=pixels, interpolation=cv2.INTER_AREA)
+
+        canvas.write((left, y1, max(right, left + 1), y2), below, opacity, colour, put_text)
 
 
 def _outline(canvas: Canvas, box: list[int], style: _Style, colour: Colour, aspect: float) -> None:
@@ -336,10 +346,3 @@ def _free_place(
         ):
             return (x, y, x + w, y + h)
     return None
-
-
-def _fill(area: Image, colour: Colour, opacity: float) -> None:
-    """Fill a picture, translucent."""
-    below = area.copy()
-    area[:] = colour
-    cv2.addWeighted(below, 1.0 - opacity, area, opacity, 0.0, area)

@@ -10,6 +10,7 @@ from typing import Any
 
 from squeezedrive.engines.backends.base import Backend
 from squeezedrive.pipeline.app.network import NetworkDescription
+from squeezedrive.pipeline.canvas import OverlayCanvas
 from squeezedrive.pipeline.config import Config
 from squeezedrive.pipeline.core.sink import FrameResult, Sink
 from squeezedrive.pipeline.core.source import Source
@@ -76,6 +77,12 @@ def build_feeds(
 
 def _paint(painter: Painter, into_yuv: bool, result: FrameResult, status: str) -> None:
     frame = result.frame
+    on_device = frame.on_device
+    if into_yuv and on_device is not None:
+        canvas = OverlayCanvas(on_device)
+        painter.draw_on(canvas, result.detections, status, result.ids)
+        frame.fetch(canvas.overlay)
+        return
     yuv = frame.yuv if into_yuv else None
     picture = frame.image if yuv is None else yuv
     painter.draw(picture, result.detections, status, result.ids)

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from squeezedrive.engines.backends.video_decoder import DevicePicture
-from squeezedrive.pipeline.core.planes import YuvPicture
+from squeezedrive.kernels.overlay import Overlay
+from squeezedrive.pipeline.core.planes import YuvPicture, from_planes
 
 Image = NDArray[np.uint8]  # (height, width, 3), BGR
 
@@ -61,7 +62,9 @@ class Frame:
     @cached_property
     def image(self) -> Image:
         """The picture as BGR on the host, to be drawn into; made when first asked for."""
-        return self.picture if isinstance(self.picture, np.ndarray) else self.picture.to_host()
+        if isinstance(self.picture, np.ndarray):
+            return self.picture
+        return (self._fetched or self.picture).to_host()
 
     @property
     def yuv(self) -> YuvPicture | None:
@@ -69,8 +72,26 @@ class Frame:
 
         None if it did not come so, or `image` has been asked for, which may have been drawn into.
         """
-        kept = isinstance(self.picture, YuvPicture) and "image" not in self.__dict__
-        return self.picture if kept else None  # type: ignore[return-value]
+        if "image" in self.__dict__:
+            return None
+        return self.picture if isinstance(self.picture, YuvPicture) else self._fetched
+
+    @property
+    def on_device(self) -> DevicePicture | None:
+        """The picture on the device, unless it was fetched from there."""
+        kept = isinstance(self.picture, np.ndarray | YuvPicture) or "image" in self.__dict__
+        return None if kept or self._fetched is not None else self.picture  # type: ignore[return-value]
+
+    def fetch(self, overlay: Overlay) -> None:
+        """Fetch a picture that is `on_device` as `yuv`, with an overlay drawn over it there."""
+        picture = self.on_device
+        assert picture is not None
+        self.__dict__["_drawn"] = from_planes(picture.to_planes(overlay), picture.matrix)
+
+    @property
+    def _fetched(self) -> YuvPicture | None:
+        found: YuvPicture | None = self.__dict__.get("_drawn")
+        return found
 
     def to_bgr(self) -> Image:
         """Return the picture as it is now in BGR, to be read only.

@@ -79,6 +79,15 @@ class YuvPicture:
         return made
 
 
+def from_planes(planes: Planes, matrix: Matrix) -> YuvPicture:
+    """Return a picture with pixels of its own, copied from planes of limited range."""
+    height, width = planes[0].shape
+    made = _new_picture(width, height, matrix, False)
+    for target, plane in zip(made.planes(), planes, strict=True):
+        np.copyto(target, plane)
+    return made
+
+
 def yuv_of(image: NDArray[np.uint8], matrix: Matrix, full_range: bool) -> YuvPicture:
     """Convert a BGR picture of even width and height to a picture of its own."""
     if (matrix, full_range) != ("bt601", False):

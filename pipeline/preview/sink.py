@@ -10,7 +10,6 @@ from threading import Condition
 import cv2
 
 from squeezedrive.pipeline.core.frame import Frame, Image, shown_size
-from squeezedrive.pipeline.core.planes import YuvPicture
 from squeezedrive.pipeline.core.sink import FrameResult, Sink
 
 INTERVAL = 0.1  # seconds between two pictures at least, however many watch
@@ -48,7 +47,7 @@ class PreviewSink(Sink):
     def write(self, result: FrameResult) -> None:
         """Take a picture as the newest."""
         frame = result.frame
-        if not isinstance(frame.picture, YuvPicture):
+        if frame.yuv is None:
             _ = frame.image  # fetched from the device here, if it is there
         with self._changed:
             if self._closed:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import av
+import cv2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -15,11 +16,25 @@ from numpy.typing import NDArray
 from squeezedrive.engines.backends.base import EngineSettings, find_options
 from squeezedrive.engines.backends.cpu.backend import CpuBackend, CpuSlot
 from squeezedrive.engines.backends.cpu.options import CpuOptions
-from squeezedrive.engines.backends.video_decoder import Codec, ColourMatrix, DecoderRefused, ToBgr
+from squeezedrive.engines.backends.video_decoder import (
+    Codec,
+    ColourMatrix,
+    DecoderRefused,
+    Plane,
+    ToBgr,
+)
+from squeezedrive.kernels.detections import Detections
+from squeezedrive.kernels.overlay import Overlay
+from squeezedrive.pipeline.canvas import OverlayCanvas
 from squeezedrive.pipeline.core.errors import SourceError
 from squeezedrive.pipeline.core.frame import Frame
+from squeezedrive.pipeline.core.planes import yuv_of
+from squeezedrive.pipeline.core.sink import FrameResult
 from squeezedrive.pipeline.core.source import SourceOptions
+from squeezedrive.pipeline.drawing import Painter
+from squeezedrive.pipeline.preview.sink import PreviewSink
 from squeezedrive.pipeline.sources.video import VideoSource
+from tests.kernels.test_cuda_draw import drawn
 from tests.support.media import number_of, read_all, write_video
 
 CLOSED: list[str] = []  # in which order
@@ -28,9 +43,10 @@ CLOSED: list[str] = []  # in which order
 class HostPicture:
     """A picture "on the device", and how often it was fetched."""
 
-    fetched = 0
+    fetched = drawn = 0
 
-    def __init__(self, frame: av.VideoFrame, to_bgr: ToBgr) -> None:
+    def __init__(self, frame: av.VideoFrame, matrix: ColourMatrix, to_bgr: ToBgr) -> None:
+        self.matrix = matrix
         self.shape = (frame.height, frame.width, 3)
         self._planes = frame.reformat(format="nv12").to_ndarray()
         self._to_bgr = to_bgr
@@ -39,6 +55,11 @@ class HostPicture:
         HostPicture.fetched += 1
         rows = self.shape[0]
         return self._to_bgr(self._planes[:rows], self._planes[rows:])
+
+    def to_planes(self, overlay: Overlay) -> tuple[Plane, Plane, Plane]:
+        HostPicture.drawn += 1
+        luma, chroma = np.split(self._planes, [self.shape[0]])
+        return drawn((luma, chroma[:, 0::2], chroma[:, 1::2]), overlay)
 
 
 class HostDecoder:
@@ -52,7 +73,7 @@ class HostDecoder:
         self.closed = False
         self.packets = 0
         self._context = av.CodecContext.create(codec, "r")
-        self._to_bgr = to_bgr
+        self._matrix, self._to_bgr = matrix, to_bgr
         HostDecoder.opened.append(self)
 
     def decode(self, data: bytes, pts: int) -> list[tuple[int, HostPicture]]:
@@ -74,7 +95,7 @@ class HostDecoder:
 
     def _pictures(self, packet: av.Packet | None) -> list[tuple[int, HostPicture]]:
         frames = self._context.decode(packet)
-        return [(frame.pts, HostPicture(frame, self._to_bgr)) for frame in frames]
+        return [(frame.pts, HostPicture(frame, self._matrix, self._to_bgr)) for frame in frames]
 
 
 @pytest.fixture(autouse=True)
@@ -82,6 +103,7 @@ def _fresh(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(HostDecoder, "opened", [])
     monkeypatch.setattr(HostDecoder, "fail_at", None)
     monkeypatch.setattr(HostPicture, "fetched", 0)
+    monkeypatch.setattr(HostPicture, "drawn", 0)
     CLOSED.clear()
 
 
@@ -235,7 +257,7 @@ def device_backend(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("device_backend")
 @pytest.mark.parametrize("draw", [True, False])
-def test_a_run_fetches_pictures_only_to_draw(tmp_path: Path, run: Any, draw: bool) -> None:
+def test_a_run_fetches_pictures_only_to_write_them(tmp_path: Path, run: Any, draw: bool) -> None:
     clip, out = tmp_path / "a.mp4", tmp_path / "out.mp4"
     write_video(clip, 12)
     video = ["-o", out] if draw else ["--no-video"]
@@ -243,7 +265,8 @@ def test_a_run_fetches_pictures_only_to_draw(tmp_path: Path, run: Any, draw: boo
     code, _, err = run(clip, *video, *plain, "--jsonl", tmp_path / "a.jsonl")
     assert code == 0, err
     assert "a.mp4: decoding on the GPU" in err
-    assert HostPicture.fetched == (24 if draw else 12)  # the slots of this test fetch it, too
+    assert HostPicture.fetched == 12  # by the slots of this test
+    assert HostPicture.drawn == (12 if draw else 0)
     assert '"width":160,"height":120' in (tmp_path / "a.jsonl").read_text()
     if draw:
         drawn = read_all(VideoSource(str(out), SourceOptions()))
@@ -304,6 +327,51 @@ def test_nvdec_gives_what_ffmpeg_gives(tmp_path: Path, codec: str) -> None:
     assert [(f.frame_id, f.pts) for f in frames] == [(f.frame_id, f.pts) for f in expected]
     for frame, other in zip(frames, expected, strict=True):
         np.testing.assert_array_equal(frame.image, other.image)
+
+
+@pytest.mark.parametrize(("size", "matrix"), [((320, 180), "bt601"), ((1280, 720), "bt709")])
+def test_what_the_device_draws_looks_as_on_the_host(size: Any, matrix: Any) -> None:
+    rng = np.random.default_rng(7)
+    image = cv2.GaussianBlur(rng.integers(0, 256, (*size[::-1], 3), np.uint8), (0, 0), 9)
+    on_host = yuv_of(image, matrix, False)
+    on_device: Any = HostPicture(on_host.frame, matrix, lambda *_: on_host.to_host())
+    frame = Frame(0, 0, 0, Fraction(1, 25), 0.0, on_device)
+    corner = rng.uniform(-20, size, (8, 2))
+    boxes = np.hstack([corner, corner + rng.uniform(10, 120, (8, 2))]).astype(np.float32)
+    ids = np.arange(8, dtype=np.int32)
+    found = Detections(boxes, np.linspace(0.9, 0.4, 8, dtype=np.float32), ids % 3)
+    painter = Painter(("car", "pedestrian", "cyclist"))
+    before = [plane.copy() for plane in on_host.planes()]
+
+    assert frame.yuv is None
+    canvas = OverlayCanvas(frame.on_device)  # type: ignore[arg-type]
+    painter.draw_on(canvas, found, "25 fps  40 ms", ids)
+    frame.fetch(canvas.overlay)
+    assert frame.on_device is None
+    painter.draw(on_host, found, "25 fps  40 ms", ids)
+    assert frame.yuv is not None
+    assert frame.yuv.matrix == matrix
+    for ours, theirs, plain in zip(frame.yuv.planes(), on_host.planes(), before, strict=True):
+        assert (theirs != plain).mean() > 0.01
+        np.testing.assert_allclose(ours, theirs, atol=2)
+    np.testing.assert_allclose(frame.to_bgr(), on_host.to_host(), atol=8)
+    seen = frame.to_bgr()
+    np.testing.assert_array_equal(frame.image, seen)  # what was drawn is in it
+
+
+def test_a_page_takes_what_the_device_has_drawn_and_leaves_it_to_the_encoder() -> None:
+    picture = yuv_of(np.full((36, 64, 3), 90, np.uint8), "bt601", False)
+    on_device: Any = HostPicture(picture.frame, "bt601", lambda *_: picture.to_host())
+    frame = Frame(0, 0, 0, Fraction(1, 25), 0.0, on_device)
+    overlay = Overlay()
+    overlay.fill((0, 0, 64, 36), (200, 128, 128))
+    frame.fetch(overlay)
+    page = PreviewSink()
+    page.write(FrameResult(frame, Detections.empty()))
+    page.close()
+    assert frame.yuv is not None
+    assert (frame.yuv.planes()[0] == 200).all()
+    assert HostPicture.fetched == 0
 
 
 def test_a_frame_of_the_host_is_its_picture() -> None:
