@@ -22,7 +22,9 @@ Setting = tuple[str, str, Any]
 """The setting as the user wrote it, its dotted key, and its value."""
 
 Model = TypeVar("Model", bound=BaseModel)
-Count = Annotated[int, Field(ge=1)]
+# Libraries take these as numbers of 32 bits.
+Count = Annotated[int, Field(ge=1, le=2**31 - 1)]
+Whole = Annotated[int, Field(ge=0, le=2**31 - 1)]
 
 
 @dataclass(frozen=True)

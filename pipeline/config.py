@@ -13,7 +13,7 @@ from squeezedrive.engines.backends.cpu.options import CpuOptions
 from squeezedrive.engines.backends.cuda.options import CudaOptions
 from squeezedrive.engines.backends.select import CHOICES
 from squeezedrive.engines.config_files import CONFIGS, find_config
-from squeezedrive.engines.settings import Count, Setting, file_layer, merge, setting_layer
+from squeezedrive.engines.settings import Count, Setting, Whole, file_layer, merge, setting_layer
 from squeezedrive.kernels.fit import FitMode
 from squeezedrive.pipeline.stages.feed import QueueOptions
 
@@ -64,7 +64,7 @@ class SourceConfig(_Strict):
     """Which part of the source is read, and how long to wait for it."""
 
     start: Seconds
-    track_index: Annotated[int, Field(ge=0)] | Literal["all"] | None
+    track_index: Whole | None
     frames: Count | None
     fps: Annotated[float, Field(ge=0.001, le=1000)] | None
     open_timeout: Annotated[float, Field(gt=0)]
@@ -80,7 +80,7 @@ class VideoConfig(_Strict):
     preset: Preset = "superfast"
     # 0, lossless, is a profile browsers do not play.
     crf: Annotated[int, Field(ge=1, le=51)] = 23
-    threads: Annotated[int, Field(ge=0)] = 0
+    threads: Whole = 0
 
 
 class RecordConfig(_Strict):

@@ -16,6 +16,8 @@ from squeezedrive.kernels.head import Grid
 Padding = Literal["symmetric", "same_upper", "valid"]
 """The kind of padding around an operation's input; see `pads`."""
 
+MAX_SIDE = 8192  # pixels of an input: a larger one would take gigabytes before the first picture
+
 
 @dataclass(frozen=True)
 class Conv:
@@ -69,6 +71,10 @@ class Network:
         NetworkError
             If the network cannot read this size.
         """
+        if max(width, height) > MAX_SIDE:
+            raise NetworkError(
+                f"expected an input of at most {MAX_SIDE}x{MAX_SIDE} pixels, got {width}x{height}"
+            )
         step = smallest = 1
         for layer in reversed(self.layers):
             if not isinstance(layer, Fire) and layer.stride > 1:

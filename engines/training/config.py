@@ -22,7 +22,7 @@ from squeezedrive.engines.model.profile import (
     Positive,
     Profile,
 )
-from squeezedrive.engines.settings import Count, file_layer, merge, setting_layer
+from squeezedrive.engines.settings import Count, Whole, file_layer, merge, setting_layer
 from squeezedrive.kernels.fit import FitMode as FitKind
 
 TRAIN_DEFAULTS = CONFIGS / "training" / "default.yaml"
@@ -79,7 +79,7 @@ class DataConfig(_Strict):
     sets: tuple[SetConfig, ...]
     fit: FitKind
     band_centre: Share
-    workers: Annotated[int, Field(ge=0)] | None
+    workers: Whole | None
 
 
 class AugmentConfig(_Strict):
@@ -160,11 +160,11 @@ class ScheduleConfig(_Strict):
 class EvaluateConfig(_Strict):
     """When and on which data sets the network is evaluated."""
 
-    every: Annotated[int, Field(ge=0)]
+    every: Whole
     roots: tuple[str, ...]
     split: str
     patience: Count | None
-    pictures: Annotated[int, Field(ge=0)]
+    pictures: Whole
 
     @model_validator(mode="after")
     def _evaluated(self) -> EvaluateConfig:
@@ -176,12 +176,12 @@ class EvaluateConfig(_Strict):
 class TrainConfig(_Strict):
     """The configuration of a whole training."""
 
-    seed: Annotated[int, Field(ge=0)]
+    seed: Annotated[int, Field(ge=0, le=2**63 - 1)]
     epochs: Count
     batch: Count
     device: Literal["auto", "cpu", "cuda"]
     precision: Literal["auto", "fp32", "bf16", "fp16"]
-    threads: Annotated[int, Field(ge=0)]
+    threads: Whole
     ema: Annotated[float, Field(ge=0, lt=1)]
     checkpoint_seconds: Positive
     licence: str

@@ -61,10 +61,10 @@ class QueueOptions(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, strict=True)
 
     policy: Literal["auto", Policy] = "auto"
-    depth: Annotated[int, Field(ge=1)] = 2
+    depth: Annotated[int, Field(ge=1, le=1000)] = 2
     max_age: Annotated[float, Field(gt=0)] = 0.15
-    slots: Annotated[int, Field(ge=1)] = 3
-    batch: Annotated[int, Field(ge=0)] = 0
+    slots: Annotated[int, Field(ge=1, le=64)] = 3
+    batch: Annotated[int, Field(ge=0, le=64)] = 0
 
     def new_queue(self, info: SourceInfo, changed: Condition | None = None) -> StageQueue[Captured]:
         """Return the queue between a source and the network.

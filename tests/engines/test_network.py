@@ -181,3 +181,9 @@ def test_describe_needs_no_weights() -> None:
     assert "7,021,640  77.07" in text
     assert "15,048 anchors of 9 shapes" in text
     assert "output by_kind; padding valid; centres even" in text
+
+
+@pytest.mark.parametrize("size", [(16 * 1000, 96), (96, 2**40)])
+def test_an_input_that_would_fill_the_memory_is_refused(size: tuple[int, int]) -> None:
+    with pytest.raises(NetworkError, match="expected an input of at most 8192x8192 pixels, got "):
+        SQUEEZEDET.check_size(*size, "symmetric")

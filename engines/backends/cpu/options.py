@@ -10,6 +10,8 @@ from squeezedrive.engines.backends.base import BackendOptions
 
 CpuPrecision = Literal["auto", "int8", "bf16", "fp16", "fp32"]
 
+MOST = 1024  # threads and streams
+
 
 class CpuOptions(BackendOptions):
     """Options of the CPU back end.
@@ -28,5 +30,5 @@ class CpuOptions(BackendOptions):
     """
 
     precision: CpuPrecision = "auto"
-    threads: Annotated[int, Field(ge=0)] = 0
-    streams: Annotated[int, Field(ge=1)] = 1
+    threads: Annotated[int, Field(ge=0, le=MOST)] = 0
+    streams: Annotated[int, Field(ge=1, le=MOST)] = 1
