@@ -121,8 +121,19 @@ def test_of_results_that_are_cut_off_the_whole_lines_count(
         b'[{"class":"car","score":NaN,"box":[1,2,3,4]}]}',
         b'{"frame":2,"pts":0.1,"width":64,"height":48,"detections":'
         b'[{"class":"car","score":0.5,"box":[1,2,3]}]}',
+        b'{"frame":2,"pts":1%s,"width":64,"height":48,"detections":[]}' % (b"0" * 400),
+        b'{"frame":2,"pts":"0.1","width":64,"height":48,"detections":[]}',
+        b'{"frame":2.5,"pts":0.1,"width":64,"height":48,"detections":[]}',
+        b'{"frame":9999999999,"pts":0.1,"width":64,"height":48,"detections":[]}',
+        b'{"frame":2,"pts":0.1,"width":9999999999,"height":48,"detections":[]}',
+        b'{"frame":2,"pts":0.1,"width":64,"height":48,"detected":true,"detections":'
+        b'[{"id":[1],"class":"car","score":0.5,"box":[1,2,3,4]}]}',
+        b'{"frame":2,"pts":0.1,"width":64,"height":48,"detections":'
+        b'[{"class":"car","score":[0.5],"box":[1,2,3,4]}]}',
+        b'{"frame":2,"pts":0.1,"width":64,"height":48,"detections":'
+        b'[{"class":"car","score":1e300,"box":[1,2,3,4]}]}',
     ],
-    ids=range(10),
+    ids=range(18),
 )
 def test_what_comes_after_damage_is_converted_too(
     convert: Any, tmp_path: Path, damage: bytes

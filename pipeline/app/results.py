@@ -18,6 +18,9 @@ from squeezedrive.pipeline.core.frame import Frame
 from squeezedrive.pipeline.core.sink import FrameResult
 from squeezedrive.pipeline.core.source import Source, SourceInfo
 
+MAX_SIDE = 65535  # pixels of a picture
+MAX_FRAME = 2**31 - 1
+
 
 class ResultFile(Source):
     """A file of JSON lines: its frames, black pictures, and what was found in them.
@@ -144,16 +147,31 @@ def _result(record: dict[str, Any], indices: dict[str, int]) -> FrameResult | No
             scores = np.array([d["score"] for d in detections], np.float32)
         classes = np.array([indices[d["class"]] for d in detections], np.int32)
         ids = np.array([d["id"] for d in detections], np.int32) if "detected" in record else None
-        seconds = Fraction(record["pts"])  # exactly what the line has
-        shape = int(record["height"]), int(record["width"]), 3
+        seconds = Fraction(_real(record["pts"]))  # exactly what the line has
+        shape = _whole(record["height"], MAX_SIDE), _whole(record["width"], MAX_SIDE), 3
         # One pixel, seen at every place: nothing looks at it.
         picture = np.broadcast_to(np.zeros(3, np.uint8), shape)
         frame = Frame(
-            0, int(record["frame"]), seconds.numerator, Fraction(1, seconds.denominator), 0.0,
-            picture,
+            0, _whole(record["frame"], MAX_FRAME), seconds.numerator,
+            Fraction(1, seconds.denominator), 0.0, picture,
         )  # fmt: skip
         found = Detections(boxes, scores, classes)
     except (LookupError, TypeError, ValueError, OverflowError):
         return None
     finite = np.isfinite(boxes).all() and np.isfinite(scores).all()
-    return FrameResult(frame, found, ids, bool(record.get("detected", True))) if finite else None
+    each_one = all(one.shape == (n,) for one in (scores, *([] if ids is None else [ids])))
+    whole = finite and each_one
+    return FrameResult(frame, found, ids, bool(record.get("detected", True))) if whole else None
+
+
+def _whole(value: Any, most: int) -> int:
+    if type(value) is not int or not 0 <= value <= most:
+        raise ValueError
+    return value
+
+
+def _real(value: Any) -> float:
+    """Return a number as a double: one of whole digits may be beyond it."""
+    if type(value) not in (int, float):
+        raise ValueError
+    return float(value)
