@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from pydantic import ValidationError
 
 
-MAX_SHOWN = 80  # characters of a value in a message
+MAX_SHOWN = 120  # characters of a value in a message
 
 
 class UserError(Exception):
@@ -65,20 +65,19 @@ def describe_validation(error: ValidationError, values: Mapping[str, Any] | None
     if first["type"] == "extra_forbidden":
         return f"unknown key {key}"
     if first["type"] in ("tuple_type", "list_type"):
-        return f"{key}: expected a list, got {_short(first['input'])}"
+        return f"{key}: expected a list, got {shortened(repr(first['input']))}"
     message = str(first["msg"]).removeprefix("Value error, ")
     if first["type"] == "value_error" and not first["loc"]:
         return message  # it is about keys that contradict each other
     if message.startswith("Input should be "):
         message = message.replace("Input should be", "expected", 1)
     got = first["input"]
-    shown = "" if isinstance(got, dict | list) else f", got {_short(got)}"
+    shown = "" if isinstance(got, dict | list) else f", got {shortened(repr(got))}"
     return f"{key}: {message[0].lower()}{message[1:]}{shown}"
 
 
-def _short(value: object) -> str:
-    """Return a value as it is written in Python, cut off where it is longer than a line."""
-    text = repr(value)
+def shortened(text: str) -> str:
+    """Return a text that came from outside, cut off where it is longer than a line."""
     return text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}..."
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import re
@@ -26,6 +27,8 @@ def run_program(main: Callable[[], int]) -> NoReturn:
     sys.exit(main())
 
 
+MAX_LINE = 1200  # characters of a message: names of files have up to 255, paths a few of them
+
 # What moves the cursor, changes colours, ends a line or turns the direction of writing.
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
 
@@ -38,26 +41,23 @@ def exit_code(run: Callable[[], int]) -> int:
     leaves time to tidy up; a second one does what it did before.
     """
     print_any_text()
-    received: list[int] = []
-
-    def interrupt(number: int) -> None:
-        received.append(number)
-        raise KeyboardInterrupt
-
+    # OpenCV reads it when it is loaded. What is wrong with a picture is reported here.
+    os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
     try:
-        with on_signals(interrupt, once=True):
-            return run()
-    except BaseException as error:
-        # Libraries that are interrupted while they are imported raise errors of their own.
-        if received or isinstance(error, KeyboardInterrupt):
-            _complain("interrupted")
-            return 128 + (received or [signal.SIGINT])[0]
-        if isinstance(error, UserError):
-            _complain(f"error: {error}")
-            return 2
-        if isinstance(error, BrokenPipeError):
-            return 128 + signal.SIGPIPE
-        raise
+        return run()
+    except UserError as error:
+        _complain(f"error: {error}")
+        return 2
+    except KeyboardInterrupt:
+        _complain("interrupted")
+        return 130
+    except BrokenPipeError:
+        return 128 + signal.SIGPIPE
+    except OSError as error:
+        if error.errno != errno.ENAMETOOLONG:  # to which many simple questions about files lead
+            raise
+        _complain(f"error: {error.filename}: {error.strerror}")
+        return 2
     finally:
         _drop_unread()
 
@@ -82,9 +82,14 @@ def printable_lines(text: str) -> str:
     return "\n".join(map(printable, text.split("\n")))
 
 
+def _cut(line: str) -> str:
+    """Leave out the middle of a message that repeats something very long."""
+    return line if len(line) <= MAX_LINE else f"{line[: MAX_LINE - 300]}...{line[-300:]}"
+
+
 def _complain(line: str) -> None:
     with suppress(OSError):  # nobody reads it any more
-        print(printable(line), file=sys.stderr, flush=True)
+        print(_cut(printable(line)), file=sys.stderr, flush=True)
 
 
 def _drop_unread() -> None:

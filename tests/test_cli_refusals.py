@@ -83,6 +83,16 @@ def test_asking_for_a_back_end_that_cannot_run(refused: Any, clip: Path, backend
     assert "--backend cpu" in message
 
 
+def test_a_file_of_arguments_that_is_no_text(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "options").write_bytes(b"--track\n\xff\xfe")
+    with pytest.raises(SystemExit) as caught:
+        command_line.main([f"@{tmp_path / 'options'}"])
+    assert caught.value.code == 2
+    assert "error: expected @FILE to be a text in utf-8: " in capsys.readouterr().err
+
+
 def test_argparse_refuses_unknown_options() -> None:
     with pytest.raises(SystemExit) as caught:
         command_line.main(["demo:", "--thresold", "0.5"])

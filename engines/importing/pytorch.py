@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import importlib.util
+import warnings
 from pathlib import Path
 from typing import Any
 
-from squeezedrive.engines.errors import UserError, WeightsError
+from squeezedrive.engines.errors import UserError, WeightsError, shortened
 from squeezedrive.engines.importing.tensors import Tensors, collect_tensors, own_name
 from squeezedrive.engines.model.network import SQUEEZEDET, Conv, Network
 
@@ -26,11 +27,13 @@ def read_pytorch(path: Path) -> Tensors:
     import torch
 
     try:
-        content: Any = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():  # about its own future
+            warnings.simplefilter("ignore")
+            content: Any = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise WeightsError(f"{path}: no such weights file") from None
     except Exception as error:  # the unpickler raises whatever it stumbles over
-        reason = str(error).strip().split("\n")[0]
+        reason = shortened(str(error).strip().split("\n")[0])
         raise WeightsError(
             f"{path}: expected a state dictionary written by torch.save, without objects that run"
             f" code when they are read: {reason or type(error).__name__}"

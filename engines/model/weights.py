@@ -11,7 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from squeezedrive.engines.errors import UserError, WeightsError, describe_validation
+from squeezedrive.engines.errors import (
+    UserError,
+    WeightsError,
+    describe_validation,
+    shortened,
+)
 from squeezedrive.engines.files import replacing
 from squeezedrive.engines.model.profile import Profile
 
@@ -144,7 +149,7 @@ def read_archive(path: Path) -> dict[str, NDArray[np.generic]]:
         raise WeightsError(f"{path}: no such weights file") from None
     # Each way to pack has errors of its own, and a damaged header can ask for anything.
     except Exception as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
+        reason = shortened(" ".join(str(error).split())) or type(error).__name__
         raise WeightsError(
             f"{path}: expected a NumPy .npz archive of plain arrays: {reason}"
         ) from None

@@ -179,7 +179,10 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
         "--log-level", default="info", choices=["debug", "info", "warning", "error"],
         help="least severity of messages shown (default: info)",
     )  # fmt: skip
-    arguments = parser.parse_args(argv)
+    try:
+        arguments = parser.parse_args(argv)
+    except UnicodeDecodeError as error:
+        parser.error(f"expected @FILE to be a text in {error.encoding}: {error.reason}")
     # Clips of events are called after the video, whether or not it is written.
     if arguments.no_video and arguments.output is not None and not arguments.event:
         parser.error("--output and --no-video contradict each other")

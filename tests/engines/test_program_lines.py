@@ -1,5 +1,8 @@
 """What strangers' files say is shown in one line, and controls no terminal."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +11,9 @@ import pytest
 from squeezedrive.engines.__main__ import main
 from squeezedrive.engines.errors import UserError
 from squeezedrive.engines.program import exit_code, printable, printable_lines
-from tests.support.labelled import kitti_line, write_kitti
+from tests.support.labelled import kitti_line, write_kitti, write_picture
+
+ROOT = Path(__file__).resolve().parent.parent.parent
 
 
 @pytest.mark.parametrize(
@@ -52,3 +57,30 @@ def test_log_lines_are_one_line_each(run: Any, tmp_path: Path) -> None:
     assert code == 2
     assert r"a\nerror: b.jpg: cannot be read as an image" in err
     assert not [line for line in err.splitlines() if line.startswith("error: b")]
+
+
+def test_a_name_that_is_too_long(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["check-data", "x" * 5000, "--set", "evaluate.every=0"]) == 2
+    err = capsys.readouterr().err
+    assert err.startswith("error: ")
+    assert err.endswith("xxx: File name too long\n")
+    assert len(err) < 1300
+
+
+def test_opencv_says_nothing_about_damage(tmp_path: Path) -> None:
+    write_picture(tmp_path / "a.png")
+    content = (tmp_path / "a.png").read_bytes()
+    (tmp_path / "a.png").write_bytes(content[:100])
+    read = (
+        "import sys, pathlib, squeezedrive.engines.datasets.images as images;"
+        "images.read_image(pathlib.Path(sys.argv[1]))"
+    )
+    environment = {k: v for k, v in os.environ.items() if k != "OPENCV_LOG_LEVEL"}
+    program = "from squeezedrive.engines.program import exit_code"
+    for text, speaks in ((read, True), (f"{program}; exit_code(lambda: exec({read!r}))", False)):
+        done = subprocess.run(
+            [sys.executable, "-c", text, tmp_path / "a.png"],
+            cwd=ROOT, env=environment, capture_output=True, text=True, timeout=100, check=False,
+        )  # fmt: skip
+        assert "a.png: cannot be decoded" in done.stderr
+        assert ("[ WARN" in done.stderr) == speaks
