@@ -1,6 +1,8 @@
 # make demo [VIDEO=drive.mp4]   install into .venv and mark a video, or the clip demo:
 # make test                     install into .venv and run all checks
 # make cuda [CUDA=12]           install what an NVIDIA GPU needs into .venv; see docs/gpu.md
+# make lock                     write locks/ anew, after a change of pyproject.toml or constraints.txt
+# make audit                    look up known vulnerabilities of everything in locks/
 # PYTHON=python3.12 chooses the interpreter; 3.10 to 3.13 will do.
 
 PYTHON ?=
@@ -11,7 +13,12 @@ RUN := $(VENV)/bin/python
 # The versions of TensorRT whose names and signatures the tests check; 1 MB each, never installed.
 BINDINGS := 10.16.1.11 11.4.0.106
 
-.PHONY: cuda demo test
+# Packages come with the hashes of locks/, the program itself and PyCUDA are built with what is there.
+PIP := $(RUN) -m pip --quiet --disable-pip-version-check
+LOCKED := $(PIP) install --require-hashes
+OURS := $(PIP) install --no-deps --no-build-isolation --editable .
+
+.PHONY: audit cuda demo lock test
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/installed
@@ -29,14 +36,14 @@ test: $(VENV)/installed-test
 cuda: $(VENV)/installed-cuda$(CUDA)
 	$(RUN) run_pipeline.py doctor
 
-$(VENV)/installed: pyproject.toml constraints.txt | $(VENV)/bin/python
+$(VENV)/installed: pyproject.toml locks/base.txt | $(VENV)/bin/python
 	@echo "Installing SqueezeDrive's dependencies into $(VENV) ..."
-	@$(RUN) -m pip install --quiet --disable-pip-version-check -c constraints.txt --editable .
+	@$(LOCKED) -r locks/base.txt && $(OURS)
 	@touch $@
 
-$(VENV)/installed-test: pyproject.toml constraints.txt | $(VENV)/bin/python
+$(VENV)/installed-test: pyproject.toml locks/test.txt | $(VENV)/bin/python
 	@echo "Installing SqueezeDrive's dependencies and test tools into $(VENV) ..."
-	@$(RUN) -m pip install --quiet --disable-pip-version-check -c constraints.txt --editable '.[test]'
+	@$(LOCKED) -r locks/test.txt && $(OURS)
 	@for version in $(BINDINGS); do \
 		$(RUN) -m pip download --quiet --disable-pip-version-check --no-deps --only-binary :all: \
 			--dest $(VENV)/tensorrt-bindings tensorrt-cu13-bindings==$$version || \
@@ -60,7 +67,7 @@ endef
 export SITECONF
 CUDA_FOLDER := $(if $(filter 12,$(CUDA)),cuda_*,cu13)
 
-$(VENV)/installed-cuda$(CUDA): pyproject.toml constraints.txt | $(VENV)/bin/python
+$(VENV)/installed-cuda$(CUDA): pyproject.toml $(wildcard locks/cuda$(CUDA).txt) locks/pycuda.txt | $(VENV)/bin/python
 	@case "$(CUDA)" in 12|13) ;; *) \
 		echo "error: CUDA=$(CUDA): expected 13, or 12 for drivers before 580" >&2; exit 2;; esac
 	@for other in $(filter-out $@,$(wildcard $(VENV)/installed-cuda*)); do \
@@ -74,19 +81,35 @@ $(VENV)/installed-cuda$(CUDA): pyproject.toml constraints.txt | $(VENV)/bin/pyth
 			"on Debian or Ubuntu: apt install python3-dev" >&2; exit 2; }
 	@rm -rf $(PYCUDA) && mkdir $(PYCUDA)
 	@echo "1/2 Installing SqueezeDrive, Numba-CUDA and NVIDIA's packages for CUDA $(CUDA) into $(VENV) ..."
-	@$(RUN) -m pip install --quiet --disable-pip-version-check -c constraints.txt \
-		--editable '.[kernels$(CUDA),nvdec]'
+	@$(LOCKED) -r locks/cuda$(CUDA).txt && $(OURS)
 	@echo "2/2 Compiling PyCUDA, which takes 2 to 8 minutes ..."
-	@$(RUN) -m pip download --quiet --disable-pip-version-check -c constraints.txt --no-deps \
-		--no-binary pycuda --dest $(PYCUDA) pycuda
+	@$(PIP) download --require-hashes -r locks/pycuda.txt --no-deps --no-build-isolation \
+		--no-binary pycuda --dest $(PYCUDA)
 	@tar -xzf $(PYCUDA)/pycuda-*.tar.gz -C $(PYCUDA) && rm $(PYCUDA)/pycuda-*.tar.gz
 	@echo "$$SITECONF" >$$(echo $(PYCUDA)/pycuda-*)/siteconf.py
 	@g++ -shared -x c++ /dev/null -Wl,-soname,libcuda.so.1 -o $(PYCUDA)/libcuda.so
-	@$(RUN) -m pip install --quiet --disable-pip-version-check -c constraints.txt \
-		--force-reinstall --no-deps ./$$(echo $(PYCUDA)/pycuda-*)
-	@$(RUN) -m pip install --quiet --disable-pip-version-check -c constraints.txt pycuda
+	@$(PIP) install --no-build-isolation --force-reinstall --no-deps \
+		./$$(echo $(PYCUDA)/pycuda-*)
 	@rm -r $(PYCUDA)
 	@touch $@ $(VENV)/installed
+
+# One file of each environment, for all platforms and Pythons. setuptools builds the program; PyCUDA
+# is compiled from its source with NumPy, which is there. uv reads only, and writes what pip reads.
+UV = uv pip compile --quiet --universal --python-version 3.10 --generate-hashes --no-annotate \
+	--no-emit-index-url --custom-compile-command "make lock" -c constraints.txt
+
+lock:
+	@command -v uv >/dev/null || { echo "error: no uv, which resolves: pip install uv" >&2; exit 2; }
+	@mkdir -p locks
+	echo setuptools | $(UV) pyproject.toml - -o locks/base.txt
+	echo setuptools | $(UV) pyproject.toml - --extra test -o locks/test.txt
+	for cuda in 12 13; do printf 'setuptools\npycuda\n' | $(UV) pyproject.toml - \
+		--extra kernels$$cuda --extra nvdec --no-emit-package pycuda -o locks/cuda$$cuda.txt; done
+	echo pycuda | $(UV) - --no-deps -o locks/pycuda.txt
+
+audit:
+	@command -v uvx >/dev/null || { echo "error: no uvx: pip install uv" >&2; exit 2; }
+	for lock in locks/*.txt; do uvx pip-audit --require-hashes --disable-pip -r $$lock || exit; done
 
 # The interpreter has to be run to know whether it works: version managers leave dead links.
 # Debian's python3 comes without ensurepip, so there are three more ways to a pip.
