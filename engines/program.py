@@ -43,21 +43,30 @@ def exit_code(run: Callable[[], int]) -> int:
     print_any_text()
     # OpenCV reads it when it is loaded. What is wrong with a picture is reported here.
     os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
+    received: list[int] = []
+
+    def interrupt(number: int) -> None:
+        received.append(number)
+        raise KeyboardInterrupt
+
     try:
-        return run()
-    except UserError as error:
-        _complain(f"error: {error}")
-        return 2
-    except KeyboardInterrupt:
-        _complain("interrupted")
-        return 130
-    except BrokenPipeError:
-        return 128 + signal.SIGPIPE
-    except OSError as error:
-        if error.errno != errno.ENAMETOOLONG:  # to which many simple questions about files lead
-            raise
-        _complain(f"error: {error.filename}: {error.strerror}")
-        return 2
+        with on_signals(interrupt, once=True):
+            return run()
+    except BaseException as error:
+        # Libraries that are interrupted while they are imported raise errors of their own.
+        if received or isinstance(error, KeyboardInterrupt):
+            _complain("interrupted")
+            return 128 + (received or [signal.SIGINT])[0]
+        if isinstance(error, UserError):
+            _complain(f"error: {error}")
+            return 2
+        if isinstance(error, BrokenPipeError):
+            return 128 + signal.SIGPIPE
+        # Many simple questions about files lead to this one.
+        if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
+            _complain(f"error: {error.filename}: {error.strerror}")
+            return 2
+        raise
     finally:
         _drop_unread()
 

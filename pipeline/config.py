@@ -64,7 +64,7 @@ class SourceConfig(_Strict):
     """Which part of the source is read, and how long to wait for it."""
 
     start: Seconds
-    track_index: Whole | None
+    track_index: Whole | Literal["all"] | None
     frames: Count | None
     fps: Annotated[float, Field(ge=0.001, le=1000)] | None
     open_timeout: Annotated[float, Field(gt=0)]
@@ -77,6 +77,7 @@ class VideoConfig(_Strict):
     """Whether there is an annotated video, and how it is encoded."""
 
     write: bool = True
+    encoder: Literal["auto", "x264", "nvenc"] = "auto"
     preset: Preset = "superfast"
     # 0, lossless, is a profile browsers do not play.
     crf: Annotated[int, Field(ge=1, le=51)] = 23

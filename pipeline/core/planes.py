@@ -79,7 +79,7 @@ class YuvPicture:
         return made
 
 
-def from_planes(planes: Planes, matrix: Matrix) -> YuvPicture:
+def from_planes(planes: YuvPlanes, matrix: Matrix) -> YuvPicture:
     """Return a picture with pixels of its own, copied from planes of limited range."""
     height, width = planes[0].shape
     made = _new_picture(width, height, matrix, False)

@@ -22,14 +22,6 @@ from squeezedrive.pipeline.core.source import DEFAULT_FPS, SourceInfo
 from squeezedrive.pipeline.sinks.recordings.codec import open_encoder
 
 KEYFRAME_SECONDS = 1
-# No B-frames: a fifth less CPU time for an eighth more bytes, and packets leave in the order they
-# are shown. Key frames are set by time, so the encoder's own limit is put out of the way.
-# Pictures that are encoded as they were decoded may bring subtitles, which stay out.
-OPTIONS = {"bf": "0", "rc-lookahead": "5", "g": "1000000", "a53cc": "0"}
-# Spending bits where later pictures are predicted from. x264 does so from "veryfast" on; with it,
-# "superfast" makes files of the same size in two thirds of the time. SSIM at crf 23 of 960x540,
-# 1392x512 and 1920x1080: 0.9829, 0.9739 and 0.9989; with "veryfast" 0.9837, 0.9759 and 0.9990.
-LOOKS_AHEAD = {"mbtree": "1"}
 
 
 @dataclass(frozen=True)
@@ -83,25 +75,23 @@ class Encoder:
         yuv = first.yuv
         self._matrix: Matrix = "bt601" if yuv is None else yuv.matrix
         self._full_range = yuv is not None and yuv.full_range
-        self._frame: av.VideoFrame | None = None  # the last one; x264 keeps a copy of its own
-        # Nothing is written here: a stream, which files are made after, needs a container.
-        self._container = av.open(os.devnull, "w", format="null")
-        x264 = {**OPTIONS, "preset": options.preset, "crf": str(options.crf)}
-        if options.preset != "ultrafast":
-            x264 |= LOOKS_AHEAD
-        self.stream: VideoStream = self._container.add_stream("libx264", rate=fps, options=x264)
-        context = self.stream.codec_context
-        context.width, context.height = width, height
-        context.pix_fmt = "yuv420p"
-        context.thread_count = options.threads or max(len(os.sched_getaffinity(0)) // 2, 1)
-        context.time_base = self.stream.time_base = info.time_base
-        context.sample_aspect_ratio = info.sample_aspect
-        context.color_range = ColorRange.JPEG if self._full_range else ColorRange.MPEG
-        context.colorspace = CODES[self._matrix]
-        context.color_primaries = info.primaries
-        context.color_trc = info.transfer
-        context.flags |= Flags.global_header  # MP4 keeps the parameters apart from the packets
-        self._container.start_encoding()
+        # The last one; encoders keep a copy of their own.
+        self._frame: av.VideoFrame | None = None
+
+        def describe(stream: VideoStream) -> None:
+            context = stream.codec_context
+            context.width, context.height = width, height
+            context.pix_fmt = "yuv420p"
+            context.thread_count = options.threads or max(len(os.sched_getaffinity(0)) // 2, 1)
+            context.time_base = stream.time_base = info.time_base
+            context.sample_aspect_ratio = info.sample_aspect
+            context.color_range = ColorRange.JPEG if self._full_range else ColorRange.MPEG
+            context.colorspace = CODES[self._matrix]
+            context.color_primaries = info.primaries
+            context.color_trc = info.transfer
+            context.flags |= Flags.global_header  # MP4 keeps the parameters apart from the packets
+
+        self._container, self.stream = open_encoder(options, fps, describe)
         self._held: av.Packet | None = None
         self._last_key: int | None = None
         self._last: int | None = None  # pts of the last picture
