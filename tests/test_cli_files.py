@@ -382,6 +382,14 @@ def test_what_all_files_need_ends_the_run(
     assert "--resume goes on" in err
 
 
+def test_what_no_file_can_be_opened_with_ends_the_run(two: Path, run: Any) -> None:
+    code, out, err = run(two, "--no-video", "--jsonl", "out", "--set", "queue.batch=9")
+    assert code == 2
+    assert "files       1 failed, 1 left\n" in out
+    assert "error: queue.batch: back end cpu takes 8 at once at most, got 9" in err
+    assert files_in(Path()) == ["two/a.mp4", "two/b.mp4"]
+
+
 @pytest.mark.parametrize(
     ("number", "expected"),
     [(errno.ENOSPC, (2, "1 failed, 1 left")), (errno.ENAMETOOLONG, (1, "2 failed"))],

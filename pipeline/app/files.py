@@ -126,7 +126,7 @@ class _Run:
         try:
             outcome = self._run()
             error = outcome.failure if outcome is not None else None
-        except (SourceError, SinkError) as caught:
+        except UserError as caught:
             error = caught
         except StageError as caught:
             log.error("%s: %s", readable(file.spec), caught, exc_info=caught)
