@@ -6,10 +6,9 @@ import time
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
-from squeezedrive.pipeline.core.source import Source
-
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # the command line imports this for its help, which does not wait for NumPy
     from squeezedrive.pipeline.core.frame import Frame
+    from squeezedrive.pipeline.core.source import Source
 
 
 class RecordingClock:
