@@ -71,6 +71,8 @@ class SourceConfig(_Strict):
     read_timeout: Annotated[float, Field(gt=0)]
     reconnect: Seconds | None
     decode: Literal["auto", "nvdec", "cpu"]
+    gps: Annotated[str, Field(min_length=1)]
+    gps_offset: Annotated[float, Field(ge=-(10**9), le=10**9)] | None
 
 
 class VideoConfig(_Strict):

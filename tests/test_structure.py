@@ -105,6 +105,7 @@ FLOORS = {  # what a room may know of its own layer; rooms that are not listed k
     "pipeline.tracking": "core tracking",
     "pipeline.stages": "core tracking stages",
     "pipeline.sources": "core sources",
+    "pipeline.gps": "core gps",
     "pipeline.sinks": "core config sinks",
     "pipeline.preview": "core drawing preview",
     "engines.model": "model errors files",

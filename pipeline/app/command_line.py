@@ -66,6 +66,7 @@ SHORTCUTS = {
     "start": ("source.start", "SECONDS", "skip the beginning"),
     "track-index": ("source.track_index", "N|all", "which video track, from 0; all: each in turn"),
     "fps": ("source.fps", "F", "frame rate of images and of files without timestamps"),
+    "gps": ("source.gps", "auto|FILE|exiftool|none", "where positions are: FILE.gpx, FILE.nmea"),
     "decode": ("source.decode", "auto|nvdec|cpu", "what decodes video files"),
     "fit": ("fit.mode", "band|letterbox|stretch", "how 16:9 is put into the wide network input"),
     "policy": ("queue.policy", "auto|lossless|latest|bounded_age", "when frames come too fast"),

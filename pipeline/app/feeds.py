@@ -109,5 +109,6 @@ def _header(
             "height": info.height,
             "fps": None if info.fps is None else float(info.fps),
             "origin": float(info.origin * info.time_base),
+            "gps": info.gps or None,
         },
     }

@@ -14,6 +14,7 @@ from squeezedrive.engines.errors import ConfigError
 from squeezedrive.pipeline.config import SourceConfig
 from squeezedrive.pipeline.core.source import Source, SourceOptions
 from squeezedrive.pipeline.core.timing import thread_named
+from squeezedrive.pipeline.gps.find import follow_gps
 from squeezedrive.pipeline.sources.names import live_kind, shown
 from squeezedrive.pipeline.sources.open import open_source
 
@@ -29,6 +30,8 @@ def open_sources(
     ------
     SourceError
         If one of them cannot be opened. One that is live and not alone is waited for later on.
+    GpsError
+        If its positions cannot be read from where the user says that they are.
     """
     sources = []
     for number, spec in enumerate(specs, first_id):
@@ -36,6 +39,7 @@ def open_sources(
         with thread_named("capture"):
             source = _open(spec, number, config, alone=len(specs) == 1)
         opened.callback(source.close)
+        follow_gps(source, config.gps, config.gps_offset, config.start)
         sources.append(source)
     return sources
 
@@ -82,6 +86,8 @@ def decode_on_device(
             "%s: decoding on the processor: %s", source.info.name, refusal,
         )  # fmt: skip
         return source
+    if source.gps is not None:
+        moved.follow(source.gps)
     opened.callback(moved.close)
     log.info("%s: decoding on the GPU", source.info.name)
     return moved

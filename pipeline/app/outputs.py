@@ -67,7 +67,7 @@ def plan_outputs(
     if several:
         check_for_several(outputs)
     each = [
-        _named(outputs, specs, info, number if several else None)
+        _named(outputs, specs, info, number if several else None, config)
         for number, info in enumerate(sources)
     ]
     inputs = [path for info in sources for path in info.inputs]
@@ -185,7 +185,11 @@ def check_for_several(outputs: Outputs) -> None:
 
 
 def _named(
-    outputs: Outputs, specs: Sequence[SinkSpec], info: SourceInfo, number: int | None
+    outputs: Outputs,
+    specs: Sequence[SinkSpec],
+    info: SourceInfo,
+    number: int | None,
+    config: Config,
 ) -> dict[str, Path]:
     """Return the paths of one source by option; `number` is its place among several."""
     paths = {}
@@ -200,6 +204,9 @@ def _named(
             # The number tells those apart that are not files.
             mark = "" if number is None or info.inputs else f".{number}"
             paths[spec.option] = stem.with_name(f"{stem.name}{mark}{spec.ending}")
+    for spec in specs:
+        if spec.option not in paths and spec.companion and spec.accompanies(info, config):
+            paths[spec.option] = paths["output"].with_suffix(spec.companion)
     return paths
 
 

@@ -15,6 +15,8 @@ from squeezedrive.engines.json_text import load_json
 from squeezedrive.kernels.detections import Detections
 from squeezedrive.pipeline.core.errors import SourceError
 from squeezedrive.pipeline.core.frame import Frame
+from squeezedrive.pipeline.core.gps import GpsFix
+from squeezedrive.pipeline.core.moments import parse_moment
 from squeezedrive.pipeline.core.sink import FrameResult
 from squeezedrive.pipeline.core.source import Source, SourceInfo
 
@@ -137,6 +139,21 @@ def _parse(line: bytes) -> dict[str, Any] | None:
     return record if isinstance(record, dict) else None
 
 
+def _fix(said: dict[str, Any] | None) -> GpsFix | None:
+    """Return a position as a line has it, see `GpsFix.record`."""
+    if said is None:
+        return None
+    utc = None if said["utc"] is None else parse_moment(said["utc"])
+    return GpsFix(
+        float(said["lat"]),
+        float(said["lon"]),
+        said["alt"],
+        said["speed"],
+        said["course"],
+        None if utc is None else float(utc),
+    )
+
+
 def _result(record: dict[str, Any], indices: dict[str, int]) -> FrameResult | None:
     """Return a frame as its line has it, see `frame_record`; None if something is missing."""
     try:
@@ -154,9 +171,10 @@ def _result(record: dict[str, Any], indices: dict[str, int]) -> FrameResult | No
         frame = Frame(
             0, _whole(record["frame"], MAX_FRAME), seconds.numerator,
             Fraction(1, seconds.denominator), 0.0, picture,
+            has_gps="gps" in record, gps=_fix(record.get("gps")),
         )  # fmt: skip
         found = Detections(boxes, scores, classes)
-    except (LookupError, TypeError, ValueError, OverflowError):
+    except (LookupError, TypeError, ValueError, OverflowError, AttributeError):
         return None
     finite = np.isfinite(boxes).all() and np.isfinite(scores).all()
     each_one = all(one.shape == (n,) for one in (scores, *([] if ids is None else [ids])))

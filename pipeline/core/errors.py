@@ -17,6 +17,10 @@ class SinkError(UserError, OSError):
     """An output cannot be opened or written."""
 
 
+class GpsError(UserError, ValueError):
+    """A track of positions cannot be read, or does not belong to the recording."""
+
+
 class ProfileError(UserError, ValueError):
     """A run cannot be profiled, or a profile cannot be read."""
 

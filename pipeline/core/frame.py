@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from squeezedrive.engines.backends.video_decoder import DevicePicture
 from squeezedrive.kernels.overlay import Overlay
+from squeezedrive.pipeline.core.gps import GpsFix
 from squeezedrive.pipeline.core.planes import YuvPicture, from_planes
 
 Image = NDArray[np.uint8]  # (height, width, 3), BGR
@@ -49,6 +50,10 @@ class Frame:
         again, and the render stage draws into it.
     aspect : Fraction
         Width of a pixel over its height, when the picture is shown.
+    has_gps : bool
+        Whether the recording has a track of positions.
+    gps : GpsFix or None
+        Where the picture was taken; None where the receiver had no fix.
     """
 
     source_id: int
@@ -58,6 +63,8 @@ class Frame:
     captured_at: float
     picture: Image | YuvPicture | DevicePicture
     aspect: Fraction = Fraction(1)
+    has_gps: bool = False
+    gps: GpsFix | None = None
 
     @cached_property
     def image(self) -> Image:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Literal
 
 from squeezedrive.engines.backends.video_decoder import DecoderRefused, OpenDecoder
 from squeezedrive.pipeline.core.frame import Frame
+from squeezedrive.pipeline.core.gps import GpsTrack
 from squeezedrive.pipeline.core.identity import Identity
 
 DEFAULT_FPS = Fraction(25)  # where neither source nor user give a rate
@@ -59,6 +60,8 @@ class SourceInfo:
         ISO/IEC 23091-2; 1 is BT.709 for both.
     identity : Identity
         What a file says of its recording.
+    gps : str
+        What its positions were read from; "" where there are none.
     """
 
     name: str
@@ -77,6 +80,7 @@ class SourceInfo:
     primaries: int = 1
     transfer: int = 1
     identity: Identity = field(default=Identity(), repr=False)
+    gps: str = ""
 
     @property
     def pixel_aspect(self) -> Fraction:
@@ -160,12 +164,20 @@ class Source(ABC):
     ----------
     info : SourceInfo
         What is known of it.
+    gps : GpsTrack or None
+        Where it was, if that is known.
     """
 
     info: SourceInfo
+    gps: GpsTrack | None = None
 
     def __init__(self) -> None:
         self._report = SourceReport()
+
+    def follow(self, track: GpsTrack) -> None:
+        """Take a track of positions as that of this source."""
+        self.gps = track
+        self.info = replace(self.info, gps=track.origin)
 
     @property
     def report(self) -> SourceReport:

@@ -11,7 +11,7 @@ from squeezedrive.pipeline.core.sink import Sink
 
 if TYPE_CHECKING:
     from squeezedrive.pipeline.config import Config
-    from squeezedrive.pipeline.core.source import Source
+    from squeezedrive.pipeline.core.source import Source, SourceInfo
     from squeezedrive.pipeline.sinks.recordings.parts import Split
 
 
@@ -77,6 +77,11 @@ class SinkSpec:
         the user asks for it.
     wanted : callable or None
         With an `ending`: whether it is written.
+    companion : str
+        The suffix that its name has in place of the video's, where the user gives none; "" if it
+        is only written when the user asks for it.
+    accompanies : callable
+        With a `companion`: whether it is written to such a name.
     """
 
     option: str
@@ -92,6 +97,8 @@ class SinkSpec:
     in_series: Callable[[Config], bool] = lambda config: False
     ending: str = ""
     wanted: Callable[[Config], bool] | None = None
+    companion: str = ""
+    accompanies: Callable[[SourceInfo, Config], bool] = lambda info, config: False
 
     @property
     def ending_in_folder(self) -> str:

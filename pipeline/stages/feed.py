@@ -6,6 +6,7 @@ import math
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from threading import Condition
 from typing import Annotated, Literal, NamedTuple
 
@@ -169,6 +170,9 @@ class Feed:
         if frame is not None:
             self.read += 1
             self.read_at = frame.captured_at
+            track = self.source.gps
+            if track is not None:
+                frame = replace(frame, has_gps=True, gps=track.at(frame.seconds))
         return frame
 
     @property

@@ -26,6 +26,9 @@ class Render:
             rate = feed.rate.at(time.monotonic())
             # There is no rate before two frames have reached the outputs.
             status = f"{rate:.0f} fps  " * (rate > 0) + f"{self._spent * 1e3:.0f} ms"
+            gps = result.frame.gps
+            if gps is not None and gps.speed is not None:
+                status += f"  {gps.speed * 3.6:.0f} km/h"
             if feed.every > 1:
                 status += f"  1 frame in {feed.every}"
             feed.draw(result, status)

@@ -16,7 +16,7 @@ from tests.support.media import write_video
 from tests.support.tables import ROAD, TWO, jsonl_rows, nothing, result, written
 
 ROOT = Path(__file__).resolve().parents[2]
-HEADER = "source,frame,pts,class,score,x1,y1,x2,y2,id"
+HEADER = "source,frame,pts,class,score,x1,y1,x2,y2,id,lat,lon"
 
 
 def test_a_row_is_a_detection(tmp_path: Path) -> None:
@@ -24,9 +24,9 @@ def test_a_row_is_a_detection(tmp_path: Path) -> None:
     path = written(sink, result(0), nothing(1), result(3, TWO[:1], [7]))
     assert path.read_bytes().decode().split("\n") == [
         HEADER,
-        "drive.mp4,0,0.0,car,0.87,10.12,20.46,110.79,220.0,",
-        "drive.mp4,0,0.0,pedestrian,0.3124,1.0,2.0,3.0,4.0,",
-        "drive.mp4,3,0.1001,car,0.87,10.12,20.46,110.79,220.0,7",
+        "drive.mp4,0,0.0,car,0.87,10.12,20.46,110.79,220.0,,,",
+        "drive.mp4,0,0.0,pedestrian,0.3124,1.0,2.0,3.0,4.0,,,",
+        "drive.mp4,3,0.1001,car,0.87,10.12,20.46,110.79,220.0,7,,",
         "",
     ]
 
@@ -55,7 +55,9 @@ def test_it_has_what_the_lines_of_json_have(run: Any, tmp_path: Path) -> None:
     with table.open(newline="") as file:
         header, *rows = csv.reader(file)
     assert ",".join(header) == HEADER
-    assert [tuple(row) for row in rows] == [tuple(map(str, row)) for row in expected]
+    assert [tuple(row) for row in rows] == [
+        tuple("" if value is None else str(value) for value in row) for row in expected
+    ]
 
     code, text, _ = run(clip, *options[:-2], "--csv", "-")
     assert (code, text) == (0, table.read_text())
@@ -81,7 +83,7 @@ def test_after_kill_the_rows_are_there(tmp_path: Path) -> None:
     child.communicate(timeout=60)
     rows = list(csv.reader(path.read_text().splitlines()))
     assert len(rows) == 1 + 2 * 50
-    assert {len(row) for row in rows} == {10}
+    assert {len(row) for row in rows} == {12}
 
 
 def test_full_disk_leaves_whole_frames(tmp_path: Path) -> None:
@@ -95,7 +97,7 @@ def test_full_disk_leaves_whole_frames(tmp_path: Path) -> None:
         fill()
     sink.close()
     _, *rows = csv.reader((tmp_path / "out.csv").read_text().splitlines())
-    assert {len(row) for row in rows} == {10}
+    assert {len(row) for row in rows} == {12}
     assert len(rows) % 2 == 0
     assert len(rows) > 6
 

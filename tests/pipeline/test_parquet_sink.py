@@ -30,9 +30,9 @@ def test_a_row_is_a_detection(pq: Any, tmp_path: Path) -> None:
     path = written(sink, result(0), nothing(1), result(3, TWO[:1], [7]))
     assert pq.read_schema(path).names == list(parquet.COLUMNS)
     assert rows(pq, path) == [
-        ("weg über.mp4", 0, 0.0, "car", 0.87, 10.12, 20.46, 110.79, 220.0, None),
-        ("weg über.mp4", 0, 0.0, "pedestrian", 0.3124, 1.0, 2.0, 3.0, 4.0, None),
-        ("weg über.mp4", 3, 0.1001, "car", 0.87, 10.12, 20.46, 110.79, 220.0, 7),
+        ("weg über.mp4", 0, 0.0, "car", 0.87, 10.12, 20.46, 110.79, 220.0, None, None, None),
+        ("weg über.mp4", 0, 0.0, "pedestrian", 0.3124, 1.0, 2.0, 3.0, 4.0, None, None, None),
+        ("weg über.mp4", 3, 0.1001, "car", 0.87, 10.12, 20.46, 110.79, 220.0, 7, None, None),
     ]
 
 

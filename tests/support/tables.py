@@ -46,7 +46,16 @@ def jsonl_rows(lines: list[dict[str, Any]]) -> list[tuple[Any, ...]]:
     """Return what a table has of JSON lines, which begin with their header."""
     source = lines[0]["source"]["name"]
     return [
-        (source, x["frame"], x["pts"], d["class"], d["score"], *d["box"], d.get("id"))
+        (
+            source,
+            x["frame"],
+            x["pts"],
+            d["class"],
+            d["score"],
+            *d["box"],
+            d.get("id"),
+            *((x.get("gps") or {}).get(key) for key in ("lat", "lon")),
+        )
         for x in lines[1:]
         for d in x["detections"]
     ]

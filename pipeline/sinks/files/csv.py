@@ -13,20 +13,21 @@ from squeezedrive.pipeline.sinks.files.jsonl import frame_record
 from squeezedrive.pipeline.sinks.files.lines import LineFile
 from squeezedrive.pipeline.sinks.spec import SinkContext, SinkSpec
 
-COLUMNS = ("source", "frame", "pts", "class", "score", "x1", "y1", "x2", "y2", "id")
+COLUMNS = ("source", "frame", "pts", "class", "score", "x1", "y1", "x2", "y2", "id", "lat", "lon")
 
 
 def table_rows(
     result: FrameResult, source: str, class_names: Sequence[str]
 ) -> list[tuple[Any, ...]]:
-    """Return a row of `COLUMNS` for each detection of a frame; None as ``id`` if none is followed.
+    """Return a row of `COLUMNS` for each detection of a frame; None for what is not known.
 
     Numbers are those of the JSON lines, see `frame_record`.
     """
     record = frame_record(result, class_names)
+    gps = record.get("gps") or {}
     return [
         (source, record["frame"], record["pts"], found["class"], found["score"], *found["box"],
-         found.get("id"))
+         found.get("id"), gps.get("lat"), gps.get("lon"))
         for found in record["detections"]
     ]  # fmt: skip
 
@@ -35,10 +36,11 @@ class CsvSink(Sink):
     """One row per detection, after a header row, in a file as `LineFile` keeps it.
 
     The columns are `COLUMNS`: the name of the source, the frame's number from 0, its presentation
-    time in seconds, class, score, the corners of the box in pixels of the source and the number of
-    the object, which is empty if nothing is followed; numbers are those of the JSON lines, see
-    `frame_record`. A frame without detections has no row. Text is UTF-8, quoted as RFC 4180 has it;
-    lines end with a line feed.
+    time in seconds, class, score, the corners of the box in pixels of the source, the number of the
+    object, which is empty if nothing is followed, and latitude and longitude in degrees, which are
+    empty where they are not known; numbers are those of the JSON lines, see `frame_record`. A frame
+    without detections has no row. Text is UTF-8, quoted as RFC 4180 has it; lines end with a line
+    feed.
 
     Parameters
     ----------

@@ -27,7 +27,8 @@ def frame_record(result: FrameResult, class_names: Sequence[str]) -> dict[str, A
     ``score`` (4 decimals) and ``box`` ([x1, y1, x2, y2] in pixels of the source, 2 decimals). If
     objects are tracked, a detection also has ``id`` (int, the same for one object in all frames),
     and a frame ``detected``: false where the network has not seen it and boxes are interpolated
-    between two frames that it has.
+    between two frames that it has. If the source has a track of positions, a frame has ``gps``, see
+    `GpsFix.record`, or null where there was no fix.
 
     Parameters
     ----------
@@ -52,6 +53,8 @@ def frame_record(result: FrameResult, class_names: Sequence[str]) -> dict[str, A
         "width": width,
         "height": height,
     }
+    if frame.has_gps:
+        record["gps"] = None if frame.gps is None else frame.gps.record()
     if result.ids is not None:
         ids = result.ids.tolist()
         detections = [{"id": i, **d} for i, d in zip(ids, detections, strict=True)]

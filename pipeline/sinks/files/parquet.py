@@ -25,8 +25,8 @@ ROWS = 20_000  # of a group, which are kept in memory
 class ParquetSink(Sink):
     """One row per detection, in the columns of `CsvSink`.
 
-    ``source`` and ``class`` are dictionaries of strings, ``frame`` is int64, ``id`` int32 and null
-    if nothing is followed; the others are doubles. The file takes its place when it is finished;
+    ``source`` and ``class`` are dictionaries of strings, ``frame`` is int64, ``id`` int32; the
+    others are doubles. What is empty in CSV is null. The file takes its place when it is finished;
     until then it lies beside it, under the same name and ".tmp", and nothing can read it.
 
     Parameters

@@ -1,0 +1,87 @@
+"""Sentences of receivers, NMEA 0183, in files."""
+
+from __future__ import annotations
+
+from datetime import date, datetime, time, timezone
+from pathlib import Path
+
+from squeezedrive.pipeline.core.errors import GpsError
+from squeezedrive.pipeline.core.gps import GpsFix, TimedFix
+
+KNOT = 1852 / 3600  # metres a second
+LOST = 1.0  # seconds after the last fix at which there is none any more, at most
+
+
+def read_nmea(path: Path) -> list[TimedFix]:
+    """Return the fixes of a file, in seconds since 1970.
+
+    RMC sentences count, which have date, speed and course; GGA of the same time before it adds the
+    altitude. What stands before a sentence in its line is left out, and so is what is damaged.
+
+    Raises
+    ------
+    GpsError
+        If there is no fix with a date.
+    OSError
+        If it cannot be read.
+    """
+    import pynmea2
+
+    fixes: list[TimedFix] = []
+    altitudes: dict[time, float] = {}
+    with path.open(encoding="ascii", errors="replace") as file:
+        for line in file:
+            text = line[line.find("$") :].strip() if "$" in line else ""
+            if text[3:6] not in ("RMC", "GGA"):
+                continue
+            try:
+                sentence = pynmea2.parse(text.split("[")[0].strip())
+                if isinstance(sentence, pynmea2.GGA):
+                    _note_altitude(sentence, altitudes)
+                elif isinstance(sentence, pynmea2.RMC):
+                    _add(sentence, altitudes, fixes)
+            except (ValueError, TypeError, AttributeError, IndexError):  # it is damaged
+                continue
+    if all(fix is None for _, fix in fixes):
+        raise GpsError(f"{path}: expected NMEA with RMC sentences that have a fix, got none")
+    return fixes
+
+
+def _note_altitude(sentence: object, altitudes: dict[time, float]) -> None:
+    import pynmea2
+
+    assert isinstance(sentence, pynmea2.GGA)
+    if sentence.is_valid and isinstance(sentence.altitude, float):
+        altitudes.clear()  # of the second before
+        altitudes[sentence.timestamp] = sentence.altitude
+
+
+def _add(sentence: object, altitudes: dict[time, float], fixes: list[TimedFix]) -> None:
+    import pynmea2
+
+    assert isinstance(sentence, pynmea2.RMC)
+    day, moment = sentence.datestamp, sentence.timestamp
+    if sentence.status != "A":
+        if fixes and fixes[-1][1] is not None:
+            last = fixes[-1][0]
+            lost = last + LOST
+            if isinstance(moment, time):  # of the day of the last fix
+                at = datetime.combine(datetime.fromtimestamp(last, timezone.utc), moment)
+                lost = at.timestamp() if last < at.timestamp() < lost else lost
+            fixes.append((lost, None))
+        return
+    if not isinstance(day, date) or not isinstance(moment, time):
+        return
+    if not (sentence.lat and sentence.lon and sentence.lat_dir and sentence.lon_dir):
+        return
+    utc = datetime.combine(day, moment.replace(tzinfo=None), timezone.utc).timestamp()
+    speed, course = sentence.spd_over_grnd, sentence.true_course
+    fix = GpsFix(
+        sentence.latitude,
+        sentence.longitude,
+        altitudes.get(moment),
+        speed * KNOT if isinstance(speed, float) else None,
+        course if isinstance(course, float) else None,
+        utc,
+    )
+    fixes.append((utc, fix))

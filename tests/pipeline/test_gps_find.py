@@ -1,0 +1,160 @@
+"""Which positions belong to a recording, and when on its clock."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from squeezedrive.pipeline.core.errors import GpsError
+from squeezedrive.pipeline.core.source import SourceOptions
+from squeezedrive.pipeline.gps.find import follow_gps
+from squeezedrive.pipeline.sources.video import VideoSource
+from tests.support.gps import CREATED, block, camm, gpx, latitude, rmc, write_data, write_novatek
+from tests.support.media import write_video
+from tests.support.recordings import Pictures
+
+
+def opened(path: Path, start: float = 0.0) -> VideoSource:
+    source = VideoSource(str(path), SourceOptions(start=start))
+    source.close()
+    return source
+
+
+def clip(path: Path, created: str = CREATED, **options: object) -> Path:
+    metadata = {"creation_time": created} if created else {}
+    write_video(path, 75, metadata=metadata, **options)  # type: ignore[arg-type]
+    return path
+
+
+def lat_at(source: VideoSource, seconds: float) -> float | None:
+    fix = None if source.gps is None else source.gps.at(seconds)
+    return None if fix is None else fix.lat
+
+
+def text(path: Path, content: str) -> Path:
+    path.write_text(content)
+    return path
+
+
+def test_a_file_is_laid_on_the_time_of_creation(tmp_path: Path) -> None:
+    source = opened(clip(tmp_path / "a.mp4"))
+    track = text(tmp_path / "b.gpx", gpx(range(-5, 9)))
+    follow_gps(source, str(track), None)
+    assert lat_at(source, 1.25) == pytest.approx(latitude(1.25))
+    assert source.info.gps == str(track)
+    assert source.report.warnings == []
+
+
+def test_a_clock_that_does_not_begin_at_0(tmp_path: Path) -> None:
+    path = tmp_path / "a.mkv"
+    write_video(path, 75, metadata={"creation_time": CREATED}, muxer={"output_ts_offset": "2"})
+    source = opened(path, start=1)
+    assert source.info.origin * source.info.time_base == 3
+    follow_gps(source, str(text(tmp_path / "b.gpx", gpx(range(9)))), None, 1)
+    assert lat_at(source, 3.5) == pytest.approx(latitude(1.5))
+
+
+def test_what_lies_beside_a_recording_is_found(tmp_path: Path) -> None:
+    path = clip(tmp_path / "a.mp4")
+    for choice, expected in (("auto", None), ("none", None)):
+        source = opened(path)
+        follow_gps(source, choice, None)
+        assert (source.gps, source.info.gps, source.report.warnings) == (expected, "", [])
+    text(tmp_path / "a.NMEA", "\n".join(rmc(k) for k in range(4)))
+    source = opened(path)
+    follow_gps(source, "auto", None)
+    assert lat_at(source, 2) == pytest.approx(latitude(2))
+    source = opened(path)
+    follow_gps(source, "none", None)
+    assert source.gps is None
+    text(tmp_path / "a.gpx", "broken")
+    source = opened(path)
+    follow_gps(source, "auto", None)
+    (line,) = source.report.warnings
+    assert line.startswith(f"{path}: no GPS: {tmp_path / 'a.gpx'}: expected a GPX file")
+
+
+def test_the_recording_itself_comes_first(tmp_path: Path) -> None:
+    path = tmp_path / "a.mp4"
+    write_novatek(path, [block(k, 48) for k in range(3)], metadata={"creation_time": CREATED})
+    text(tmp_path / "a.gpx", gpx(range(100, 200)))
+    source = opened(path)
+    follow_gps(source, "auto", None)
+    assert source.info.gps == str(path)
+    assert lat_at(source, 1.0) == pytest.approx(latitude(1), abs=latitude(1.1) - latitude(0))
+
+
+def test_data_tracks_are_found_or_what_they_need_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))  # no exiftool
+    write_data(tmp_path / "a.mp4", b"camm", [camm(k) for k in range(3)])
+    source = opened(tmp_path / "a.mp4")
+    with monkeypatch.context() as patch:
+        patch.setitem(__import__("sys").modules, "mapillary_tools.blackvue_parser", None)
+        follow_gps(source, "auto", None)
+    (line,) = source.report.warnings
+    assert "pip install 'squeezedrive[gps]'" in line
+    pytest.importorskip("mapillary_tools", reason="Google's GPS: pip install .[gps]")
+    source = opened(tmp_path / "a.mp4")
+    follow_gps(source, "auto", None)
+    assert lat_at(source, 1.5) == pytest.approx(latitude(1.5))
+
+
+def test_a_clock_in_local_time(tmp_path: Path) -> None:
+    """Cameras write the time of the clock on the wall, and call it UTC."""
+    path = clip(tmp_path / "a.mp4", "2026-11-25T12:11:12.000000Z")
+    track = text(tmp_path / "b.gpx", gpx(range(-60, 60)))
+    source = opened(path)
+    follow_gps(source, str(track), None)
+    assert lat_at(source, 1.5) == pytest.approx(latitude(1.5))
+    (line,) = source.report.warnings
+    assert "taken as local, +2 h of UTC" in line
+
+    source = opened(path)
+    follow_gps(source, str(track), -7199)
+    assert lat_at(source, 1.5) == pytest.approx(latitude(2.5))
+    assert source.report.warnings == []
+
+
+@pytest.mark.parametrize(
+    ("seconds", "offset"),
+    [(range(5000, 5100), None), (range(-9000, -1000, 5), None), (range(9), 500.0)],
+    ids=["elsewhere", "two zones fit", "offset"],
+)
+def test_another_time_is_refused(tmp_path: Path, seconds: range, offset: float | None) -> None:
+    path = clip(tmp_path / "a.mp4")
+    track = text(tmp_path / "a.gpx", gpx(seconds))
+    with pytest.raises(GpsError, match=r"expected positions of .* recorded at 2026.*gps_offset"):
+        follow_gps(opened(path), str(track), offset)
+    source = opened(path)
+    follow_gps(source, "auto", offset)
+    assert source.gps is None
+    assert len(source.report.warnings) == 1
+
+
+def test_without_a_time_of_creation_a_track_begins_with_the_recording(tmp_path: Path) -> None:
+    path = clip(tmp_path / "a.mp4", "")
+    track = text(tmp_path / "b.gpx", gpx(range(50, 60)))
+    source = opened(path, start=1)
+    follow_gps(source, str(track), None, 1)
+    assert lat_at(source, 1.5) == pytest.approx(latitude(51.5))
+    (line,) = source.report.warnings
+    assert "has no time of creation" in line
+    with pytest.raises(GpsError, match="has not"):
+        follow_gps(opened(path), str(track), 3.0)
+
+
+def test_what_cannot_be_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = opened(clip(tmp_path / "a.mp4"))
+    for name, part in (("b.csv", "ends in .gpx or .nmea"), ("b.gpx", "No such file")):
+        with pytest.raises(GpsError, match=part):
+            follow_gps(source, str(tmp_path / name), None)
+    live = Pictures(live=True)
+    follow_gps(live, "auto", None)
+    with pytest.raises(GpsError, match="it is live"):
+        follow_gps(live, "b.gpx", None)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(GpsError, match="exiftool"):
+        follow_gps(source, "exiftool", None)
