@@ -27,7 +27,7 @@ import av
 
 from squeezedrive.engines.errors import UserError
 from squeezedrive.engines.model.weights import load_weights
-from tests.benchmarks.signals import NETWORK, ROOT
+from tests.benchmarks.signals import NETWORK, ROOT, cancelling
 from tests.servers.process import Server
 from tests.support.rectangles import small, write_kitti
 
@@ -213,7 +213,7 @@ def main() -> int:
     camera = Server("mjpeg", f"--fps={LIVE_FPS}", f"--seconds={arguments.runs * 60}")
     kinds = arguments.kinds.split(",")
     try:
-        with ThreadPoolExecutor(arguments.jobs) as pool:
+        with cancelling(ThreadPoolExecutor(arguments.jobs)) as pool:
             done = []
             for number in range(arguments.runs):
                 kind = kinds[number % len(kinds)]
@@ -221,6 +221,8 @@ def main() -> int:
                 done.append(pool.submit(perform, kind, number, where, network, given, table))
             for run in done:
                 run.result()
+    except KeyboardInterrupt:
+        print("ended early")
     finally:
         camera.kill()
         print(table, flush=True)

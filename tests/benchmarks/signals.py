@@ -20,8 +20,9 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -215,6 +216,15 @@ def perform(run: Run, table: Table, where: Path, network: Path, camera: str) -> 
         folder.rmdir()
 
 
+@contextmanager
+def cancelling(pool: ThreadPoolExecutor) -> Iterator[ThreadPoolExecutor]:
+    """Leave out what has not begun when this is interrupted."""
+    try:
+        yield pool
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
 def main() -> int:
     """Do all runs, print the table; return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
@@ -232,12 +242,14 @@ def main() -> int:
     table = Table()
     camera = Server("mjpeg", "--fps=20", f"--seconds={arguments.runs * 60}")
     try:
-        with ThreadPoolExecutor(arguments.jobs) as pool:
+        with cancelling(ThreadPoolExecutor(arguments.jobs)) as pool:
             runs = [choose(number) for number in range(arguments.runs)]
             for done in [
                 pool.submit(perform, run, table, where, network, camera.url()) for run in runs
             ]:
                 done.result()
+    except KeyboardInterrupt:
+        print("ended early")
     finally:
         camera.kill()
         print(table, flush=True)
