@@ -8,7 +8,6 @@ from typing import Literal
 
 import numpy as np
 import onnx
-from google.protobuf.message import DecodeError
 from onnx import TensorProto, helper, numpy_helper
 
 from squeezedrive.engines.errors import ConfigError, WeightsError
@@ -151,7 +150,7 @@ def load_onnx(path: Path | None, weights: Weights, width: int, height: int) -> o
         onnx.checker.check_model(model)
     except OSError as error:
         raise WeightsError(f"{path}: cannot be read: {error.strerror}") from None
-    except (DecodeError, onnx.checker.ValidationError):
+    except Exception:  # protobuf, the checker and its parts have errors of their own
         raise WeightsError(f"{path}: is not a valid ONNX model") from None
     stored = {prop.key: prop.value for prop in model.metadata_props}
     digest = weights.digest()
@@ -167,6 +166,9 @@ def load_onnx(path: Path | None, weights: Weights, width: int, height: int) -> o
             )
     if not any(node.op_type == "QuantizeLinear" for node in model.graph.node):
         raise WeightsError(f"{path}: expected a quantised model, got one in float")
+    for values in (model.graph.input, model.graph.output):
+        if len(values) != 1 or len(values[0].type.tensor_type.shape.dim) != 4:
+            raise WeightsError(f"{path}: expected one input and one output, of 4 dimensions each")
     last = profile.operations(width, height)[-1]
     for value, shape in (
         (model.graph.input[0], (1, 3, height, width)),

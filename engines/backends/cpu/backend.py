@@ -7,6 +7,9 @@ import os
 from collections.abc import Sequence
 
 import numpy as np
+import onnx
+import openvino as ov
+from numpy.typing import NDArray
 
 from squeezedrive.engines.backends.base import (
     Backend,
@@ -18,6 +21,7 @@ from squeezedrive.engines.backends.base import (
 from squeezedrive.engines.backends.cpu.graph import for_processor, has_amx
 from squeezedrive.engines.backends.cpu.openvino import compile_model, core, ov, take_bytes
 from squeezedrive.engines.backends.cpu.options import CpuOptions
+from squeezedrive.engines.errors import WeightsError
 from squeezedrive.engines.model.onnx_graph import Precision, build_onnx, load_onnx
 from squeezedrive.kernels.cpu import detect
 from squeezedrive.kernels.detections import Detections
@@ -51,14 +55,10 @@ class CpuBackend(Backend):
             precision = "fp32" if settings.int8 is None else "int8"
         form = ""
         if precision == "int8":
-            amx = has_amx()
-            graph = load_onnx(settings.int8, settings.weights, *size)
-            graph = for_processor(graph, profile.input, amx)
-            form = f", graph for processors {'with' if amx else 'without'} AMX"
+            model = _quantised(settings)
         else:
             stored: Precision = "fp16" if precision == "fp16" else "fp32"
-            graph = build_onnx(settings.weights, *size, stored)
-        model = core().read_model(io.BytesIO(graph.SerializeToString()))
+            model = _read(build_onnx(settings.weights, *size, stored))
         if model.input().element_type != ov.Type.u8:
             model = take_bytes(model, profile.input.channels)
         threads = options.threads or len(os.sched_getaffinity(0))
@@ -101,6 +101,30 @@ class CpuBackend(Backend):
     def close(self) -> None:
         """Release the network."""
         self._compiled.clear()
+
+
+def _read(graph: onnx.ModelProto) -> ov.Model:
+    return core().read_model(io.BytesIO(graph.SerializeToString()))
+
+
+def _quantised(settings: EngineSettings) -> ov.Model:
+    """Return the quantised model, which is a file of the user's and may hold any graph."""
+    graph = load_onnx(settings.int8, settings.weights, settings.width, settings.height)
+    try:
+        model = _read(for_processor(graph, settings.weights.profile.input))
+        shape = model.output().partial_shape
+    except Exception as error:  # a graph can be wrong in any place
+        raise WeightsError(
+            f"{settings.int8}: is not a graph as python -m engines quantize writes it:"
+            f" {type(error).__name__}"
+        ) from None
+    channels = settings.weights.profile.head_channels
+    rank = shape.rank
+    if rank.is_dynamic or rank.get_length() != 4 or shape[1] != channels:
+        raise WeightsError(
+            f"{settings.int8}: expected an output of {channels} channels, got {shape}"
+        )
+    return model
 
 
 class CpuSlot(Slot):
