@@ -13,7 +13,7 @@ from tests.fuzz import __doc__ as about
 from tests.fuzz.campaign import PATIENCE, Outcome, replay, run_target, write_input
 from tests.fuzz.targets import TARGETS
 
-SLICE = 2000  # inputs of a target before the next one has its turn
+SLICE = 1000  # inputs of a target before the next one has its turn
 
 
 def shares(names: list[str], inputs: int) -> dict[str, int]:

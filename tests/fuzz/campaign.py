@@ -26,6 +26,7 @@ START_SECONDS = 300.0  # until the first input: libraries are loaded, seeds are 
 PATIENCE = 10.0  # seconds for one input, on a machine that has nothing else to do
 KILL_MEMORY = 3 << 30  # bytes of a worker, beyond what is found to be too much
 LOOK_SECONDS = 0.1
+WORKER = "tests.fuzz.worker"  # the module that a process runs
 PER_WORKER = 2000  # inputs of one process
 KEPT = 3  # inputs that are kept of each kind
 
@@ -175,9 +176,10 @@ class _Worker:
         self.has_begun = self.failed = False
         self.last_words = ""
         environment = {**os.environ, "TMPDIR": str(folder), "PYTHONPATH": str(ROOT)}
+        environment.setdefault("OPENCV_LOG_LEVEL", "SILENT")  # as the program does at its start
         with self._words.open("wb") as words:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "tests.fuzz.worker", name, str(folder), *arguments],
+                [sys.executable, "-m", WORKER, name, str(folder), *arguments],
                 cwd=ROOT, stdout=subprocess.PIPE, stderr=words, stdin=subprocess.DEVNULL,
                 env=environment,
             )  # fmt: skip

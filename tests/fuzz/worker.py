@@ -24,6 +24,7 @@ from hypothesis import strategies as st
 from tests.fuzz.case import Case, read_case
 from tests.fuzz.observe import Observer
 from tests.fuzz.targets import TARGETS, Target
+from tests.fuzz.targets.base import defaults_read_once
 
 CHUNK = 100  # inputs that are made together: any of them can be made again without those before
 
@@ -67,7 +68,7 @@ def work(name: str, number: int, first: int, count: int, folder: Path, report: T
     target = TARGETS[name]
     place = folder / "case"
     place.mkdir(parents=True, exist_ok=True)
-    with target.around():
+    with defaults_read_once(), target.around():
         observer = Observer(place, target.connects)
         os.chdir(folder)
         cases = islice(cases_of(name, target, number, first), count)
@@ -87,7 +88,7 @@ def replay(name: str, folder: Path, report: TextIO) -> None:
     target = TARGETS[name]
     case = read_case(folder)
     case.write(folder)
-    with target.around():
+    with defaults_read_once(), target.around():
         observer = Observer(folder, target.connects)
         os.chdir(folder)
         _say(report, begin=0)

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from copy import deepcopy
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
+from unittest import mock
 
 from hypothesis import strategies as st
 
+from squeezedrive.engines.config_files import CONFIGS
+from squeezedrive.engines.settings import Layer, file_layer
 from tests.fuzz.case import Case
 
 SEEDS = Path(__file__).resolve().parent.parent / "seeds"
@@ -46,3 +51,24 @@ class Target:
 def seed_files(*names: str) -> list[bytes]:
     """Return the content of files in `seeds/`."""
     return [(SEEDS / name).read_bytes() for name in names]
+
+
+@contextmanager
+def defaults_read_once() -> Iterator[None]:
+    """Read the package's own configuration once: it would be most of the work of most inputs."""
+    from squeezedrive.engines.training import config as training
+    from squeezedrive.pipeline import config as pipeline
+
+    read = cache(file_layer)
+
+    def layer_of(path: Path, paths: Sequence[str] = ()) -> Layer:
+        if not path.is_relative_to(CONFIGS):
+            return file_layer(path, paths)
+        layer = read(path, tuple(paths))
+        return Layer(layer.origin, deepcopy(layer.values))
+
+    with (
+        mock.patch.object(pipeline, "file_layer", layer_of),
+        mock.patch.object(training, "file_layer", layer_of),
+    ):
+        yield

@@ -80,8 +80,8 @@ def _argument(text: str) -> str:
 
 arguments = odd_texts.map(_argument)
 outputs = st.one_of(
-    st.sampled_from(("out/o.mp4", "out/o.jsonl", "out/none/o", "out", "-", "in/none/o")),
-    arguments.map(lambda text: f"out/{text}"),
+    st.sampled_from(("out/o.mp4", "out/o.jsonl", "out/none/o", "out/d", "-", "in/none/o")),
+    arguments.map(lambda text: f"out/x{text}"),
 )
 
 
@@ -136,8 +136,10 @@ def _options(verb: str) -> list[st.SearchStrategy[tuple[str, ...]]]:
                 found.append(st.just(tuple(name)))
             continue
         values: Sequence[str] = [str(choice) for choice in action.choices or ()]
+        # A verb takes "-" for a name.
+        places = outputs.map(lambda text: text if text != "-" else "out/-")
         writes = action.dest in ("output", "out", "json", "csv", "kitti", "html", "markdown")
-        value = outputs if writes else st.one_of(
+        value = places if writes else st.one_of(
             st.sampled_from([*values, "in", "in/a.png", "1", "0.5", "320x96", "car", "car=bus"]),
             arguments,
         )  # fmt: skip
