@@ -8,8 +8,6 @@ from collections.abc import Sequence
 
 import numpy as np
 import onnx
-import openvino as ov
-from numpy.typing import NDArray
 
 from squeezedrive.engines.backends.base import (
     Backend,
@@ -55,7 +53,9 @@ class CpuBackend(Backend):
             precision = "fp32" if settings.int8 is None else "int8"
         form = ""
         if precision == "int8":
-            model = _quantised(settings)
+            amx = has_amx()
+            model = _quantised(settings, amx)
+            form = f", graph for processors {'with' if amx else 'without'} AMX"
         else:
             stored: Precision = "fp16" if precision == "fp16" else "fp32"
             model = _read(build_onnx(settings.weights, *size, stored))
@@ -107,11 +107,11 @@ def _read(graph: onnx.ModelProto) -> ov.Model:
     return core().read_model(io.BytesIO(graph.SerializeToString()))
 
 
-def _quantised(settings: EngineSettings) -> ov.Model:
+def _quantised(settings: EngineSettings, amx: bool) -> ov.Model:
     """Return the quantised model, which is a file of the user's and may hold any graph."""
     graph = load_onnx(settings.int8, settings.weights, settings.width, settings.height)
     try:
-        model = _read(for_processor(graph, settings.weights.profile.input))
+        model = _read(for_processor(graph, settings.weights.profile.input, amx))
         shape = model.output().partial_shape
     except Exception as error:  # a graph can be wrong in any place
         raise WeightsError(
