@@ -262,7 +262,7 @@ def test_an_output_that_blocks_can_be_interrupted(
 def test_names_that_the_system_refuses(refused: Any, clip: Path, tmp_path: Path) -> None:
     long = tmp_path / ("x" * 300 + ".mp4")
     assert "File name too long" in refused(clip, "-o", long)
-    assert "File name too long" in refused(long, "--no-video")
+    assert "no such file" in refused(long, "--no-video")
 
 
 def test_start_and_frames_choose_a_part(run: Any, clip: Path, tmp_path: Path) -> None:

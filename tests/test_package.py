@@ -1,6 +1,7 @@
 """The wheel: what is in it, what it asks for, and that it runs where no checkout is."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -14,6 +15,9 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parent.parent
+VERSION = re.search(r'^version = "(.+)"$', (ROOT / "pyproject.toml").read_text(), re.MULTILINE)
+assert VERSION is not None
+DIST_INFO = f"squeezedrive-{VERSION[1]}.dist-info"
 FOLDERS = ("pipeline", "engines", "kernels", "configs")
 LARGEST = 14 * 2**20  # weights, the int8 model and a clip are most of it
 BUILD = "import sys; from setuptools import build_meta as b; print(getattr(b, sys.argv[1])('.'))"
@@ -70,7 +74,7 @@ def files(wheel: ZipFile) -> dict[str, int]:
 
 def test_the_only_name_it_installs_is_its_own(wheel: ZipFile) -> None:
     top = {name.split("/")[0] for name in wheel.namelist()}
-    assert top == {"squeezedrive", "squeezedrive-0.1.0.dist-info"}
+    assert top == {"squeezedrive", DIST_INFO}
     (names,) = (name for name in wheel.namelist() if name.endswith("/top_level.txt"))
     assert wheel.read(names).split() == [b"squeezedrive"]
 
@@ -98,7 +102,7 @@ def test_a_wheel_from_the_source_distribution_is_the_same(
 
 
 def requirements(installed: Path) -> list[Requirement]:
-    metadata = installed / "squeezedrive-0.1.0.dist-info" / "METADATA"
+    metadata = installed / DIST_INFO / "METADATA"
     lines = Parser().parsestr(metadata.read_text(encoding="utf-8")).get_all("Requires-Dist")
     return [Requirement(line) for line in lines or []]
 
@@ -139,7 +143,7 @@ def run(installed: Path, cwd: Path, *arguments: str) -> str:
 
 
 def test_its_commands_run_from_any_folder(installed: Path, tmp_path: Path) -> None:
-    entries = (installed / "squeezedrive-0.1.0.dist-info" / "entry_points.txt").read_text()
+    entries = (installed / DIST_INFO / "entry_points.txt").read_text()
     assert entries.split("\n\n")[0].splitlines() == [
         "[console_scripts]",
         "squeezedrive = squeezedrive.__main__:program",

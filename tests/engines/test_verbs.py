@@ -33,7 +33,9 @@ def test_help_lists_the_verbs_without_loading_them() -> None:
         assert f"    {verb}" in done.stdout
         assert text in " ".join(done.stdout.split())
     loaded = {name for name in done.stderr.split() if name.startswith("squeezedrive.engines.")}
-    assert loaded == {f"squeezedrive.engines.{name}" for name in ("__main__", "errors", "program")}
+    assert loaded == {
+        f"squeezedrive.engines.{name}" for name in ("__main__", "errors", "program", "signals")
+    }
 
 
 def test_options_load_no_heavy_packages() -> None:

@@ -40,12 +40,12 @@ class Runs:
     def process(self, key: str, folder: Path, progress: bool) -> RunOutcome:
         fps = self._rates[key][self.order.count(key) - 1]
         if isinstance(fps, UserError):
-            return RunOutcome({}, None, fps, ())
+            return RunOutcome({}, None, fps, (), False)
         if fps in SENT:
             os.kill(os.getpid(), SENT[fps])
             time.sleep(10)  # the handler interrupts that
         if isinstance(fps, signal.Signals):
-            return RunOutcome({}, None, None, (fps,))
+            return RunOutcome({}, None, None, (fps,), False)
         (folder / "summary.json").write_text("{}")
         profile = {
             "source": "rtsp://***@camera/",
@@ -57,7 +57,7 @@ class Runs:
             },
             "latency_ms": {"p50": 1.0, "p99": 2.0},
         }
-        return RunOutcome({}, profile, None, ())
+        return RunOutcome({}, profile, None, (), True)
 
 
 def test_a_sweep_goes_round_and_takes_medians(

@@ -11,7 +11,7 @@ import numpy as np
 
 from squeezedrive.engines.backends.base import EngineSettings, Slot
 from squeezedrive.engines.backends.cpu.backend import CpuBackend
-from squeezedrive.engines.backends.cpu.openvino import core
+from squeezedrive.engines.backends.cpu.openvino import compile_model, core
 from squeezedrive.engines.backends.cpu.options import CpuOptions
 from squeezedrive.engines.backends.cuda.backend import CudaBackend, make_kernels
 from squeezedrive.engines.backends.cuda.batch_runner import BatchRunner
@@ -103,7 +103,7 @@ class HostExecutor:
     def __init__(self, dtype: str) -> None:
         self.input_type = self.output_type = np.dtype(dtype)
         model = core().read_model(build_onnx(WEIGHTS, WIDTH, HEIGHT).SerializeToString())
-        self.model = core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+        self.model = compile_model(model, {"INFERENCE_PRECISION_HINT": "f32"})
         self.output_shape = SETTINGS.head().output_shape
         self.mean = np.reshape(WEIGHTS.profile.input.mean, (1, 3, 1, 1)).astype(np.float32)
 
