@@ -35,7 +35,7 @@ class DetectParams:
         If a value is out of range.
     """
 
-    threshold: float = 0.43
+    threshold: float = 0.4
     top_n: int = 256
     nms_iou: float = 0.4
     greedy: bool = True

@@ -2,7 +2,7 @@
 
     python -m tests.benchmarks.agreement DATA... [--weights FILE.npz ...] [--fit band]
 
-Recall and precision at IoU 0.5 of boxes with a score of 0.43 or more (the threshold of drawing),
+Recall and precision at IoU 0.5 of boxes with a score of 0.4 or more (the threshold of drawing),
 both for objects over 40 px in height. Boxes in regions to ignore count neither way. Also false
 alarms a picture. Each set of weights computes in int8 if it has such a model, else in fp32.
 """

@@ -17,7 +17,7 @@ def write(path: Path, text: str) -> Path:
 
 def test_the_base_file_loads_and_names_an_existing_network() -> None:
     config = load_config()
-    assert config.detect.threshold == 0.43
+    assert config.detect.threshold == 0.4
     assert config.detect.top_n == 256
     network = load_network_config(Path(config.network))
     assert (network.input.width, network.input.height) == (1248, 384)
