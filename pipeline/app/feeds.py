@@ -47,7 +47,7 @@ def build_feeds(
     changed = Condition()  # one for all: the network waits for every feed
     feeds = []
     for source, paths, first in zip(sources, places, shown, strict=True):
-        header = partial(_header, source, config, network, backend)
+        header = partial(run_header, source, config, network, backend)
         written = open_sinks(
             paths, source, network.class_names, config, header, share=1 / len(sources)
         )
@@ -88,10 +88,10 @@ def _paint(painter: Painter, into_yuv: bool, result: FrameResult, status: str) -
     painter.draw(picture, result.detections, status, result.ids)
 
 
-def _header(
+def run_header(
     source: Source, config: Config, network: NetworkDescription, backend: Backend
 ) -> dict[str, Any]:
-    """Return what heads the JSON lines of a source."""
+    """Return what heads the results of a source: model, configuration, source."""
     info, size = source.info, network.config.input
     return {
         "model": {

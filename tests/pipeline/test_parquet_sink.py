@@ -66,6 +66,8 @@ def test_a_run_and_its_conversion_have_what_the_lines_of_json_have(
     expected = jsonl_rows([json.loads(line) for line in jsonl.read_text().splitlines()])
     assert expected
     assert rows(pq, out) == expected
+    header = json.loads(jsonl.read_text().splitlines()[0])
+    assert {"type": "header", **json.loads(pq.read_schema(out).metadata[b"squeezedrive"])} == header
     other = tmp_path / "other.parquet"
     assert command_line.main(["convert", str(jsonl), "--parquet", str(other)]) == 0
     assert rows(pq, other) == expected

@@ -11,6 +11,7 @@ import pytest
 
 from squeezedrive.engines.errors import UserError
 from squeezedrive.pipeline.app import session as module
+from squeezedrive.pipeline.app.network import LoadedNetwork, describe_network, open_network
 from squeezedrive.pipeline.app.outputs import Outputs
 from squeezedrive.pipeline.app.session import Session, open_session
 from squeezedrive.pipeline.config import Config, load_config
@@ -172,3 +173,17 @@ def test_what_was_opened_is_closed_if_a_later_step_fails(
     with pytest.raises(UserError, match="no network"):
         open_session([str(clip)], config, Outputs())
     assert closed == ["source"]
+
+
+def test_a_network_that_is_loaded_serves_one_session_after_the_other(
+    clip: Path, config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network = describe_network(config)
+    loaded = LoadedNetwork(network, open_network(config, network))
+    monkeypatch.delattr(module, "open_network")  # not loaded again
+    for _ in range(2):
+        sink = FakeSink()
+        with open_session([str(clip)], config, Outputs(), [sink], loaded=loaded) as session:
+            session.pipeline.run()
+        assert numbers(sink) == list(range(FRAMES))
+    loaded.backend.close()

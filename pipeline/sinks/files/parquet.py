@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -37,6 +38,9 @@ class ParquetSink(Sink):
         Name of the source.
     class_names : sequence of str
         Names in the order of the class indices.
+    header : callable, optional
+        Returns what the file is about, as for `JsonlSink`; the file has it as JSON in its metadata,
+        under "squeezedrive".
 
     Raises
     ------
@@ -44,11 +48,18 @@ class ParquetSink(Sink):
         From `write` and `close`, if the file cannot be created or written; what was there stays.
     """
 
-    def __init__(self, path: str | Path, source: str, class_names: Sequence[str]) -> None:
+    def __init__(
+        self,
+        path: str | Path,
+        source: str,
+        class_names: Sequence[str],
+        header: Callable[[], Mapping[str, Any]] = dict,
+    ) -> None:
         self.name = str(path)
         self._path = Path(path)
         self._source = source
         self._class_names = list(class_names)
+        self._header = header
         self._rows: list[tuple[Any, ...]] = []
         self._writer: pq.ParquetWriter | None = None
         self._place = ExitStack()  # puts the file there, or drops it
@@ -60,7 +71,8 @@ class ParquetSink(Sink):
 
             with self._dropped_on_error():
                 temporary = self._place.enter_context(replacing(self._path))
-                self._writer = pq.ParquetWriter(temporary, _schema())
+                schema = with_header(detection_schema(), self._header())
+                self._writer = pq.ParquetWriter(temporary, schema)
         self._rows += table_rows(result, self._source, self._class_names)
         if len(self._rows) >= ROWS:
             with self._dropped_on_error():
@@ -81,7 +93,7 @@ class ParquetSink(Sink):
 
         if self._rows and self._writer is not None:
             columns = dict(zip(COLUMNS, zip(*self._rows, strict=True), strict=True))
-            self._writer.write_table(pa.table(columns, schema=_schema()))
+            self._writer.write_table(pa.table(columns, schema=self._writer.schema))
             self._rows = []
 
     @contextmanager
@@ -104,7 +116,14 @@ class ParquetSink(Sink):
             raise SinkError(f"{self.name}: {reason}") from err
 
 
-def _schema() -> pa.Schema:
+def with_header(schema: pa.Schema, header: Mapping[str, Any]) -> pa.Schema:
+    """Return the schema of a file that says what it is about, see `ParquetSink`."""
+    text = json.dumps(header, separators=(",", ":"), allow_nan=False)
+    return schema.with_metadata({"squeezedrive": text})
+
+
+def detection_schema() -> pa.Schema:
+    """Return the types of `COLUMNS`."""
     import pyarrow as pa
 
     text, number = pa.dictionary(pa.int32(), pa.string()), pa.float64()
@@ -124,7 +143,7 @@ def _check(path: Path) -> None:
 
 
 def _open(context: SinkContext) -> Sink:
-    return ParquetSink(context.path, context.source.info.name, context.class_names)
+    return ParquetSink(context.path, context.source.info.name, context.class_names, context.header)
 
 
 SPEC = SinkSpec(
