@@ -10,7 +10,8 @@ from pathlib import Path
 import squeezedrive
 
 FOLDER = Path(squeezedrive.__path__[0])
-EXTRAS = {"matplotlib", "torch"}  # of extras, imported by modules that nothing else imports
+# Of extras, imported by modules that nothing else imports.
+EXTRAS = {"matplotlib", "pyarrow", "torch"}
 SCRIPTS = Path(sys.executable).parent
 
 

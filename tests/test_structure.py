@@ -13,6 +13,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 LAYERS = ["kernels", "engines", "pipeline", "squeezedrive"]  # each may import those before it
 TORCH = find_spec("torch") is not None  # the extra that training needs
+PYARROW = find_spec("pyarrow") is not None  # the extra that fleets need
 SOURCES = [
     *sorted(path for layer in LAYERS[:-1] for path in (ROOT / layer).rglob("*.py")),
     *sorted((ROOT / "squeezedrive").glob("*.py")),  # the rest of it are links to the others
@@ -64,7 +65,9 @@ def module_of(path: Path) -> str:
 MODULES = {
     module_of(path): path
     for path in SOURCES
-    if path.name != "__main__.py" and (TORCH or "training" not in path.parts)
+    if path.name != "__main__.py"
+    and (TORCH or "training" not in path.parts)
+    and (PYARROW or "fleet" not in path.parts)
 }
 
 

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import argparse
-import logging
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from squeezedrive.engines.backends.select import CHOICES
+from squeezedrive.pipeline.app.arguments import (
+    SHORTCUTS,
+    Parser,
+    add_settings,
+    log_to_stderr,
+    read_settings,
+)
 from squeezedrive.pipeline.sinks.registry import sink_specs
 
 if TYPE_CHECKING:
+    from squeezedrive.engines.settings import Setting
     from squeezedrive.pipeline.app.outputs import Outputs
 
 # Arguments, and a note on them, which goes to the next line if there is no room for it.
@@ -43,6 +49,7 @@ DOCTOR = "doctor"  # in place of a source: the verb of python -m engines
 
 EPILOG = """\
 convert RESULT.jsonl --csv OUT.csv writes other files of results that exist: convert --help.
+fleet SOURCES --out DIR writes tables of thousands of recordings: fleet --help.
 
 @FILE is replaced by what FILE holds, one argument a line, without empty lines and those that begin
 with #: a list of videos, for example, or passwords, which other users can read on a command line.
@@ -53,27 +60,6 @@ in it: -o out/ --csv out/. What is broken is reported, and the others go on.
 exit status: 0 done, 1 a fault in the program or some of several files failed, 2 wrong input, 130
 or 143 interrupted (cameras and streams, which have no end of their own: 0)
 """
-
-# Options that set one configuration key each, and the name of their value.
-SHORTCUTS = {
-    "backend": ("backend", "|".join(CHOICES), "what runs the network"),
-    "threshold": ("detect.threshold", "T", "lowest score of a box, 0 to 1"),
-    "detect-every": ("track.every", "N", "the network sees one frame in N, --track the others"),
-    "top-n": ("detect.top_n", "N", "boxes kept before suppression"),
-    "nms-iou": ("detect.nms_iou", "T", "overlap from which a box is suppressed, 0 to 1"),
-    "classes": ("detect.classes", "A,B", "only these: car,cyclist,pedestrian"),
-    "frames": ("source.frames", "N", "stop after N frames"),
-    "start": ("source.start", "SECONDS", "skip the beginning"),
-    "track-index": ("source.track_index", "N|all", "which video track, from 0; all: each in turn"),
-    "fps": ("source.fps", "F", "frame rate of images and of files without timestamps"),
-    "gps": ("source.gps", "auto|FILE|exiftool|none", "where positions are: FILE.gpx, FILE.nmea"),
-    "decode": ("source.decode", "auto|nvdec|cpu", "what decodes video files"),
-    "fit": ("fit.mode", "band|letterbox|stretch", "how 16:9 is put into the wide network input"),
-    "policy": ("queue.policy", "auto|lossless|latest|bounded_age", "when frames come too fast"),
-    "segment": ("record.segment", "SECONDS", "go on in a new file so often: ride.000001.TIME.mp4"),
-    "keep": ("record.keep", "GB", "delete the oldest segments and clips beyond this size"),
-    "preview": ("preview.address", "[HOST:]PORT", "live page with picture, figures and controls"),
-}
 
 
 def program_name() -> str:
@@ -94,18 +80,9 @@ def format_examples(program: str) -> str:
     return "\n".join(lines)
 
 
-class _Parser(argparse.ArgumentParser):
-    """A parser for which the lists of files that people write are lists of arguments."""
-
-    def convert_arg_line_to_args(self, arg_line: str) -> list[str]:
-        """Return what a line of an @FILE stands for."""
-        line = arg_line.removeprefix("\ufeff")  # editors of some systems begin files with it
-        return [] if not line.strip() or line.startswith("#") else [line]
-
-
 def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     """Read the command line; exits with code 2 and a hint if it is wrong."""
-    parser = _Parser(
+    parser = Parser(
         prog=program_name(),
         description="Finds cars, cyclists and pedestrians in road video and marks them.",
         epilog=f"{format_examples(program_name())}\n\n{EPILOG}",
@@ -150,26 +127,10 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     )  # fmt: skip
 
     settings = parser.add_argument_group("settings (defaults: configs/file.yaml)")
-    settings.add_argument(
-        "-c", "--config", type=Path, metavar="FILE.yaml",
-        help="changes to configs/file.yaml; where there is no such file, one of the package: live,"
-        " configs/live.yaml or profile",
+    add_settings(
+        settings, SHORTCUTS,
+        "keep a clip of moments like 'pedestrian>=1', with the seconds before; repeatable",
     )  # fmt: skip
-    settings.add_argument(
-        "--set", action="append", default=[], metavar="KEY=VALUE",
-        help="set any configuration key, for example --set video.crf=18; repeatable",
-    )  # fmt: skip
-    settings.add_argument(
-        "--event", action="append", default=[], metavar="CONDITION",
-        help="keep a clip of moments like 'pedestrian>=1', with the seconds before; repeatable",
-    )  # fmt: skip
-    settings.add_argument(
-        "--track", action="store_true", help="follow objects: numbers that last, steady boxes"
-    )
-    short = {"threshold": "-t", "frames": "-n"}
-    for name, (_, metavar, text) in SHORTCUTS.items():
-        flags = [short[name]] if name in short else []
-        settings.add_argument(*flags, f"--{name}", metavar=metavar, help=text)
 
     messages = parser.add_argument_group("messages")
     messages.add_argument(
@@ -180,10 +141,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
         "--log-level", default="info", choices=["debug", "info", "warning", "error"],
         help="least severity of messages shown (default: info)",
     )  # fmt: skip
-    try:
-        arguments = parser.parse_args(argv)
-    except UnicodeDecodeError as error:
-        parser.error(f"expected @FILE to be a text in {error.encoding}: {error.reason}")
+    arguments = parser.read(argv)
     # Clips of events are called after the video, whether or not it is written.
     if arguments.no_video and arguments.output is not None and not arguments.event:
         parser.error("--output and --no-video contradict each other")
@@ -215,22 +173,9 @@ def asked_outputs(arguments: argparse.Namespace) -> Outputs:
     )
 
 
-def settings_of(arguments: argparse.Namespace) -> list[tuple[str, str, Any]]:
-    """List what the command line sets as (how it was written, configuration key, value)."""
-    from squeezedrive.engines.settings import parse_setting
-    from squeezedrive.pipeline.config import parse_number
-
-    settings = [parse_setting(text) for text in arguments.set]
-    for name, (key, _, _) in SHORTCUTS.items():
-        text = getattr(arguments, name.replace("-", "_"))
-        if text is not None:
-            names = [part.strip() for part in text.split(",") if part.strip()]
-            value = names if name == "classes" else parse_number(text)
-            settings.append((f"--{name}", key, value))
-    if arguments.event:
-        settings.append(("--event", "record.events", arguments.event))
-    if arguments.track:
-        settings.append(("--track", "track.enabled", True))
+def settings_of(arguments: argparse.Namespace) -> list[Setting]:
+    """List what the command line sets."""
+    settings = read_settings(arguments)
     asked = asked_sinks(arguments)
     for spec in sink_specs():
         if spec.option in asked:
@@ -264,27 +209,6 @@ def run(arguments: argparse.Namespace) -> int:
     return run_sources(arguments.sources, config, outputs, progress=arguments.progress)
 
 
-class _LineFormatter(logging.Formatter):
-    """Puts a message into one line; a traceback follows in its own lines."""
-
-    def formatMessage(self, record: logging.LogRecord) -> str:
-        from squeezedrive.engines.program import printable
-
-        return printable(super().formatMessage(record))
-
-
-def _log_to_stderr(level: str) -> None:
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_LineFormatter("{levelname}: {message}", style="{"))
-    names = ((logging.INFO, "info"), (logging.WARNING, "warning"), (logging.ERROR, "error"))
-    for number, name in names:
-        logging.addLevelName(number, name)
-    log = logging.getLogger("squeezedrive")
-    log.handlers = [handler]
-    log.propagate = False
-    log.setLevel(level.upper())
-
-
 def main(argv: list[str] | None = None) -> int:
     """Run the program; return its exit code."""
     argv = sys.argv[1:] if argv is None else argv
@@ -292,12 +216,16 @@ def main(argv: list[str] | None = None) -> int:
         from squeezedrive.pipeline.app.convert import main as convert
 
         return convert(argv[1:], program_name())
+    if argv[:1] == ["fleet"]:
+        from squeezedrive.pipeline.fleet.command import main as fleet
+
+        return fleet(argv[1:], program_name())
     if argv == [DOCTOR] and not Path(DOCTOR).exists():
         from squeezedrive.engines.__main__ import main as engines
 
         return engines([DOCTOR])
     arguments = parse_arguments(argv)
-    _log_to_stderr(arguments.log_level)
+    log_to_stderr(arguments.log_level)
     from squeezedrive.engines.program import exit_code
 
     return exit_code(lambda: run(arguments))

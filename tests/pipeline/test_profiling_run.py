@@ -61,7 +61,7 @@ def profile(drive: Path, small_network: Path, tmp_path_factory: pytest.TempPathF
         patch.setitem(sys.modules, "nvtx", SimpleNamespace(annotate=annotate))
         patch.setattr("squeezedrive.pipeline.profiling.profiler.measure_alone", _alone)
         # Nothing would put the log back before the next module's tests listen to it.
-        patch.setattr("squeezedrive.pipeline.app.command_line._log_to_stderr", lambda level: None)
+        patch.setattr("squeezedrive.pipeline.app.command_line.log_to_stderr", lambda level: None)
         arguments = [str(drive), "--profile", str(folder)]
         arguments += ["--set", f"network={small_network}"]
         printed = io.StringIO()

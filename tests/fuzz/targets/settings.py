@@ -87,7 +87,7 @@ outputs = st.one_of(
 
 def command_lines() -> st.SearchStrategy[Case]:
     """Return a strategy for command lines of the program."""
-    from squeezedrive.pipeline.app.command_line import SHORTCUTS
+    from squeezedrive.pipeline.app.arguments import SHORTCUTS
     from squeezedrive.pipeline.sinks.registry import sink_specs
 
     specs = sink_specs()

@@ -1,0 +1,1 @@
+"""Detects in thousands of recordings: one file a task, results as tables, in many processes."""

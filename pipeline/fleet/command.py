@@ -1,0 +1,123 @@
+"""The command `run_pipeline.py fleet SOURCES... --out URL`."""
+
+from __future__ import annotations
+
+import argparse
+from importlib import import_module
+
+from squeezedrive.engines.errors import PackageMissing
+from squeezedrive.engines.program import exit_code
+from squeezedrive.pipeline.app.arguments import (
+    SHORTCUTS,
+    Parser,
+    add_settings,
+    log_to_stderr,
+    read_settings,
+)
+
+# Of cameras and of recordings in parts, which a fleet does not have.
+NOT_HERE = {"policy", "segment", "keep", "preview"}
+TRACK_INDEX = ("source.track_index", "N", "which video track, from 0")  # a row stands for one
+NOTE = """\
+Tables: OUT/detections, OUT/events and OUT/files, in Parquet, a part of each for every recording;
+docs/fleet.md says what is in them. A run that is started again goes on where it was: what is done
+with the same file, weights and settings is left out.
+
+exit status: 0 done, 1 some recordings failed, 2 wrong input, 130 or 143 interrupted
+A video file called fleet is ./fleet.
+"""
+
+
+def main(argv: list[str], program: str) -> int:
+    """Run a fleet; return its exit code."""
+    arguments = _parse(argv, program)
+    log_to_stderr(arguments.log_level)
+    return exit_code(lambda: _run(arguments))
+
+
+def _parse(argv: list[str], program: str) -> argparse.Namespace:
+    parser = Parser(
+        prog=f"{program} fleet",
+        description="Detects in thousands of recordings: one a task, on all processors, GPUs and"
+        " machines that Ray has.",
+        epilog=NOTE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+        fromfile_prefix_chars="@",
+    )
+    parser.add_argument(
+        "sources", metavar="SOURCE", nargs="+",
+        help="video file, folder or 'pattern*', also in s3://, gs:// and az://; a table, .csv or"
+        " .parquet, with a column 'source'; @LIST.txt, one a line",
+    )  # fmt: skip
+    parser.add_argument(
+        "--out", required=True, metavar="URL", help="folder or bucket for the tables"
+    )
+    parser.add_argument("--video", action="store_true", help="write annotated videos: OUT/videos")
+    workers = parser.add_argument_group("workers")
+    workers.add_argument("--local", action="store_true", help="one process, without Ray")
+    workers.add_argument(
+        "--scratch", type=_gigabytes, default=_gigabytes("20"), metavar="GB",
+        help="local disk that recordings from a store may take, for each worker (default: 20)",
+    )  # fmt: skip
+    settings = parser.add_argument_group("settings (defaults: configs/file.yaml)")
+    shortcuts = {name: one for name, one in SHORTCUTS.items() if name not in NOT_HERE}
+    add_settings(
+        settings, shortcuts | {"track-index": TRACK_INDEX},
+        "list moments like 'pedestrian>=1' in the table of events; repeatable",
+    )  # fmt: skip
+    messages = parser.add_argument_group("messages")
+    messages.add_argument(
+        "--metrics", type=int, metavar="PORT", help="counters for Prometheus, on this machine"
+    )
+    messages.add_argument(
+        "--progress", action=argparse.BooleanOptionalAction, default=True,
+        help="report progress while running",
+    )  # fmt: skip
+    messages.add_argument(
+        "--log-level", default="warning", choices=["debug", "info", "warning", "error"],
+        help="least severity of messages shown (default: warning)",
+    )  # fmt: skip
+    return parser.read(argv)
+
+
+def _gigabytes(text: str) -> int:
+    value = float(text)
+    if not 0 < value < 1e9:
+        raise ValueError(text)
+    return round(value * 1e9)
+
+
+def _need(package: str) -> None:
+    """Refuse to run without a package of the extra.
+
+    Raises
+    ------
+    PackageMissing
+        If it cannot be imported.
+    """
+    try:
+        import_module(package)
+    except ImportError as error:
+        raise PackageMissing(
+            f"fleet: needs {package}: pip install 'squeezedrive[fleet]', or in a checkout"
+            f" pip install -e '.[fleet]' ({error})"
+        ) from None
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    _need("pyarrow")
+    from squeezedrive.pipeline.config import load_config
+    from squeezedrive.pipeline.fleet.pool import LocalPool, Pool
+    from squeezedrive.pipeline.fleet.run import run_fleet
+    from squeezedrive.pipeline.fleet.sources import list_sources
+    from squeezedrive.pipeline.fleet.worker import WorkerOptions
+
+    config = load_config(arguments.config, read_settings(arguments))
+    listed = list_sources(arguments.sources)
+    options = WorkerOptions(config, arguments.out, arguments.video, arguments.scratch)
+
+    def open_pool() -> Pool:
+        return LocalPool(options)
+
+    return run_fleet(listed, options, open_pool, arguments.progress, arguments.metrics)
