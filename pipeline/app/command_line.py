@@ -49,7 +49,7 @@ DOCTOR = "doctor"  # in place of a source: the verb of python -m engines
 
 EPILOG = """\
 convert RESULT.jsonl --csv OUT.csv writes other files of results that exist: convert --help.
-fleet SOURCES --out DIR writes tables of thousands of recordings: fleet --help.
+fleet SOURCE... --out URL makes tables of thousands of recordings, on many machines: fleet --help.
 
 @FILE is replaced by what FILE holds, one argument a line, without empty lines and those that begin
 with #: a list of videos, for example, or passwords, which other users can read on a command line.

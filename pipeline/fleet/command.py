@@ -6,7 +6,7 @@ import argparse
 from importlib import import_module
 
 from squeezedrive.engines.errors import PackageMissing
-from squeezedrive.engines.program import exit_code
+from squeezedrive.engines.program import exit_code, printable
 from squeezedrive.pipeline.app.arguments import (
     SHORTCUTS,
     Parser,
@@ -57,6 +57,19 @@ def _parse(argv: list[str], program: str) -> argparse.Namespace:
     workers = parser.add_argument_group("workers")
     workers.add_argument("--local", action="store_true", help="one process, without Ray")
     workers.add_argument(
+        "--address",
+        metavar="HOST:PORT",
+        help="of a Ray cluster (default: RAY_ADDRESS, or start one)",
+    )
+    workers.add_argument(
+        "--cores", type=_count, metavar="N",
+        help="cores of each worker (default: 4, or as many as the smallest machine has)",
+    )  # fmt: skip
+    workers.add_argument(
+        "--workers", type=_count, metavar="N",
+        help="how many (default: one a GPU, or one in so many cores)",
+    )  # fmt: skip
+    workers.add_argument(
         "--scratch", type=_gigabytes, default=_gigabytes("20"), metavar="GB",
         help="local disk that recordings from a store may take, for each worker (default: 20)",
     )  # fmt: skip
@@ -68,7 +81,7 @@ def _parse(argv: list[str], program: str) -> argparse.Namespace:
     )  # fmt: skip
     messages = parser.add_argument_group("messages")
     messages.add_argument(
-        "--metrics", type=int, metavar="PORT", help="counters for Prometheus, on this machine"
+        "--metrics", type=_port, metavar="PORT", help="counters for Prometheus, on this machine"
     )
     messages.add_argument(
         "--progress", action=argparse.BooleanOptionalAction, default=True,
@@ -81,10 +94,35 @@ def _parse(argv: list[str], program: str) -> argparse.Namespace:
     return parser.read(argv)
 
 
+def _count(text: str) -> int:
+    return _whole(text, 10**6)
+
+
+def _port(text: str) -> int:
+    return _whole(text, 65535)
+
+
+def _whole(text: str, most: int) -> int:
+    try:
+        value = int(text)
+    except ValueError:
+        value = 0
+    if not 1 <= value <= most:
+        raise argparse.ArgumentTypeError(
+            f"expected a whole number from 1 to {most}, got {printable(text)}"
+        )
+    return value
+
+
 def _gigabytes(text: str) -> int:
-    value = float(text)
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
     if not 0 < value < 1e9:
-        raise ValueError(text)
+        raise argparse.ArgumentTypeError(
+            f"expected a number of gigabytes above 0, got {printable(text)}"
+        )
     return round(value * 1e9)
 
 
@@ -106,7 +144,8 @@ def _need(package: str) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    _need("pyarrow")
+    for package in ("pyarrow",) if arguments.local else ("pyarrow", "ray"):
+        _need(package)
     from squeezedrive.pipeline.config import load_config
     from squeezedrive.pipeline.fleet.pool import LocalPool, Pool
     from squeezedrive.pipeline.fleet.run import run_fleet
@@ -118,6 +157,10 @@ def _run(arguments: argparse.Namespace) -> int:
     options = WorkerOptions(config, arguments.out, arguments.video, arguments.scratch)
 
     def open_pool() -> Pool:
-        return LocalPool(options)
+        if arguments.local:
+            return LocalPool(options)
+        from squeezedrive.pipeline.fleet.ray_pool import RayPool
+
+        return RayPool(options, arguments.address, arguments.cores, arguments.workers)
 
     return run_fleet(listed, options, open_pool, arguments.progress, arguments.metrics)

@@ -91,10 +91,11 @@ class FleetWorker:
         self._turn = threading.Lock()  # at the network
         self._given_up = threading.Event()
 
-    def process(self, job: Job) -> FileRow:
+    def process(self, job: Job, before: int = 0) -> FileRow:
         """Do a file and commit its results; from `AT_ONCE` threads at most.
 
-        Whatever goes wrong is in the row. A file that was given up has no results.
+        Whatever goes wrong is in the row. A file that was given up has no results. `before` is how
+        often other workers have begun it.
 
         Raises
         ------
@@ -102,7 +103,8 @@ class FleetWorker:
             If this worker can do nothing more.
         """
         for tries in range(1, TRIES + 1):
-            row = self._try(job, tries)
+            row = FileRow(job.shown, job.key, job.size, tries=before + tries)
+            self._try(job, row, last=tries == TRIES)
             if row.is_final or self._given_up.is_set():
                 break
             if tries < TRIES:
@@ -119,8 +121,9 @@ class FleetWorker:
         self._loaded.backend.close()
         self._scratch.close()
 
-    def _try(self, job: Job, tries: int) -> FileRow:
-        row = FileRow(job.shown, job.key, job.size, tries=tries, host=socket.gethostname())
+    def _try(self, job: Job, row: FileRow, last: bool) -> None:
+        """Do a file and fill in its row; commit it, unless another try may go better."""
+        row.host = socket.gethostname()
         header: dict[str, Any] = {
             "config": self._options.config.model_dump(mode="json"),
             "source": {"name": job.shown},
@@ -138,13 +141,12 @@ class FleetWorker:
                     if row.message is None and not given_up():
                         self._run(job, path, folder, row, header)
                 row.seconds, row.finished = time.monotonic() - begun, time.time()
-                if not given_up() and (row.is_final or tries == TRIES):
+                if not given_up() and (row.is_final or last):
                     self._folder.commit(folder, row, header)
         except Exception as error:
             _note(row, "commit", error)
         if given_up():
             row.fail("infrastructure", "worker", "was given up")
-        return row
 
     def _fetch(self, job: Job, path: Path, row: FileRow) -> None:
         try:

@@ -135,9 +135,9 @@ def test_what_is_done_is_not_done_again(
     done: list[str] = []
     process = FleetWorker.process
 
-    def noted(self: FleetWorker, job: Job) -> FileRow:
+    def noted(self: FleetWorker, job: Job, before: int = 0) -> FileRow:
         done.append(Path(job.name).name)
-        return process(self, job)
+        return process(self, job, before)
 
     monkeypatch.setattr(FleetWorker, "process", noted)
     fleet(card)
@@ -339,3 +339,20 @@ def test_a_list_of_recordings_may_have_notes_and_empty_lines(
     names.write_bytes(b"\xff\xfe")
     with pytest.raises(SystemExit, match="2"):
         fleet(f"@{names}")
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "expected"),
+    [
+        ("--cores", "0", "a whole number from 1 to"),
+        ("--workers", "x", "a whole number from 1 to"),
+        ("--scratch", "nan", "a number of gigabytes above 0"),
+        ("--metrics", "70000", "a whole number from 1 to 65535"),
+    ],
+)
+def test_numbers_that_are_none_are_refused(
+    fleet: Any, capfd: pytest.CaptureFixture[str], option: str, value: str, expected: str
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        fleet("card", option, value)
+    assert f"argument {option}: expected {expected}" in capfd.readouterr().err

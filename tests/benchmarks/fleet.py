@@ -1,0 +1,305 @@
+"""A fleet on one machine: `python -m tests.benchmarks.fleet [--files N] [--kills] [--store]`.
+
+Short clips are done by the command fleet, with Ray or with --local, and the tables are compared
+with those of a run that nothing disturbs:
+
+--kills   every few seconds a worker is killed (only with Ray), and twice the command itself;
+--store   clips and tables are in an object store on the loopback interface (of the package
+          moto[server], which is in no extra), behind a proxy that answers some requests with 503,
+          some not at all and breaks some answers off.
+
+Prints seconds, frames a second, tries of files and the memory of the command as it goes on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import http.client
+import os
+import random
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+from pyarrow import fs
+
+from tests.support.media import write_video
+
+VARYING = {"tries", "seconds", "finished", "host"}
+DISTINCT = 5  # clips; the others are copies
+KILL_SECONDS = 10.0
+FAULTS = 0.1  # of the requests to the store
+LONGEST = 3600.0  # seconds a run may take
+
+
+def make_card(folder: Path, files: int, frames: int) -> None:
+    """Make short clips, one of a hundred no video."""
+    folder.mkdir()
+    for number in range(files):
+        path = folder / f"{number:05}.mp4"
+        if number % 100 == 99:
+            path.write_text("nothing to see")
+        elif number < DISTINCT:
+            write_video(path, frames + number, size=(640, 360))
+        else:
+            shutil.copy(folder / f"{number % DISTINCT:05}.mp4", path)
+
+
+def contents(out: str) -> dict[str, str]:
+    """Return a digest of each part, without what differs from run to run."""
+    filesystem, root = open_place(out)
+    found = {}
+    for info in filesystem.get_file_info(fs.FileSelector(root, recursive=True)):
+        if info.path.endswith(".parquet"):
+            table = pq.read_table(filesystem.open_input_file(info.path))
+            table = table.drop_columns([c for c in table.column_names if c in VARYING])
+            text = str(table.to_pylist()).encode()
+            found[info.path[len(root) :]] = hashlib.sha256(text).hexdigest()
+    return found
+
+
+def rows(out: str) -> list[dict[str, Any]]:
+    """Return the rows of the table of files."""
+    filesystem, root = open_place(out)
+    selector = fs.FileSelector(f"{root}/files", recursive=True, allow_not_found=True)
+    infos = filesystem.get_file_info(selector)
+    parts = [info.path for info in infos if info.path.endswith(".parquet")]
+    return [
+        row for part in parts for row in pq.read_table(filesystem.open_input_file(part)).to_pylist()
+    ]
+
+
+def open_place(out: str) -> tuple[fs.FileSystem, str]:
+    """Return the file system of tables; that of a store without the proxy."""
+    if not out.startswith("s3://"):
+        return fs.LocalFileSystem(), out
+    store = fs.S3FileSystem(endpoint_override=os.environ["STORE"], request_timeout=60)
+    return store, out.removeprefix("s3://")
+
+
+def finished(out: str) -> list[dict[str, Any]]:
+    """Return the rows of files that are not done again."""
+    return [row for row in rows(out) if row["exit_kind"] != "infrastructure"]
+
+
+def memory_of(pid: int) -> float:
+    """Return what a process has in memory, in MB."""
+    with suppress(OSError):
+        for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+            if line.startswith("VmRSS:"):
+                return int(line.split()[1]) / 1024
+    return 0.0
+
+
+def workers_of(pid: int) -> list[int]:
+    """Return the processes of workers that Ray, started by a process, has; of all that run if 0."""
+    parents: dict[int, int] = {}
+    names: dict[int, str] = {}
+    for entry in Path("/proc").iterdir():
+        with suppress(OSError, ValueError):
+            number = int(entry.name)
+            parents[number] = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
+            names[number] = (entry / "cmdline").read_text()
+
+    def descends(number: int) -> bool:
+        while number > 1 and number != pid:
+            number = parents.get(number, 0)
+        return number == pid or not pid
+
+    return [n for n, name in names.items() if name.startswith("ray::FleetWorker") and descends(n)]
+
+
+def run(sources: str, out: str, options: list[str], kills: bool = False) -> None:
+    """Run the command until it has ended by itself; kill it and its workers meanwhile."""
+    command = [sys.executable, "run_pipeline.py", "fleet", sources, "--out", out, *options]
+    begun = time.monotonic()
+    driver_kills = 2 if kills else 0
+    killed = 0
+    while True:
+        program = subprocess.Popen([*command, "--no-progress"], stdout=subprocess.PIPE, text=True)
+        memory: list[float] = []
+        try:
+            next_kill = time.monotonic() + KILL_SECONDS
+            end = time.monotonic() + random.uniform(3, 6) * KILL_SECONDS
+            while program.poll() is None and time.monotonic() - begun < LONGEST:
+                time.sleep(0.5)
+                memory.append(memory_of(program.pid))
+                if kills and time.monotonic() > next_kill:
+                    next_kill = time.monotonic() + KILL_SECONDS
+                    for worker in workers_of(0 if "--address" in options else program.pid)[:1]:
+                        killed += 1
+                        os.kill(worker, signal.SIGKILL)
+                if driver_kills and time.monotonic() > end:
+                    driver_kills -= 1
+                    program.kill()
+        finally:
+            program.kill()
+        text, _ = program.communicate()
+        if program.returncode >= 0:
+            break
+    seconds = time.monotonic() - begun
+    tenths = [round(memory[len(memory) * k // 10]) for k in range(10)] if memory else []
+    print(f"  {' '.join(options)}: {seconds:.0f} s, exit status {program.returncode}")
+    print(f"  {killed} workers killed; MB of the command: {tenths}")
+    print("  " + "\n  ".join(text.splitlines()[:3]), flush=True)
+
+
+class Faulty(BaseHTTPRequestHandler):
+    """Passes requests on to the store, or fails."""
+
+    protocol_version = "HTTP/1.1"
+    target: tuple[str, int]
+    rate = 0.0
+    counts: dict[str, int]
+
+    def handle_any(self) -> None:
+        """Answer a request."""
+        body = self._body()
+        fault = random.choice(["503", "silence", "cut"]) if random.random() < self.rate else ""
+        if fault:
+            self.counts[fault] = self.counts.get(fault, 0) + 1
+        if fault == "503":
+            self.send_response(503)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+            return
+        if fault == "silence":
+            time.sleep(1.0)
+            self.close_connection = True
+            return
+        store = http.client.HTTPConnection(*self.target, timeout=60)
+        left_out = ("transfer-encoding", "content-length", "expect", "connection")
+        headers = {k: v for k, v in self.headers.items() if k.lower() not in left_out}
+        store.request(self.command, self.path, body, headers)
+        answer = store.getresponse()
+        content = answer.read()
+        self.send_response(answer.status)
+        for name, value in answer.getheaders():
+            if name.lower() not in ("transfer-encoding", "connection", "content-length"):
+                self.send_header(name, value)
+        length = answer.getheader("Content-Length") if self.command == "HEAD" else len(content)
+        self.send_header("Content-Length", str(length or 0))
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(content[: len(content) // 2] if fault == "cut" else content)
+        self.close_connection = self.close_connection or fault == "cut"
+        store.close()
+
+    def _body(self) -> bytes:
+        if self.headers.get("Transfer-Encoding", "").lower() != "chunked":
+            return self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        body = b""
+        while size := int(self.rfile.readline().split(b";")[0], 16):
+            body += self.rfile.read(size)
+            self.rfile.readline()
+        while self.rfile.readline().strip():  # what follows the body
+            pass
+        return body
+
+    do_GET = do_PUT = do_POST = do_HEAD = do_DELETE = handle_any
+
+    def log_message(self, *_: Any) -> None:
+        """Say nothing."""
+
+
+@contextmanager
+def store_with_faults(card: Path) -> Iterator[dict[str, int]]:
+    """Start a store with the clips, and a proxy before it; give the faults that it has made."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    moto = subprocess.Popen(
+        [sys.executable, "-m", "moto.server", "-p", str(port)], stderr=subprocess.DEVNULL
+    )
+    Faulty.target, Faulty.counts = ("127.0.0.1", port), {}
+    proxy = ThreadingHTTPServer(("127.0.0.1", 0), Faulty)
+    thread = threading.Thread(target=proxy.serve_forever, daemon=True)
+    thread.start()
+    os.environ |= {
+        "AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_REGION": "us-east-1",
+        "STORE": f"http://127.0.0.1:{port}",
+        "AWS_ENDPOINT_URL": f"http://127.0.0.1:{proxy.server_port}",
+    }  # fmt: skip
+    try:
+        for _ in range(600):
+            with suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+                break
+            time.sleep(0.5)
+        store = fs.S3FileSystem(
+            endpoint_override=os.environ["STORE"], allow_bucket_creation=True, request_timeout=60
+        )
+        for bucket in ("rides", "results"):
+            store.create_dir(bucket)
+        for clip in card.iterdir():
+            with store.open_output_stream(f"rides/{clip.name}") as stream:
+                stream.write(clip.read_bytes())
+        yield Faulty.counts
+    finally:
+        proxy.shutdown()
+        proxy.server_close()
+        moto.kill()
+        moto.wait()
+
+
+def compare(name: str, found: dict[str, str], expected: dict[str, str], out: str) -> None:
+    """Print whether tables are those of the undisturbed run, and how often files were tried."""
+    assert found.keys() == expected.keys(), sorted(found.keys() ^ expected.keys())[:5]
+    differing = [part for part in found if found[part] != expected[part]]
+    tried = sorted(row["tries"] for row in rows(out))
+    print(f"{name}: {len(found)} parts, {len(differing)} differ; tries at most {tried[-1]}")
+    assert not differing, differing[:5]
+
+
+def main() -> None:
+    """Run what is asked for."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--files", type=int, default=100)
+    parser.add_argument("--frames", type=int, default=25)
+    parser.add_argument("--local", action="store_true")
+    parser.add_argument("--address", help="of Ray, which is started otherwise")
+    parser.add_argument("--kills", action="store_true")
+    parser.add_argument("--store", action="store_true")
+    parser.add_argument("--seed", type=int, default=0)
+    arguments = parser.parse_args()
+    random.seed(arguments.seed)
+    options = ["--local"] if arguments.local else ["--cores", "1"]
+    options += ["--address", arguments.address] if arguments.address else []
+    options += ["--set", "backend=cpu", "--threshold", "0.01"]
+    with tempfile.TemporaryDirectory() as folder:
+        work = Path(folder)
+        make_card(work / "card", arguments.files, arguments.frames)
+        calm = str(work / "calm")
+        run(str(work / "card"), calm, options)
+        expected = contents(calm)
+        print(f"undisturbed: {len(expected)} parts")
+        if arguments.kills:
+            out = str(work / "killed")
+            run(str(work / "card"), out, options, kills=True)
+            compare("kills", contents(out), expected, out)
+        if arguments.store:
+            with store_with_faults(work / "card") as counts:
+                for rate, name in ((0.0, "calm"), (FAULTS, "faults")):
+                    Faulty.rate = rate
+                    run("s3://rides", f"s3://results/{name}", options)
+                    again = 3  # what has failed three times is done by the next run
+                    while again and len(finished(f"s3://results/{name}")) < arguments.files:
+                        again -= 1
+                        run("s3://rides", f"s3://results/{name}", options)
+                print(f"faults: {counts}")
+                out = "s3://results/faults"
+                compare("store", contents(out), contents("s3://results/calm"), out)
+
+
+if __name__ == "__main__":
+    main()

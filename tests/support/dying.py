@@ -1,0 +1,23 @@
+"""A worker of a fleet whose process ends at files of certain names."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+
+from squeezedrive.pipeline.fleet.job import FileRow, Job
+from squeezedrive.pipeline.fleet.worker import FleetWorker
+
+
+class DyingWorker(FleetWorker):
+    """Is killed at once.mp4, but only the first time, and whenever it is given always.mp4."""
+
+    def process(self, job: Job, before: int = 0) -> FileRow:
+        """Do a file, or die."""
+        path = Path(job.name)
+        mark = path.with_suffix(".died")
+        if path.name == "always.mp4" or (path.name == "once.mp4" and not mark.exists()):
+            mark.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().process(job, before)
