@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from squeezedrive.engines.model.weights import DEFAULT, load_weights
-from squeezedrive.kernels.fit import make_fit
 from tests.benchmarks import cuda as benchmark
 from tests.support.cuda_rig import SETTINGS, Rig, picture
 from tests.support.fake_driver import DriverError
@@ -87,7 +86,7 @@ def test_obvious_way_finds_the_same_boxes() -> None:
     slot.infer()
     (expected,) = slot.detect()
     slot.close()
-    fit = make_fit(SETTINGS.fit, (120, 100), (96, 64), SETTINGS.band_centre)
+    fit = SETTINGS.fit_of((120, 100))
     np.testing.assert_array_equal(found.classes, expected.classes)
     np.testing.assert_allclose(found.scores, expected.scores, atol=1e-4)
     np.testing.assert_allclose(fit.to_source(found.boxes), expected.boxes, atol=0.05)

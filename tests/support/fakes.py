@@ -13,6 +13,7 @@ import numpy as np
 
 from squeezedrive.engines.backends.base import Backend, BackendInfo, Slot
 from squeezedrive.kernels.detections import Detections
+from squeezedrive.kernels.fit import HostPicture
 from squeezedrive.pipeline.core.frame import Frame, Image
 from squeezedrive.pipeline.core.sink import FrameResult, Sink
 from squeezedrive.pipeline.core.source import Source, SourceInfo, SourceKind
@@ -75,9 +76,10 @@ class FakeSlot(Slot):
         self.closed = False
         self.seen: list[int] = []
 
-    def preprocess(self, images: Sequence[Image]) -> None:
+    def preprocess(self, images: Sequence[HostPicture]) -> None:
         self.backend.call("preprocess")
-        self.seen = [int(image[0, 0, 0]) for image in images]
+        pixels = [i if isinstance(i, np.ndarray) else i.rows(0, 2) for i in images]
+        self.seen = [int(image[0, 0, 0]) for image in pixels]
 
     def infer(self) -> None:
         self.backend.call("infer")
