@@ -30,7 +30,8 @@ ERROR = re.compile(r"(error|[\w. -]+\.py\b.*: error|python -m \w+.*: error): ")
 # inside OpenCV print of damage cannot be turned off.
 MESSAGE = re.compile(
     r"(error|warning|info): |interrupted|.+: error: |usage: |\s|frame \d+|\d+ of \d+"
-    "|in, train: |Corrupt JPEG|Inconsistent progr|Invalid SOS|Premature end|Unsupported marker|Bogus |libpng "
+    "|in, train: |Corrupt JPEG|Inconsistent progr|Invalid SOS|Premature end|Unsupported marker"
+    "|Bogus |libpng "
 )
 CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 PLACE = re.compile(r'File "([^"]+)", line (\d+), in (\S+)')
