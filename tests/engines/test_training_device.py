@@ -70,7 +70,8 @@ def test_two_processes_learn_the_same_as_one(tmp_path: Path, root: Path) -> None
     learned = []
     for name, array in one.arrays.items():
         np.testing.assert_allclose(two.arrays[name], array, rtol=1e-3, atol=1e-6)
-        if not name.startswith("conv12"):  # it starts from random weights
+        # conv12 starts from random weights. Steps of biases may be less than they are rounded by.
+        if not name.startswith("conv12") and name.endswith("_w"):
             learned.append(np.abs(array - start[name]).max())
     assert min(learned) > 0
     assert max(learned) > 1e-3
