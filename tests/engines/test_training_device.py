@@ -74,7 +74,7 @@ def test_two_processes_learn_the_same_as_one(tmp_path: Path, root: Path) -> None
         if not name.startswith("conv12") and name.endswith("_w"):
             learned.append(np.abs(array - start[name]).max())
     assert min(learned) > 0
-    assert max(learned) > 1e-3
+    assert max(learned) > 1e-4
     assert two.profile.training["batch"] == one.profile.training["batch"] == 4
 
 
