@@ -66,10 +66,14 @@ class Page:
 
     def shows(self, selector, text):
         """Wait until the element has the text, or any if there is none."""
+        from selenium.common.exceptions import StaleElementReferenceException
 
         def there():
-            found = self.all(selector)
-            return bool(found) and text in found[0].text and bool(found[0].text)
+            try:
+                found = self.all(selector)
+                return bool(found) and text in found[0].text and bool(found[0].text)
+            except StaleElementReferenceException:  # the page is being replaced
+                return False
 
         return until(there, 30)
 
