@@ -52,6 +52,20 @@ class Parser(argparse.ArgumentParser):
             self.error(f"expected @FILE to be a text in {error.encoding}: {error.reason}")
 
 
+def add_messages(parser: argparse.ArgumentParser, level: str) -> argparse._ArgumentGroup:
+    """Add the options on what is reported, messages of `level` and above by default."""
+    messages = parser.add_argument_group("messages")
+    messages.add_argument(
+        "--progress", action=argparse.BooleanOptionalAction, default=True,
+        help="report progress while running",
+    )  # fmt: skip
+    messages.add_argument(
+        "--log-level", default=level, choices=["debug", "info", "warning", "error"],
+        help=f"least severity of messages shown (default: {level})",
+    )  # fmt: skip
+    return messages
+
+
 def add_settings(
     settings: argparse._ArgumentGroup, shortcuts: Mapping[str, tuple[str, str, str]], event: str
 ) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from squeezedrive.pipeline.app.arguments import (
     SHORTCUTS,
     Parser,
+    add_messages,
     add_settings,
     log_to_stderr,
     read_settings,
@@ -132,15 +133,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
         "keep a clip of moments like 'pedestrian>=1', with the seconds before; repeatable",
     )  # fmt: skip
 
-    messages = parser.add_argument_group("messages")
-    messages.add_argument(
-        "--progress", action=argparse.BooleanOptionalAction, default=True,
-        help="report progress while running",
-    )  # fmt: skip
-    messages.add_argument(
-        "--log-level", default="info", choices=["debug", "info", "warning", "error"],
-        help="least severity of messages shown (default: info)",
-    )  # fmt: skip
+    add_messages(parser, "info")
     arguments = parser.read(argv)
     # Clips of events are called after the video, whether or not it is written.
     if arguments.no_video and arguments.output is not None and not arguments.event:

@@ -10,6 +10,7 @@ from squeezedrive.engines.program import exit_code, printable
 from squeezedrive.pipeline.app.arguments import (
     SHORTCUTS,
     Parser,
+    add_messages,
     add_settings,
     log_to_stderr,
     read_settings,
@@ -79,18 +80,10 @@ def _parse(argv: list[str], program: str) -> argparse.Namespace:
         settings, shortcuts | {"track-index": TRACK_INDEX},
         "list moments like 'pedestrian>=1' in the table of events; repeatable",
     )  # fmt: skip
-    messages = parser.add_argument_group("messages")
+    messages = add_messages(parser, "warning")
     messages.add_argument(
         "--metrics", type=_port, metavar="PORT", help="counters for Prometheus, on this machine"
     )
-    messages.add_argument(
-        "--progress", action=argparse.BooleanOptionalAction, default=True,
-        help="report progress while running",
-    )  # fmt: skip
-    messages.add_argument(
-        "--log-level", default="warning", choices=["debug", "info", "warning", "error"],
-        help="least severity of messages shown (default: warning)",
-    )  # fmt: skip
     return parser.read(argv)
 
 
