@@ -294,7 +294,7 @@ def test_another_fit_than_the_weights_were_trained_with_is_told(
     code, _, err = run(clip, "-n", "2", "--no-video", "--fit", fit,
                        "--set", f"network={network}")  # fmt: skip
     assert code == 0, err
-    assert ("put into its input by letterbox, not band: --fit letterbox" in err) == warned
+    assert ("fitted by letterbox, not band: use --fit letterbox" in err) == warned
 
 
 @pytest.mark.parametrize("fit", ["band", "letterbox", "stretch"])

@@ -1,4 +1,4 @@
-"""`convert`: other files of results that exist, whole or damaged."""
+"""`convert`: results in other formats, from whole and damaged files."""
 
 from __future__ import annotations
 
@@ -178,7 +178,7 @@ def test_wrong_input_is_one_line(convert: Any, tmp_path: Path) -> None:
         ((path, "--csv", table), "out.csv: exists already; --overwrite replaces it"),
         ((path, "--csv", path, "--overwrite"), "is the source itself"),
         ((path, "--csv", tmp_path / "no" / "x"), "does not exist"),
-        ((path, "--mot", tmp_path / "new"), "--mot: expected followed objects"),
+        ((path, "--mot", tmp_path / "new"), "--mot: expected tracked objects"),
     ):
         code, out, err = convert(*arguments)
         assert (code, out, len(err.splitlines())) == (2, "", 1), err

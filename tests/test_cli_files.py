@@ -1,4 +1,4 @@
-"""Folders, patterns and lists of videos: each its own outputs, and what is broken ends nothing."""
+"""Folders, patterns and lists of videos: outputs of each; a broken file does not end the others."""
 
 import errno
 import json
@@ -154,7 +154,7 @@ def test_a_card_of_twenty_files_run_interrupted_and_resumed(
         code, out, err = run(*arguments("out"))
     assert code == 130, err
     assert "files       5 done, 1 failed, 1 interrupted, 13 left\n" in out
-    assert "--resume goes on" in err
+    assert "--resume to process the remaining" in err
     assert json.loads(Path("out.json").read_text())["ended"] == "SIGINT"
     assert 0 < len(frames_of(Path("out") / f"{place(7)}.detected.mp4")) < FRAMES  # finished
     before = {path: path.stat().st_mtime_ns for path in Path("out").rglob("F*.*")}
@@ -248,7 +248,7 @@ def test_resume_makes_anew_what_is_not_as_it_would_be(two: Path, run: Any, refus
     assert "2 done" in out, err
     # What no run of files has written is not replaced either.
     Path("out/.squeezedrive.jsonl").unlink()
-    assert "a.jsonl: exists already, and no run" in refused(*arguments, "--resume")
+    assert "a.jsonl: exists already, but no run" in refused(*arguments, "--resume")
 
 
 def test_what_is_begun_and_not_finished_is_replaced(
@@ -314,7 +314,7 @@ def test_every_track_has_outputs(two: Path, run: Any, refused: Any) -> None:
     # A file alone, and what has no end.
     assert run(two / "cameras.mp4", "--track-index", "all")[0] == 0
     assert (two / "cameras.track1.detected.mp4").exists()
-    assert "all: is for files" in refused("demo:", "--track-index", "all", "--no-video")
+    assert "all: expected a file" in refused("demo:", "--track-index", "all", "--no-video")
 
 
 def test_pictures_of_a_folder_are_one_sequence_as_ever(two: Path, run: Any) -> None:
@@ -341,7 +341,7 @@ def test_what_is_refused_before_anything_is_read(two: Path, refused: Any) -> Non
         (["-o", "out.avi"], "expected a name that ends in .mp4"),
         (["--jsonl", "-"], "standard output is for one source"),
         (["--show"], "--show: expected one source, got several"),
-        (["--profile", "profile"], "--profile: measures one source"),
+        (["--profile", "profile"], "--profile: expected a single source"),
         (["--no-video", "--resume"], "--resume: expected outputs in files"),
         (["--no-video", "--segment", "1"], "neither is written"),
         (["--segment", "1", "--keep", "1"], "record.keep: limits one recording"),
@@ -349,7 +349,7 @@ def test_what_is_refused_before_anything_is_read(two: Path, refused: Any) -> Non
         ([two / "none.mp4"], "two/none.mp4: no such file"),
     ):
         assert part in refused(two, *arguments), arguments
-    assert "--resume: is for files" in refused("demo:", "--resume")
+    assert "--resume: expected files" in refused("demo:", "--resume")
     assert files_in(Path()) == ["two/a.mp4", "two/b.mp4"]
 
 
@@ -379,14 +379,14 @@ def test_what_all_files_need_ends_the_run(
     assert code == 2
     assert "files       1 failed, 1 left\n" in out
     assert "error: the GPU does not answer" in err
-    assert "--resume goes on" in err
+    assert "--resume to process the remaining" in err
 
 
 def test_what_no_file_can_be_opened_with_ends_the_run(two: Path, run: Any) -> None:
     code, out, err = run(two, "--no-video", "--jsonl", "out", "--set", "queue.batch=9")
     assert code == 2
     assert "files       1 failed, 1 left\n" in out
-    assert "error: queue.batch: back end cpu takes 8 at once at most, got 9" in err
+    assert "error: queue.batch: back end cpu takes at most 8 at once, got 9" in err
     assert files_in(Path()) == ["two/a.mp4", "two/b.mp4"]
 
 

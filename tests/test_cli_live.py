@@ -107,7 +107,7 @@ def test_what_several_sources_cannot_share(
         (["--jsonl", "-"], "--jsonl -: standard output is for one source"),
         (["--mot", "-"], "--mot -: standard output is for one source"),
         (["--show"], "--show: expected one source, got several"),
-        (["--profile", tmp_path / "profile"], "--profile: measures one source"),
+        (["--profile", tmp_path / "profile"], "--profile: expected a single source"),
         (["--sweep", "video.crf=20,30"], "--sweep: expected one source, got several"),
         (["--jsonl", tmp_path / "x.txt", "--mot", tmp_path / "x.txt"], "named for two outputs"),
         (["--jsonl", tmp_path / "x.y", "--summary", tmp_path / "x.1.y"], "named for two outputs"),

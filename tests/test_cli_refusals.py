@@ -42,7 +42,7 @@ def test_wrong_options_are_told_in_one_line(refused: Any, clip: Path, tmp_path: 
         ("detect.treshold=0.3", "unknown key detect.treshold, did you mean detect.threshold?"),
         ("network=none.yaml", "none.yaml: cannot read the configuration"),
         ("nonsense", "expected KEY=VALUE"),
-        ("queue.batch=9", "queue.batch: back end cpu takes 8 at once at most, got 9"),
+        ("queue.batch=9", "queue.batch: back end cpu takes at most 8 at once, got 9"),
     ):
         assert part in refused(clip, "-o", video, "--set", setting)
     message = refused(clip, "-o", video, "--set", "preview.token=271828")

@@ -1,1 +1,1 @@
-"""A run of the program: open what the configuration names, run it, report."""
+"""Run the program: open what the configuration names, process it, report."""

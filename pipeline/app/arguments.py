@@ -1,4 +1,4 @@
-"""Arguments that several commands share: lists of them in files, settings, the log."""
+"""Arguments that several commands share: argument files, settings, messages."""
 
 from __future__ import annotations
 
@@ -16,36 +16,36 @@ if TYPE_CHECKING:
 
 # Options that set one configuration key each, and the name of their value.
 SHORTCUTS = {
-    "backend": ("backend", "|".join(CHOICES), "what runs the network"),
+    "backend": ("backend", "|".join(CHOICES), "back end that runs the network"),
     "threshold": ("detect.threshold", "T", "lowest score of a box, 0 to 1"),
-    "detect-every": ("track.every", "N", "the network sees one frame in N, --track the others"),
+    "detect-every": ("track.every", "N", "run the network on one frame in N, --track the others"),
     "top-n": ("detect.top_n", "N", "boxes kept before suppression"),
     "nms-iou": ("detect.nms_iou", "T", "overlap from which a box is suppressed, 0 to 1"),
-    "classes": ("detect.classes", "A,B", "only these: car,cyclist,pedestrian"),
+    "classes": ("detect.classes", "A,B", "keep only these: car,cyclist,pedestrian"),
     "frames": ("source.frames", "N", "stop after N frames"),
-    "start": ("source.start", "SECONDS", "skip the beginning"),
-    "track-index": ("source.track_index", "N|all", "which video track, from 0; all: each in turn"),
+    "start": ("source.start", "SECONDS", "skip this much of the beginning"),
+    "track-index": ("source.track_index", "N|all", "video track, from 0; all: each in turn"),
     "fps": ("source.fps", "F", "frame rate of images and of files without timestamps"),
-    "gps": ("source.gps", "auto|FILE|exiftool|none", "where positions are: FILE.gpx, FILE.nmea"),
-    "decode": ("source.decode", "auto|nvdec|cpu", "what decodes video files"),
-    "fit": ("fit.mode", "band|letterbox|stretch", "how 16:9 is put into the wide network input"),
-    "policy": ("queue.policy", "auto|lossless|latest|bounded_age", "when frames come too fast"),
-    "segment": ("record.segment", "SECONDS", "go on in a new file so often: ride.000001.TIME.mp4"),
+    "gps": ("source.gps", "auto|FILE|exiftool|none", "source of positions: FILE.gpx, FILE.nmea"),
+    "decode": ("source.decode", "auto|nvdec|cpu", "decoder of video files"),
+    "fit": ("fit.mode", "band|letterbox|stretch", "how 16:9 is fitted into the wide network input"),
+    "policy": ("queue.policy", "auto|lossless|latest|bounded_age", "used if frames come too fast"),
+    "segment": ("record.segment", "SECONDS", "start a new file this often: ride.000001.TIME.mp4"),
     "keep": ("record.keep", "GB", "delete the oldest segments and clips beyond this size"),
-    "preview": ("preview.address", "[HOST:]PORT", "live page with picture, figures and controls"),
+    "preview": ("preview.address", "[HOST:]PORT", "serve a page: picture, figures and controls"),
 }
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser for which the lists of files that people write are lists of arguments."""
+    """A parser that takes an @FILE with one argument a line, as people write lists of files."""
 
     def convert_arg_line_to_args(self, arg_line: str) -> list[str]:
-        """Return what a line of an @FILE stands for."""
+        """Return the argument in a line of an @FILE; none for an empty line or a comment."""
         line = arg_line.removeprefix("\ufeff")  # editors of some systems begin files with it
         return [] if not line.strip() or line.startswith("#") else [line]
 
     def read(self, argv: Sequence[str] | None) -> argparse.Namespace:
-        """Read the command line; exits with code 2 and a hint if it is wrong."""
+        """Parse the command line; a wrong one ends the program with exit code 2 and a hint."""
         try:
             return self.parse_args(argv)
         except UnicodeDecodeError as error:
@@ -53,7 +53,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def add_messages(parser: argparse.ArgumentParser, level: str) -> argparse._ArgumentGroup:
-    """Add the options on what is reported, messages of `level` and above by default."""
+    """Add the options for messages; those of `level` and above are shown by default."""
     messages = parser.add_argument_group("messages")
     messages.add_argument(
         "--progress", action=argparse.BooleanOptionalAction, default=True,
@@ -61,7 +61,7 @@ def add_messages(parser: argparse.ArgumentParser, level: str) -> argparse._Argum
     )  # fmt: skip
     messages.add_argument(
         "--log-level", default=level, choices=["debug", "info", "warning", "error"],
-        help=f"least severity of messages shown (default: {level})",
+        help=f"lowest severity of the messages shown (default: {level})",
     )  # fmt: skip
     return messages
 
@@ -71,12 +71,12 @@ def add_settings(
 ) -> None:
     """Add the options that change the configuration: `shortcuts` are some or all of `SHORTCUTS`.
 
-    `event` is the help of --event, which says what is done with events.
+    `event` is the help text of --event.
     """
     settings.add_argument(
         "-c", "--config", type=Path, metavar="FILE.yaml",
-        help="changes to configs/file.yaml; where there is no such file, one of the package: live,"
-        " configs/live.yaml or profile",
+        help="changes to configs/file.yaml; if there is no such file, one of the package is used:"
+        " live, configs/live.yaml or profile",
     )  # fmt: skip
     settings.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE",
@@ -84,7 +84,7 @@ def add_settings(
     )  # fmt: skip
     settings.add_argument("--event", action="append", default=[], metavar="CONDITION", help=event)
     settings.add_argument(
-        "--track", action="store_true", help="follow objects: numbers that last, steady boxes"
+        "--track", action="store_true", help="track objects: lasting numbers, steady boxes"
     )
     short = {"threshold": "-t", "frames": "-n"}
     for name, (_, metavar, text) in shortcuts.items():
@@ -93,7 +93,7 @@ def add_settings(
 
 
 def read_settings(arguments: argparse.Namespace) -> list[Setting]:
-    """List what these options set as (how it was written, configuration key, value)."""
+    """Return what these options set, as (how it was written, configuration key, value)."""
     from squeezedrive.engines.settings import parse_setting
     from squeezedrive.pipeline.config import parse_number
 
@@ -112,7 +112,7 @@ def read_settings(arguments: argparse.Namespace) -> list[Setting]:
 
 
 class _LineFormatter(logging.Formatter):
-    """Puts a message into one line; a traceback follows in its own lines."""
+    """Formats a message as one line; a traceback follows in its own lines."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:
         from squeezedrive.engines.program import printable
@@ -121,7 +121,7 @@ class _LineFormatter(logging.Formatter):
 
 
 def log_to_stderr(level: str) -> None:
-    """Show messages from a severity on."""
+    """Log messages of the severity `level` and above to standard error."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_LineFormatter("{levelname}: {message}", style="{"))
     names = ((logging.INFO, "info"), (logging.WARNING, "warning"), (logging.ERROR, "error"))

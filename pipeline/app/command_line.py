@@ -21,14 +21,14 @@ if TYPE_CHECKING:
     from squeezedrive.engines.settings import Setting
     from squeezedrive.pipeline.app.outputs import Outputs
 
-# Arguments, and a note on them, which goes to the next line if there is no room for it.
+# Arguments and a note, which moves to the next line if there is no room for it.
 EXAMPLES = (
     ("drive.mp4", "writes drive.detected.mp4 beside it"),
     ("drive.mp4 -o out.mp4 --jsonl out.jsonl --threshold 0.5", ""),
     ("drive.mp4 --start 60 --frames 300 --classes pedestrian,cyclist", ""),
     ("images/ --fps 10 --kitti results/ --no-video", ""),
-    ("/media/card -o out/ --jsonl out/", "all videos of a card; --resume goes on"),
-    ("'2026*/*.MP4' --track-index all", "each camera of files with two"),
+    ("/media/card -o out/ --jsonl out/", "all videos of a card; --resume continues"),
+    ("'2026*/*.MP4' --track-index all", "both cameras of files with two tracks"),
     ("0 --config configs/live.yaml --show", "the first camera, in a window"),
     (
         "rtsp://camera/stream -o ride.mp4 -c configs/live.yaml --segment 300 --keep 20 \\\n"
@@ -36,27 +36,27 @@ EXAMPLES = (
         "left running in a vehicle",
     ),
     ("0 2 -c configs/live.yaml -o ride.mp4", "two cameras: ride.0.mp4, ride.1.mp4"),
-    ("drive.mp4 --detect-every 3", "faster: objects are followed between"),
+    ("drive.mp4 --detect-every 3", "faster: tracking fills the gaps"),
     ("demo:", "the clip that comes with the program"),
     (
         "demo:loop,frames=2000 --config configs/profile.yaml --profile out/profile",
-        "what this machine can do, and what limits",
+        "how fast this machine is, and what limits it",
     ),
     ("drive.mp4 -n 300 --profile out/sweep --sweep video.preset=ultrafast,veryfast", ""),
-    ("doctor", "what is installed, what works, and what to do"),
+    ("doctor", "checks the installation, and advises"),
 )
 NOTES_AT = 55  # column
 DOCTOR = "doctor"  # in place of a source: the verb of python -m engines
 
 EPILOG = """\
-convert RESULT.jsonl --csv OUT.csv writes other files of results that exist: convert --help.
+convert RESULT.jsonl --csv OUT.csv converts results to other formats: convert --help.
 fleet SOURCE... --out URL makes tables of thousands of recordings, on many machines: fleet --help.
 
-@FILE is replaced by what FILE holds, one argument a line, without empty lines and those that begin
-with #: a list of videos, for example, or passwords, which other users can read on a command line.
+@FILE is replaced by the arguments in FILE, one a line; empty lines and lines that begin with # are
+skipped. Use it for a list of videos, or for passwords, which others can read on a command line.
 
-Several files are read one after the other. Where an output is named by a folder, each has its own
-in it: -o out/ --csv out/. What is broken is reported, and the others go on.
+Several files are processed one after the other. If an output is a folder, each file gets its own
+in it: -o out/ --csv out/. A broken file is reported, and the others go on.
 
 exit status: 0 done, 1 a fault in the program or some of several files failed, 2 wrong input, 130
 or 143 interrupted (cameras and streams, which have no end of their own: 0)
@@ -70,7 +70,7 @@ def program_name() -> str:
 
 
 def format_examples(program: str) -> str:
-    """Write `EXAMPLES` as they stand in the help."""
+    """Return `EXAMPLES` as text for the help."""
     lines = ["examples:"]
     for arguments, note in EXAMPLES:
         lines += f"  {program} {arguments}".splitlines()
@@ -82,7 +82,7 @@ def format_examples(program: str) -> str:
 
 
 def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
-    """Read the command line; exits with code 2 and a hint if it is wrong."""
+    """Parse the command line; a wrong one ends the program with exit code 2 and a hint."""
     parser = Parser(
         prog=program_name(),
         description="Finds cars, cyclists and pedestrians in road video and marks them.",
@@ -96,12 +96,12 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
         metavar="SOURCE",
         nargs="+",
         help="video file, folder or 'pattern*' of videos or images, camera (0, /dev/video0),"
-        " rtsp:// or http:// stream, - for standard input, or demo: for a clip that comes along;"
+        " rtsp:// or http:// stream, - for standard input, or demo: for the program's own clip;"
         " several share one network, and each has outputs of its own: ride.0.mp4, ride.1.mp4",
     )
 
     outputs = parser.add_argument_group(
-        "outputs", "of several files, DIR/ in place of a file's name: there each has its own"
+        "outputs", "with several files, give DIR/ instead of a file: each gets its own in it"
     )
     for spec in sink_specs():
         flags = [spec.short, f"--{spec.option}"] if spec.short else [f"--{spec.option}"]
@@ -110,32 +110,32 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
         else:
             outputs.add_argument(*flags, metavar=spec.metavar, help=spec.help)
     outputs.add_argument("--no-video", action="store_true", help="write no annotated video")
-    outputs.add_argument("--summary", metavar="FILE.json", help="the figures of the run")
+    outputs.add_argument("--summary", metavar="FILE.json", help="write the figures of the run")
     outputs.add_argument(
         "--profile", type=Path, metavar="DIR",
-        help="where the time goes and what limits: report.html, summary.json, trace.json, and"
-        " video.mp4 if a video is written and has no other name",
+        help="report where the time goes and what limits the speed: report.html, summary.json,"
+        " trace.json, and video.mp4 if a video is written and has no other name",
     )  # fmt: skip
     outputs.add_argument(
         "--sweep", action="append", default=[], metavar="KEY=A,B,C",
-        help="profile with each value of a configuration key, in turn, three times; repeatable",
+        help="profile each value of a configuration key three times; repeatable",
     )  # fmt: skip
     outputs.add_argument("-y", "--overwrite", action="store_true", help="replace existing outputs")
     outputs.add_argument(
         "--resume", action="store_true",
-        help="leave out files whose outputs are finished, with the same settings and weights, and"
-        " replace those that were only begun",
+        help="skip files whose outputs are finished with the same settings and weights; replace"
+        " outputs that were only begun",
     )  # fmt: skip
 
     settings = parser.add_argument_group("settings (defaults: configs/file.yaml)")
     add_settings(
         settings, SHORTCUTS,
-        "keep a clip of moments like 'pedestrian>=1', with the seconds before; repeatable",
+        "record a clip when a condition like 'pedestrian>=1' holds; repeatable",
     )  # fmt: skip
 
     add_messages(parser, "info")
     arguments = parser.read(argv)
-    # Clips of events are called after the video, whether or not it is written.
+    # Clips of events are named after the video, even if no video is written.
     if arguments.no_video and arguments.output is not None and not arguments.event:
         parser.error("--output and --no-video contradict each other")
     return arguments
@@ -167,7 +167,7 @@ def asked_outputs(arguments: argparse.Namespace) -> Outputs:
 
 
 def settings_of(arguments: argparse.Namespace) -> list[Setting]:
-    """List what the command line sets."""
+    """Return the settings that the command line makes."""
     settings = read_settings(arguments)
     asked = asked_sinks(arguments)
     for spec in sink_specs():
@@ -179,7 +179,7 @@ def settings_of(arguments: argparse.Namespace) -> list[Setting]:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Run the pipeline and print what it did; return the exit code."""
+    """Run the pipeline and print the summary; return the exit code."""
     from squeezedrive.engines.errors import ConfigError
     from squeezedrive.pipeline.app.run import run_sources
     from squeezedrive.pipeline.app.tasks import find_files

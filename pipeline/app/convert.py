@@ -1,4 +1,4 @@
-"""Write other files of results that exist: `run_pipeline.py convert RESULT.jsonl --csv OUT.csv`."""
+"""Convert results to other formats: `run_pipeline.py convert RESULT.jsonl --csv OUT.csv`."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from squeezedrive.pipeline.core.sink import STDOUT
 from squeezedrive.pipeline.sinks.registry import file_specs, open_sinks
 
 NOTE = """\
-What is cut off or damaged is left out, and a line says where. Files are those of the run itself,
-but for sizes in MOT files, which may differ by 0.01 pixels, and names of pictures, which results do
-not have: they are numbered.
-A video file called convert is ./convert.
+Damaged lines are left out and reported. The files are the same as those of the run itself, except
+that sizes in MOT files may differ by 0.01 pixels, and that pictures are numbered, as results do not
+hold their names.
+To process a video file called convert, write ./convert.
 """
 
 
@@ -26,13 +26,13 @@ def main(argv: list[str], program: str) -> int:
     specs = [spec for spec in file_specs() if spec.kind != "switch"]
     parser = argparse.ArgumentParser(
         prog=f"{program} convert",
-        description="Writes other files of results that exist.",
+        description="Converts results to other formats.",
         epilog=NOTE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
     parser.add_argument(
-        "result", type=Path, metavar="RESULT.jsonl", help="what --jsonl has written"
+        "result", type=Path, metavar="RESULT.jsonl", help="file that --jsonl has written"
     )
     for spec in specs:
         parser.add_argument(
@@ -46,13 +46,13 @@ def main(argv: list[str], program: str) -> int:
 
 
 def convert(result: Path, asked: dict[str, Path], overwrite: bool = False) -> int:
-    """Write outputs, paths by option, of a file of JSON lines; return the exit code, 0.
+    """Convert a file of JSON lines to outputs, paths by option; return the exit code, 0.
 
     Raises
     ------
     UserError
-        If nothing is asked for, the file cannot be read or has no frame, an output cannot be
-        written or exists, or one of followed objects is asked for and the file has none.
+        If no output is asked for, the file cannot be read or has no frame, an output exists or
+        cannot be written, or an output needs tracked objects and the file has none.
     """
     from squeezedrive.pipeline.app.outputs import Outputs, plan_outputs
     from squeezedrive.pipeline.app.results import ResultFile
@@ -65,7 +65,7 @@ def convert(result: Path, asked: dict[str, Path], overwrite: bool = False) -> in
     for spec in file_specs():
         if spec.option in asked and "track.enabled" in spec.turns_on and not source.followed:
             raise SinkError(
-                f"--{spec.option}: expected followed objects, {result} has none: it was written"
+                f"--{spec.option}: expected tracked objects, {result} has none: it was written"
                 " without --track"
             )
     config = load_config(None, [("convert", "video.write", False)])

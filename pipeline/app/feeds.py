@@ -1,4 +1,4 @@
-"""Builds the feeds of a run: each source with its queue, its sinks and what follows its objects."""
+"""Build the feeds of a run: each source with its queue, its sinks and its tracker."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from squeezedrive.pipeline.sinks.registry import open_sinks
 from squeezedrive.pipeline.stages.feed import Draw, Feed
 from squeezedrive.pipeline.tracking.tracker import Tracker
 
-# Sinks of the caller's own: the same ones for every source, or what returns those of a source.
+# The caller's own sinks: the same for every source, or a function that returns those of a source.
 OwnSinks = Sequence[Sink] | Callable[[Source], Sequence[Sink]]
 
 
@@ -35,9 +35,8 @@ def build_feeds(
 ) -> list[Feed]:
     """Return one feed a source; none of the sinks writes before the first frame.
 
-    The outputs of a source have the names in `places`, from `plan_outputs`. What is `shown` comes
-    before everything that is written, the caller's `own` sinks come last. `draw` takes the place of
-    `Painter`.
+    The outputs of a source have the names in `places`, from `plan_outputs`. The sinks in `shown`
+    come first, then those that write, then the caller's `own`. `draw` replaces `Painter`.
 
     Raises
     ------
@@ -91,7 +90,7 @@ def _paint(painter: Painter, into_yuv: bool, result: FrameResult, status: str) -
 def run_header(
     source: Source, config: Config, network: NetworkDescription, backend: Backend
 ) -> dict[str, Any]:
-    """Return what heads the results of a source: model, configuration, source."""
+    """Return the header of a source's results: model, configuration, source."""
     info, size = source.info, network.config.input
     return {
         "model": {

@@ -1,4 +1,4 @@
-"""Runs through many files in their order, with one network: what is broken ends nothing else."""
+"""Process many files in their order with one network; a broken file does not end the others."""
 
 from __future__ import annotations
 
@@ -17,14 +17,8 @@ from squeezedrive.engines.errors import UserError
 from squeezedrive.engines.files import readable
 from squeezedrive.engines.signals import on_signals
 from squeezedrive.pipeline.app.journal import Journal
-from squeezedrive.pipeline.app.network import (
-    LoadedNetwork,
-    describe_network,
-    open_network,
-)
-from squeezedrive.pipeline.app.outputs import (
-    Outputs,
-)
+from squeezedrive.pipeline.app.network import LoadedNetwork, describe_network, open_network
+from squeezedrive.pipeline.app.outputs import Outputs
 from squeezedrive.pipeline.app.places import total_summary
 from squeezedrive.pipeline.app.progress import FilesProgress, OpenProgress
 from squeezedrive.pipeline.app.run import RunOutcome, watch_session, write_summary
@@ -38,7 +32,7 @@ from squeezedrive.pipeline.sources.collect import Collection
 
 log = logging.getLogger("squeezedrive")
 
-# With these, a disk takes nothing of the files to come either.
+# After one of these, the disk cannot take the outputs of the other files either.
 _DISK_ERRORS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS})
 
 
@@ -49,11 +43,11 @@ def run_files(
     resume: bool = False,
     progress: bool = True,
 ) -> int:
-    """Process files one after the other, print what came of all; return the exit code.
+    """Process files one after the other, print the totals; return the exit code.
 
-    That is 0, 1 if a file failed, or 128 and the number of the signal that ended the run. A file
-    that cannot be read is reported, and the next one is read. What was begun is noted beside the
-    outputs, see `Journal`.
+    The code is 0, 1 if a file failed, or 128 plus the number of the signal that ended the run. A
+    file that cannot be read is reported, and the next one is read. A journal beside the outputs
+    notes what is begun and finished, see `Journal`.
 
     Parameters
     ----------
@@ -64,16 +58,16 @@ def run_files(
     outputs : Outputs
         Where results go; see `place_outputs`.
     resume : bool
-        Whether files are left out whose outputs are finished, complete, and what this run would
-        write; and outputs replaced that a run has begun and not finished.
+        Whether to skip files whose outputs are finished and are what this run would write, and to
+        replace outputs that a run has begun and not finished.
     progress : bool
-        Whether to show how far the run is.
+        Whether to show the progress.
 
     Raises
     ------
     UserError
         If something the user gave cannot be used, which is known before the first frame, or if
-        what all files need is lost, such as the GPU; outputs are finished.
+        something that all files need is lost, such as the GPU; outputs are finished.
     """
     for note in collection.notes:
         log.info("%s", note)
@@ -109,7 +103,7 @@ def run_files(
 
 @dataclass(frozen=True)
 class _Run:
-    """One file on its way."""
+    """One file, and what its run needs."""
 
     task: FileTask
     config: Config
@@ -119,7 +113,7 @@ class _Run:
     received: list[int]
 
     def into(self, tally: Tally) -> UserError | None:
-        """Run the file and add what came of it; return what ends the run of all, if anything."""
+        """Run the file and add its outcome; return the error that ends the whole run, or None."""
         file = self.task.file
         outcome = None
         error: Exception | None = None
@@ -146,7 +140,7 @@ class _Run:
         return None
 
     def _run(self) -> RunOutcome | None:
-        """Return how it ended; None if a signal came before it began."""
+        """Return how the run ended; None if a signal came before it began."""
         task = self.task
         with task.open(self.config, self.loaded) as session:
             if self.received:
@@ -162,7 +156,7 @@ class _Run:
 
 
 def _ends_all(error: UserError) -> bool:
-    """Return whether the files to come would fail likewise."""
+    """Return whether the remaining files would fail in the same way."""
     if isinstance(error, SourceError):
         return False
     if not isinstance(error, SinkError):
@@ -178,7 +172,7 @@ def _conclude(
     received: Sequence[int],
     failure: UserError | None,
 ) -> int:
-    """Write and print what came of all files; return the exit code."""
+    """Write and print the totals of all files; return the exit code."""
     ended = "complete" if failure is None else str(failure)
     if received:
         ended = signal.Signals(received[0]).name
@@ -195,7 +189,7 @@ def _conclude(
     with suppress(OSError):
         print(format_tally(summary), file=sys.stderr if stdout_taken else sys.stdout, flush=True)
     if received or failure is not None:
-        log.warning("the same command with --resume goes on with what is not done")
+        log.warning("repeat the command with --resume to process the remaining files")
     if failure is not None:
         raise failure
     if received:

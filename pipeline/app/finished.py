@@ -1,6 +1,6 @@
-"""What tells two runs of a file apart: the file as it was, the network, the settings.
+"""Hash what the results of a file depend on: the file itself, the network, the settings.
 
-Two runs of the same key give the same results, so that one that is finished need not be run again.
+Two runs with the same key give the same results, so a finished one need not be repeated.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from squeezedrive.pipeline.core.errors import SourceError
 from squeezedrive.pipeline.sources.collect import SourceFile
 from squeezedrive.pipeline.sources.pictures import find_pictures
 
-SCHEMA = 1  # to be raised when the same settings come to mean something else
+SCHEMA = 1  # raise it when the same settings come to mean something else
 
-# Settings that change how fast results come, or how they are shown meanwhile, but not what they
-# are; the network is in the hash of the weights, with its content in place of its name.
+# Settings that change the speed or the display, but not the results. The name of the network is
+# among them because `weights_hash` covers its content.
 _IMMATERIAL_GROUPS = ("network", "preview", "profile")
 _IMMATERIAL_KEYS = {
     "cpu": {"threads", "streams"},
@@ -34,16 +34,16 @@ _IMMATERIAL_KEYS = {
 
 @dataclass(frozen=True)
 class FileVersion:
-    """A file as it is now, so that another one in its place is noticed.
+    """The version of a file, to notice that another one has taken its place.
 
     Attributes
     ----------
     name : str
-        What it is called, by whatever rule the caller has: a path, a URL.
+        Its name, as the caller chooses: a path, a URL.
     size : int
         Bytes.
     changed : str
-        When it was written, or what else changes with its content, such as an ETag.
+        When it was written, or something else that changes with its content, such as an ETag.
     track : int or None
         Which of its video tracks, see `SourceFile`.
     """
@@ -55,10 +55,9 @@ class FileVersion:
 
 
 def file_version(file: SourceFile, config: Config) -> FileVersion:
-    """Return a file as it is now, under its own name without its folder's.
+    """Return the current version of a file, named without its folder.
 
-    A card that is mounted somewhere else has the same files. A sequence of pictures changes with
-    each of them.
+    So a card may be mounted somewhere else. A sequence of pictures changes with each of them.
 
     Raises
     ------
@@ -83,9 +82,9 @@ def file_version(file: SourceFile, config: Config) -> FileVersion:
 
 
 def weights_hash(network: NetworkDescription) -> str:
-    """Return the SHA-256 of everything that makes a network what it is, in hexadecimal.
+    """Return the SHA-256 of a network in hexadecimal.
 
-    That is its parameters, their profile, the size of the input, and the int8 model if there is
+    It covers the parameters, their profile, the size of the input, and the int8 model if there is
     one.
     """
     int8 = int8_model(Path(network.config.weights))
@@ -109,7 +108,7 @@ def config_hash(config: Config) -> str:
 
 
 def run_key(version: FileVersion, weights: str, config: str) -> str:
-    """Return what two runs share only if they give the same results, in hexadecimal.
+    """Return a hash that two runs share only if they give the same results, in hexadecimal.
 
     Parameters
     ----------

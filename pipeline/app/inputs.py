@@ -1,4 +1,4 @@
-"""Opens the sources of a run as they are configured."""
+"""Open the sources of a run as configured."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ log = logging.getLogger("squeezedrive")
 def open_sources(
     specs: Sequence[str], config: SourceConfig, opened: ExitStack, first_id: int = 0
 ) -> list[Source]:
-    """Open all sources, whose frames are numbered from `first_id`; `opened` closes them.
+    """Open all sources, whose ids count from `first_id`; `opened` closes them.
 
     Raises
     ------
     SourceError
-        If one of them cannot be opened. One that is live and not alone is waited for later on.
+        If one of them cannot be opened. A live one among several is connected later.
     GpsError
-        If its positions cannot be read from where the user says that they are.
+        If positions cannot be read from the place that the user names.
     """
     sources = []
     for number, spec in enumerate(specs, first_id):
@@ -47,7 +47,7 @@ def open_sources(
 def _open(spec: str, number: int, config: SourceConfig, alone: bool) -> Source:
     if config.track_index == "all":
         raise ConfigError(
-            "source.track_index: all: is for files, of which each track is read in turn; got"
+            "source.track_index: all: expected a file, whose tracks are read in turn, got"
             f" {shown(spec)}"
         )
     fps = None if config.fps is None else Fraction(config.fps).limit_denominator(1001)
@@ -55,7 +55,7 @@ def _open(spec: str, number: int, config: SourceConfig, alone: bool) -> Source:
         number, fps, config.start, config.open_timeout, config.read_timeout, config.track_index
     )
     open_inner = partial(open_source, spec, options)
-    # One that is alone has to answer at once: its name may be wrong.
+    # A single source has to answer at once: its name may be wrong.
     inner = open_inner() if alone or live_kind(spec) is None else None
     if inner is not None and not inner.info.live:
         return inner
@@ -67,9 +67,9 @@ def _open(spec: str, number: int, config: SourceConfig, alone: bool) -> Source:
 def decode_on_device(
     source: Source, backend: Backend, config: SourceConfig, opened: ExitStack
 ) -> Source:
-    """Return the source decoded by the back end's device, if it can; else as it is, and log why.
+    """Return the source with its decoder on the back end's device; if refused, as it is.
 
-    `opened` closes what is opened for it.
+    The reason is logged. `opened` closes what is opened for the decoder.
     """
     if config.decode == "cpu":
         return source
@@ -79,7 +79,7 @@ def decode_on_device(
             raise DecoderRefused(f"back end {backend.info.name} takes host pictures")
         moved = source.on_device(open_decoder)
     except DecoderRefused as refusal:
-        # Nobody has to be told about a GPU that is not there.
+        # A GPU that is not there is not worth a message.
         level = logging.DEBUG if open_decoder is None else logging.INFO
         log.log(
             logging.WARNING if config.decode == "nvdec" else level,

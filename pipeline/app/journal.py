@@ -1,4 +1,4 @@
-"""Which outputs are finished, noted in a file beside them, so that a run can go on."""
+"""Note in a file beside the outputs which of them are finished, so that a run can be resumed."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Size = int | dict[str, int]
 
 @dataclass(frozen=True)
 class OutputRecord:
-    """What is noted of an output.
+    """The journal's note on an output.
 
     Attributes
     ----------
@@ -35,18 +35,18 @@ class OutputRecord:
 
 
 class Journal:
-    """Notes what is begun and what is finished, in one file in each folder with outputs.
+    """Notes which outputs are begun and finished, in one file in each folder with outputs.
 
-    Each line is whole, and on the disk before the next file is begun; a line that a power cut has
-    cut off is left out. An output that was begun and not finished is the work of a run that was
-    interrupted or failed.
+    Each line is on the disk before the next file is begun; a line that a power cut has cut off is
+    ignored. An output that was begun and not finished comes from a run that was interrupted or
+    failed.
     """
 
     def __init__(self) -> None:
         self._folders: dict[Path, dict[str, OutputRecord]] = {}
 
     def find(self, output: Path) -> OutputRecord | None:
-        """Return what is noted of an output; None if nothing is.
+        """Return the note on an output, or None.
 
         Raises
         ------
@@ -66,7 +66,7 @@ class Journal:
         self._note("begun", key, dict.fromkeys(outputs))
 
     def finish(self, key: str, outputs: Iterable[Path]) -> None:
-        """Note that outputs are complete, once they are on the disk.
+        """Bring outputs to the disk, then note that they are complete.
 
         Raises
         ------
@@ -94,7 +94,7 @@ class Journal:
 
 
 def measure(output: Path) -> Size:
-    """Return how large an output is; see `Size`. A series that has no file has none."""
+    """Return the size of an output, see `Size`; {} for a series without files."""
     if output.is_file():
         return output.stat().st_size
     if output.is_dir():
@@ -107,7 +107,7 @@ def measure(output: Path) -> Size:
 
 
 def is_intact(output: Path, size: Size) -> bool:
-    """Return whether an output is as large as it was; of a series, files may have been added."""
+    """Return whether an output still has its size; to a series, files may have been added."""
     now = measure(output)
     if isinstance(size, dict) and isinstance(now, dict):
         return size.items() <= now.items()
@@ -125,7 +125,7 @@ def _read(path: Path) -> dict[str, OutputRecord]:
                     for name, size in content["outputs"].items():
                         records[name] = OutputRecord(content["key"], None if begun else size)
                 except (ValueError, LookupError, TypeError, AttributeError):
-                    continue  # cut off, or nothing of ours
+                    continue  # cut off, or not written by this program
     except FileNotFoundError:
         pass
     except OSError as error:

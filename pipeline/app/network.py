@@ -1,4 +1,4 @@
-"""From a configuration to the network: weights, what is kept of its boxes, and a back end."""
+"""Open the configured network: its weights, the choice of its boxes, and a back end."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from squeezedrive.pipeline.tracking.tracker import Tracker
 
 log = logging.getLogger("squeezedrive")
 
-LOWEST = 0.05  # score of a box that the live page's slider can still bring up
+LOWEST = 0.05  # lowest score of a box that the live page's slider can bring back
 
 
 @dataclass(frozen=True)
@@ -29,8 +29,7 @@ class NetworkDescription:
     config: NetworkConfig
     weights: Weights
     detect: DetectParams  # which boxes the back end keeps
-    # Which of them are kept after that, where a live page or a tracker decides.
-    controls: Controls | None
+    controls: Controls | None  # which of these are kept, if a live page or a tracker decides
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -47,7 +46,7 @@ class LoadedNetwork:
 
 
 def describe_network(config: Config) -> NetworkDescription:
-    """Load everything about the configured network except the network itself.
+    """Load the weights and settings of the configured network, without a back end.
 
     Raises
     ------
@@ -69,19 +68,19 @@ def describe_network(config: Config) -> NetworkDescription:
 
 
 def _lowest(config: Config, threshold: float) -> float:
-    """Return the lowest score that the live page and the tracker have a use for."""
+    """Return the lowest score that the live page and the tracker use."""
     if config.preview.address is not None:
         threshold = min(threshold, LOWEST)
     return Tracker.weakest(threshold) if config.track.follows else threshold
 
 
 def load_network(network_file: Path, network: NetworkConfig) -> Weights:
-    """Load the weights of a network, which have to be as its configuration says.
+    """Load the weights of a network and check them against its configuration.
 
     Raises
     ------
     WeightsError
-        If they are not, or cannot be used.
+        If they contradict it, or cannot be used.
     ConfigError
         If the network cannot read an input of the configured size.
     """
@@ -105,7 +104,7 @@ def load_network(network_file: Path, network: NetworkConfig) -> Weights:
 
 
 def known_classes(detect: DetectConfig, names: tuple[str, ...]) -> DetectConfig:
-    """Return what is configured with classes as the network spells them; "Car" means car.
+    """Return the configuration with classes as the network spells them; "Car" means car.
 
     Raises
     ------
@@ -131,7 +130,7 @@ def known_classes(detect: DetectConfig, names: tuple[str, ...]) -> DetectConfig:
 
 
 def detect_params(detect: DetectConfig, names: tuple[str, ...]) -> DetectParams:
-    """Return which boxes are kept; `names` are the network's classes."""
+    """Return the parameters of the detection; `names` are the network's classes."""
     return DetectParams(
         threshold=detect.threshold,
         top_n=detect.top_n,
@@ -145,7 +144,7 @@ def detect_params(detect: DetectConfig, names: tuple[str, ...]) -> DetectParams:
 
 
 def open_network(config: Config, network: NetworkDescription) -> Backend:
-    """Load the network into the back end that is configured; one line says which.
+    """Load the network into the configured back end; log which one it is.
 
     Raises
     ------
@@ -156,7 +155,7 @@ def open_network(config: Config, network: NetworkDescription) -> Backend:
     trained = weights.profile.fit
     if trained not in (None, config.fit.mode):
         log.warning(
-            "%s was trained with pictures that were put into its input by %s, not %s: --fit %s",
+            "%s was trained with pictures fitted by %s, not %s: use --fit %s",
             weights.profile.name, trained, config.fit.mode, trained,
         )  # fmt: skip
     settings = EngineSettings(

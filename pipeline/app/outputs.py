@@ -25,11 +25,11 @@ PROFILE_VIDEO = "video.mp4"
 
 @dataclass(frozen=True)
 class Outputs:
-    """What the user asks for."""
+    """The outputs that the user asks for."""
 
     sinks: Mapping[str, Path] = field(default_factory=dict)  # by option; any path for a switch
     summary: Path | None = None  # the figures of the run as JSON
-    profile: Path | None = None  # folder for where the time went, see `pipeline.profiling`
+    profile: Path | None = None  # folder of the profile, see `pipeline.profiling`
     overwrite: bool = False  # whether outputs that exist may be replaced
     folders: frozenset[str] = frozenset()  # options, "summary" too, whose paths end with a slash
 
@@ -37,7 +37,7 @@ class Outputs:
 def plan_outputs(
     outputs: Outputs, sources: Sequence[SourceInfo], config: Config
 ) -> list[dict[str, Path]]:
-    """Name the outputs of each source, and refuse what would cost the user something.
+    """Name the outputs of each source, and check them as `check_outputs` does.
 
     Parameters
     ----------
@@ -57,10 +57,8 @@ def plan_outputs(
 
     Raises
     ------
-    SinkError
-        With the first reason found.
-    ConfigError
-        If segments are asked for and nothing is written that could be split.
+    SinkError, ConfigError
+        As `check_for_several` and `check_outputs`.
     """
     specs = sink_specs()
     several = len(sources) > 1
@@ -77,7 +75,7 @@ def plan_outputs(
 
 
 def written_outputs(paths: Mapping[str, Path], config: Config) -> list[tuple[SinkSpec, Path]]:
-    """Return what is written of one source, whose outputs are called `paths`."""
+    """Return the outputs of a source that are written; `paths` has all of them by option."""
     return [
         (spec, paths[spec.option])
         for spec in sink_specs()
@@ -94,7 +92,7 @@ def check_outputs(
     replaceable: Collection[Path] = (),
     many: bool = False,
 ) -> None:
-    """Refuse what would cost the user something.
+    """Reject outputs that cannot be written, or would replace something the user keeps.
 
     Parameters
     ----------
@@ -147,7 +145,7 @@ def check_outputs(
                     )
                 if many:
                     raise SinkError(
-                        f"{path}: exists already; --resume leaves out what is finished,"
+                        f"{path}: exists already; --resume skips what is finished,"
                         " --overwrite replaces it"
                     )
                 check_free(path, outputs.overwrite, SinkError)
@@ -166,7 +164,7 @@ def check_outputs(
 
 
 def check_for_several(outputs: Outputs) -> None:
-    """Refuse what cannot be had once for each source.
+    """Reject outputs that only a single source can have.
 
     Raises
     ------
@@ -201,7 +199,7 @@ def _named(
             paths[spec.option] = outputs.profile / PROFILE_VIDEO
         elif spec.ending:
             stem = info.stem if info.stem.name else info.stem.resolve()
-            # The number tells those apart that are not files.
+            # The number distinguishes sources that are not files.
             mark = "" if number is None or info.inputs else f".{number}"
             paths[spec.option] = stem.with_name(f"{stem.name}{mark}{spec.ending}")
     for spec in specs:
@@ -211,13 +209,13 @@ def _named(
 
 
 def numbered(path: Path, number: int) -> Path:
-    """Return the name that one of several sources has in place of `path`: ride.0.mp4."""
+    """Return `path` with the number of one of several sources: ride.0.mp4."""
     path = path if path.name else path.resolve()  # the current folder has no name of its own
     return path.parent / f"{path.stem}.{number}{path.suffix}"
 
 
 def _identity(path: Path) -> tuple[int, int]:
-    """Return what two names of one file have in common."""
+    """Return what identifies a file, whatever it is called."""
     status = path.stat()
     return status.st_dev, status.st_ino
 
@@ -247,7 +245,7 @@ def _check_writable(path: Path, many: bool) -> None:
 
 
 def _check_distinct(paths: Sequence[Path]) -> None:
-    """Refuse two outputs in one file."""
+    """Reject two outputs in one file."""
     seen: set[Path] = set()
     for path in paths:
         real = path.resolve()

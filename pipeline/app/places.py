@@ -1,4 +1,4 @@
-"""Names the outputs of many files: beside each, or below a folder as the files lie themselves."""
+"""Name the outputs of many files: beside each file, or in a folder with the same subfolders."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from squeezedrive.pipeline.sinks.registry import sink_specs
 from squeezedrive.pipeline.sinks.spec import SinkSpec
 from squeezedrive.pipeline.sources.collect import SourceFile
 
-SUMMARY = "summary"  # the option, and the name of the file of all in a folder of summaries
+SUMMARY = "summary"  # the option, and the name of the file of totals in a folder of summaries
 
 
 def place_outputs(outputs: Outputs, files: Sequence[SourceFile]) -> list[dict[str, Path]]:
     """Name the outputs of each file.
 
-    An output that the user names by a folder lies below it, at the `place` of its file and with an
-    ending of its own: out/DCIM/0001.jsonl. KITTI results have a folder for each file. One that is
-    named by a file has that name, or of several ride.0.jsonl, ride.1.jsonl and so on. The video
-    lies beside its source if it has no name.
+    If the user gives a folder, the output lies in it at the `place` of its file, with an ending of
+    its own: out/DCIM/0001.jsonl. KITTI results have a folder for each file. If the user gives a
+    file, the output has that name, with several files ride.0.jsonl, ride.1.jsonl and so on. A
+    video without a name lies beside its source.
 
     Parameters
     ----------
@@ -70,7 +70,7 @@ def total_summary(outputs: Outputs) -> Path | None:
 
 
 def names_folders(outputs: Outputs) -> bool:
-    """Return whether outputs that are files are named by a folder that is there, or by a slash."""
+    """Return whether a folder is given for outputs that are files: one that exists, or NAME/."""
     files = [spec.option for spec in sink_specs() if spec.kind == "file"]
     paths = {option: path for option, path in outputs.sinks.items() if option in files}
     if outputs.summary is not None:
@@ -81,7 +81,8 @@ def names_folders(outputs: Outputs) -> bool:
 def is_folder(outputs: Outputs, option: str, spec: SinkSpec | None = None) -> bool:
     """Return whether the path of an option names a folder for the outputs of many files.
 
-    It does if there is one, if it ends with a slash, and if there is nothing and no suffix.
+    It does if the folder exists, if a slash ends the path, and if nothing exists and the path has
+    no suffix.
     """
     path = outputs.summary if spec is None else outputs.sinks[option]
     if path is None or (spec is not None and spec.kind == "folder"):

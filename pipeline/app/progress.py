@@ -1,4 +1,4 @@
-"""The line that shows how far a run is."""
+"""Show the progress of a run in one line."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from squeezedrive.pipeline.stages.pipeline import Pipeline
 
 PLAIN_SECONDS = 5.0
 
-# Gives, for the number of frames that a run will have if it is known, what shows how far it is.
+# Takes the number of frames of a run, if known; provides a function that shows the progress.
 OpenProgress = Callable[[int | None], AbstractContextManager[Callable[[Pipeline], None]]]
 
 
 @contextmanager
 def open_progress(expected: int | None, enabled: bool) -> Iterator[Callable[[Pipeline], None]]:
-    """Give what shows frames, speed, losses and remaining time; call it as often as you like.
+    """Provide a function that shows frames, speed, losses and remaining time, called at any time.
 
     `expected` is the number of frames the run will have, if that is known.
     """
@@ -41,14 +41,14 @@ def open_progress(expected: int | None, enabled: bool) -> Iterator[Callable[[Pip
 
 
 class FilesProgress:
-    """The line that shows how far a run through many files is; a context manager.
+    """Shows the progress of a run through many files in one line; a context manager.
 
     Parameters
     ----------
     names : sequence of str
-        What the files are called.
+        Names of the files.
     sizes : sequence of int
-        Bytes of each: the part of them that is done stands for the part of the work.
+        Bytes of each file, to estimate its share of the work.
     enabled : bool
         Whether to show anything at all.
     """
@@ -67,9 +67,9 @@ class FilesProgress:
 
     @contextmanager
     def file(self, number: int, expected: int | None) -> Iterator[Callable[[Pipeline], None]]:
-        """Give what shows how far the file of this number, from 0, is; see `open_progress`.
+        """Provide a function that shows the progress of file `number`, from 0.
 
-        What is printed between two files does not get in its way.
+        The line ends with each file, so messages between two files do not mix with it.
         """
         start = time.monotonic()
         before, total = sum(self._sizes[:number]), max(sum(self._sizes), 1)
@@ -82,7 +82,7 @@ class FilesProgress:
             here = 0.0 if not expected else min(done / expected, 1.0)
             part = (before + here * self._sizes[number]) / total
             left = f", {clock((now - self._start) * (1 - part) / part)} left" if part else ""
-            # The name last: a narrow terminal cuts it off.
+            # The name comes last, as a narrow terminal cuts off the end.
             self._progress.show(
                 f"file {number + 1} of {len(self._sizes)}{left}: frame {done}{of},"
                 f" {done / max(now - start, 1e-3):.1f} fps, {self._names[number]}",

@@ -1,4 +1,4 @@
-"""Results that were written as JSON lines, read again."""
+"""Read results that were written as JSON lines."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ MAX_FRAME = 2**31 - 1
 
 
 class ResultFile(Source):
-    """A file of JSON lines: its frames, black pictures, and what was found in them.
+    """A file of JSON lines: its frames, with black pictures, and their detections.
 
-    What can be read is read, line by line; `report` says what cannot. Without a header, the file's
-    name stands for its source, and the classes are those of its detections.
+    Damaged lines are left out and reported in `report`. Without a header, the file's name stands
+    for its source, and the classes are those of its detections.
 
     Parameters
     ----------
@@ -38,7 +38,7 @@ class ResultFile(Source):
     Attributes
     ----------
     header : dict
-        What the file says of its run, see `JsonlSink`.
+        The file's header, which describes its run, see `JsonlSink`.
     class_names : list of str
         Names in the order of the class indices.
     followed : bool
@@ -99,7 +99,7 @@ class ResultFile(Source):
 
     def _read(self) -> Iterator[FrameResult]:
         indices = {name: k for k, name in enumerate(self.class_names)}
-        first, damaged, last = 0, 0, "its beginning"  # of the lines that are no frames
+        first, damaged, last = 0, 0, "its beginning"  # of the lines that are not frames
         where = ""
         with self._path.open("rb") as file:
             for number, line in enumerate(self._lines_of(file), 1):
@@ -131,7 +131,7 @@ class ResultFile(Source):
 
 
 def _parse(line: bytes) -> dict[str, Any] | None:
-    """Return what a line holds; None if it is damaged."""
+    """Return the record in a line; None if it is damaged."""
     try:
         record = load_json(line)
     except ValueError:
@@ -139,34 +139,34 @@ def _parse(line: bytes) -> dict[str, Any] | None:
     return record if isinstance(record, dict) else None
 
 
-def _fix(said: dict[str, Any] | None) -> GpsFix | None:
-    """Return a position as a line has it, see `GpsFix.record`."""
-    if said is None:
+def _fix(record: dict[str, Any] | None) -> GpsFix | None:
+    """Return the position in a record of `GpsFix.record`."""
+    if record is None:
         return None
-    utc = None if said["utc"] is None else parse_moment(said["utc"])
+    utc = None if record["utc"] is None else parse_moment(record["utc"])
     return GpsFix(
-        float(said["lat"]),
-        float(said["lon"]),
-        said["alt"],
-        said["speed"],
-        said["course"],
+        float(record["lat"]),
+        float(record["lon"]),
+        record["alt"],
+        record["speed"],
+        record["course"],
         None if utc is None else float(utc),
     )
 
 
 def _result(record: dict[str, Any], indices: dict[str, int]) -> FrameResult | None:
-    """Return a frame as its line has it, see `frame_record`; None if something is missing."""
+    """Return the frame of a record, see `frame_record`; None if something is missing or wrong."""
     try:
         detections = record["detections"]
         n = len(detections)
-        with np.errstate(over="ignore"):  # what is too large becomes infinite, and is damage
+        with np.errstate(over="ignore"):  # too large a number becomes infinite: damage
             boxes = np.array([d["box"] for d in detections], np.float32).reshape(n, 4)
             scores = np.array([d["score"] for d in detections], np.float32)
         classes = np.array([indices[d["class"]] for d in detections], np.int32)
         ids = np.array([d["id"] for d in detections], np.int32) if "detected" in record else None
         seconds = Fraction(_real(record["pts"]))  # exactly what the line has
         shape = _whole(record["height"], MAX_SIDE), _whole(record["width"], MAX_SIDE), 3
-        # One pixel, seen at every place: nothing looks at it.
+        # One pixel stands for all: nothing looks at the picture.
         picture = np.broadcast_to(np.zeros(3, np.uint8), shape)
         frame = Frame(
             0, _whole(record["frame"], MAX_FRAME), seconds.numerator,
@@ -189,7 +189,7 @@ def _whole(value: Any, most: int) -> int:
 
 
 def _real(value: Any) -> float:
-    """Return a number as a double: one of whole digits may be beyond it."""
+    """Return a number as a double; an integer may be too large for one."""
     if type(value) not in (int, float):
         raise ValueError
     return float(value)

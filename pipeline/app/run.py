@@ -1,4 +1,4 @@
-"""One run from start to end, with progress, signals and summary."""
+"""Run a pipeline from start to end, with progress, signals and summary."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ class RunOutcome:
 
     summary: dict[str, Any]  # from `summarise`
     profile: dict[str, Any] | None  # from `collect_figures`, if there was something to measure
-    failure: UserError | None  # what failed first
-    signals: tuple[int, ...]  # those that came, which ended it
+    failure: UserError | None  # the first error
+    signals: tuple[int, ...]  # those received; the first one ended the run
     complete: bool  # whether the sources were read to their end, or as far as configured
 
 
@@ -48,8 +48,8 @@ def run_sources(
 ) -> int:
     """Process sources, report on standard error, print the summary; return the exit code.
 
-    With `outputs.profile`, the run is watched, and its profile is printed in place of the summary.
-    For the parameters see `open_session`; `progress` shows how far the run is.
+    With `outputs.profile`, the run is measured, and its profile is printed instead of the summary.
+    For the parameters see `open_session`; `progress` is whether to show the progress.
 
     Raises
     ------
@@ -62,7 +62,7 @@ def run_sources(
         session = stack.enter_context(open_session(sources, config, outputs))
         finished = run_session(session, outputs.profile, progress)
         failure, pipeline = finished.failure, session.pipeline
-        if outputs.summary is not None:  # first: what is printed may have no reader
+        if outputs.summary is not None:  # first: printing fails if nobody reads
             try:
                 write_summary(outputs.summary, finished.summary)
             except SinkError as error:
@@ -83,7 +83,7 @@ def run_sources(
                 )
         if failure is not None:
             raise failure
-        # A camera is always ended by a signal: that is no failure.
+        # A run with a camera always ends by a signal, which is not a failure.
         return 128 + finished.signals[0] if finished.signals and not session.live else 0
 
 
@@ -97,7 +97,7 @@ def write_summary(path: Path, summary: Mapping[str, Any]) -> None:
     """
     text = json.dumps(summary, indent=2) + "\n"
     try:
-        with on_signals(lambda _: None, once=True):  # it is a matter of a moment
+        with on_signals(lambda _: None, once=True):  # writing takes only a moment
             path.write_text(text, encoding="utf-8")
     except OSError as error:
         raise SinkError(f"{path}: cannot write the summary: {error.strerror}") from error
@@ -119,9 +119,9 @@ def run_session(session: Session, profile: Path | None, progress: bool) -> RunOu
 def watch_session(
     session: Session, profile: Path | None, open_bar: OpenProgress, received: Sequence[int]
 ) -> RunOutcome:
-    """Run a session as `run_session` does, with a bar and for signals of the caller's.
+    """Run a session as `run_session` does, with the caller's progress line and signals.
 
-    `received` has the signals so far: the first is to end the run in order, the second at once.
+    The caller adds signals to `received`: the first ends the run in order, the second at once.
     """
     pipeline = session.pipeline
     profiler = None if profile is None else Profiler(session)
@@ -161,7 +161,7 @@ def watch_session(
             figures = profiler.finish(summary, lambda: len(received) > 1, failure is None)
             profiler.write(profile, figures)
         except ProfileError as error:
-            if failure or received:  # it was meant to be longer
+            if failure or received:  # it would have been longer
                 log.warning("no profile: %s", error)
             else:
                 failure = error

@@ -1,4 +1,4 @@
-"""From a configuration to a pipeline ready to run: opens sources, network and outputs."""
+"""Open the sources, network and outputs of a configuration as a pipeline ready to run."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class Session:
 
     @property
     def name(self) -> str:
-        """What the sources are called, without passwords."""
+        """Names of the sources, without passwords."""
         return ", ".join(feed.source.info.name for feed in self.feeds)
 
     @property
@@ -81,17 +81,17 @@ class Session:
 
     @property
     def files(self) -> list[str]:
-        """What is written, by the names of its sinks."""
+        """Names of the outputs that are written."""
         return [sink.name for sink in self.sinks if not sink.is_display]
 
     @property
     def live(self) -> bool:
-        """Whether there is a source that has no end of its own."""
+        """Whether any source is live, so that the run has no end of its own."""
         return any(feed.source.info.live for feed in self.feeds)
 
     @property
     def expected_frames(self) -> int | None:
-        """How many frames the run will have, as far as the sources know."""
+        """How many frames the run will have; None if a source does not know."""
         total = 0
         for feed in self.feeds:
             limits = (feed.source.info.frames, self.config.source.frames)
@@ -109,7 +109,7 @@ class Session:
 
     @property
     def warnings(self) -> list[str]:
-        """One line for everything that was not as it should be but did not end the run."""
+        """One line for each problem that did not end the run."""
         lines = [line for feed in self.feeds for line in feed.source.report.warnings]
         for sink in self.sinks:
             lines += sink.warnings
@@ -117,8 +117,8 @@ class Session:
             if feed.stale > feed.processed:
                 lines.append(
                     f"{feed.source.info.name}: most frames were older than"
-                    f" {self.config.queue.max_age:g} s when they had been through the network;"
-                    " raise queue.max_age, or take --policy latest"
+                    f" {self.config.queue.max_age:g} s after the network;"
+                    " raise queue.max_age, or use --policy latest"
                 )
         return lines
 
@@ -146,10 +146,10 @@ def open_session(
     outputs : Outputs
         Where results go; with several sources, see `plan_outputs`.
     sinks : sequence of Sink, or callable
-        Sinks of the caller's own, which get the results after all others. One that is given to
+        The caller's own sinks, which get the results after all others. A sink that is given to
         several sources is closed once for each.
     draw : callable, optional
-        Draws into every picture, in place of `Painter`.
+        Draws into every picture instead of `Painter`.
     loaded : LoadedNetwork, optional
         The network of this configuration, opened before and left open; otherwise it is opened here.
     first_id : int
@@ -164,7 +164,7 @@ def open_session(
         network = describe_network(config) if loaded is None else loaded.description
         check_events(config.record, network.class_names)
 
-        def status() -> Status:  # asked for when the page is started, and there is a pipeline
+        def status() -> Status:  # called once the page runs, when the pipeline exists
             from squeezedrive.pipeline.app.status import status_of
 
             running = f"{backend.info.name} {backend.info.precision}"
@@ -183,8 +183,8 @@ def open_session(
                 backend = loaded.backend
             if config.queue.batch > backend.max_batch:
                 raise ConfigError(
-                    f"queue.batch: back end {backend.info.name} takes"
-                    f" {backend.max_batch} at once at most, got {config.queue.batch}"
+                    f"queue.batch: back end {backend.info.name} takes at most"
+                    f" {backend.max_batch} at once, got {config.queue.batch}"
                 )
             sources = [decode_on_device(s, backend, config.source, reading) for s in sources]
             feeds = build_feeds(sources, places, shown, sinks, draw, config, network, backend)
@@ -204,7 +204,7 @@ def _open_page(
     status: Callable[[], Status],
     stack: ExitStack,
 ) -> tuple[PreviewServer | None, list[list[Sink]]]:
-    """Take the live page's port; return the page, and what shows it the pictures of each source."""
+    """Bind the live page's port; return the page, and for each source the sinks that feed it."""
     preview = config.preview
     if preview.address is None or network.controls is None:
         return None, [[] for _ in range(count)]

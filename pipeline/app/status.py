@@ -1,4 +1,4 @@
-"""How a run is doing while it goes on, for the live page."""
+"""The state of a run while it goes on, for the live page."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def _source(
 
 
 def _state(pipeline: Pipeline, feed: Feed) -> tuple[State, float, int]:
-    """Return the state of a source, since when, and how often it came back."""
+    """Return the state of a source, since when, and how often it was reconnected."""
     live = feed.source.state
     reconnects = 0 if live is None else live.reconnects
     if feed.broken:
@@ -56,5 +56,5 @@ def _state(pipeline: Pipeline, feed: Feed) -> tuple[State, float, int]:
 
 
 def by_name(found: Counter[int], class_names: tuple[str, ...]) -> dict[str, int]:
-    """Return detections by the name of their class, those that were not found as 0."""
+    """Return the number of detections by class name, also where it is 0."""
     return {name: found[index] for index, name in enumerate(class_names)}

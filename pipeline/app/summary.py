@@ -1,4 +1,4 @@
-"""What a run did and how fast, as data and as text."""
+"""The figures of a finished run, as data and as text."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def format_summary(summary: dict[str, Any]) -> str:
 
 
 def frame_counts(frames: dict[str, Any]) -> str:
-    """Say what became of the frames of a summary."""
+    """Return the frame counts of a summary as text."""
     counts = [f"{frames['read']:,} read", f"{frames['processed']:,} processed"]
     if frames["detected"] < frames["processed"]:
         counts[-1] += f" ({frames['detected']:,} by the network, between them by tracking)"
@@ -119,7 +119,7 @@ def frame_counts(frames: dict[str, Any]) -> str:
 
 
 def _counts(feeds: Sequence[Feed], class_names: tuple[str, ...]) -> dict[str, Any]:
-    """Return what became of the frames of one or all sources, and what was found in them."""
+    """Return the frame counts and the detections of one or all sources."""
     found: Counter[int] = sum((feed.found for feed in feeds), Counter())
     dropped: Counter[str] = sum((feed.dropped for feed in feeds), Counter())
     skipped: Counter[str] = sum((feed.source.report.skipped for feed in feeds), Counter())
@@ -151,7 +151,7 @@ def _inference(pipeline: Pipeline) -> float:
 
 
 def _limit(session: Session, cpu_share: float, cores: int) -> str:
-    """Say what kept the run from being faster."""
+    """Return what limited the speed of the run, as text."""
     seconds = max(session.pipeline.seconds, 1e-9)
     shares = {s.name: s.timing.busy.total / seconds / s.workers for s in session.pipeline.stages}
     busiest = max(shares, key=lambda name: shares[name])

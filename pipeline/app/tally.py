@@ -1,4 +1,4 @@
-"""What a run through many files did: of each file, and of all."""
+"""The figures of a run through many files: of each file, and in total."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ NAME_WIDTH = 40  # columns of the table of failures
 
 
 class Tally:
-    """Counts what became of the files of a run, and what was found in them.
+    """Collects the outcome and the detections of each file of a run.
 
-    Of each file a few figures are kept, whatever its length.
+    A few figures are kept of each file, whatever its length.
 
     Attributes
     ----------

@@ -1,4 +1,4 @@
-"""Which files a run goes through, what their outputs are called, and which of them are done."""
+"""Plan a run of many files: which files, the names of their outputs, and which are done."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ from squeezedrive.pipeline.stages.feed import Draw
 
 @dataclass(frozen=True)
 class FileTask:
-    """A file that is to be run, or was.
+    """A file of a run, its outputs, and whether it is done.
 
     Attributes
     ----------
@@ -75,7 +75,7 @@ class FileTask:
         draw: Draw | None = None,
         number: int = 0,
     ) -> Session:
-        """Open the file and its outputs, in folders that are made for them.
+        """Open the file and its outputs, and make missing folders.
 
         `config` is that of `plan_files`, `number` the `source_id` of its frames; for the rest see
         `open_session`.
@@ -91,27 +91,27 @@ class FileTask:
         if source.track_index == "all":
             source = source.model_copy(update={"track_index": self.file.track})
         config = config.model_copy(update={"source": source})
-        asked = Outputs(self.paths, overwrite=True)  # which were checked before
+        asked = Outputs(self.paths, overwrite=True)  # they were checked before
         return open_session([self.file.spec], config, asked, sinks, draw, loaded, number)
 
 
 def find_files(
     specs: Sequence[str], config: Config, outputs: Outputs, resume: bool = False
 ) -> Collection | None:
-    """Return the files that are to be read one after the other.
+    """Return the files to process one after the other.
 
-    None stands for a single source whose outputs have names of their own, and for live ones.
+    Returns None for a single source whose outputs are not folders, and for live sources.
 
     Raises
     ------
     SourceError
         As `collect`.
     ConfigError
-        If something is asked for that only files can have.
+        If --resume is given with sources that are not files.
     """
     if not all(map(is_recorded, specs)):
         if resume:
-            raise ConfigError("--resume: is for files, which can be read again")
+            raise ConfigError("--resume: expected files, which can be read again")
         return None
     found = collect(specs)
     each_track = config.source.track_index == "all"
@@ -132,7 +132,7 @@ def plan_files(
     network: NetworkDescription,
     journal: Journal | None = None,
 ) -> list[FileTask]:
-    """Name all outputs and check them; with a journal, find out what is done.
+    """Name all outputs and check them; with a journal, find out which files are done.
 
     Raises
     ------
@@ -140,7 +140,7 @@ def plan_files(
         As `check_outputs`, or if an output is finished that this run would write otherwise.
     """
     if outputs.profile is not None:
-        raise ConfigError("--profile: measures one source, named alone, without --resume")
+        raise ConfigError("--profile: expected a single source, without --resume")
     if len(files) > 1:
         check_for_several(outputs)
         if config.record.keep is not None:
@@ -151,7 +151,7 @@ def plan_files(
     for file, paths in zip(files, place_outputs(outputs, files), strict=True):
         try:
             version = file_version(file, config)
-        except SourceError:  # whoever opens it will see why
+        except SourceError:  # opening it will report why
             key, size = None, 0
         else:
             key, size = run_key(version, weights, settings), version.size
@@ -159,19 +159,19 @@ def plan_files(
         is_done = False
         if journal is not None:
             if not written:
-                raise ConfigError("--resume: expected outputs in files, there are none")
+                raise ConfigError("--resume: expected outputs in files, got none")
             states = [_state(journal, path, key, config) for path in written]
             is_done = all(state == "done" for state in states)
             for path, state in zip(written, states, strict=True):
                 if state == "unknown" and path.is_file() and not outputs.overwrite:
                     raise SinkError(
-                        f"{path}: exists already, and no run of files has begun it; --overwrite"
+                        f"{path}: exists already, but no run of files has begun it; --overwrite"
                         " replaces what is not finished"
                     )
                 if state == "other" and not outputs.overwrite:
                     raise SinkError(
                         f"{path}: was finished with other settings, weights or another source, or"
-                        " changed since; --overwrite replaces what is not as it would be now"
+                        " has changed since; --overwrite replaces what differs"
                     )
                 if state != "unknown":
                     replaceable.add(path)
@@ -192,13 +192,13 @@ def plan_files(
 
 
 def _state(journal: Journal, path: Path, key: str | None, config: Config) -> str:
-    """Return what is known of an output: "unknown", "unfinished", "done", or "other" work."""
+    """Return the state of an output: "unknown", "unfinished", "done", or of an "other" run."""
     record = journal.find(path)
     if record is None:
         return "unknown"
     if record.size is None:
         return "unfinished"
-    # Of a recording with a limit, files are gone that were there.
+    # A recording with a size limit deletes its oldest files.
     intact = config.record.keep is not None or is_intact(path, record.size)
     if record.key == key and intact:
         return "done"
@@ -206,7 +206,7 @@ def _state(journal: Journal, path: Path, key: str | None, config: Config) -> str
 
 
 def _check_folders(outputs: Outputs) -> None:
-    """Refuse folders for outputs of which not even the folder above is there: a slip of the pen."""
+    """Reject output folders whose parent folder does not exist: probably a typing error."""
     for path in [*outputs.sinks.values(), outputs.summary]:
         if path is not None and not path.absolute().parent.is_dir():
             raise SinkError(f"{path}: the folder {path.absolute().parent} does not exist")
