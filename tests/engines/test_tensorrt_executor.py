@@ -86,7 +86,10 @@ def test_int8_needs_a_quantised_model(opened: Opener) -> None:
 
 def test_contexts_bind_and_enqueue_as_requested(opened: Opener) -> None:
     executor = opened()
-    first, second = executor.new_context(), executor.new_context()
+    first, second = executor.new_context(512), executor.new_context(512)
+    # TensorRT allocates nothing: contexts of a slot share what the slot has allocated.
+    assert opened.trt.calls[1:] == [("context", "user managed"), ("memory", 512, 4096)] * 2
+    assert executor.workspace_bytes == 4096
     opened.trt.calls.clear()
     first.bind(1000, 2000, 3)
     first.enqueue(7)
@@ -152,7 +155,7 @@ def test_reports_a_remedy_if_out_of_memory_and_builds_nothing(
         opened()
     opened.trt.errors[where] = message
     with pytest.raises(GpuMemoryError) as caught:
-        opened().new_context()
+        opened().new_context(512)
     assert message in str(caught.value)
     assert "nvidia-smi" in str(caught.value)
     assert (("build", False) in opened.trt.calls) == (where == "build")
@@ -169,7 +172,7 @@ def test_quotes_tensorrts_error_in_one_line(opened: Opener) -> None:
 
 
 def test_raises_with_tensorrts_message_if_it_refuses_to_run(opened: Opener) -> None:
-    context = opened().new_context()
+    context = opened().new_context(512)
     opened.trt.errors = {"set_input_shape": "batch 9 is over the profile's maximum"}
     with pytest.raises(RuntimeError, match=r"batch of 9 .* over the profile's maximum"):
         context.bind(1, 2, 9)
@@ -225,7 +228,7 @@ def test_runs_although_the_cache_cannot_be_written(tmp_path: Path, opened: Opene
     (tmp_path / "file").touch()
     opened.cache = EngineCache(tmp_path / "file" / "engines", opened.say)
     for _ in range(2):
-        opened().new_context().bind(1, 2, 1)
+        opened().new_context(512).bind(1, 2, 1)
         assert len([line for line in opened.said if "is not kept" in line]) == 1
 
 

@@ -50,7 +50,7 @@ def execute(executor: TorchExecutor, pixels: np.ndarray) -> np.ndarray:
     shape = (len(pixels), *executor.output_shape)
     source = np.ascontiguousarray(pixels, executor.input_type)
     target = np.full(shape, np.nan, executor.output_type)
-    context = executor.new_context()
+    context = executor.new_context(0)
     context.bind(source.ctypes.data, target.ctypes.data, len(pixels))
     context.enqueue(123)
     context.close()
@@ -108,4 +108,4 @@ def test_rejects_int8_and_batches_that_are_too_large() -> None:
     with pytest.raises(ConfigError, match=r"cuda\.precision.*int8 needs TensorRT"):
         TorchExecutor(chosen, "int8", 1, "cpu")
     with pytest.raises(ValueError, match="batch of 1 to 2, got 3"):
-        TorchExecutor(chosen, "fp32", 2, "cpu").new_context().bind(0, 0, 3)
+        TorchExecutor(chosen, "fp32", 2, "cpu").new_context(0).bind(0, 0, 3)

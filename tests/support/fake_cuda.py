@@ -35,6 +35,7 @@ class FakeExecutor:
     precision = "fp32"
     input_type = output_type = np.dtype(np.float32)
     recordable = True
+    workspace_bytes = 640
 
     def __init__(self, driver: FakeDriver, settings: EngineSettings, max_batch: int = 1) -> None:
         self.driver, self.settings, self.max_batch = driver, settings, max_batch
@@ -42,8 +43,9 @@ class FakeExecutor:
         self.open_contexts = 0
         self.closed = 0
 
-    def new_context(self) -> FakeExecution:
+    def new_context(self, workspace: int) -> FakeExecution:
         self.driver.call("new_context")
+        assert self.driver.memory[workspace].size == self.workspace_bytes
         self.open_contexts += 1
         return FakeExecution(self)
 

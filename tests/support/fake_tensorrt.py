@@ -37,6 +37,7 @@ class FakeTensorRT(ModuleType):
         self.BuilderFlag = SimpleNamespace(TF32="tf32")
         self.ProfilingVerbosity = SimpleNamespace(DETAILED="detailed")
         self.LayerInformationFormat = SimpleNamespace(JSON="json")
+        self.ExecutionContextAllocationStrategy = SimpleNamespace(USER_MANAGED="user managed")
         self.Builder = lambda logger: _Builder(self, logger)
         self.OnnxParser = _Parser
         self.Runtime = lambda logger: _Runtime(self, logger)
@@ -131,6 +132,8 @@ class _Runtime:
 
 
 class _Engine:
+    device_memory_size_v2 = 4096
+
     def __init__(self, trt: FakeTensorRT, plan: bytes, logger: Any) -> None:
         self._trt, self._logger = trt, logger
         model = onnx.load_from_string(plan)
@@ -144,7 +147,8 @@ class _Engine:
         _, *picture = (d.dim_value for d in self._values[name].type.tensor_type.shape.dim)
         return [[batch, *picture] for batch in (1, 1, 8)]
 
-    def create_execution_context(self) -> _Context | None:
+    def create_execution_context(self, strategy: str) -> _Context | None:
+        self._trt.calls.append(("context", strategy))
         return None if self._trt.fails("context", self._logger) else _Context(self._trt, self)
 
     def create_engine_inspector(self) -> Any:
@@ -159,6 +163,9 @@ class _Engine:
 class _Context:
     def __init__(self, trt: FakeTensorRT, engine: _Engine) -> None:
         self._trt, self._logger = trt, engine.logger
+
+    def set_device_memory(self, memory: int, size: int) -> None:
+        self._trt.calls.append(("memory", memory, size))
 
     def set_input_shape(self, name: str, shape: tuple[int, ...]) -> bool:
         self._trt.calls.append(("shape", name, shape))

@@ -186,7 +186,7 @@ def exercise(bindings: ModuleType) -> None:
 
     executor = TensorRTExecutor(trt, b"an engine", "fp16")
     assert (executor.input_type, executor.max_batch) == ("float16", 8)
-    context = executor.new_context()
+    context = executor.new_context(2**40 + 1024)
     context.bind(2**40, 2**40 + 512, 3)
     context.enqueue(2**40)
     context.close()

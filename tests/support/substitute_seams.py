@@ -69,7 +69,8 @@ class Chain:
     def capture(self) -> int:
         """Forget what was recorded and record it again; return how many nodes it has."""
         runner = self.runner
-        for work in (runner._input._work, runner._infer, *runner._detect.values()):
+        current = runner._current
+        for work in (runner._input._work, current.infer, current.detect):
             work.close()
         for _ in range(2):
             self.replay()
@@ -99,6 +100,7 @@ class HostExecutor:
     runtime, precision, max_batch = "OpenVINO on the host", "fp16", 8
     idle = False  # a network of no time
     recordable = False  # it runs when it is enqueued
+    workspace_bytes = 0
 
     def __init__(self, dtype: str) -> None:
         self.input_type = self.output_type = np.dtype(dtype)
@@ -107,7 +109,7 @@ class HostExecutor:
         self.output_shape = SETTINGS.head().output_shape
         self.mean = np.reshape(WEIGHTS.profile.input.mean, (1, 3, 1, 1)).astype(np.float32)
 
-    def new_context(self) -> HostContext:
+    def new_context(self, workspace: int) -> HostContext:
         """Return one execution at a time."""
         return HostContext(self)
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from squeezedrive.engines.backends.cuda.context import GpuContext
-from squeezedrive.engines.backends.cuda.executor import Executor
+from squeezedrive.engines.backends.cuda.executor import ExecutionContext, Executor
 from squeezedrive.engines.backends.cuda.graph import RepeatedWork
 from squeezedrive.engines.backends.cuda.image_kernels import ImageKernels
 from squeezedrive.engines.backends.cuda.input_batch import InputBatch, Picture
@@ -21,16 +22,25 @@ from squeezedrive.kernels.fit import Fit
 
 
 @dataclass(frozen=True)
-class _Outputs:
-    """What comes out for some pictures: the network's output, the boxes, and those on the host."""
+class _Sized:
+    """Network and detection for one number of pictures.
 
-    network: Any
+    Attributes
+    ----------
+    network : ExecutionContext
+        Bound to this number.
+    output, boxes, host : arrays
+        The network's output, the boxes, and the boxes on the host.
+    infer, detect : RepeatedWork
+        The two steps.
+    """
+
+    network: ExecutionContext
+    output: Any
     boxes: Any
     host: Any
-
-    def first(self, count: int) -> _Outputs:
-        """Return the part for the first pictures."""
-        return _Outputs(self.network[:count], self.boxes[:count], self.host[:count])
+    infer: RepeatedWork
+    detect: RepeatedWork
 
 
 class BatchRunner:
@@ -46,11 +56,11 @@ class BatchRunner:
     ) -> None:
         self.batch = batch
         self._gpu = gpu
-        self._recordable = executor.recordable
+        self._executor = executor
         self._marked = MarkedStream(gpu)
         self._input: Any = None
-        self._infer = RepeatedWork(self._marked, self.infer)
-        self._detect: dict[int, RepeatedWork] = {}  # by the number of pictures
+        self._sized: dict[int, _Sized] = {}  # by the number of pictures
+        self._current: Any = None  # that of the batch
         self._closed = False
         self._cleanup = ExitStack()
         self._cleanup.callback(self._forget)
@@ -69,10 +79,11 @@ class BatchRunner:
             self._boxes_address, boxes = self._allocate(shape, kernels.result_type)
             host = gpu.driver.pagelocked_empty(shape, kernels.result_type)
             self._cleanup.callback(host.base.free)
-            self._network: Any = executor.new_context()
-            self._cleanup.callback(self._network.close)
-            self._whole: Any = _Outputs(output, boxes, host)
-            self._outputs: Any = self._bind(batch)
+            self._whole: Any = output, boxes, host
+            self._workspace = 0
+            if executor.workspace_bytes:
+                self._workspace, _ = self._allocate((executor.workspace_bytes,), np.uint8)
+            self._open(batch)
             gpu.synchronize()
         except BaseException:
             self.close()
@@ -92,7 +103,8 @@ class BatchRunner:
     @property
     def launches(self) -> int:
         """How many launches and copies of a batch like this one are recorded in graphs."""
-        works = self._input, self._infer, self._detect[len(self._input.paths)]
+        self._check_loaded()
+        works = self._input, self._current.infer, self._current.detect
         return sum(work.nodes for work in works)
 
     def load(self, pictures: Sequence[Picture]) -> None:
@@ -113,9 +125,10 @@ class BatchRunner:
         """
         self._check(pictures)
         self._gpu.wait(self._marked.uploaded)
-        if self._outputs is None or len(pictures) != len(self._outputs.host):
-            self._outputs, self._input.paths = None, []  # if it fails, there is no batch
-            self._outputs = self._bind(len(pictures))
+        self._input.paths = []  # if it fails, there is no batch
+        if len(pictures) not in self._sized:
+            self._open(len(pictures))
+        self._current = self._sized[len(pictures)]
         self._input.take(pictures)
 
     def _check(self, pictures: Sequence[Picture]) -> None:
@@ -132,17 +145,19 @@ class BatchRunner:
                 f" {got or 'none'}"
             )
 
-    def _bind(self, count: int) -> _Outputs:
-        """Have the network execute so many pictures; return what comes out for them."""
-        if self._infer.nodes:  # recorded with the binding before
-            self._marked.settle()
-        self._infer.close()
-        self._infer = RepeatedWork(self._marked, self.infer, self._recordable)
-        self._network.bind(*self._addresses, count)
-        if count not in self._detect:
-            self._detect[count] = RepeatedWork(self._marked, self._find)
-        first: _Outputs = self._whole.first(count)
-        return first
+    def _open(self, count: int) -> None:
+        """Prepare for batches of so many pictures."""
+        with self._gpu.recording:  # a library may wait for all streams here
+            network = self._executor.new_context(self._workspace)
+        self._cleanup.callback(network.close)
+        network.bind(*self._addresses, count)
+        output, boxes, host = (array[:count] for array in self._whole)
+        marked = self._marked
+        infer = RepeatedWork(
+            marked, partial(network.enqueue, marked.handle), self._executor.recordable
+        )
+        detect = RepeatedWork(marked, self._find)
+        self._sized[count] = _Sized(network, output, boxes, host, infer, detect)
 
     def enqueue(self, step: SlotStep) -> None:
         """Enqueue one of the three steps, as a graph if it has been done before, and its marks.
@@ -157,10 +172,10 @@ class BatchRunner:
             self._input.enqueue()
             marked.uploaded.record(marked.stream)
         elif step == "infer":
-            self._infer.enqueue()
+            self._current.infer.enqueue()
         else:
             self._detector.update()
-            self._detect[len(self._input.paths)].enqueue()
+            self._current.detect.enqueue()
         marked.end(step)
         if step == "detect":
             marked.finished.record(marked.stream)  # the last of all: `seconds` needs the others
@@ -175,7 +190,7 @@ class BatchRunner:
         """
         self._check_loaded()
         self._gpu.wait(self._marked.finished)
-        found, counts = self._detector.unpack(self._outputs.host)
+        found, counts = self._detector.unpack(self._current.host)
         boxes = self._to_source(found.boxes, counts)
         return Detections(boxes, found.scores, found.classes).split(counts)
 
@@ -210,17 +225,17 @@ class BatchRunner:
     def infer(self) -> None:
         """Enqueue the network alone."""
         self._check_loaded()
-        self._network.enqueue(self._marked.handle)
+        self._current.network.enqueue(self._marked.handle)
 
     def detect(self) -> None:
         """Enqueue what finds the boxes in the network's output alone."""
         self._check_loaded()
-        outputs = self._outputs
-        self._detector.enqueue(outputs.network, outputs.boxes, self._marked.handle)
+        current = self._current
+        self._detector.enqueue(current.output, current.boxes, self._marked.handle)
 
     def copy_out(self) -> None:
         """Enqueue the copy of the boxes to the host alone."""
-        self._gpu.driver.memcpy_dtoh_async(self._outputs.host, self._boxes_address, self.stream)
+        self._gpu.driver.memcpy_dtoh_async(self._current.host, self._boxes_address, self.stream)
 
     def _find(self) -> None:
         self.detect()
@@ -243,8 +258,9 @@ class BatchRunner:
             self._gpu.keep_forever(self)
             self._cleanup.pop_all()
             return
-        for work in (self._infer, *self._detect.values()):
-            work.close()
+        for sized in self._sized.values():
+            sized.infer.close()
+            sized.detect.close()
         self._cleanup.close()
 
     def _check_loaded(self) -> None:
@@ -253,5 +269,6 @@ class BatchRunner:
 
     def _forget(self) -> None:
         """Let go of what refers to the GPU, while its context is current."""
-        self._whole = self._outputs = self._detector = self._network = self._input = None
+        self._sized.clear()
+        self._whole = self._current = self._detector = self._input = None
         self._marked.forget()

@@ -8,14 +8,14 @@ import numpy as np
 
 
 class ExecutionContext(Protocol):
-    """One execution of the network at a time; each slot has its own.
+    """One execution of the network at a time, for one number of pictures.
 
-    Used by the stage threads one after the other, never by two at once, always with the primary
-    CUDA context current.
+    Each slot has its own. Used by the stage threads one after the other, never by two at once,
+    always with the primary CUDA context current.
     """
 
     def bind(self, input_address: int, output_address: int, batch: int) -> None:
-        """Set where input and output lie: device addresses of C-contiguous arrays.
+        """Set where input and output lie, once: device addresses of C-contiguous arrays.
 
         Parameters
         ----------
@@ -49,8 +49,10 @@ class Executor(Protocol):
     max_batch : int
         Most pictures of one execution.
     recordable : bool
-        Whether an execution may be recorded as a CUDA graph and repeated, once it has run with
-        the same binding.
+        Whether an execution may be recorded as a CUDA graph and repeated, once it has run.
+    workspace_bytes : int
+        Device memory that an execution needs beside input and output; 0 if the library allocates
+        it by itself. Contexts that never run at the same time may share it.
     """
 
     runtime: str
@@ -58,13 +60,14 @@ class Executor(Protocol):
     output_type: np.dtype
     max_batch: int
     recordable: bool
+    workspace_bytes: int
 
     @property
     def precision(self) -> str:
         """Number format of the arithmetic."""
 
-    def new_context(self) -> ExecutionContext:
-        """Return a context with everything that one execution needs."""
+    def new_context(self, workspace: int) -> ExecutionContext:
+        """Return a context that works in `workspace_bytes` of device memory at this address."""
 
     def close(self) -> None:
         """Release the network. Contexts have to be closed before."""

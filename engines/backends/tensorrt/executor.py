@@ -63,11 +63,14 @@ class TensorRTExecutor:
         _, _, largest = (tuple(shape) for shape in self._engine.get_tensor_profile_shape(INPUT, 0))
         self.max_batch = int(largest[0])
         self._picture = tuple(int(size) for size in largest[1:])
+        self.workspace_bytes = int(self._engine.device_memory_size_v2)
 
-    def new_context(self) -> TensorRTContext:
-        """Return a context with everything that one execution needs.
+    def new_context(self, workspace: int) -> TensorRTContext:
+        """Return a context that works in `workspace_bytes` of device memory at this address.
 
-        All contexts use the one optimisation profile; TensorRT shares it since version 10.
+        All contexts use the one optimisation profile; TensorRT shares it since version 10. A CUDA
+        graph is valid only while its context keeps the number of pictures, so that each number has
+        a context; with a workspace of its own each would take as much memory as the largest.
 
         Raises
         ------
@@ -75,9 +78,11 @@ class TensorRTExecutor:
             If there is not enough memory.
         """
         self._logger.last_error = ""
-        context = self._engine.create_execution_context()
+        managed = self._trt.ExecutionContextAllocationStrategy.USER_MANAGED
+        context = self._engine.create_execution_context(managed)
         if context is None:
             raise failure("TensorRT cannot open another context", self._logger.last_error)
+        context.set_device_memory(workspace, self.workspace_bytes)
         return TensorRTContext(context, self._logger, self._picture)
 
     def layers(self) -> str:

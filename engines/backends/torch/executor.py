@@ -20,6 +20,7 @@ class TorchExecutor:
 
     # A graph would go on using memory that PyTorch has given to others since.
     recordable = False
+    workspace_bytes = 0  # PyTorch keeps the memory in between for each stream by itself
 
     def __init__(
         self, settings: EngineSettings, precision: str, max_batch: int, device: str
@@ -55,8 +56,8 @@ class TorchExecutor:
         self.input_shape = (3, settings.height, settings.width)
         self.output_shape = (last.out_channels, last.out_size[1], last.out_size[0])
 
-    def new_context(self) -> TorchContext:
-        """Return a context with everything that one execution needs."""
+    def new_context(self, workspace: int) -> TorchContext:
+        """Return a context; PyTorch needs no workspace."""
         return TorchContext(self)
 
     def close(self) -> None:
@@ -65,7 +66,7 @@ class TorchExecutor:
 
 
 class TorchContext:
-    """One execution at a time; PyTorch keeps the memory in between for each stream by itself."""
+    """One execution at a time; see `engines.backends.cuda.executor.ExecutionContext`."""
 
     def __init__(self, executor: TorchExecutor) -> None:
         self._executor = executor
