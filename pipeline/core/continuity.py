@@ -19,6 +19,7 @@ LONGEST_GAP = Fraction(5 * 3600)  # likewise where it may not: a parked car's ca
 BACK = Fraction(1, 10)  # seconds a decoding time may lie before the end of the last packet
 # Formats that may not jump do not always keep decoding times; then FFmpeg guesses them.
 BACK_UNSURE = Fraction(1)
+LATE = Fraction(3)  # seconds a track's first packet may be late where the format may jump
 STEADY = Fraction(1)  # seconds within which a packet needs no second look
 MEMORY = Fraction(10)  # seconds after a jump within which a track may fall back to its old clock
 MAX_HELD = 500  # packets
@@ -67,6 +68,7 @@ class Continuity:
         self.jumps: list[Fraction] = []
         self._limit = LIMIT if may_jump else LONGEST_GAP
         self._back = BACK if may_jump else BACK_UNSURE
+        self._late = LATE if may_jump else LONGEST_GAP
         self._latest = begin
         self._step = step
         self._tracks: dict[int, _Track] = {}
@@ -147,7 +149,7 @@ class Continuity:
             return Fraction(0)
         known = [Fraction(0), *(track.offset for track in self._tracks.values())]
         best = min(known, key=lambda offset: abs(stamp + offset - (self._latest or 0)))
-        if abs(stamp + best - self._latest) <= self._limit:
+        if -self._late <= stamp + best - self._latest <= self._limit:
             return best
         self.jumps.append(stamp + best - self._latest)
         return self._latest - stamp

@@ -16,6 +16,7 @@ from squeezedrive.pipeline.config import VideoConfig
 from squeezedrive.pipeline.core.sink import FrameResult
 from squeezedrive.pipeline.core.source import SourceOptions
 from squeezedrive.pipeline.sinks.recordings.recorder import RecordingSink
+from squeezedrive.pipeline.sinks.recordings.sound import SoundGaps
 from squeezedrive.pipeline.sources.video import VideoSource
 from tests.support.media import packets, picture, times, write_video
 
@@ -174,6 +175,32 @@ def test_what_is_copied_ends_where_it_changes(tmp_path: Path, name: str, codec: 
     assert float(found[2]) == pytest.approx(1.9, abs=0.15)
     assert loudness(out, 0.3, 0.8) > 0.05
     assert loudness(out, 1.2, 2.0) == 0.0
+
+
+@pytest.mark.parametrize("codec", ["mp2", "ac3", "aac"])
+def test_sound_that_begins_in_an_appended_recording(tmp_path: Path, codec: str) -> None:
+    path, first, second = (tmp_path / name for name in ("a.ts", "1.ts", "2.ts"))
+    write_video(first, 100)
+    write_video(second, 50, audio=codec)
+    path.write_bytes(first.read_bytes() + second.read_bytes())
+    out, warnings = copy(path)
+    assert warnings == []
+    assert len(times(out)) == 150
+    assert loudness(out, 0.0, 3.8) == 0.0
+    assert loudness(out, 4.2, 5.8) > 0.05
+    with av.open(str(out)) as container:
+        assert container.streams.audio[0].codec_context.name in ("aac", "ac3")
+
+
+def test_a_gap_in_which_nothing_is_heard_is_one() -> None:
+    gaps = SoundGaps("audio track 1")
+    for begin, end in ((1, 2), (3, 4)):
+        gaps.add(Fraction(begin), Fraction(end), "is damaged")
+    gaps.end()
+    gaps.add(Fraction(6), Fraction(7), "is damaged")
+    assert gaps.lines == [
+        "audio track 1 is damaged, no sound from 1.00 to 4.00 s, from 6.00 to 7.00 s"
+    ]
 
 
 def test_a_track_that_cannot_be_decoded(tmp_path: Path) -> None:

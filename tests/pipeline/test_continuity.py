@@ -108,6 +108,27 @@ def test_sound_that_is_longer_is_waited_for() -> None:
     assert [stamp for track, stamp in found if track == SOUND][75] == 3000
 
 
+@pytest.mark.parametrize("begin", [4000, 8000, 60_000])
+def test_sound_that_only_the_appended_recording_has(begin: int) -> None:
+    end = begin + 4000
+    # Of the recordings that are appended, sound comes first.
+    given = [*steady(VIDEO, begin, end, 40), (SOUND, 0), *both(40, 400)]
+    found, continuity = mend(given, begin=begin)
+    pictures = [stamp for track, stamp in found if track == VIDEO]
+    sound = [stamp for track, stamp in found if track == SOUND]
+    assert sound[1:] == pictures[100:]
+    assert pictures[100] - pictures[99] <= 80
+    assert continuity.jumps
+
+
+@pytest.mark.parametrize("late", [40, 1000, 2900])
+def test_sound_that_lies_behind_its_pictures_is_no_jump(late: int) -> None:
+    given = [*steady(VIDEO, 0, late, 40), *steady(SOUND, 0, 400, 40)]
+    found, continuity = mend(given)
+    assert found == given
+    assert continuity.jumps == []
+
+
 def test_sound_and_picture_with_clocks_of_their_own() -> None:
     given = both(0, 1000, sound=5 * HOUR)
     found, continuity = mend(given)

@@ -164,6 +164,7 @@ class AudioTracks:
         else:
             self._write(index, packets, begin, end)
             if packets:
+                self._gaps[index].end()
                 self._unwritten.discard(index)
                 self._unheard.discard(index)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from fractions import Fraction
 from typing import Protocol
 
@@ -13,6 +13,7 @@ from av.container import OutputContainer
 
 # What MP4 may hold and browsers know, if not all of them all of it; the rest becomes AAC.
 COPIED = frozenset({"aac", "mp3", "ac3", "eac3", "opus", "flac", "alac"})
+LAYER, LAYER_3 = 0x06, 0x02  # bits of the second byte of a header of MPEG audio
 AAC_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000, 64000, 88200, 96000)
 # Bits of a packet's header that hold its rate, and what else MP4 keeps once for a whole track:
 # position of the byte, and mask. AAC has them only with the headers of broadcasts, ADTS.
@@ -225,9 +226,13 @@ class EncodedTrack:
             self._lost(end, begin, "is damaged")
 
 
-def can_be_copied(stream: av.AudioStream, first: Iterable[av.Packet]) -> bool:
+def can_be_copied(stream: av.AudioStream, first: Sequence[av.Packet]) -> bool:
     """Say whether MP4 takes a track as it is, by writing its first packets to memory."""
-    if stream.codec_context.codec.canonical_name not in COPIED:
+    codec = stream.codec_context.codec.canonical_name
+    if codec not in COPIED:
+        return False
+    # FFmpeg takes any MPEG audio for MP3 where a track of MPEG-TS begins late.
+    if codec == "mp3" and any(packet.size > 1 and not _is_mp3(packet) for packet in first):
         return False
     try:
         with av.open(io.BytesIO(), "w", format="mp4") as output:
@@ -240,6 +245,10 @@ def can_be_copied(stream: av.AudioStream, first: Iterable[av.Packet]) -> bool:
     except Exception:  # whatever it is, the track is not fit to be copied
         return False
     return True
+
+
+def _is_mp3(packet: av.Packet) -> bool:
+    return memoryview(packet)[1] & LAYER == LAYER_3
 
 
 class SoundGaps:
@@ -257,17 +266,24 @@ class SoundGaps:
         self._why = ""
         self._more = 0
         self._last = Fraction(0), Fraction(0)
+        self._is_open = False  # whether nothing was heard since the last gap
+
+    def end(self) -> None:
+        """Note that there is sound again: what is lost from now on is another gap."""
+        self._is_open = False
 
     def add(self, begin: Fraction, end: Fraction, why: str) -> None:
         """Note that there is no sound between two times, in seconds of the recording."""
         begin, why = max(begin, Fraction(0)), self._why or why
         self._why = why
         last = self._last
-        if (self._first or self._more) and begin - last[1] < GAP:  # it goes on
+        if self._is_open or ((self._first or self._more) and begin - last[1] < GAP):  # it goes on
+            self._is_open = True
             self._last = last[0], max(last[1], end)
             if not self._more:
                 self._first[-1] = self._last
             return
+        self._is_open = True
         self._last = begin, end
         if len(self._first) < MAX_GAPS:
             self._first.append(self._last)
