@@ -1,1 +1,1 @@
-"""What the whole pipeline is built on: frames, queues, workers, contracts of sources and sinks."""
+"""The base of the pipeline: frames, queues, workers, the interfaces of sources and sinks."""

@@ -1,4 +1,4 @@
-"""The boxes of an MP4 or QuickTime file, ISO/IEC 14496-12: those that FFmpeg keeps to itself."""
+"""Read the boxes of an MP4 or QuickTime file (ISO/IEC 14496-12) that FFmpeg does not report."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Mp4Box:
 
 @dataclass(frozen=True)
 class SampleEntry:
-    """What kind of samples a track has.
+    """The sample entry of a track, which names the kind of its samples.
 
     Attributes
     ----------
@@ -45,7 +45,7 @@ class SampleEntry:
 
 
 def boxes(file: BinaryIO, begin: int, end: int) -> Iterator[Mp4Box]:
-    """Yield the boxes between two places of a file, up to the first that cannot be one."""
+    """Yield the boxes between two places of a file, up to the first that is not valid."""
     while end - begin >= 8:
         file.seek(begin)
         head = file.read(16)
@@ -61,12 +61,12 @@ def boxes(file: BinaryIO, begin: int, end: int) -> Iterator[Mp4Box]:
 
 
 def top_boxes(file: BinaryIO) -> Iterator[Mp4Box]:
-    """Yield the boxes of a file, from its beginning; none of a file of another kind."""
+    """Yield the boxes of a file, from its beginning; none for another format."""
     return boxes(file, 0, file.seek(0, os.SEEK_END))
 
 
 def inside(file: BinaryIO, outer: Iterator[Mp4Box], *path: bytes) -> Iterator[Mp4Box]:
-    """Yield the boxes of the types in `path`, each in one of the type before it."""
+    """Yield the boxes at the end of `path`: each type lies in a box of the type before it."""
     for box in outer:
         if box.kind == path[0]:
             if len(path) == 1:
@@ -76,7 +76,7 @@ def inside(file: BinaryIO, outer: Iterator[Mp4Box], *path: bytes) -> Iterator[Mp
 
 
 def read_box(file: BinaryIO, box: Mp4Box) -> bytes:
-    """Return the content of a box, of a large one the beginning."""
+    """Return the content of a box, `LARGEST_READ` bytes at most."""
     file.seek(box.begin)
     return file.read(min(box.end - box.begin, LARGEST_READ))
 
@@ -104,7 +104,7 @@ def sample_entries(path: Path) -> list[SampleEntry]:
 
 
 def rename_entries(path: Path, kinds: Mapping[int, bytes]) -> None:
-    """Change the types of sample entries in place; `kinds` has them by the place of the track."""
+    """Change the types of sample entries in the file; `kinds` has them by the track's index."""
     entries = sample_entries(path)
     with path.open("r+b") as file:
         for place, kind in kinds.items():

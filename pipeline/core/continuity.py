@@ -1,4 +1,4 @@
-"""A file's clock that jumps, put right for all of its tracks together."""
+"""Correct the clock of a file where it jumps, for all of its tracks together."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ class _Track:
 
     end: Fraction  # of the last packet, mended
     offset: Fraction  # what mends the clock now
-    before: Fraction  # what did before the last jump
-    jumped_at: Fraction  # when that was, mended
+    before: Fraction  # what mended it before the last jump
+    jumped_at: Fraction  # when the last jump was, mended
 
 
 class Continuity:
@@ -171,7 +171,7 @@ class Continuity:
             fitting.append(track.offset)
         if fitting:
             return min(fitting, key=lambda offset: abs(stamp + offset - track.end))
-        # The first track that comes to a jump says for all where the recording goes on.
+        # The first track that comes to a jump decides for all where the recording goes on.
         ends = [other.end for other in others if other.end - track.end <= LIMIT]
         end = max([track.end, *ends])
         self.jumps.append(ahead)
@@ -180,8 +180,8 @@ class Continuity:
     def _times(self, packet: av.Packet) -> tuple[Fraction | None, Fraction]:
         """Return decoding time and duration, in seconds.
 
-        Without the former a packet does not say whether the clock jumps: the times at which
-        pictures are shown go to and fro, by any number of seconds with a slow camera.
+        Without a decoding time, a packet does not show whether the clock jumps: presentation times
+        go to and fro, by any number of seconds with a slow camera.
         """
         base = packet.time_base or Fraction(1)
         # MP4 has a gap in the duration of the packet before it.
@@ -190,7 +190,7 @@ class Continuity:
 
 
 def has_common_clock(container: InputContainer, video: Stream) -> bool:
-    """Say whether all tracks have to be read to mend the clock of one.
+    """Return whether all tracks have to be read to mend the clock of one.
 
     MP4 has a table of times for each track, in which time only goes forward.
     """

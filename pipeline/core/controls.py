@@ -1,4 +1,4 @@
-"""What may be changed while a run goes on."""
+"""Settings that may change while a run goes on."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class Controls:
     def change(
         self, threshold: float | None = None, classes: Collection[str] | None = None
     ) -> None:
-        """Set what is given; it holds from the next frame on, a threshold for all classes.
+        """Change what is given from the next frame on; a threshold applies to all classes.
 
         Raises
         ------

@@ -1,4 +1,4 @@
-"""Errors of a pipeline, its sources and sinks; `engines.errors` says how they are shown."""
+"""Errors of a pipeline, its sources and sinks; see `engines.errors` for how they are shown."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class PreviewError(UserError, OSError):
 
 
 class StageError(RuntimeError):
-    """A stage failed in a way that is not the user's doing."""
+    """A stage failed by a fault in the program, not by the user's input."""
 
     def __init__(self, stage: str, error: BaseException) -> None:
         super().__init__(f"stage {stage} failed: {type(error).__name__}: {error}")
@@ -38,4 +38,4 @@ class StageError(RuntimeError):
 
 
 class Stuck(UserError):
-    """A stage does not come back from the system, so the run ends without it."""
+    """A stage hangs in a call to the system, so the run ends without it."""

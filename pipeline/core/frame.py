@@ -29,7 +29,7 @@ def shown_size(width: int, height: int, aspect: Fraction) -> tuple[int, int]:
 
 @dataclass(frozen=True)
 class Frame:
-    """One picture of a source and where it belongs in time.
+    """One picture of a source, and its time.
 
     Attributes
     ----------
@@ -43,7 +43,7 @@ class Frame:
     time_base : Fraction
         Seconds per unit of `pts`.
     captured_at : float
-        `time.monotonic()` when the picture was there, in seconds.
+        `time.monotonic()` when the picture had arrived, in seconds.
     picture : uint8 array (height, width, 3), YuvPicture or DevicePicture
         The picture as it came, upright: BGR, C-contiguous; or YUV as FFmpeg decoded it; or on the
         back end's device, if its decoder made it there. The frame owns it: no source writes to it
@@ -77,7 +77,7 @@ class Frame:
     def yuv(self) -> YuvPicture | None:
         """The picture as YUV, to be drawn into and encoded.
 
-        None if it did not come so, or `image` has been asked for, which may have been drawn into.
+        None if it came in another form, or if `image` was asked for, which may be drawn into.
         """
         if "image" in self.__dict__:
             return None
@@ -101,7 +101,7 @@ class Frame:
         return found
 
     def to_bgr(self) -> Image:
-        """Return the picture as it is now in BGR, to be read only.
+        """Return the current picture in BGR, to be read only.
 
         Unlike `image` it is not kept, and the picture can still be drawn into and encoded as YUV.
         Any thread may ask for it.

@@ -1,4 +1,4 @@
-"""Positions of a receiver, and where a recording was at any time."""
+"""GPS positions, and where a recording was at any time."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class GpsFix:
         return abs(self.lat) <= 90 and abs(self.lon) <= 180  # neither is NaN
 
     def record(self) -> dict[str, Any]:
-        """Return it as JSON has it; None for what is not known."""
+        """Return the fix as a record for JSON; None for what is not known."""
         return {
             "lat": round(self.lat, 7),
             "lon": round(self.lon, 7),
@@ -59,12 +59,12 @@ class GpsFix:
         }
 
 
-# When, in seconds of some clock, and what the receiver had then; None: it had no fix.
+# Seconds of some clock, and the fix at that time; None where the receiver had none.
 TimedFix = tuple[float, GpsFix | None]
 
 
 class GpsTrack:
-    """Where a recording was, by the time on its source's clock.
+    """The positions of a recording, by the time of its source's clock.
 
     Between two fixes that are at most `LONGEST_GAP` apart, positions lie on the great circle;
     speed, altitude and UTC are interpolated, the course on the shorter way round. Where a receiver
@@ -81,7 +81,7 @@ class GpsTrack:
     Attributes
     ----------
     fixes : list of TimedFix
-        In the order of time, completed.
+        In the order of time, with the missing speeds and courses that could be measured.
     """
 
     def __init__(self, fixes: Sequence[TimedFix], origin: str) -> None:
@@ -112,7 +112,7 @@ class GpsTrack:
         return None
 
     def span(self, begin: float, end: float) -> list[TimedFix]:
-        """Return the fixes from `begin` on up to before `end`, and where there was none."""
+        """Return the fixes from `begin` to just before `end`; None marks a time without one."""
         return self.fixes[bisect_left(self._times, begin) : bisect_left(self._times, end)]
 
     def _completed(
@@ -157,9 +157,9 @@ def bearing(a: GpsFix, b: GpsFix) -> float:
 
 
 def _between(a: GpsFix, b: GpsFix, share: float) -> GpsFix:
-    """Return what lies between two fixes, `share` of the way from the first."""
-    # On the chord between the two points, seen from the centre of the earth: it knows neither
-    # date line nor poles. Fixes are too near each other for it to matter how fast it is passed.
+    """Interpolate between two fixes, `share` of the way from the first."""
+    # On the chord between the two points, for which date line and poles are no special cases. The
+    # fixes are so near each other that the speed along the arc is even enough.
     x, y, z = ((1 - share) * p + share * q for p, q in zip(_vector(a), _vector(b), strict=True))
     course = a.course
     if a.course is not None and b.course is not None:

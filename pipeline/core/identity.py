@@ -1,4 +1,4 @@
-"""What a media file says of its recording."""
+"""What a media file holds about its recording: title, time, chapters."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ class Chapter:
 
 @dataclass(frozen=True)
 class Identity:
-    """What tells a recording from others; empty for what is not recorded yet.
+    """What distinguishes a recording from others; empty for one that is still being made.
 
     Attributes
     ----------
     metadata : mapping of str to str
-        What the file says of itself, by FFmpeg's names: "title", "location", "make" and so on.
+        The file's metadata by FFmpeg's names: "title", "location", "make" and so on.
     began : Fraction or None
         When the source's clock was at 0, in seconds since 1970: by the file's time of creation,
         which is the time at which the container starts. None where it has none.

@@ -10,7 +10,7 @@ MICROSECOND = timedelta(microseconds=1)
 
 
 def parse_moment(text: str) -> Fraction | None:
-    """Return the seconds since 1970 of a time in ISO 8601, UTC if it has no zone; None for else."""
+    """Parse a time in ISO 8601, UTC without a zone, to seconds since 1970; None for other text."""
     try:
         moment = datetime.fromisoformat(text.strip().replace("Z", "+00:00"))
     except ValueError:
@@ -26,6 +26,6 @@ def seconds_since_1970(moment: datetime) -> Fraction:
 
 
 def format_moment(seconds: Fraction | float, decimals: int = 3) -> str:
-    """Write seconds since 1970 in ISO 8601, UTC, with so many decimals, 1 to 6."""
+    """Format seconds since 1970 in ISO 8601, UTC, with 1 to 6 decimals."""
     moment = EPOCH + round(seconds * 10**decimals) * 10 ** (6 - decimals) * MICROSECOND
     return f"{moment:%Y-%m-%dT%H:%M:%S.%f}"[: 20 + decimals] + "Z"

@@ -1,4 +1,4 @@
-"""Pictures as decoders give them and encoders take them: YUV, without a detour over BGR."""
+"""Pictures in YUV, as decoders give and encoders take them, without conversion to BGR."""
 
 from __future__ import annotations
 
@@ -45,13 +45,13 @@ class YuvPicture:
     def planes(self) -> YuvPlanes:
         """Return luma (height, width), Cb and Cr (height / 2, width / 2), to be read.
 
-        They are views, in which the rows lie apart, and valid until the picture is drawn into.
+        They are views with padded rows, and valid until the picture is drawn into.
         """
         luma, cb, cr = (_view(plane) for plane in self.frame.planes)
         return luma, cb, cr
 
     def planes_to_draw(self) -> YuvPlanes:
-        """Return the planes to be written to, moved elsewhere if the decoder refers to them."""
+        """Return the planes to be written to, as copies if the decoder still refers to them."""
         self.frame.make_writable()
         return self.planes()
 
@@ -89,7 +89,7 @@ def from_planes(planes: YuvPlanes, matrix: Matrix) -> YuvPicture:
 
 
 def yuv_of(image: NDArray[np.uint8], matrix: Matrix, full_range: bool) -> YuvPicture:
-    """Convert a BGR picture of even width and height to a picture of its own."""
+    """Convert a BGR picture of even width and height to YUV in memory of its own."""
     if (matrix, full_range) != ("bt601", False):
         frame = VideoReformatter().reformat(
             av.VideoFrame.from_numpy_buffer(image, "bgr24"),
@@ -100,7 +100,7 @@ def yuv_of(image: NDArray[np.uint8], matrix: Matrix, full_range: bool) -> YuvPic
             threads=1,
         )
         return YuvPicture(frame, matrix, full_range)
-    # OpenCV knows this matrix only, and takes a third of the time.
+    # OpenCV knows only this matrix, and takes a third of the time.
     height, width = image.shape[:2]
     packed = cv2.cvtColor(image, cv2.COLOR_BGR2YUV_I420).reshape(-1)
     made = _new_picture(width, height, matrix, full_range)
@@ -128,7 +128,7 @@ def bgr_of(frame: av.VideoFrame, form: str) -> NDArray[Any]:
         frame, format=form, interpolation=Interpolation.BILINEAR, threads=1
     )
     image: NDArray[Any] = bgr.to_ndarray()
-    # It was BGR already, and the decoder may still refer to it; or its rows lie apart.
+    # The decoder may still refer to a frame that was BGR already; other frames have padded rows.
     return image.copy() if bgr is frame else np.ascontiguousarray(image)
 
 

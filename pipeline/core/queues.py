@@ -12,8 +12,8 @@ T = TypeVar("T")
 
 Policy = Literal["lossless", "latest", "bounded_age"]
 
-# Seconds. Waiting threads are woken by whoever changes what they wait for; they look again this
-# often in any case.
+# Seconds. Whatever changes what threads wait for wakes them; they look again this often in any
+# case.
 POLL_SECONDS = 0.5
 
 
@@ -152,7 +152,7 @@ class StageQueue(Generic[T]):
 
     @property
     def closed(self) -> bool:
-        """Whether the writer has said that no further item will come."""
+        """Whether the writer has closed it: no further item will come."""
         with self.changed:
             return self._closed
 
@@ -161,7 +161,7 @@ class StageQueue(Generic[T]):
         return time.monotonic() - self._captured_at(item) > self._max_age
 
     def close(self) -> None:
-        """Say that no further item will come."""
+        """Mark the end: no further item will come."""
         with self.changed:
             self._closed = True
             self.changed.notify_all()

@@ -1,4 +1,4 @@
-"""What every sink of results looks like to the pipeline."""
+"""The interface of all sinks of results."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ STDOUT = Path("-")  # the name for standard output
 
 @dataclass(frozen=True)
 class FrameResult:
-    """A frame, its pixels drawn on where a sink wants a picture, and what was found in it.
+    """A frame and its detections, which are drawn into the frame if a sink needs it.
 
     Boxes are in pixels of `frame.picture`.
 
@@ -29,12 +29,12 @@ class FrameResult:
     frame : Frame
         The picture.
     detections : Detections
-        What is in it, n objects.
+        The n objects found in it.
     ids : int32 array (n,) or None
         Number of the object that each detection is taken to be; None if nothing is followed.
     detected : bool
-        Whether the network has seen this frame. If not, objects are on the way between two that it
-        has.
+        Whether the network has seen this frame. If not, boxes are interpolated between two frames
+        that it has seen.
     """
 
     frame: Frame
@@ -44,7 +44,7 @@ class FrameResult:
 
 
 class Sink(ABC):
-    """A place results go to, written by one thread.
+    """An output for results, written by one thread.
 
     Nothing is created before the first `write`, so that a run that never gets a frame leaves
     everything as it was. What was written stays readable if the process dies. `write` and `close`
@@ -57,8 +57,8 @@ class Sink(ABC):
     draws : bool
         Whether it needs the boxes drawn into the picture.
     takes_yuv : bool
-        Whether it is as well served if they are drawn into `Frame.yuv` where there are any. If
-        not, they are drawn into `Frame.image`.
+        Whether boxes may be drawn into `Frame.yuv`, where a frame has it, instead of
+        `Frame.image`.
     is_display : bool
         Whether it only shows results and leaves nothing behind.
     ended : bool
@@ -81,5 +81,5 @@ class Sink(ABC):
 
     @property
     def warnings(self) -> list[str]:
-        """One line for everything that was not as it should be but did not end the run."""
+        """One line for each problem that did not end the run."""
         return []

@@ -1,4 +1,4 @@
-"""What every source of frames looks like to the pipeline."""
+"""The interface of all sources of frames."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class SourceInfo:
         Colour primaries and transfer characteristics of the pixels, code points of
         ISO/IEC 23091-2; 1 is BT.709 for both.
     identity : Identity
-        What a file says of its recording.
+        What a file holds about its recording.
     gps : str
         What its positions were read from; "" where there are none.
     """
@@ -86,7 +86,7 @@ class SourceInfo:
     def pixel_aspect(self) -> Fraction:
         """`sample_aspect`, or 1 where it is so near that nobody sees the difference.
 
-        Programs that scale videos leave such ratios behind, of whole pixels that do not quite fit.
+        Programs that scale videos leave such ratios behind when they round to whole pixels.
         """
         return Fraction(1) if abs(self.sample_aspect - 1) < NEARLY_SQUARE else self.sample_aspect
 
@@ -96,7 +96,7 @@ class SourceInfo:
         return self.kind in ("camera", "stream")
 
     def describe(self) -> str:
-        """Say in a few words what the source is: size, frame rate, length."""
+        """Return kind, size, frame rate and length as text."""
         parts: list[str] = [self.kind]
         if self.width and self.height:
             parts.append(f"{self.width}x{self.height}")
@@ -109,7 +109,7 @@ class SourceInfo:
 
 @dataclass
 class SourceReport:
-    """What went on in a source, filled in while it is read.
+    """The events in a source, noted while it is read.
 
     Attributes
     ----------
@@ -133,7 +133,7 @@ class SourceReport:
 
 @dataclass(frozen=True)
 class SourceState:
-    """How a live source is doing at one moment; never changed, so that any thread may look.
+    """The state of a live source at one moment; immutable, so that any thread may read it.
 
     Attributes
     ----------
@@ -147,7 +147,7 @@ class SourceState:
     reconnects : int
         How often pictures came again over a new connection.
     last_error : str or None
-        What the last attempt or connection failed with, without passwords.
+        The error of the last attempt or connection, without passwords.
     """
 
     condition: ConnectionState
@@ -165,7 +165,7 @@ class Source(ABC):
     info : SourceInfo
         What is known of it.
     gps : GpsTrack or None
-        Where it was, if that is known.
+        Its positions, if they are known.
     """
 
     info: SourceInfo
@@ -175,18 +175,18 @@ class Source(ABC):
         self._report = SourceReport()
 
     def follow(self, track: GpsTrack) -> None:
-        """Take a track of positions as that of this source."""
+        """Set the track of positions of this source."""
         self.gps = track
         self.info = replace(self.info, gps=track.origin)
 
     @property
     def report(self) -> SourceReport:
-        """What went on so far."""
+        """The events so far."""
         return self._report
 
     @property
     def state(self) -> SourceState | None:
-        """How a live source is doing, for any thread; None for one that cannot come back."""
+        """The state of a live source, for any thread; None for one that is not reconnected."""
         return None
 
     @abstractmethod
@@ -225,10 +225,10 @@ class Source(ABC):
         DecoderRefused
             If there is no decoder for this source, which can still be read.
         """
-        raise DecoderRefused("it is no video file")
+        raise DecoderRefused("it is not a video file")
 
     def stem(self, frame_id: int) -> str:
-        """Return what a file that belongs to a frame is called, without its suffix."""
+        """Return the name, without suffix, of a file that belongs to a frame."""
         return f"{frame_id:06d}"
 
 

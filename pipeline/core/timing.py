@@ -17,7 +17,7 @@ _SMALLEST = 1e-6  # seconds; everything shorter counts as this
 _RATIO = 1.02  # width of a bin: percentiles are right to 1 %
 _BINS = 1100  # up to 0.8 hours
 _LOG_RATIO = math.log(_RATIO)
-_MOST_MOMENTS = 256  # that a rate is told from
+_MOST_MOMENTS = 256  # that a rate is computed from
 
 
 class Durations:
@@ -29,7 +29,7 @@ class Durations:
         self._bins = [0] * _BINS
 
     def add(self, seconds: float, times: int = 1) -> None:
-        """Count a duration in seconds, so many times."""
+        """Count a duration in seconds, `times` times."""
         self.count += times
         self.total += seconds * times
         position = math.log(max(seconds, _SMALLEST) / _SMALLEST) / _LOG_RATIO
@@ -80,7 +80,7 @@ class StageTiming:
 def name_thread(name: str) -> str:
     """Name the calling thread for the system (`top -H`, /proc); return the name it had.
 
-    Threads that it starts inherit the name unless they choose one, which tells on whose behalf a
+    Threads that it starts inherit the name unless they choose one, which shows for which stage a
     library started them. The system keeps 15 bytes. Does nothing where there is no /proc.
     """
     path = Path(f"/proc/self/task/{threading.get_native_id()}/comm")
@@ -93,7 +93,7 @@ def name_thread(name: str) -> str:
 
 @contextmanager
 def thread_named(name: StageName) -> Iterator[None]:
-    """Have the calling thread, and threads started meanwhile, bear a name for the system."""
+    """Name the calling thread, and threads started meanwhile, for the system."""
     before = name_thread(name)
     try:
         yield
@@ -126,7 +126,7 @@ class Rate:
         if len(moments) < 2:
             return 0.0
         quiet = now - moments[-1]
-        # A gap is only longer than others when it is much longer.
+        # Only a gap that is much longer than the others lowers the rate.
         if quiet > 3 * max(b - a for a, b in pairwise(moments)):
             return 1 / max(quiet, 1e-6)
         return (len(moments) - 1) / max(moments[-1] - moments[0], 1e-6)

@@ -1,4 +1,4 @@
-"""One step of the pipeline in threads of its own."""
+"""Run one stage of the pipeline in threads of its own."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ Out = TypeVar("Out", bound=StageResult)
 
 
 class StageEvent(NamedTuple):
-    """The way of frames through one stage; moments in seconds of `time.perf_counter`.
+    """The passage of frames through one stage; moments in seconds of `time.perf_counter`.
 
     Attributes
     ----------
     stage : StageName
         Which stage.
     frames : tuple of Frame
-        What was passed on together. Who keeps a frame keeps its pixels.
+        The frames passed on together. To keep a frame is to keep its pixels.
     worked_on : int
         How many of them the stage worked on; the others went through as they came.
     thread : int
@@ -60,7 +60,7 @@ class StageEvent(NamedTuple):
 
 
 class Worker(Generic[In, Out]):
-    """Threads that take, work and give over and over, until that ends or the run is given up.
+    """Threads that take, work and give in turn, until the input ends or the run is given up.
 
     Parameters
     ----------
@@ -80,10 +80,10 @@ class Worker(Generic[In, Out]):
         How many items are worked on at the same time. They are taken and given one after the
         other, in the order in which they came.
     waits : bool
-        Whether its work is to wait for somebody outside, a camera say: then only the processor
-        time of its thread counts as work, and the rest as waiting for input.
+        Whether its work is to wait for a device, such as a camera: then only the processor time of
+        its thread counts as work, and the rest as waiting for input.
     mark : str
-        Ends the name; tells apart the workers of a stage that has several.
+        Ends the name; distinguishes the workers of a stage that has several.
 
     Attributes
     ----------
@@ -130,7 +130,7 @@ class Worker(Generic[In, Out]):
     def wrap(
         self, around: Callable[[Callable[[In], Out | None]], Callable[[In], Out | None]]
     ) -> None:
-        """Put something around the stage's work, before it begins."""
+        """Replace the stage's work by `around(work)`, before the stage is started."""
         self._work = around(self._work)
 
     def start(self) -> None:
@@ -139,11 +139,11 @@ class Worker(Generic[In, Out]):
             thread.start()
 
     def is_alive(self) -> bool:
-        """Say whether any thread of the stage is still running."""
+        """Return whether any thread of the stage is still running."""
         return any(thread.is_alive() for thread in self._threads)
 
     def is_inside(self) -> bool:
-        """Whether the caller is one of the stage's threads."""
+        """Return whether the caller is one of the stage's threads."""
         return threading.current_thread() in self._threads
 
     def join(self, timeout: float) -> None:
@@ -152,7 +152,7 @@ class Worker(Generic[In, Out]):
             thread.join(timeout)
 
     def _run(self) -> None:
-        name_thread(self.name)  # threads that libraries start from here are called likewise
+        name_thread(self.name)  # threads that libraries start here inherit the name
         self._guard(self._loop)
         with self._turn:
             self.timing.cpu += time.thread_time()
@@ -162,7 +162,7 @@ class Worker(Generic[In, Out]):
             self._guard(self._finish)
 
     def _guard(self, step: Callable[[], None]) -> None:
-        """Do a step; if it does not come to its end, the other workers must not wait for it."""
+        """Run a step; if it fails, wake the other workers, which must not wait for it."""
         try:
             step()
             return

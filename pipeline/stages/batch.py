@@ -50,7 +50,7 @@ class Batch:
 
 
 class ResultEntry(NamedTuple):
-    """What was found in a frame, and the feed that it goes to."""
+    """The result of a frame, and the feed that it goes to."""
 
     feed: Feed
     result: FrameResult
@@ -58,7 +58,7 @@ class ResultEntry(NamedTuple):
 
 @dataclass(frozen=True)
 class Results:
-    """Frames with what was found in them."""
+    """The results of the frames of a batch."""
 
     entries: tuple[ResultEntry, ...]  # one a frame
     spent: float  # seconds it took to find all of it

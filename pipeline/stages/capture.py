@@ -9,9 +9,9 @@ from squeezedrive.pipeline.stages.feed import Captured, Feed
 
 
 class Capture:
-    """Reads the source of a feed until it ends, or nothing more is wanted of it.
+    """Reads the source of a feed until it ends, or no more frames are wanted.
 
-    `stopping` is set when no source is to be read any more.
+    `stopping` is set when the run ends and no source is read any more.
     """
 
     name: StageName = "capture"

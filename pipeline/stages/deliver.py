@@ -27,7 +27,7 @@ class Deliver:
     Attributes
     ----------
     latency : Durations
-        From the moment a picture was there to the moment all its sinks had it.
+        From the arrival of a picture until all its sinks had it.
     """
 
     name: StageName = "sinks"
@@ -61,7 +61,7 @@ class Deliver:
         return results
 
     def finish(self) -> None:
-        """Close all sinks; what the first raised comes when the others are closed."""
+        """Close all sinks, then raise the first error."""
         failure: Exception | None = None
         for feed in self._feeds:
             for sink in feed.sinks:

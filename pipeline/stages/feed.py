@@ -1,4 +1,4 @@
-"""One source on its way through the pipeline."""
+"""One source with its queue, its outputs and its counts."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Captured(NamedTuple):
 
 
 class QueueOptions(BaseModel):
-    """How frames wait for each other: a group of keys of the configuration.
+    """Options of the queues between the stages: a group of keys of the configuration.
 
     Attributes
     ----------
@@ -83,7 +83,7 @@ class QueueOptions(BaseModel):
 
 
 class Feed:
-    """A source, the outputs of its frames, and what was counted of them.
+    """A source, the outputs of its frames, and their counts.
 
     Parameters
     ----------
@@ -108,11 +108,11 @@ class Feed:
         Frames taken from the source, frames that reached every sink, and those of them that the
         network has seen.
     stale : int
-        Frames that were too old to be shown when they had been through the network.
+        Frames that were too old to be shown after the network.
     found, now : Counter
         Detections by class index: of all frames, and of the last one.
     latency : Durations
-        From the moment a picture was there to the moment all sinks had it.
+        From the arrival of a picture until all sinks had it.
     newest : float or None
         `captured_at` of the last frame that reached every sink.
     read_at : float
@@ -177,13 +177,13 @@ class Feed:
 
     @property
     def is_next_due(self) -> bool:
-        """Whether the network sees the next frame, whenever that is from."""
+        """Whether the network sees the next frame, whatever its time."""
         return self._skipped + 1 >= self.every
 
     def due(self, frame: Frame) -> bool:
-        """Say whether the network sees a frame; asked once for each, in their order.
+        """Return whether the network sees a frame; call it once for each, in their order.
 
-        One in `every`, but also those after a time that no object is remembered for.
+        It sees one frame in `every`, and the first after a gap longer than objects are remembered.
         """
         self._skipped += 1
         if self._skipped < self.every and 0 <= frame.seconds - self._seen <= FORGET:

@@ -68,7 +68,7 @@ class Pipeline:
         By the name of the stage that reads from it; with several sources, "preprocess 0" and so
         on.
     postprocess : Postprocess
-        The stage that knows what the accelerator's own clock says.
+        The stage that reads the accelerator's own clock.
     """
 
     def __init__(
@@ -138,7 +138,7 @@ class Pipeline:
 
     @property
     def latency(self) -> Durations:
-        """From the moment a picture was there to the moment all its sinks had it."""
+        """From the arrival of a picture until all its sinks had it."""
         return self._deliver.latency
 
     @property
@@ -163,7 +163,7 @@ class Pipeline:
 
     @property
     def source_failed(self) -> bool:
-        """Whether the first thing that failed was a source."""
+        """Whether the first failure was that of a source."""
         return self._failure is not None and self._failure[0] == Capture.name
 
     def run(self, on_tick: Callable[[Pipeline], None] | None = None) -> None:
@@ -233,11 +233,11 @@ class Pipeline:
             queue.cancel()
 
     def is_inside(self) -> bool:
-        """Whether the caller is a thread of the run, which may not wait for its end."""
+        """Return whether the caller is a thread of the run, which may not wait for its end."""
         return any(stage.is_inside() for stage in self.stages)
 
     def capturing(self, feed: Feed) -> bool:
-        """Whether a source is still being read."""
+        """Return whether a source is still being read."""
         return self._captures[feed].is_alive()
 
     def close_sources(self) -> None:
@@ -285,7 +285,7 @@ class Pipeline:
         )
 
     def _on_capture_error(self, stage: str, error: BaseException) -> None:
-        # A source that fails ends like one that is over: what it gave is finished.
+        # A source that fails ends like any other: the frames it gave are processed.
         if isinstance(error, SourceError):
             self._lose(stage, error)
         else:
@@ -296,7 +296,7 @@ class Pipeline:
         self.give_up()
 
     def _lose(self, stage: str, error: UserError) -> None:
-        """Take notice that a source or an output has failed, which is the end of its feed only."""
+        """Note that a source or an output has failed, which ends only its feed."""
         self._note(stage, error)
         if len(self.feeds) > 1:
             log.warning("%s; the other sources go on", error)

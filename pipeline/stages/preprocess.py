@@ -1,4 +1,4 @@
-"""The second stage: puts frames together into batches, and their pictures into the network."""
+"""The second stage: groups frames into batches and prepares the network's input."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ class Preprocess:
     def _grouped(self, captured: list[Captured]) -> list[BatchEntry]:
         """Return the frames that go on now.
 
-        Of a file, those between wait for the next that is due. A live source's do not wait.
+        Frames of a file wait for the next one that is due; those of a live source do not wait.
         """
         group: list[BatchEntry] = []
         for feed, frame in captured:

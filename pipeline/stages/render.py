@@ -9,7 +9,7 @@ from squeezedrive.pipeline.stages.batch import Results
 
 
 class Render:
-    """Draws the results into the pictures of feeds that have something to draw with."""
+    """Draws the results into the pictures of the feeds that have a `draw`."""
 
     name: StageName = "render"
 

@@ -1,4 +1,4 @@
-"""Pictures whose stored pixels are not square, on their way to the network and back."""
+"""Make pictures with square pixels for the network, and convert the boxes back."""
 
 from __future__ import annotations
 
