@@ -54,6 +54,15 @@ def test_a_video_with_such_a_name(run: Any, tmp_path: Path) -> None:
         name.encode()  # whole characters only
 
 
+def test_names_do_not_control_the_terminal(run: Any, tmp_path: Path) -> None:
+    write_video(tmp_path / "a.mp4", 2, size=(320, 192))
+    (tmp_path / "b\x1b[31m.mp4").write_text("no video")
+    code, out, err = run(tmp_path, "--no-video", "--csv", f"{tmp_path}/out/")
+    assert code == 1, err
+    assert "\x1b" not in out + err
+    assert "b\\x1b[31m.mp4" in out
+
+
 def test_a_profile_of_such_a_video(run: Any, tmp_path: Path) -> None:
     clip = tmp_path / f"{LATIN}.mp4"
     write_video(clip, 60, size=(320, 192))

@@ -6,10 +6,9 @@ import errno
 import logging
 import os
 import signal
-import sys
 import time
 from collections.abc import Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 
@@ -21,12 +20,11 @@ from squeezedrive.pipeline.app.network import LoadedNetwork, describe_network, o
 from squeezedrive.pipeline.app.outputs import Outputs
 from squeezedrive.pipeline.app.places import total_summary
 from squeezedrive.pipeline.app.progress import FilesProgress, OpenProgress
-from squeezedrive.pipeline.app.run import RunOutcome, watch_session, write_summary
+from squeezedrive.pipeline.app.run import RunOutcome, print_report, watch_session, write_summary
 from squeezedrive.pipeline.app.tally import Tally, format_tally
 from squeezedrive.pipeline.app.tasks import FileTask, make_folder, plan_files
 from squeezedrive.pipeline.config import Config
 from squeezedrive.pipeline.core.errors import SinkError, SourceError, StageError
-from squeezedrive.pipeline.core.sink import STDOUT
 from squeezedrive.pipeline.sinks.recordings.events import check_events
 from squeezedrive.pipeline.sources.collect import Collection
 
@@ -184,10 +182,7 @@ def _conclude(
             write_summary(path, summary)
         except SinkError as error:
             failure = failure or error
-    stdout_taken = STDOUT in outputs.sinks.values()
-    # Who has closed our output does not want to read it.
-    with suppress(OSError):
-        print(format_tally(summary), file=sys.stderr if stdout_taken else sys.stdout, flush=True)
+    print_report(format_tally(summary), outputs)
     if received or failure is not None:
         log.warning("repeat the command with --resume to process the remaining files")
     if failure is not None:

@@ -73,18 +73,18 @@ def run_sources(
             if failure is None:
                 text += f"\nwrote       {outputs.profile / 'report.html'}"
         if pipeline.processed or (pipeline.read and failure is None):
-            stdout_taken = STDOUT in outputs.sinks.values()
-            # Who has closed our output does not want to read it.
-            with suppress(OSError):
-                print(
-                    printable_lines(text),
-                    file=sys.stderr if stdout_taken else sys.stdout,
-                    flush=True,
-                )
+            print_report(text, outputs)
         if failure is not None:
             raise failure
         # A run with a camera always ends by a signal, which is not a failure.
         return 128 + finished.signals[0] if finished.signals and not session.live else 0
+
+
+def print_report(text: str, outputs: Outputs) -> None:
+    """Print lines for the user where they do not mix with an output on standard output."""
+    stream = sys.stderr if STDOUT in outputs.sinks.values() else sys.stdout
+    with suppress(OSError):  # nobody reads it any more
+        print(printable_lines(text), file=stream, flush=True)
 
 
 def write_summary(path: Path, summary: Mapping[str, Any]) -> None:
