@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from squeezedrive.pipeline.app import command_line
+from squeezedrive.pipeline.app.results import ResultFile
 from squeezedrive.pipeline.sinks.files.jsonl import JsonlSink
 from tests.support.media import write_video
 from tests.support.tables import ROAD, TWO, nothing, result, written
@@ -161,6 +162,19 @@ def test_without_a_header_the_classes_are_those_that_were_found(
     assert convert(path, "--csv", table)[0] == 0
     rows = [row.split(",") for row in table.read_text().splitlines()[1:]]
     assert {(row[0], row[3]) for row in rows} == {(str(path), "car"), (str(path), "pedestrian")}
+
+
+def test_a_position_that_is_not_numbers_is_damage(tmp_path: Path) -> None:
+    gps = {"lat": 51.5, "lon": -0.1, "alt": 20, "speed": None, "course": 0.5, "utc": None}
+    frame = {"pts": 0.0, "width": 64, "height": 48, "detections": []}
+    fixes = [gps, {**gps, "alt": "high"}, {**gps, "lat": "51.5"}, {**gps, "speed": [3]}, None]
+    path = tmp_path / "in.jsonl"
+    lines = [json.dumps({"frame": k, **frame, "gps": fix}) for k, fix in enumerate(fixes)]
+    path.write_text("\n".join(lines))
+    source = ResultFile(path)
+    assert [one.frame.frame_id for one in source.results] == [0, 4]
+    (warning,) = source.report.warnings
+    assert "damaged lines were left out: 3" in warning
 
 
 def test_wrong_input_is_one_line(convert: Any, tmp_path: Path) -> None:

@@ -144,13 +144,11 @@ def _fix(record: dict[str, Any] | None) -> GpsFix | None:
     if record is None:
         return None
     utc = None if record["utc"] is None else parse_moment(record["utc"])
+    known = [
+        None if record[key] is None else _real(record[key]) for key in ("alt", "speed", "course")
+    ]
     return GpsFix(
-        float(record["lat"]),
-        float(record["lon"]),
-        record["alt"],
-        record["speed"],
-        record["course"],
-        None if utc is None else float(utc),
+        _real(record["lat"]), _real(record["lon"]), *known, None if utc is None else float(utc)
     )
 
 
