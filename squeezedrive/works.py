@@ -179,9 +179,10 @@ class FilesWork(Work):
                 if not session.pipeline.source_failed:  # a sink of the user's own raised it
                     raise
                 self._fail(number, error)
-            failure = session.emptiness()
-            if failure is not None and not self._stopped:
-                self._fail(number, failure)
+            else:
+                failure = session.emptiness()
+                if failure is not None and not self._stopped:
+                    self._fail(number, failure)
             for line in session.warnings:
                 log.warning("%s", line)
 

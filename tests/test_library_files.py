@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 
 from squeezedrive import Result, SinkError, SourceError, detect
+from squeezedrive.pipeline.core.frame import Frame
+from squeezedrive.pipeline.sources.video import VideoSource
 from tests.pipeline.test_video_tracks import write_tracks
 from tests.support.media import write_video
 
@@ -111,6 +113,26 @@ def test_what_the_user_raises_is_the_users(card: Path, small: dict[str, Any]) ->
         list(run)
     assert run.failed == {}
     assert sink.closed == 1
+
+
+def test_a_file_that_fails_before_its_first_frame_is_reported_once(
+    card: Path, small: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    read = VideoSource.read
+
+    def refuse(source: VideoSource) -> Frame | None:
+        if "1.mp4" in source.info.name:
+            raise SourceError("1.mp4: the card was pulled out")
+        return read(source)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(VideoSource, "read", refuse)
+        run = detect([card / "1.mp4", card / "below" / "3.mp4"], settings=small)
+        assert [result.frame for result in run] == list(range(FRAMES))
+    (error,) = run.failed.values()
+    assert "pulled out" in str(error)
+    texts = [record.getMessage() for record in caplog.records]
+    assert sum("the other files go on" in text for text in texts) == 1
 
 
 def test_a_file_that_is_not_there_is_an_error_at_once(card: Path, small: dict[str, Any]) -> None:
