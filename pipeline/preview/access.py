@@ -1,4 +1,4 @@
-"""Who may see the live page, and from where its controls may be moved."""
+"""Access to the live page: the password, and requests that other sites must not make."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class TooManyAttempts(Exception):
 
 
 class Access:
-    """Checks requests for the password, and for what other pages in a browser must not do.
+    """Checks requests: the password, and what other pages in a browser must not do.
 
     Parameters
     ----------
@@ -42,12 +42,12 @@ class Access:
         self._attempts = Attempts()
         self._secure = "; Secure" if encrypted else ""
         self._cookie_name = f"squeezedrive_{port}"
-        # The same after a restart, so that a page left open goes on; tells nothing of the token.
+        # The same after a restart, so that an open page goes on; it reveals nothing of the token.
         key = self._token or b""
         self._cookie = hmac.new(key, b"squeezedrive live page", hashlib.sha256).hexdigest()
 
     def allows_host(self, headers: Headers) -> bool:
-        """Say whether a request is for this machine by a name that only means this machine.
+        """Return whether a request names this machine in a way that means no other machine.
 
         A name in the domain of a web page can be made to point here (DNS rebinding), and the page
         would pass for this server's own. Servers on the network have their token against that.
@@ -61,7 +61,7 @@ class Access:
             return False
 
     def allows(self, headers: Headers, client: str) -> bool:
-        """Say whether a request has the password, or the cookie that stands for it.
+        """Return whether a request has the password, or the cookie that stands for it.
 
         Raises
         ------
@@ -82,14 +82,14 @@ class Access:
         return False
 
     def is_token(self, text: str, client: str) -> bool:
-        """Compare with the password in a time that does not tell how much of it is right.
+        """Return whether a text is the password, in a time that does not reveal how much is right.
 
         `client` is the address from which it comes.
 
         Raises
         ------
         TooManyAttempts
-            If too many from there were wrong of late; this one may be right.
+            If too many recent ones from there were wrong; this one may be right.
         """
         if self._token is None:
             return False
@@ -109,9 +109,9 @@ class Access:
 
     @staticmethod
     def from_own_page(headers: Headers) -> bool:
-        """Say whether no page of another site can have caused a request to change something.
+        """Return whether no page of another site can have caused a request to change something.
 
-        Browsers say where a request comes from; other programs do not and are no danger.
+        Browsers state where a request comes from; other programs do not, and are not a danger.
         """
         if headers.get("Sec-Fetch-Site", "same-origin") not in ("same-origin", "none"):
             return False

@@ -1,4 +1,4 @@
-"""Where the live page is served."""
+"""The address that the live page is served at."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ class Address:
 
 
 def parse_address(text: str | int) -> Address:
-    """Read [HOST:]PORT; without a host it is 127.0.0.1, an IPv6 address stands in brackets.
+    """Parse [HOST:]PORT; without a host it is 127.0.0.1, an IPv6 address is in brackets.
 
     Raises
     ------
     ConfigError
-        If it is no such address, or the host has no address on this network.
+        If it is not such an address, or the host has no address on this network.
     """
     host, colon, port = str(text).rpartition(":")
     if not port.isascii() or not port.isdigit() or int(port) > 65535:
@@ -47,17 +47,17 @@ def parse_address(text: str | int) -> Address:
     try:
         found = socket.getaddrinfo(host, int(port), type=socket.SOCK_STREAM)
     except (OSError, UnicodeError):
-        raise ConfigError(f"preview.address: {host} is no address of this machine") from None
+        raise ConfigError(f"preview.address: {host} is not an address of this machine") from None
     return Address(str(found[0][4][0]), int(port))
 
 
 def check_reach(address: Address, token: str | None) -> None:
-    """Refuse an address that others can reach without a password.
+    """Reject an address that other machines can reach without a password.
 
     Raises
     ------
     ConfigError
-        If it is reached from other machines and there is no token.
+        If other machines can reach it and there is no token.
     """
     if not token and not address.loopback:
         raise ConfigError(

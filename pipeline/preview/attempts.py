@@ -1,4 +1,4 @@
-"""Bounds how often passwords can be guessed."""
+"""Limit how often passwords can be guessed."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Attempts:
         self._wrong: dict[str, tuple[float, int]] = {}  # since when, and how many
 
     def allowed(self, client: str) -> bool:
-        """Say whether a client may give a password, right or wrong."""
+        """Return whether a client may still give a password, right or wrong."""
         with self._lock:
             since, count = self._wrong.get(client, (0.0, 0))
             return count < MOST_WRONG or time.monotonic() - since > PERIOD
@@ -30,6 +30,6 @@ class Attempts:
             since, count = self._wrong.pop(client, (now, 0))
             if now - since > PERIOD:
                 since, count = now, 0
-            if len(self._wrong) >= MOST_CLIENTS:  # the one that was wrong longest ago
+            if len(self._wrong) >= MOST_CLIENTS:  # the client whose last wrong one is oldest
                 del self._wrong[next(iter(self._wrong))]
             self._wrong[client] = since, count + 1

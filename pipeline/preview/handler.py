@@ -1,4 +1,4 @@
-"""Answers the requests of one connection to the live page."""
+"""Answer the requests of one connection to the live page."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from squeezedrive.pipeline.preview.view import View
 
 Query = dict[str, list[str]]
 
-PICTURE_SECONDS = 1.0  # that a request for a picture waits for the next one
+PICTURE_SECONDS = 1.0  # for which a request for a picture waits for the next one
 MAX_HEAD = 65536  # bytes of a request before its body
 MAX_BODY = 4096
 
@@ -54,7 +54,7 @@ SAFETY = {
 
 
 class Refusal(Exception):
-    """A request that is not fulfilled, and why."""
+    """A request that is refused, and why."""
 
     def __init__(self, status: HTTPStatus, reason: str) -> None:
         super().__init__(reason)
@@ -77,13 +77,13 @@ class _Head(io.BufferedReader):
 
 
 class Handler(BaseHTTPRequestHandler):
-    """Reads requests and answers them from a `View`, until the client goes or takes too long."""
+    """Answers the requests of a client from a `View`, until it leaves or takes too long."""
 
     protocol_version = "HTTP/1.1"
     timeout = REQUEST_SECONDS
     # An answer is written in two pieces; the second one would wait for the first one's receipt.
     disable_nagle_algorithm = True
-    default_request_version = "HTTP/1.0"  # garbage gets an answer with a status, too
+    default_request_version = "HTTP/1.0"  # garbage also gets an answer with a status
     error_content_type = TEXT
     error_message_format = "%(code)d %(message)s\n"
     server_version = "SqueezeDrive"
@@ -108,7 +108,7 @@ class Handler(BaseHTTPRequestHandler):
         super().handle_one_request()
 
     def end_headers(self) -> None:
-        """Add what every answer has, also those of the base class to garbage."""
+        """Add the headers of every answer, also of the base class's answers to garbage."""
         for name, value in SAFETY.items():
             self.send_header(name, value)
         super().end_headers()
@@ -124,7 +124,7 @@ class Handler(BaseHTTPRequestHandler):
         self._answer(self._post)
 
     def log_message(self, format: str, *args: Any) -> None:
-        """Report nothing: a line of each request would bury the others, and may hold a token."""
+        """Log nothing: a line for each request would bury the others, and may hold a token."""
 
     def _answer(self, method: Callable[[str, Query], None]) -> None:
         try:
@@ -151,7 +151,7 @@ class Handler(BaseHTTPRequestHandler):
             self._send(HTTPStatus.TOO_MANY_REQUESTS, TEXT, text, {"Retry-After": f"{PERIOD:.0f}"})
 
     def _check_length(self) -> None:
-        """Refuse a request of which a proxy might see another end than this server does."""
+        """Reject a request that a proxy might take to end elsewhere than this server does."""
         lengths = self.headers.get_all("Content-Length", [])
         if "Transfer-Encoding" in self.headers:
             raise Refusal(HTTPStatus.LENGTH_REQUIRED, "expected Content-Length")
@@ -159,7 +159,7 @@ class Handler(BaseHTTPRequestHandler):
             raise Refusal(HTTPStatus.BAD_REQUEST, "expected no body, and one Content-Length")
 
     def _let_in(self, path: str, query: str) -> bool:
-        """Check the password; answer the request in its place if that is all there is to say."""
+        """Check the password; return False if this has answered the request already."""
         access, client = self._view.access, str(self.client_address[0])
         logging_in = self.command == "POST" and path == "/"
         tokens = self._tokens(query, logging_in)
@@ -173,7 +173,7 @@ class Handler(BaseHTTPRequestHandler):
         self.close_connection = True
         headers = {"WWW-Authenticate": "Bearer"}
         if path == "/":
-            said = "That was not it. " if tokens else ""
+            said = "Wrong password. " if tokens else ""
             page = (FOLDER / "login.html").read_text("utf-8").replace("{said}", said)
             self._send(HTTPStatus.UNAUTHORIZED, FILES["/"][1], page.encode(), headers)
         else:
@@ -205,7 +205,7 @@ class Handler(BaseHTTPRequestHandler):
         elif path.startswith("/pictures/"):
             self._get_picture(path.removeprefix("/pictures/"), query.get("last", ["0"])[0])
         else:
-            raise Refusal(HTTPStatus.NOT_FOUND, "there is no such page")
+            raise Refusal(HTTPStatus.NOT_FOUND, "no such page")
 
     def _get_picture(self, source: str, last: str) -> None:
         sinks = self._view.sinks
@@ -222,15 +222,13 @@ class Handler(BaseHTTPRequestHandler):
 
     def _post(self, path: str, query: Query) -> None:
         if path != "/controls":
-            raise Refusal(
-                HTTPStatus.NOT_FOUND, "there is nothing to change here, only at /controls"
-            )
+            raise Refusal(HTTPStatus.NOT_FOUND, "expected changes at /controls only")
         if self.headers.get_content_type() != "application/json":
             raise Refusal(
                 HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "expected Content-Type: application/json"
             )
         if not self._view.access.from_own_page(self.headers):
-            raise Refusal(HTTPStatus.FORBIDDEN, "another site may not move the controls")
+            raise Refusal(HTTPStatus.FORBIDDEN, "another site may not change the controls")
         try:
             self._view.change(self._body())
         except ValueError as error:

@@ -21,7 +21,7 @@ log = logging.getLogger("squeezedrive")
 
 MAX_CONNECTIONS = 32  # a browser keeps up to six
 REQUEST_SECONDS = 15.0  # from the end of an answer to the end of the next one
-LOOK_SECONDS = 0.2  # between looks at the connections
+LOOK_SECONDS = 0.2  # between two checks of the connections
 CLOSE_SECONDS = 0.8
 FULL = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 2\r\nContent-Length: 0\r\n\r\n"
 
@@ -29,8 +29,8 @@ FULL = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 2\r\nContent-Length: 0
 class Listener(socketserver.TCPServer):
     """Serves every connection in a thread of its own.
 
-    A connection too many is told so and closed. One that takes too long over a request, be it
-    that it sends nothing, sends slowly or does not read the answer, is closed, too.
+    Connections over the limit get a 503 and are closed. A connection that takes too long over a
+    request is closed: it sends nothing, sends slowly or does not read the answer.
 
     Parameters
     ----------
@@ -96,7 +96,7 @@ class Listener(socketserver.TCPServer):
             if connection in self._deadlines:
                 self._deadlines[connection] = time.monotonic() + REQUEST_SECONDS
 
-    # What socketserver calls.
+    # Called by socketserver.
 
     def get_request(self) -> tuple[socket.socket, Any]:
         """Accept a connection."""
@@ -130,7 +130,7 @@ class Listener(socketserver.TCPServer):
             self._deadlines[request] = time.monotonic() + REQUEST_SECONDS
 
     def service_actions(self) -> None:
-        """Hang up on those whose time is over; their threads notice and end."""
+        """Shut down connections whose time is over; their threads notice and end."""
         now = time.monotonic()
         with self._lock:
             for connection, deadline in self._deadlines.items():
@@ -138,7 +138,7 @@ class Listener(socketserver.TCPServer):
                     _hang_up(connection)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Report a fault in the page: it must not end the run, nor go unseen."""
+        """Log a fault in the page, which must neither end the run nor go unseen."""
         level = logging.DEBUG if self._reported else logging.WARNING
         self._reported = True  # once, not for every request
         log.log(level, "preview: a request failed", exc_info=True)
@@ -151,7 +151,7 @@ class Listener(socketserver.TCPServer):
         try:
             self.finish_request(request, client_address)
         except OSError:
-            pass  # clients vanish
+            pass  # the client has gone
         except Exception:  # any fault while answering is reported and the next one is served
             self.handle_error(request, client_address)
         finally:
@@ -163,5 +163,5 @@ class Listener(socketserver.TCPServer):
 
 def _hang_up(connection: socket.socket) -> None:
     with suppress(OSError):
-        # Not that of an SSLSocket, which would take the encryption from a thread that reads.
+        # SSLSocket.shutdown would take the encryption away from a thread that is reading.
         socket.socket.shutdown(connection, socket.SHUT_RDWR)

@@ -21,10 +21,10 @@ QUANTILES = {"0.5": "p50", "0.95": "p95", "0.99": "p99"}
 
 
 class Metrics(Collector):
-    """Turns the status of a run into metrics when it is asked for them.
+    """Turns the status of a run into metrics on request.
 
     Sources are labelled by their number, as two may have the same name; squeezedrive_source_info
-    tells the names.
+    has the names.
     """
 
     def __init__(self, status: Callable[[], Status], controls: Controls) -> None:
@@ -42,7 +42,7 @@ class Metrics(Collector):
         status = self._status()
         yield InfoMetricFamily(
             "squeezedrive",
-            "What runs",
+            "Model and back end",
             {"model": status["model"], "backend": status["backend"]},
         )
         yield _gauge("uptime_seconds", "Time since the run began", status["uptime_s"])

@@ -22,7 +22,7 @@ function setText(element, text) {
   if (element.textContent !== text) element.textContent = text;
 }
 
-// Nobody sees a page in the background; it costs the program nothing.
+// A page in the background asks for nothing, so it costs the program nothing.
 async function visible() {
   while (document.hidden) {
     await new Promise((done) =>

@@ -1,4 +1,4 @@
-"""Serves the live page."""
+"""Serve the live page."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from squeezedrive.pipeline.preview.view import View
 class PreviewServer:
     """An HTTP server for the live page, in threads of its own, that never holds up the pipeline.
 
-    It has the port from the beginning, so that a port in use is told before a network is loaded,
-    and answers from `start` on.
+    It binds the port at once, so that a port in use is reported before a network is loaded, and
+    answers from `start` on.
 
     =========================== ====================================================================
     GET /                       the page
@@ -57,9 +57,9 @@ class PreviewServer:
     Raises
     ------
     ConfigError
-        If the address is none, others can reach it and there is no token, or `tls` is no such file.
+        If the address is not valid, others can reach it without a token, or `tls` cannot be used.
     PreviewError
-        If the port is in use or cannot be had.
+        If the port is in use or not allowed.
     """
 
     def __init__(
@@ -98,5 +98,5 @@ class PreviewServer:
     def close(self) -> None:
         """End all connections and threads, within a second; may be called more than once."""
         for sink in self._sinks:
-            sink.close()  # sends away who waits for a picture
+            sink.close()  # ends requests that wait for a picture
         self._listener.close()

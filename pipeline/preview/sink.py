@@ -1,4 +1,4 @@
-"""Keeps the newest picture of a source for those who watch."""
+"""Keep the newest picture of a source for the live page."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import cv2
 from squeezedrive.pipeline.core.frame import Frame, Image, shown_size
 from squeezedrive.pipeline.core.sink import FrameResult, Sink
 
-INTERVAL = 0.1  # seconds between two pictures at least, however many watch
+INTERVAL = 0.1  # seconds between two pictures at least, for any number of viewers
 MAX_WIDTH = 960  # pixels
 QUALITY = 75  # of JPEG, 0 to 100
 
@@ -26,10 +26,10 @@ class Jpeg:
 
 
 class PreviewSink(Sink):
-    """Keeps the newest picture; it is encoded by who asks for it, once for all who do.
+    """Keeps the newest picture; a thread that asks for it encodes it, once for all that ask.
 
-    `write` only keeps a reference, so that it costs the pipeline nothing to be watched: pictures
-    are reduced and encoded in the thread that calls `picture`, without the lock that `write` takes.
+    `write` only keeps a reference, so viewers cost the pipeline nothing: pictures are reduced and
+    encoded in the thread that calls `picture`, without the lock that `write` takes.
     """
 
     name = "preview"
@@ -54,11 +54,11 @@ class PreviewSink(Sink):
                 return
             self._frame = frame
             self._number += 1
-            # One of those who wait encodes it and wakes the others.
+            # One of the waiting threads encodes it and wakes the others.
             self._changed.notify()
 
     def close(self) -> None:
-        """Forget the picture and send away who waits for one."""
+        """Drop the picture and end all waits for one."""
         with self._changed:
             self._closed = True
             self._frame = self._jpeg = None

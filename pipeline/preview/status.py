@@ -1,4 +1,4 @@
-"""What the live page, its health check and its metrics are told about a run."""
+"""The status of a run for the live page, its health check and its metrics."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ RECENT = 5.0  # seconds; a source whose newest result is older has a problem
 
 
 class SourceStatus(TypedDict):
-    """How one source is doing.
+    """The status of one source.
 
     Attributes
     ----------
@@ -59,7 +59,7 @@ class SourceStatus(TypedDict):
 
 
 class Status(TypedDict):
-    """How the run is doing.
+    """The status of the run.
 
     Attributes
     ----------
@@ -77,7 +77,7 @@ class Status(TypedDict):
 
 
 class SourceHealth(TypedDict):
-    """Whether a source delivers, and why not."""
+    """Whether a source delivers frames, and if not, why."""
 
     id: int
     name: str
@@ -86,14 +86,14 @@ class SourceHealth(TypedDict):
 
 
 class Health(TypedDict):
-    """Whether all sources deliver."""
+    """Whether all sources deliver frames."""
 
     healthy: bool
     sources: list[SourceHealth]
 
 
 def health(status: Status) -> Health:
-    """Judge a run: every source that is not over has delivered within the last `RECENT` seconds."""
+    """Check that every source that has not ended has delivered within the last `RECENT` seconds."""
     sources = [_source_health(source) for source in status["sources"]]
     return Health(healthy=all(source["healthy"] for source in sources), sources=sources)
 

@@ -11,7 +11,7 @@ EXPECTED = "expected a PEM file with a certificate and its private key, which is
 
 
 def load_certificate(path: Path) -> ssl.SSLContext:
-    """Return what a server needs to speak TLS 1.2 and newer.
+    """Return the context of a server that speaks TLS 1.2 and newer.
 
     Parameters
     ----------
@@ -21,7 +21,7 @@ def load_certificate(path: Path) -> ssl.SSLContext:
     Raises
     ------
     ConfigError
-        If it cannot be read, or is something else.
+        If it cannot be read, or is not such a file.
     """
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
@@ -35,5 +35,5 @@ def load_certificate(path: Path) -> ssl.SSLContext:
 
 
 def _no_password() -> str:
-    """Keep OpenSSL from asking for one at the terminal."""
+    """Return an empty password, so that OpenSSL does not ask for one at the terminal."""
     return ""

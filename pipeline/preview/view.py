@@ -1,4 +1,4 @@
-"""What the live page shows and changes, whichever way it is asked."""
+"""What the live page shows and changes, independent of HTTP."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from squeezedrive.pipeline.preview.metrics import Metrics
 from squeezedrive.pipeline.preview.sink import PreviewSink
 from squeezedrive.pipeline.preview.status import Status
 
-STATUS_SECONDS = 0.25  # for which a status is passed on to all who ask
+STATUS_SECONDS = 0.25  # for which a status is reused for other requests
 
 
 class View:
-    """The status, pictures and controls of a run, for many who ask at the same time.
+    """The status, pictures and controls of a run, for many requests at the same time.
 
-    For the parameters see `PreviewServer`. The status is asked for by one thread at a time, four
-    times a second at most.
+    For the parameters see `PreviewServer`. One thread at a time asks for the status, four times a
+    second at most.
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class View:
         return {"threshold": self._controls.threshold, "classes": self._controls.classes}
 
     def page_status(self) -> dict[str, Any]:
-        """Return everything the page shows but the pictures."""
+        """Return everything the page shows, except the pictures."""
         known = [
             {"name": name, "colour": f"#{r:02x}{g:02x}{b:02x}"}
             for name, (b, g, r) in zip(self._controls.class_names, self._colours, strict=True)
@@ -69,7 +69,7 @@ class View:
         Raises
         ------
         ValueError
-            With what was expected and what came; nothing is changed.
+            With what was expected and what was given; nothing is changed.
         """
         try:
             wanted = load_json(body)
@@ -81,7 +81,7 @@ class View:
         if unknown:
             raise ValueError(f"unknown {sorted(unknown)[0]}, expected threshold and classes")
         threshold, classes = wanted.get("threshold"), wanted.get("classes")
-        # In JSON true is no number, but in Python it is.
+        # In JSON true is not a number, but in Python it is.
         if "threshold" in wanted and type(threshold) not in (int, float):
             raise ValueError(f"threshold: expected a number from 0 to 1, got {threshold!r}")
         if "classes" in wanted and not (

@@ -247,7 +247,7 @@ def test_the_password_is_asked_for_once(page):
         page.open(server.url)
         field = page.one("input[type=password]")
         field.send_keys("wrong\n")
-        assert page.shows("label", "That was not it.")
+        assert page.shows("label", "Wrong password.")
         page.one("input[type=password]").send_keys("pass word\n")
         assert page.shows("#link", "Live")
         assert page.driver.current_url == server.url

@@ -52,7 +52,7 @@ def test_the_form_keeps_the_password_out_of_the_address(guarded):
 def test_a_wrong_password_in_the_form_is_told(guarded):
     status, headers, page = log_in(guarded, "wrong")
     assert status == 401
-    assert b"That was not it." in page
+    assert b"Wrong password." in page
     assert "set-cookie" not in headers
 
 

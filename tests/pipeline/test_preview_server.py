@@ -195,7 +195,7 @@ def test_forms_of_other_pages_change_nothing(run, url, kind):
     ],
 )
 def test_scripts_of_other_pages_change_nothing(run, url, headers):
-    assert post(url, {"threshold": 0.9}, headers) == (403, "another site may not move the controls")
+    assert post(url, {"threshold": 0.9}, headers) == (403, "another site may not change the controls")
     assert run.controls.threshold == 0.4
 
 
@@ -295,7 +295,7 @@ def test_the_address_leads_nowhere_else(guarded):
 def test_a_wrong_password_is_told(guarded):
     status, _, page = request(guarded, "/?token=wrong")
     assert status == 401
-    assert b"That was not it." in page
+    assert b"Wrong password." in page
     assert b'type="password"' in page
     assert b"{said}" not in page
 
