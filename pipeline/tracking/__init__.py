@@ -1,1 +1,1 @@
-"""Follows objects from frame to frame."""
+"""Track objects from frame to frame."""

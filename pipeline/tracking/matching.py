@@ -1,4 +1,4 @@
-"""Which box belongs to which object."""
+"""Match boxes with objects."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ def overlaps(a: NDArray[np.float64], b: NDArray[np.float64], margin: float) -> N
     """Return the IoU (n, m) of each of `a` (n, 4) with each of `b` (m, 4), all of them enlarged.
 
     Boxes grow on each side by the share `margin` of their width and height, so that small and fast
-    objects, whose boxes of two frames no longer meet, still overlap (Yang et al. 2023, "Hard to
+    objects still overlap when their boxes of two frames do not (Yang et al. 2023, "Hard to
     Track Objects with Irregular Motions and Similar Appearances? Make It Easier by Buffering the
     Matching Space").
     """
@@ -32,9 +32,9 @@ def pair(table: NDArray[np.float64], least: float) -> tuple[NDArray[np.intp], ND
     Parameters
     ----------
     table : float64 array (n, m)
-        How well each row goes with each column; not negative.
+        How well each row matches each column; not negative.
     least : float
-        No pair is made with less; positive.
+        The lowest value of a pair; positive.
 
     Returns
     -------

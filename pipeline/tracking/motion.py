@@ -1,4 +1,4 @@
-"""Where boxes are and how they move: a Kalman filter of constant velocity for all of them."""
+"""Places and velocities of boxes: one Kalman filter of constant velocity for all of them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Array = NDArray[np.float64]
 # Chosen with `python -m tests.benchmarks.tracking`: with more UNREST boxes tremble, with less they
 # lag behind what comes close.
 NOISE = 0.06  # standard deviation of the edges of a detection whose score is 1
-UNREST = 0.8  # by how much the velocity has changed after one second, in sizes a second
+UNREST = 0.8  # change of the velocity after one second, in sizes a second
 UNKNOWN = 1.5  # standard deviation of the velocity of a new object, in sizes a second
 
 
@@ -37,13 +37,13 @@ class Motion:
         return len(self.boxes)
 
     def keep(self, which: NDArray[np.bool_]) -> None:
-        """Forget the others; `which` is a mask (n,)."""
+        """Keep the boxes of a mask (n,), and forget the others."""
         self.boxes = self.boxes[which]
         self._speeds = self._speeds[which]
         self._spread = self._spread[which]
 
     def add(self, boxes: Array, scores: Array) -> None:
-        """Begin to follow boxes (m, 4) that were found with scores (m,)."""
+        """Add boxes (m, 4) that were found with scores (m,)."""
         spread = np.zeros((len(boxes), 3))
         spread[:, 0] = _noise(scores)
         spread[:, 2] = UNKNOWN**2
@@ -52,7 +52,7 @@ class Motion:
         self._spread = np.concatenate([self._spread, spread])
 
     def predict(self, seconds: float) -> None:
-        """Move all boxes on by a time."""
+        """Move all boxes to where they are expected after some seconds."""
         self.boxes += seconds * self._speeds
         place, both, speed = self._spread.T.copy()
         change = UNREST**2 * seconds  # of the variance of the velocity: white acceleration
@@ -61,7 +61,7 @@ class Motion:
         self._spread[:, 2] = speed + change
 
     def correct(self, rows: NDArray[np.intp], boxes: Array, scores: Array) -> None:
-        """Take in that boxes `rows` (m,) were found at `boxes` (m, 4) with scores (m,)."""
+        """Correct boxes `rows` (m,), which were found at `boxes` (m, 4) with scores (m,)."""
         place, both, speed = self._spread[rows].T
         total = place + _noise(scores)
         gain, speed_gain = place / total, both / total
@@ -74,5 +74,5 @@ class Motion:
 
 
 def _noise(scores: Array) -> Array:
-    """Return the variance of edges: a doubtful box is less exact."""
+    """Return the variance of the edges: the lower the score, the less exact a box."""
     return np.asarray((NOISE / np.maximum(scores, 0.1)) ** 2)

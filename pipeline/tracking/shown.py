@@ -1,4 +1,4 @@
-"""What is shown of the objects that are followed, also in frames that were not looked at."""
+"""The boxes shown of tracked objects, also in frames that the network does not see."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from numpy.typing import NDArray
 
 from squeezedrive.kernels.detections import Detections
 
-SMALLEST = 1.0  # pixels of width and height; smaller is what an object leaves of itself at an edge
+SMALLEST = 1.0  # pixels of width and height; at an edge, smaller boxes are the rest of an object
 
 
 class Tracked(NamedTuple):
-    """What is shown of a frame.
+    """The objects shown in a frame.
 
     Attributes
     ----------
@@ -28,7 +28,7 @@ class Tracked(NamedTuple):
     ids: NDArray[np.int32]
 
     def within(self, width: int, height: int) -> Tracked:
-        """Cut boxes off at the edges of a picture and leave out what is hardly in it."""
+        """Clip boxes at the edges of a picture and leave out those hardly in it."""
         boxes = np.clip(self.found.boxes, 0, np.array([width, height] * 2, np.float32))
         inside = large_enough(boxes)
         found = Detections(boxes, self.found.scores, self.found.classes)
@@ -36,23 +36,23 @@ class Tracked(NamedTuple):
 
 
 def large_enough(boxes: NDArray[np.floating]) -> NDArray[np.bool_]:
-    """Return which of some boxes (n, 4) are no mere remains, as a mask (n,)."""
+    """Return which boxes (n, 4) are at least `SMALLEST` wide and high, as a mask (n,)."""
     return np.asarray((boxes[:, 2:] - boxes[:, :2] >= SMALLEST).all(axis=1))
 
 
 def between(before: Tracked, after: Tracked, share: float) -> Tracked:
-    """Return what is to be shown between two frames that were looked at.
+    """Return the objects to show between two frames that the network has seen.
 
-    Boxes of objects that are in both move on straight lines. An object that is only in the earlier
-    frame is shown for the first half of the time where it was; one that is only in the later
-    frame is not shown before.
+    Boxes of objects in both frames are interpolated on straight lines. An object that is only in
+    the earlier frame is shown where it was for the first half of the time; one that is only in the
+    later frame is not shown before.
 
     Parameters
     ----------
     before, after : Tracked
-        What was shown of the two frames.
+        The objects shown in the two frames.
     share : float
-        When: 0 in the earlier frame, 1 in the later one; more than 1 soon after it.
+        The time: 0 in the earlier frame, 1 in the later one; more than 1 soon after it.
     """
     _, i, j = np.intersect1d(before.ids, after.ids, assume_unique=True, return_indices=True)
     way = np.float32(share) * (after.found.boxes[j] - before.found.boxes[i])

@@ -1,4 +1,4 @@
-"""Gives objects numbers that stay, and boxes that neither tremble nor flicker."""
+"""Give objects lasting numbers, and boxes that neither tremble nor flicker."""
 
 from __future__ import annotations
 
@@ -15,27 +15,27 @@ from squeezedrive.pipeline.tracking.matching import overlaps, pair
 from squeezedrive.pipeline.tracking.motion import Array, Motion
 from squeezedrive.pipeline.tracking.shown import Tracked, between, large_enough
 
-# Chosen with `python -m tests.benchmarks.tracking`. Scores are in thresholds, times in seconds, so
-# that dropped frames and other frame rates change nothing.
-WEAK = 0.5  # from here on a detection counts where an object is expected
+# Chosen with `python -m tests.benchmarks.tracking`. Scores are in thresholds, times in seconds:
+# they hold for any frame rate, also with dropped frames.
+WEAK = 0.5  # lowest score of a detection that counts where an object is expected
 HIDE = 0.7  # an object is shown from a mean score of 1 on, until it is below this
 SMOOTH = 0.3  # time constant of the mean score; a frame without the object counts as 0
-FIRST = 0.7  # share of a single score that the mean is at least, so that sure ones count at once
+FIRST = 0.7  # lowest mean, as a share of a single score, so that sure ones count at once
 HOLD = 0.07  # longest time for which an object is shown, or waits to be shown first, unseen
-FORGET = 2.0  # longest time after which an object is known again
-SHORTEST = 0.001  # seconds between two updates that tell how boxes move
+FORGET = 2.0  # longest time unseen after which an object is recognised
+SHORTEST = 0.001  # seconds between two updates from which a velocity is computed
 FURTHEST = 2.0  # boxes go on after an update at most as far as since the one before
 VOTES = 0.7  # time constant of the votes for a class
 
 MARGIN = 0.15  # by which boxes are enlarged to find pairs
 LEAST = 0.2  # IoU of a pair, at least
-OTHER_CLASS = 0.5  # the IoU counts so much between classes: they are mistaken for each other
-DOUBLE = 0.6  # IoU from which on two objects are one
+OTHER_CLASS = 0.5  # factor of the IoU between classes, which may be mistaken for each other
+DOUBLE = 0.6  # IoU from which two objects count as one
 
 
 @dataclass
 class _Objects:
-    """What is known of n objects besides their motion; all arrays have n rows."""
+    """The state of n objects besides their motion; all arrays have n rows."""
 
     ids: NDArray[np.int32]  # 0 until first shown
     scores: Array
@@ -63,20 +63,20 @@ def _no_objects(classes: int) -> _Objects:
 
 
 class Tracker:
-    """Follows the objects of one source.
+    """Tracks the objects of one source.
 
-    A Kalman filter says where each object is expected (`Motion`); detections are paired with what
-    is expected by overlap, first the strong ones, then, with the objects that are left, the weak
-    ones (Zhang et al. 2022, "ByteTrack"). A detection of another class may be paired, too: which
-    class an object has is decided by the scores of all its detections of the last second or so.
+    A Kalman filter predicts where each object is (`Motion`). Detections are paired with the
+    predictions by overlap, first the strong ones, then, with the objects that are left, the weak
+    ones (Zhang et al. 2022, "ByteTrack"). A detection may be paired with an object of another
+    class: the scores of all its detections of the last second or so decide an object's class.
 
     An object is shown from the moment its mean score over time reaches the threshold, which is at
     once if it is found with a high score, and until the mean is well below, or it was unseen for a
     moment. Meanwhile its box is where it is expected. So a score may be as low as `HIDE`
     thresholds, and a box may stand where nothing was found in this very frame.
 
-    Memory is bounded: what was not seen for two seconds is forgotten. When time goes back or on by
-    more than that, as with a stream that was connected again, so is everything.
+    Memory is bounded: an object not seen for two seconds is forgotten. When time goes back, or
+    forward by more than that, as after a stream reconnects, all objects are forgotten.
 
     Parameters
     ----------
@@ -95,11 +95,11 @@ class Tracker:
 
     @staticmethod
     def weakest(threshold: float) -> float:
-        """Return the lowest score of detections that `update` has a use for."""
+        """Return the lowest score of the detections that `update` uses."""
         return WEAK * threshold
 
     def update(self, found: Detections, seconds: float) -> Tracked:
-        """Take in what was found in the next frame.
+        """Update the objects with the detections of the next frame.
 
         Parameters
         ----------
@@ -111,7 +111,7 @@ class Tracker:
         Returns
         -------
         Tracked
-            What is to be shown.
+            The objects to show.
         """
         passed, self._seconds = seconds - self._seconds, seconds
         if not 0 <= passed <= FORGET:
@@ -135,7 +135,7 @@ class Tracker:
         return shown
 
     def at(self, seconds: float) -> Tracked:
-        """Return what is to be shown of a frame that was not looked at; see `between`.
+        """Return the objects to show in a frame that the network does not see; see `between`.
 
         Parameters
         ----------
@@ -155,7 +155,7 @@ class Tracker:
         strong: NDArray[np.bool_],
         useful: NDArray[np.bool_],
     ) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-        """Return which object is which detection."""
+        """Return pairs of objects and detections, as two arrays of indices."""
         table = overlaps(self._motion.boxes, boxes, MARGIN)
         same = self._objects.votes.argmax(axis=1)[:, None] == classes
         table *= np.where(same, 1.0, OTHER_CLASS)
@@ -171,7 +171,7 @@ class Tracker:
         classes: NDArray[np.int32],
         passed: float,
     ) -> None:
-        """Let detections count for score and class of the objects they belong to."""
+        """Update the scores and classes of the objects with their detections."""
         objects = self._objects
         remain = math.exp(-passed / SMOOTH)
         objects.scores *= remain
@@ -182,7 +182,7 @@ class Tracker:
         objects.seen[rows] = self._seconds
 
     def _begin(self, boxes: Array, scores: Array, classes: NDArray[np.int32]) -> None:
-        """Begin to follow new objects."""
+        """Add new objects."""
         n = len(boxes)
         if not n:
             return
@@ -199,8 +199,8 @@ class Tracker:
         """Decide which objects are shown, give the new ones a number and forget the lost."""
         objects = self._objects
         needed = thresholds[objects.votes.argmax(axis=1)]
-        hold = max(HOLD, passed)  # one missed frame is bridged at any rate
-        if thresholds is not self._thresholds:  # the user is not to see what is now below
+        hold = max(HOLD, passed)  # one missed frame is always bridged
+        if thresholds is not self._thresholds:  # the user expects objects below to vanish
             self._thresholds = thresholds
             objects.shown &= objects.scores >= needed
         unseen = self._seconds - objects.seen
@@ -220,7 +220,7 @@ class Tracker:
             objects.keep(kept)
 
     def _hide_doubles(self) -> None:
-        """Show only the older of two objects in one place: it is one, found as two."""
+        """Hide the newer of two objects in one place, which is one object found twice."""
         places = np.flatnonzero(self._objects.shown)  # the oldest first
         boxes = self._motion.boxes[places]
         double = np.triu(overlaps(boxes, boxes, 0.0) >= DOUBLE, 1).any(axis=0)
