@@ -1,4 +1,4 @@
-"""Pictures as something to draw on, in whatever form their pixels are."""
+"""Draw on pictures in any form: BGR, YUV, or on a device."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Rect = tuple[int, int, int, int]  # x1, y1, x2, y2; x2 and y2 are the first colu
 
 
 class Canvas(ABC):
-    """What is drawn on.
+    """A picture to draw on.
 
     Attributes
     ----------
@@ -35,7 +35,7 @@ class Canvas(ABC):
 
     @abstractmethod
     def fill(self, area: Rect, colour: Colour) -> None:
-        """Fill a rectangle, of which what lies outside of the picture is left out."""
+        """Fill the part of a rectangle that lies inside the picture."""
 
     @abstractmethod
     def write(
@@ -43,12 +43,12 @@ class Canvas(ABC):
     ) -> None:
         """Fill a rectangle inside the picture with a translucent colour, and put text on it.
 
-        `put_text` gets pixels of the rectangle's size, and what the ink is called in them.
+        `put_text` gets pixels of the rectangle's size, and the ink as a value of such pixels.
         """
 
 
 class PixelCanvas(Canvas):
-    """What is drawn on at once, in its own pixels."""
+    """A picture whose own pixels are changed at once."""
 
     def write(
         self, area: Rect, plate: Colour, opacity: float, ink: Colour, put_text: PutText
@@ -61,15 +61,15 @@ class PixelCanvas(Canvas):
     @abstractmethod
     @contextmanager
     def pixels(self, area: Rect) -> Iterator[Image]:
-        """Let a rectangle inside the picture be drawn into as an array, in its own colours."""
+        """Provide a rectangle inside the picture as an array to draw into, in its own colours."""
 
     @abstractmethod
     def own(self, colour: Colour) -> Colour:
-        """Return what a colour is called in the arrays of `pixels`."""
+        """Return a colour as a value in the arrays of `pixels`."""
 
 
 def canvas_of(picture: Image | YuvPicture) -> Canvas:
-    """Return what draws into a picture."""
+    """Return the canvas for a picture."""
     return YuvCanvas(picture) if isinstance(picture, YuvPicture) else BgrCanvas(picture)
 
 
@@ -88,7 +88,7 @@ class BgrCanvas(PixelCanvas):
 
     @contextmanager
     def pixels(self, area: Rect) -> Iterator[Image]:
-        """Let a rectangle be drawn into as BGR."""
+        """Provide a rectangle to draw into, as BGR."""
         x1, y1, x2, y2 = area
         yield self._image[y1:y2, x1:x2]
 
@@ -100,8 +100,8 @@ class BgrCanvas(PixelCanvas):
 class YuvCanvas(PixelCanvas):
     """A picture in YUV 4:2:0.
 
-    Of four pixels, the upper left one gives the colour: what is drawn comes out as if it had been
-    drawn in BGR and then converted, while all else stays as it was decoded.
+    Of four pixels, the upper left one gives the colour: the result is as if it were drawn in BGR
+    and then converted, while the rest of the picture stays as it was decoded.
     """
 
     def __init__(self, picture: YuvPicture) -> None:
@@ -121,12 +121,12 @@ class YuvCanvas(PixelCanvas):
 
     @contextmanager
     def pixels(self, area: Rect) -> Iterator[Image]:
-        """Let a rectangle be drawn into as luma, Cb and Cr, all of full resolution."""
+        """Provide a rectangle to draw into, as luma, Cb and Cr, all of full resolution."""
         x1, y1, x2, y2 = area
         luma, cb, cr = self._planes
         whole = slice(y1, y2), slice(x1, x2)
         half = _sampled(y1, y2), _sampled(x1, x2)
-        # Chroma of the other pixels is not kept, so that it may be anything.
+        # Chroma of the other pixels is not kept, so it may have any value.
         drawn = np.zeros((y2 - y1, x2 - x1, 3), np.uint8)
         sampled = drawn[y1 % 2 :: 2, x1 % 2 :: 2]
         drawn[..., 0] = luma[whole]
@@ -143,7 +143,7 @@ class YuvCanvas(PixelCanvas):
 
 
 class OverlayCanvas(Canvas):
-    """A picture on a device, which draws all of it at once, when the picture is fetched.
+    """A picture on a device, which draws everything when the picture is fetched.
 
     Attributes
     ----------
@@ -175,7 +175,7 @@ class OverlayCanvas(Canvas):
 
 
 def _fill(area: Image, colour: Colour, opacity: float) -> None:
-    """Fill a picture, translucent."""
+    """Fill a picture with a translucent colour."""
     below = area.copy()
     area[:] = colour
     cv2.addWeighted(below, 1.0 - opacity, area, opacity, 0.0, area)
@@ -185,5 +185,5 @@ _to_yuv = cache(to_yuv)  # a run has a handful of colours
 
 
 def _sampled(first: int, end: int) -> slice:
-    """Return the samples of chroma that belong to the even ones of these pixels."""
+    """Return the chroma samples of the even ones of these pixels."""
     return slice((first + 1) // 2, (end + 1) // 2)

@@ -1,4 +1,4 @@
-"""Configuration of a run: configs/file.yaml, a file that changes it, settings."""
+"""The configuration of a run: configs/file.yaml, a file of changes, settings."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from squeezedrive.kernels.fit import FitMode
 from squeezedrive.pipeline.stages.feed import QueueOptions
 
 DEFAULTS = CONFIGS / "file.yaml"
-MOST_EVERY = 5  # so many frames wait for each other, in every place of the queues
+MOST_EVERY = 5  # so many frames wait together in each place of a queue
 
 Fraction01 = Annotated[float, Field(ge=0, le=1)]
 Seconds = Annotated[float, Field(ge=0, le=10**7)]
@@ -43,7 +43,7 @@ class _Strict(BaseModel):
 
 
 class FitConfig(_Strict):
-    """How a picture is put into the network's input."""
+    """How a picture is fitted into the network's input."""
 
     mode: FitMode
     band_centre: Fraction01
@@ -87,7 +87,7 @@ class VideoConfig(_Strict):
 
 
 class RecordConfig(_Strict):
-    """How recordings are split, limited, and searched for what is interesting."""
+    """How recordings are split and limited, and which events are kept as clips."""
 
     segment: Annotated[float, Field(ge=1)] | None
     keep: Annotated[float, Field(gt=0)] | None
@@ -97,7 +97,7 @@ class RecordConfig(_Strict):
 
 
 class TrackConfig(_Strict):
-    """Whether objects are followed from frame to frame, and how often the network looks."""
+    """Whether objects are tracked, and how many frames the network sees."""
 
     enabled: bool
     every: Annotated[int, Field(ge=1, le=MOST_EVERY)]
@@ -129,7 +129,7 @@ class ProfileConfig(_Strict):
 
 
 class Config(_Strict):
-    """Everything that can be configured; the meaning of each key stands in configs/file.yaml."""
+    """Everything that can be configured; configs/file.yaml explains each key."""
 
     network: str
     backend: BackendChoice
@@ -155,7 +155,7 @@ class InputConfig(_Strict):
 
 
 class NetworkConfig(_Strict):
-    """Which network runs; the meaning of each key stands in configs/squeezedet.yaml."""
+    """Which network runs; configs/squeezedet.yaml explains each key."""
 
     architecture: str
     weights: str
@@ -171,7 +171,7 @@ def load_config(path: Path | None = None, settings: Sequence[Setting] = ()) -> C
     path : Path, optional
         A file that changes some keys of configs/file.yaml, as `find_config` finds it.
     settings : sequence of (origin, key, value)
-        What the command line changes on top: how the user wrote it, the dotted key, the value.
+        Changes by the command line on top: how the user wrote it, the dotted key, the value.
 
     Raises
     ------
@@ -188,7 +188,7 @@ def load_config(path: Path | None = None, settings: Sequence[Setting] = ()) -> C
 
 
 def load_network_config(path: Path) -> NetworkConfig:
-    """Read the description of a network; paths in it come back relative to the current folder.
+    """Read the description of a network; its paths become relative to the current folder.
 
     Raises
     ------

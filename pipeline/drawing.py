@@ -1,4 +1,4 @@
-"""Draws detections and a status line into a picture."""
+"""Draw detections and a status line into a picture."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from squeezedrive.pipeline.canvas import Canvas, Colour, Rect, canvas_of
 from squeezedrive.pipeline.core.frame import Image
 from squeezedrive.pipeline.core.planes import YuvPicture
 
-# Picked by computation: for normal sight and simulated protanopia, deuteranopia and tritanopia
-# (Machado et al. 2009) any two of them are at least 40 apart in CIELAB, and black text on a plate
-# of any of them has a contrast of 4.5 or more whatever lies below.
+# Computed: for normal sight and simulated protanopia, deuteranopia and tritanopia (Machado et al.
+# 2009) any two of them are at least 40 apart in CIELAB, and black text on a plate of any of them
+# has a contrast of 4.5 or more on any background.
 ROAD_COLOURS: dict[str, Colour] = {
     "car": (255, 196, 53),  # sky blue
     "pedestrian": (121, 79, 255),  # pink
@@ -123,11 +123,11 @@ class _Style:
 class Painter:
     """Draws boxes with labels, and a status line, into pictures of any size.
 
-    Boxes come first, then labels, in both the lower score first, so that the surer is on top.
-    Labels keep inside the frame and off each other: each goes above its box, or into it, or
-    below it, whichever is free; a label without room shows its score only, and is left out where
-    even that has no room, for the colour still tells the class. The nearer (larger) box chooses
-    first, because sizes change less from frame to frame than scores do, and labels keep still.
+    Boxes are drawn first, then labels, both from the lowest score to the highest, which is on top.
+    Labels stay inside the frame and do not overlap: each goes above its box, into it or below it,
+    whichever is free. A label without room shows only its score, and is left out if that has no
+    room either, as the colour still shows the class. The larger (nearer) box chooses first: sizes
+    change less from frame to frame than scores, so labels keep still.
 
     Parameters
     ----------
@@ -185,7 +185,7 @@ class Painter:
         status_text: str | None = None,
         ids: NDArray[np.int32] | None = None,
     ) -> None:
-        """Draw as `draw` does, on whatever it may be."""
+        """Draw as `draw` does, on any canvas."""
         height, width = canvas.height, canvas.width
         # Labels are laid out as they are shown: in pixels of the picture's height, all square.
         shown = (int(width * self._aspect), height)
@@ -225,10 +225,10 @@ class Painter:
                 self._write(canvas, style, text, plate, *colours, LABEL_OPACITY)
 
     def _draw_status(self, canvas: Canvas, style: _Style, text: str | None) -> Rect | None:
-        """Draw the status line and return where, or None if there is none."""
+        """Draw the status line and return its place, or None if there is none."""
         if not text:
             return None
-        # Whole steps, so that the plate does not twitch with every digit.
+        # Whole steps, so that the width does not change with every digit.
         step = style.font
         width = -(-self._plate_width(style, text) // step) * step
         plate = (style.pad, style.pad, style.pad + width, style.pad + style.plate_height)
@@ -255,7 +255,7 @@ class Painter:
             for text in (f"{names[i]} {score}", score):
                 size = (self._plate_width(style, text), style.plate_height)
                 if text != score and size[0] > 3 * (boxes[i][2] - boxes[i][0]):
-                    continue  # a label that dwarfs its box hides whose it is
+                    continue  # a label much larger than its box hides which box it belongs to
                 plate = _free_place(boxes[i], size, style.line // 2 + style.halo, frame, taken)
                 if plate is not None:
                     taken.append(plate)
@@ -277,7 +277,7 @@ class Painter:
         colour: Colour,
         opacity: float,
     ) -> None:
-        """Write text on a plate of the colour `below`, which lies at `plate` as it is shown."""
+        """Write text on a plate of the colour `below`, at `plate` in square pixels."""
         x1, y1, x2, y2 = plate
         left, right = round(x1 / self._aspect), round(x2 / self._aspect)
 
@@ -310,7 +310,7 @@ def _outline(canvas: Canvas, box: list[int], style: _Style, colour: Colour, aspe
 
 
 def _frame(canvas: Canvas, outer: Rect, inner: Rect, colour: Colour) -> None:
-    """Fill what lies between two rectangles."""
+    """Fill the area between two rectangles."""
     x1, y1, x2, y2 = outer
     if x1 >= x2 or y1 >= y2:
         return
