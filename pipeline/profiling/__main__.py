@@ -16,7 +16,7 @@ def main(argv: list[str] | None = None) -> int:
         description="Work on what `run_pipeline.py SOURCE --profile DIR` has written.",
     )
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
-    compare = verbs.add_parser("compare", help="say what changed beyond noise")
+    compare = verbs.add_parser("compare", help="report what changed beyond noise")
     compare.add_argument(
         "before", type=Path, metavar="A", help="a folder of --profile, or its summary.json"
     )

@@ -1,4 +1,4 @@
-"""Which setting to try against what limits a run, and how to say it."""
+"""Explain what limits a run, and advise which setting to try."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Advice:
 
 
 def explain(verdict: Verdict, cores: int) -> str:
-    """Put a verdict into two sentences."""
+    """Return a verdict as two sentences."""
     what = {
         "processor": f"The processor limits: {_all(cores)} busy, and {verdict.stage} takes the"
         " largest part of their time.",
@@ -55,7 +55,7 @@ def explain(verdict: Verdict, cores: int) -> str:
 def advise(
     verdict: Verdict, config: Config, kind: str, backend: BackendInfo, cores: int
 ) -> list[Advice]:
-    """Return what to try, best first; `kind` is that of the source, see `SourceInfo`."""
+    """Return what to try, the best first; `kind` is that of the source, see `SourceInfo`."""
     if verdict.limit == "others":
         return [Advice("end the other programs and profile again")]
     if verdict.limit == "source":

@@ -1,4 +1,4 @@
-"""How fast network and detection are by themselves, without the rest of the pipeline."""
+"""Measure the network and the detection alone, without the rest of the pipeline."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def measure_alone(
     seconds: float = SECONDS,
     hurry: Callable[[], bool] = lambda: False,
 ) -> dict[str, float]:
-    """Run only a part of the work over and over, on one picture.
+    """Measure how often per second a part of the work can be repeated on one picture.
 
     Parameters
     ----------
@@ -32,13 +32,13 @@ def measure_alone(
     seconds : float
         How long each part is repeated.
     hurry : callable
-        Asked again and again; once it returns True, no part is repeated any more.
+        Called repeatedly; once it returns True, no part is repeated any more.
 
     Returns
     -------
     dict
         Frames per second: "inference" for the network alone, "detection" for preprocess, network
-        and postprocess, each with as many slots at once as are worth it.
+        and postprocess, each with as many slots at once as the back end gains by.
     """
     slots = [backend.new_slot(batch) for _ in range(backend.parallel)]
     try:
@@ -49,7 +49,7 @@ def measure_alone(
             slot.detect()
 
         detection = batch * _rate(slots, detect, seconds, hurry)
-        # Where `infer` only enqueues work, the accelerator's own clock has to tell.
+        # If `infer` only enqueues work, only the accelerator's own clock can measure it.
         on_device = slots[0].device_seconds
         if on_device:
             inference = batch / max(on_device["infer"], 1e-9)

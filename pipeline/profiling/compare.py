@@ -1,4 +1,4 @@
-"""What changed between two profiles beyond noise."""
+"""Compare two profiles: what changed beyond noise."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from squeezedrive.pipeline.profiling.figures import SCHEMA, VERSION, flat_settin
 # Standard errors of a difference. Errors are estimated from ten parts of a run, so that chance
 # alone goes beyond this with one figure in 130, or in one comparison of nine figures in 15.
 _ERRORS = 3.0
-# Two runs of the same program differ by more than their own scatter tells: clock rate, placement
-# in memory, what else the machine does.
+# Two runs of the same program differ by more than the scatter in each: clock rate, placement in
+# memory, other work of the machine.
 _LEAST = 0.02
 _LEAST_MS = 0.02  # of a stage that hardly takes any time
 
@@ -49,7 +49,7 @@ def read_profile(path: Path) -> dict[str, Any]:
     Raises
     ------
     ProfileError
-        If it cannot be read or is none.
+        If it cannot be read or is not a profile.
     """
     if path.is_dir():
         path = path / "summary.json"
@@ -70,7 +70,7 @@ def read_profile(path: Path) -> dict[str, Any]:
 
 
 def changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Change]:
-    """Return the figures that tell what changed, those of the whole run first."""
+    """Return the figures to compare, those of the whole run first."""
     found = [
         _change("pipeline", "fps", before["fps"]["pipeline"], after["fps"]["pipeline"], True),
         _change(

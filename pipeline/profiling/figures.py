@@ -1,4 +1,4 @@
-"""The figures of a profiled run as data, docs/profiling.md describes them, and as text."""
+"""The figures of a profiled run, as data (see docs/profiling.md) and as text."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ COVERS = {
     "pipeline": "everything from the source to the outputs",
 }
 _PERCENTS = (50, 90, 99)
-_FRAMES_OF_A_RATE = 8  # least frames on average behind each point of the throughput over time
+_FRAMES_OF_A_RATE = 8  # frames, at least, on average in each point of the throughput over time
 _RING: tuple[StageName, ...] = ("preprocess", "inference", "postprocess")
 _COPIED = ("source", "model", "backend", "ended", "frames", "outputs", "warnings")
 
@@ -33,7 +33,7 @@ _COPIED = ("source", "model", "backend", "ended", "frames", "outputs", "warnings
 def collect_figures(
     session: Session, recorder: Recorder, alone: Mapping[str, float], run: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Put the figures of a finished run together, ready for JSON; see docs/profiling.md.
+    """Collect the figures of a finished run, ready for JSON; see docs/profiling.md.
 
     `alone` is from `pipeline.profiling.alone.measure_alone`, empty if nothing was measured, and
     `run` from `pipeline.app.summary.summarise`.
@@ -159,7 +159,7 @@ def format_profile(figures: Mapping[str, Any]) -> str:
 
 
 def cores(count: int) -> str:
-    """Say "1 core" or "2 cores"."""
+    """Return "1 core" or "2 cores"."""
     return f"{count} core{'s' * (count != 1)}"
 
 
@@ -175,7 +175,7 @@ def flat_settings(figures: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _pace(session: Session, run: Mapping[str, Any]) -> float | None:
-    """Return the source's frames per second: those it names or, if it is live, those that came."""
+    """Return the source's frames per second: as it states or, if it is live, as measured."""
     info, frames = session.source.info, run["frames"]
     if info.fps is not None:
         return float(info.fps)
@@ -186,7 +186,7 @@ def _pace(session: Session, run: Mapping[str, Any]) -> float | None:
 
 
 def _loads(session: Session, recorder: Recorder, uses: list[ThreadUse]) -> list[StageLoad]:
-    # Threads were watched a little shorter than frames were counted.
+    # Threads were watched for a little less time than frames were counted.
     scale = recorder.seconds / recorder.threads.seconds if recorder.threads.seconds else 0.0
     loads = []
     for worker in session.pipeline.stages:
@@ -241,11 +241,11 @@ def _thread(use: ThreadUse, watched: float, seconds_per_frame: float) -> dict[st
 
 
 def _series(recorder: Recorder, seconds: float) -> dict[str, Any]:
-    """Return what changed over time. All of it ended together, so the buckets are the same."""
+    """Return throughput and queues over time. They ended together, so they share the buckets."""
     width = recorder.finished.width
     used = recorder.finished.used(recorder.seconds)
     counts = recorder.finished.counts
-    # A bucket that holds two frames or three says little about a rate.
+    # A rate of two or three frames is too uncertain.
     group = max(math.ceil(_FRAMES_OF_A_RATE / width / max(recorder.frames / seconds, 1e-9)), 1)
     return {
         "bucket_s": width,

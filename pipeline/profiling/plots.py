@@ -1,4 +1,4 @@
-"""Plots as inline SVG; colours come from the page's style sheet, so they follow its theme."""
+"""Draw plots as inline SVG; the page's style sheet has the colours, so they follow its theme."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ def bars(
     longest: float,
     unit: str,
 ) -> str:
-    """Draw one stacked horizontal bar a row.
+    """Draw a stacked horizontal bar for each row.
 
     Parameters
     ----------
     rows : sequence of (label, values)
         One value for each part.
     parts : sequence of (name, class)
-        What the parts are, and the style sheet's class that colours them.
+        Names of the parts, and the style sheet's classes that colour them.
     longest : float
         The value at the right edge.
     unit : str
-        "%" for shares, shown as percent, or what stands behind a number.
+        "%" for shares, shown as percent, or the unit behind a number.
     """
     height = len(rows) * _BAR + 8
     scale = (_WIDTH - _LEFT - _RIGHT) / longest if longest else 0.0
@@ -57,7 +57,7 @@ def line(
     highest: float = 0.0,
     height: int = 150,
 ) -> str:
-    """Draw values over time, the area below them filled.
+    """Draw values over time, with the area below them filled.
 
     Parameters
     ----------
@@ -106,14 +106,14 @@ def line(
 def histogram(
     bins: Sequence[Sequence[float]], marks: Sequence[tuple[str, float]], unit: str
 ) -> str:
-    """Draw how often values fell where, on a logarithmic axis.
+    """Draw how often each value occurred, on a logarithmic axis.
 
     Parameters
     ----------
     bins : sequence of (value, count)
         Ascending.
     marks : sequence of (label, value)
-        Values to point out.
+        Values to mark.
     unit : str
         Of the values.
     """
@@ -147,7 +147,7 @@ def histogram(
 
 
 def _ticks(low: float, high: float) -> list[float]:
-    """Return round values between two on a logarithmic axis, at least one."""
+    """Return at least one round value between two values, for a logarithmic axis."""
     found = [
         factor * 10.0**power
         for power in range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)

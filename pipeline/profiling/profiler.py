@@ -1,4 +1,4 @@
-"""Profiles a session: watches it, measures parts of it alone, writes DIR."""
+"""Profile a session: watch it, measure parts of it alone, write the folder."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ from squeezedrive.pipeline.profiling.trace import build_trace
 from squeezedrive.pipeline.stages.pipeline import Pipeline
 
 SWEEP_FILE = "sweep.json"
-# A run of known length has to be so many times as long as what the pipeline holds: one part to
-# fill it, with the warm-up; one that is on its way when the source ends; and one to measure.
+# A run of known length needs so many times the frames that the pipeline holds: one part to fill
+# it, with the warm-up; one that is under way when the source ends; and one to measure.
 _LEAST_FILLS = 2.5
 log = logging.getLogger("squeezedrive")
 
 
 @contextmanager
 def profile_folder(folder: Path, overwrite: bool) -> Iterator[None]:
-    """Make the folder for a profile, and those it is in; a new one that stays empty goes again.
+    """Make the folder for a profile and its parents; a new one that stays empty is removed.
 
     Raises
     ------
@@ -85,28 +85,28 @@ class Profiler:
         self._least = math.ceil(_LEAST_FILLS * held)
         if expected is not None and expected < self._least:
             raise ProfileError(
-                f"nothing to profile in {expected} frames: {held} may be on their way through the"
-                f" pipeline at a time, so take {self._least} or more"
+                f"nothing to profile in {expected} frames: up to {held} are in the pipeline at a"
+                f" time, so take {self._least} or more"
             )
         self._recorder = Recorder(pipeline, session.config.profile.warmup, expected, held)
 
     def tick(self) -> None:
-        """Look at the threads; called often while the pipeline runs."""
+        """Read the threads' times; called often while the pipeline runs."""
         self._recorder.tick()
 
     def finish(
         self, run: Mapping[str, Any], hurry: Callable[[], bool], alone: bool = True
     ) -> dict[str, Any]:
-        """Measure network and detection alone and put all figures together.
+        """Measure network and detection alone, and collect all figures.
 
         Parameters
         ----------
         run : mapping
             From `pipeline.app.summary.summarise`.
         hurry : callable
-            Asked again and again whether to make it short.
+            Called repeatedly; returns whether to end the measurements early.
         alone : bool
-            Whether the network can be used any more.
+            Whether the network can still be used.
 
         Raises
         ------
@@ -134,7 +134,7 @@ class Profiler:
         return collect_figures(self._session, recorder, rates, run)
 
     def write(self, folder: Path, figures: Mapping[str, Any]) -> None:
-        """Write report.html, summary.json and trace.json, those that can be.
+        """Write report.html, summary.json and trace.json, each even if another one fails.
 
         Raises
         ------
@@ -157,7 +157,7 @@ class Profiler:
 
 
 def _mark_ranges(pipeline: Pipeline) -> None:
-    """Show the stages to NVIDIA Nsight Systems as NVTX ranges, where the package nvtx is."""
+    """Show the stages to NVIDIA Nsight Systems as NVTX ranges, if the package nvtx is there."""
     try:
         nvtx = importlib.import_module("nvtx")
     except ImportError:

@@ -1,4 +1,4 @@
-"""Watches a pipeline while it runs, in memory that does not grow with the run."""
+"""Record what a pipeline does while it runs, in memory that does not grow with the run."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ from squeezedrive.pipeline.stages.pipeline import Pipeline
 
 TRACE_FRAMES = 200  # frames of which every step is kept, for trace.json
 TRACE_DEPTHS = 20 * TRACE_FRAMES  # changes of queues that are kept
-LARGEST_WARMUP = 4  # a warm-up takes at most one of so many frames of a run of known length
-# Seconds between looks at the threads, and the share of the run so far that they are apart later.
+LARGEST_WARMUP = 4  # of a run of known length, the warm-up takes at most one frame in so many
+# Seconds between two readings of the threads' times; later, a share of the run so far.
 _LOOK = 0.25
 _LOOK_SHARE = 0.05
 
@@ -43,7 +43,7 @@ class Step(NamedTuple):
 
 
 class Depth(NamedTuple):
-    """How many items were in a queue from a moment on, seconds since the measurement began."""
+    """The number of items in a queue from a moment on, in seconds since the measurement began."""
 
     at: float
     queue: str
@@ -52,7 +52,7 @@ class Depth(NamedTuple):
 
 @dataclass
 class StageRecord:
-    """What one stage did since the measurement began.
+    """The times of one stage since the measurement began.
 
     `timing.cpu` is the processor time of its own threads; `work` holds its busy times over time.
     """
@@ -63,7 +63,7 @@ class StageRecord:
 
 @dataclass(frozen=True)
 class Clocks:
-    """Where the time comes from; tests bring their own."""
+    """The clocks of a measurement; tests pass their own."""
 
     wall: Callable[[], float] = time.perf_counter  # the clock of the stages
     age: Callable[[], float] = time.monotonic  # the clock of `Frame.captured_at`
@@ -77,13 +77,12 @@ class Recorder:
 
     The warm-up lasts until `warmup` seconds have passed since the first result, and as many
     frames as the pipeline holds have come out; but no longer than a quarter of the frames, if
-    their number is known. In it fall the first pictures through decoder, network and encoder,
-    which allocate their memory and start their threads then, compiled functions that are loaded,
-    and the time in which the queues fill.
+    their number is known. Meanwhile decoder, network and encoder allocate their memory and start
+    their threads, compiled functions are loaded, and the queues fill.
 
-    The measurement ends with the first result after the source has ended. As many frames are on
-    their way then as when it began, so that all stages have worked on as many as came out; those
-    still to come would have been worked on before it began, and not be paid for.
+    The measurement ends with the first result after the source has ended. As many frames are in
+    the pipeline then as when it began, so that all stages have worked on as many frames as came
+    out; later frames cost less, as the first stages have finished them already.
 
     Parameters
     ----------
@@ -101,7 +100,7 @@ class Recorder:
     warmup_frames, frames : int
         Frames that came out before and after the measurement began.
     drained_frames : int
-        Frames that came out when the measurement was over.
+        Frames that came out after the measurement.
     warmup_seconds : float
         From the first result to the beginning of the measurement.
     seconds, cpu : float
@@ -111,13 +110,13 @@ class Recorder:
     finished : LoadCurves
         Frames that came out, with the processor time spent since those before, in seconds.
     latency : Durations
-        From the moment a picture was there to the moment all sinks had it, in seconds.
+        From the arrival of a picture until all sinks had it, in seconds.
     late : LoadCurves
         The same latencies over time.
     device : dict of str to Durations
-        Seconds of the accelerator by step, where the back end tells them.
+        Seconds of the accelerator by step, if the back end reports them.
     steps, depths : list
-        Everything that happened to the first `TRACE_FRAMES` frames.
+        All events of the first `TRACE_FRAMES` frames.
     owners : dict of int to StageName
         The stage of each stage's thread, by native id.
     threads : ThreadTable
@@ -170,7 +169,7 @@ class Recorder:
         pipeline.postprocess.observe_device = self.on_device
 
     def lap(self, lap: StageEvent) -> None:
-        """Take note of what a stage did; called by its threads, one at a time."""
+        """Record what a stage did; called by its threads, one at a time."""
         cpu = lap.cpu - self._thread_cpu.get(lap.thread, 0.0)
         self._thread_cpu[lap.thread] = lap.cpu
         self.owners.setdefault(lap.thread, lap.stage)
@@ -189,7 +188,7 @@ class Recorder:
                 self._over = self._captured_frames.closed
 
     def depth(self, queue: str, level: int) -> None:
-        """Take note of a queue's new depth; called with the queue locked."""
+        """Record a queue's new depth; called with the queue locked."""
         gauge = self.queues[queue]
         if self._zero is None:
             gauge.level = level
@@ -201,13 +200,13 @@ class Recorder:
             self.depths.append(Depth(at, queue, level))
 
     def on_device(self, seconds: Mapping[str, float]) -> None:
-        """Take note of how long the accelerator worked on a frame, by step."""
+        """Record how long the accelerator worked on a frame, by step."""
         if self._zero is not None and not self._over:
             for step, duration in seconds.items():
                 self.device.setdefault(step, Durations()).add(duration)
 
     def tick(self) -> None:
-        """Look at the threads now and then; called often by the thread that runs the pipeline."""
+        """Read the threads' times now and then; called often while the pipeline runs."""
         now = self._clocks.wall()
         if self._zero is not None and not self._over and now >= self._look:
             self._look = now + max(_LOOK, _LOOK_SHARE * (now - self._zero))
@@ -237,8 +236,8 @@ class Recorder:
             if warm or (self._most is not None and self.warmup_frames >= self._most):
                 self._cpu_zero = self._clocks.cpu()
                 self._zero = lap.given
-                # The next frame may be on its way already, as laps are told when the frame has
-                # been passed on. The one after it is captured from now on.
+                # The next frame may be captured already, as a stage reports a frame after passing
+                # it on. The one after it is captured from now on.
                 first = self._captured + 2
                 self._window = range(first, first + TRACE_FRAMES)
                 self._tracing = True

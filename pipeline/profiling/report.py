@@ -1,4 +1,4 @@
-"""The profile as one HTML page that needs nothing else: no network, no script, no fonts."""
+"""Write the profile as one HTML page that needs nothing else: no network, script or fonts."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _CPU = (("the stage's own threads", "busy"), ("threads of its libraries", "libra
 
 
 def build_report(figures: Mapping[str, Any]) -> str:
-    """Return the page for a profile as `pipeline.profiling.figures.collect_figures` makes it."""
+    """Return the page for the figures of `pipeline.profiling.figures.collect_figures`."""
     shares = [
         (name, [stage["busy_share"], stage["wait_in_share"], stage["wait_out_share"]])
         for name, stage in figures["stages"].items()
@@ -29,19 +29,19 @@ def build_report(figures: Mapping[str, Any]) -> str:
             figures["series"]["fps"], figures["series"]["fps_bucket_s"], "fps"
         ), "Frames that reached every output, per second."),
         _section("What the stages do", bars(shares, _TIME, 1.0, "%"),
-                 "Share of the time of each stage's threads; the number is busy. What is missing"
-                 " at the right: the stage has ended, or its thread had no core between two"
+                 "Share of the time of each stage's threads; the number is the busy share. A gap at"
+                 " the right: the stage has ended, or its thread had no core between two"
                  " frames."),
         _section("Processor time of a frame", _cpu(figures),
-                 "Milliseconds on a core, by the stage on whose behalf. Threads are told apart by"
-                 " their names, which libraries' threads inherit from the thread that starts"
+                 "Milliseconds on a core, by the stage that uses them. The names of the threads"
+                 " show the stage: libraries' threads inherit the name of the thread that starts"
                  " them."),
         _section("Latency", _latency(figures),
-                 "From the moment a picture was there to the moment all outputs had it."),
+                 "From the arrival of a picture until all outputs had it."),
         _section("Waiting in the queues", _queues(figures),
-                 "Frames, or groups of frames that go together where the network takes several or"
-                 " sees one in so many. A queue that is full waits for the stage it is named"
-                 " after; a stage waits for its queue when that is empty."),
+                 "Frames, or groups of frames if the network takes several at once or sees one in"
+                 " so many. A full queue waits for the stage it is named after; a stage waits for"
+                 " its queue when it is empty."),
         _section("Figures of the stages", _stage_table(figures)),
         _section("Threads", _thread_table(figures)),
         _section("Settings", _table(

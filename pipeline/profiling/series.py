@@ -1,4 +1,4 @@
-"""What changes in the course of a run, in memory that does not grow with its length."""
+"""Figures over the time of a run, in memory that does not grow with its length."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ import statistics
 from dataclasses import dataclass
 
 BUCKETS = 240
-WIDTH = 0.05  # seconds of a bucket at first; doubled whenever the buckets do not suffice
+WIDTH = 0.05  # seconds of a bucket at first; doubled whenever the buckets are full
 _GROUPS = 10  # parts of a run that are compared with each other
-_FEWEST = 4  # groups from which a spread is told
+_FEWEST = 4  # groups from which a spread is computed
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean, and how far chance may have moved it."""
+    """A mean and its standard error."""
 
     mean: float  # over the whole run
-    error: float | None  # standard error of the mean; None where the run is too short to tell
+    error: float | None  # standard error of the mean; None if the run is too short
 
 
 class LoadCurves:
@@ -37,7 +37,7 @@ class LoadCurves:
         self.sums = [0.0] * BUCKETS
 
     def add(self, at: float, value: float = 0.0, times: int = 1) -> None:
-        """Count an event `at` seconds after the beginning, so many times."""
+        """Count an event `at` seconds after the beginning, `times` times."""
         bucket = self._bucket(at)
         self.counts[bucket] += times
         self.sums[bucket] += value * times
@@ -70,8 +70,8 @@ class LoadCurves:
     def _groups(self, seconds: float) -> list[tuple[int, int]]:
         """Split the buckets into parts of equal length.
 
-        What happens in one long part hardly depends on the one before, so that the scatter of
-        their means tells the error of the whole: the method of batch means.
+        A long part hardly depends on the one before, so the scatter of the parts' means gives the
+        error of the whole: the method of batch means.
         """
         used = self.used(seconds)
         size = max(used // _GROUPS, 1)
@@ -79,7 +79,7 @@ class LoadCurves:
 
 
 class Gauge(LoadCurves):
-    """A level that stays what it is until it changes, averaged over time.
+    """A level that changes in steps, averaged over time.
 
     `sums` holds the integral of the level over each bucket.
 

@@ -1,4 +1,4 @@
-"""Profiles with every combination of some settings and shows what they change."""
+"""Profile every combination of some settings and show what they change."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ SCHEMA = "squeezedrive.sweep"
 VERSION = 1
 ROUNDS = 3
 _MARGIN = 0.02  # runs of the same program differ by so much
-_NO_AXIS = ("preview.token",)  # shown and written, with every value
-_BUSY_OTHERS = 0.05  # from this share of the cores on, other programs are worth a word
+_NO_AXIS = ("preview.token",)  # secrets: a sweep shows and writes every value
+_BUSY_OTHERS = 0.05  # from this share of the cores on, other programs are reported
 
 
 @dataclass
@@ -46,7 +46,7 @@ class Cell:
     config: Config
     folder: Path  # where the profile of its last run lies
     runs: list[dict[str, float]] = field(default_factory=list)  # figures of each
-    failure: UserError | None = None  # what keeps it from running, or running on, on this machine
+    failure: UserError | None = None  # why it cannot run, or run again, on this machine
 
     def column(self, key: str) -> list[float]:
         """Return one figure of all runs."""
@@ -67,12 +67,12 @@ def sweep(
     """Run every combination three times, print a table, write sweep.json; return the exit code.
 
     All combinations run once before any runs again, every other time in reverse order, so that a
-    machine that becomes slower or faster does so for all of them. One that cannot run on this
-    machine is told and left out. sweep.json is written after each run, and a signal ends the sweep
-    with the table so far.
+    machine that becomes slower or faster does so for all of them. A combination that cannot run on
+    this machine is reported and left out. sweep.json is written after each run, and a signal ends
+    the sweep with the table so far.
 
-    `path` and `settings` are those of `load_config`, the `grid` is what was given to --sweep:
-    "key=a,b,c". The folder is `outputs.profile`; a sweep writes nothing else.
+    `path` and `settings` are those of `load_config`, `grid` has the values of --sweep: "key=a,b,c".
+    The folder is `outputs.profile`; a sweep writes nothing else.
 
     Raises
     ------
@@ -80,7 +80,7 @@ def sweep(
         If something the user gave cannot be used, or no combination can run.
     """
     if outputs.profile is None:
-        raise ConfigError("--sweep: expected --profile DIR, too, where the profiles go")
+        raise ConfigError("--sweep: expected --profile DIR as well, the folder of the profiles")
     if replace(outputs, profile=None, overwrite=False) != Outputs():
         raise ConfigError("--sweep: writes profiles only; leave the other outputs out")
     if is_pipe(source):
@@ -106,7 +106,7 @@ def sweep(
 
 
 def _run_all(source: str, cells: Sequence[Cell], result: Path) -> int:
-    """Run all cells so often, write what there is after each; return the signal that came, or 0."""
+    """Run all cells `ROUNDS` times, write the results after each run; return the signal, or 0."""
     for number in range(1, ROUNDS + 1):
         for cell in cells if number % 2 else reversed(cells):
             if cell.failure is not None:
@@ -115,7 +115,7 @@ def _run_all(source: str, cells: Sequence[Cell], result: Path) -> int:
                 finished = _run(source, cell)
             except UserError as error:
                 if isinstance(error, SourceError) and not any(one.runs for one in cells):
-                    raise  # nor will it open for the others
+                    raise  # it would not open for the others either
                 cell.failure = error
                 log.warning("%s cannot run: %s", cell.label, error)
                 continue
@@ -130,7 +130,7 @@ def _run_all(source: str, cells: Sequence[Cell], result: Path) -> int:
 
 
 def _interrupt(number: int) -> None:
-    """Interrupt what is not a run; those collect signals by themselves."""
+    """Interrupt the work between two runs; runs collect signals by themselves."""
     raise KeyboardInterrupt(number)
 
 
@@ -170,7 +170,7 @@ def make_cells(
         if not equals:
             raise ConfigError(f"--sweep: expected KEY=A,B,C, got {text!r}")
         if any(key == axis[0][1] for axis in axes):
-            raise ConfigError(f"--sweep {text}: {key} is there twice")
+            raise ConfigError(f"--sweep {text}: {key} is given twice")
         if key in _NO_AXIS:
             raise ConfigError(f"--sweep: {key} is a secret, and a sweep shows its values")
         axes.append(_axis(key, values))
@@ -184,7 +184,7 @@ def make_cells(
 
 
 def _axis(key: str, text: str) -> list[Setting]:
-    """Return a setting for each of the values, which are written like the items of a YAML list."""
+    """Return a setting for each value; the values are written like the items of a YAML list."""
     try:
         values = load_yaml(f"[{text}]", key)
     except yaml.YAMLError:
@@ -196,12 +196,12 @@ def _axis(key: str, text: str) -> list[Setting]:
     ]
     for name in names:
         if names.count(name) > 1:
-            raise ConfigError(f"--sweep {key}={text}: {name} is there twice")
+            raise ConfigError(f"--sweep {key}={text}: {name} is given twice")
     return [(f"--sweep {key}={n}", key, value) for n, value in zip(names, values, strict=True)]
 
 
 def format_sweep(cells: Sequence[Cell]) -> str:
-    """Lay the results out as a table; the spread is that of the runs, lowest to highest."""
+    """Lay the results out as a table, with the lowest and the highest of the runs."""
     width = max(len("setting"), *(len(cell.label) for cell in cells))
     lines = [
         f"median of {ROUNDS} runs, taken in turn",

@@ -1,4 +1,4 @@
-"""Processor time of every thread of this process, and how busy the cores are altogether."""
+"""Read the processor time of each thread of this process, and how busy the cores are."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from squeezedrive.pipeline.core.stage import STAGES, StageName
 
 TASKS = Path("/proc/self/task")
 STAT = Path("/proc/stat")
-# The stage that FFmpeg decodes or encodes for, by the letter that its threads have.
+# The stage of FFmpeg's threads, by the letter in their names: decoding or encoding.
 _FFMPEG: dict[str, StageName] = {"d": "capture", "e": "sinks"}
 _TICKS = os.sysconf("SC_CLK_TCK")
 
 
 @dataclass(frozen=True)
 class ThreadTime:
-    """What a thread has used so far.
+    """The times of a thread so far.
 
     Attributes
     ----------
@@ -27,7 +27,7 @@ class ThreadTime:
     cpu : float
         Processor time in seconds.
     delay : float or None
-        Seconds in which it could have run but had no core; None where the system does not tell.
+        Seconds in which it could have run but had no core; None if the system does not report it.
     """
 
     name: str
@@ -74,9 +74,9 @@ def _times(task: str) -> tuple[float, float | None]:
 
 
 def read_cores() -> tuple[float, float] | None:
-    """Return core seconds in use by anyone, and core seconds in all, of this process's cores.
+    """Return the busy and the total core seconds of this process's cores, all programs included.
 
-    None where the system does not tell. Only differences of two readings mean anything.
+    None if the system does not report them. Only differences of two readings mean anything.
     """
     mine = {f"cpu{core}" for core in os.sched_getaffinity(0)}
     busy = total = 0.0
@@ -96,19 +96,19 @@ def read_cores() -> tuple[float, float] | None:
 
 @dataclass
 class ThreadUse:
-    """What a thread, or all threads of a name that have ended, used while they were watched.
+    """The times of a thread, or of all ended threads of a name, while they were watched.
 
     For `name`, `cpu` and `delay` see `ThreadTime`.
     """
 
     name: str
     count: int  # how many threads these are
-    own: bool  # whether a stage works in it, and not a library
+    own: bool  # whether it is a stage's thread, not a library's
     cpu: float
     delay: float | None
 
     def add(self, other: ThreadUse) -> None:
-        """Count the threads of another use, too."""
+        """Add the threads and times of another use."""
         self.count += other.count
         self.cpu += other.cpu
         if self.delay is not None:
@@ -116,14 +116,14 @@ class ThreadUse:
 
 
 class ThreadTable:
-    """What all threads used between the first look at them and the last.
+    """The times of all threads between the first reading and the last.
 
     Attributes
     ----------
     seconds : float
-        From the first look to the last.
+        From the first reading to the last.
     busy : float or None
-        Share of this process's cores that was in use by anyone; None where it is not known.
+        Busy share of this process's cores, all programs included; None where it is not known.
     """
 
     def __init__(self) -> None:
@@ -143,7 +143,7 @@ class ThreadTable:
         cores: tuple[float, float] | None,
         own: Container[int],
     ) -> None:
-        """Take note of the times at the moment `now`, in seconds; `own` are the stages' threads."""
+        """Record the times at the moment `now`, in seconds; `own` are the stages' threads."""
         if self._began is None:
             self._began, self._cores, self._base = now, cores, dict(threads)
         self.seconds = now - self._began
@@ -157,7 +157,7 @@ class ThreadTable:
         self._own = own
 
     def uses(self) -> list[ThreadUse]:
-        """Return what all threads used, those of one name together, the busiest first."""
+        """Return the times of all threads, those of one name together, the busiest first."""
         merged: dict[tuple[str, bool], ThreadUse] = {}
         for use in (*self._ended.values(), *map(self._use, self._last)):
             _add(merged, use)
@@ -177,10 +177,10 @@ def _add(uses: dict[tuple[str, bool], ThreadUse], use: ThreadUse) -> None:
 
 
 def stage_of(name: str) -> StageName | None:
-    """Return the stage on whose behalf a library's thread works, None if its name does not tell.
+    """Return the stage that a library's thread works for; None if its name does not show it.
 
-    Most have inherited the name of the thread that started them. FFmpeg names its threads after
-    the codec and what they do: `av:h264:df0` decodes frames, `av:h264:es0` would encode slices.
+    Most threads inherit the name of the thread that started them. FFmpeg names its threads after
+    the codec and their work: `av:h264:df0` decodes frames, `av:h264:es0` would encode slices.
     """
     if name.startswith("av:"):
         work = name.rsplit(":", 1)[-1][:1]

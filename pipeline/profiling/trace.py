@@ -1,8 +1,8 @@
-"""A stretch of the run as a timeline for https://ui.perfetto.dev or chrome://tracing.
+"""Write a part of the run as a timeline for https://ui.perfetto.dev or chrome://tracing.
 
-The format is the Trace Event Format, JSON Object form: complete events ("X") for what a thread
-did, flow events ("s", "t", "f") that lead from one stage to the next with a frame, counter events
-("C") for queues and metadata ("M") for names. Times are in microseconds.
+The format is the Trace Event Format, JSON Object form: complete events ("X") for the work of a
+thread, flow events ("s", "t", "f") that follow a frame from stage to stage, counter events ("C")
+for queues and metadata ("M") for names. Times are in microseconds.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from squeezedrive.pipeline.profiling.recorder import Recorder, Step
 def build_trace(recorder: Recorder, name: str) -> dict[str, Any]:
     """Return the trace of the first frames of the measurement.
 
-    Each thread of a stage is a track. A frame is in a slice of every stage it passed, joined by
-    one flow; waiting for input and for room are slices of their own. `name` is what was processed.
+    Each thread of a stage is a track. A frame has a slice in every stage it passed, joined by one
+    flow; waiting for input and for room are slices of their own. `name` is that of the sources.
     """
     process = os.getpid()
     stages = list(recorder.stages)
@@ -84,7 +84,7 @@ def _slices(process: int, step: Step) -> list[dict[str, Any]]:
 
 
 def _flow(process: int, frame_id: int, steps: list[Step]) -> list[dict[str, Any]]:
-    """Return an arrow from each stage's slice to the next one's."""
+    """Return the arrows from each stage's slice to the next one's."""
     if len(steps) < 2:
         return []
     phases = ["s", *"t" * (len(steps) - 2), "f"]

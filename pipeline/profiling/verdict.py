@@ -1,4 +1,4 @@
-"""What limits a run, and how fast it could be without that: arithmetic on measured times."""
+"""Find what limits a run, and how fast it could be without that, from measured times."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _OTHERS = 0.15  # from this share of the cores on, other programs spoil a measur
 
 @dataclass(frozen=True)
 class StageLoad:
-    """What one stage did during the measurement.
+    """The work of one stage during the measurement.
 
     Attributes
     ----------
@@ -28,7 +28,7 @@ class StageLoad:
     cpu : float
         Processor time of its own threads in seconds.
     library_cpu : float
-        Processor time of threads that libraries run on its behalf.
+        Processor time of the threads that libraries run for it.
     delay : float or None
         Seconds in which its threads and those of its libraries could have run but had no core,
         all together; None if that is not known.
@@ -46,8 +46,8 @@ class StageLoad:
     def floor(self) -> float:
         """Least seconds this stage needs for its share of the run, with a core for every thread.
 
-        What it worked, less what it waited for a core; but never less than its own processor
-        time, which no further core shortens.
+        That is its busy time less the time it waited for a core, but at least its own processor
+        time, which further cores do not shorten.
         """
         waited = self.busy if self.delay is None else self.delay
         return max(self.busy - waited, self.cpu, 0.0) / self.workers
@@ -55,7 +55,7 @@ class StageLoad:
 
 @dataclass(frozen=True)
 class Load:
-    """What a whole run did during the measurement.
+    """The work of a whole run during the measurement.
 
     Attributes
     ----------
@@ -68,13 +68,13 @@ class Load:
     cpu : float
         Processor time of the whole process in seconds.
     stages : tuple of StageLoad
-        In the order of a frame's way.
+        In the order in which a frame passes them.
     ring : tuple of StageName
         The stages in which a frame occupies a slot,
     slots : int
         and how many slots there are.
     cores_busy : float or None
-        Share of the cores that was in use by anyone; None if that is not known.
+        Busy share of the cores, all programs included; None if that is not known.
     live : bool
         Whether frames come at the source's own pace.
     source_fps : float or None
@@ -115,9 +115,9 @@ class Verdict:
         At most so many frames per second without the limit. For "processor", "accelerator" and
         "stage": if that stage took no time at all and used no processor time. For "others": if
         this program had the cores to itself. For "source": if frames came as fast as they are
-        taken. For "hand-over": if no frame waited for another. None if nothing measured says.
+        taken. For "hand-over": if no frame waited for another. None if it cannot be computed.
     next : str
-        What would limit then: "processor", "accelerator", "slots", "source" or a stage.
+        The limit after that: "processor", "accelerator", "slots", "source" or a stage.
     """
 
     limit: Limit
@@ -128,7 +128,7 @@ class Verdict:
 
 
 def judge(load: Load) -> Verdict:
-    """Say what limits a run and what it could reach without it.
+    """Find what limits a run and the speed it could reach without that.
 
     The ceiling is the lowest of these bounds, each without what limits:
 
@@ -165,7 +165,7 @@ def judge(load: Load) -> Verdict:
 
 
 def _bounds(load: Load, free: StageLoad | None, frames: int) -> dict[str, float]:
-    """Return frames per second by what limits them to that, if one stage, or none, were free."""
+    """Return the highest frames per second for each limit, if the stage `free` cost nothing."""
     others = [s for s in load.stages if s is not free and s.frames]
     # A stage need not work on every frame that comes out; capture may also work on more.
     seconds: dict[str, float] = {s.name: s.floor / max(s.frames, frames) for s in others}

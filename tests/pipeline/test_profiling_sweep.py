@@ -184,7 +184,7 @@ def test_a_sweep_that_cannot_be_is_told_in_one_line(refused: Any, tmp_path: Path
     assert "expected --profile DIR" in refused(DEMO, "--sweep", "cpu.streams=1,2")
     both = ("--profile", folder, "--sweep", "cpu.streams=1,2")
     assert "profiles only" in refused(DEMO, *both, "--jsonl", tmp_path / "x.jsonl")
-    assert "is there twice" in refused(DEMO, *both, "--sweep", "cpu.streams=3")
+    assert "is given twice" in refused(DEMO, *both, "--sweep", "cpu.streams=3")
     for wrong in (
         "cpu.streams", "cpu.streems=1", "cpu.streams=1,none", "cpu.streams=1,", "cpu.streams=",
         "cpu.streams=1,,2", "cpu.streams=2, 2", "detect.classes=[car", "preview.token=a,b",
