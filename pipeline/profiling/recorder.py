@@ -163,28 +163,28 @@ class Recorder:
         self._last_stage = pipeline.stages[-1].stage
         self._captured_frames = next(iter(pipeline.queues.values()))
         for worker in pipeline.stages:
-            worker.observe = self.lap
+            worker.observe = self.on_event
         for name, queue in pipeline.queues.items():
             queue.observe = partial(self.depth, name)
         pipeline.postprocess.observe_device = self.on_device
 
-    def lap(self, lap: StageEvent) -> None:
+    def on_event(self, event: StageEvent) -> None:
         """Record what a stage did; called by its threads, one at a time."""
-        cpu = lap.cpu - self._thread_cpu.get(lap.thread, 0.0)
-        self._thread_cpu[lap.thread] = lap.cpu
-        self.owners.setdefault(lap.thread, lap.stage)
-        if lap.stage == self._first_stage:
-            self._captured = lap.frames[-1].frame_id
+        cpu = event.cpu - self._thread_cpu.get(event.thread, 0.0)
+        self._thread_cpu[event.thread] = event.cpu
+        self.owners.setdefault(event.thread, event.stage)
+        if event.stage == self._first_stage:
+            self._captured = event.frames[-1].frame_id
         zero = self._zero
-        if zero is not None and lap.taken >= zero:
+        if zero is not None and event.taken >= zero:
             if not self._over:
-                self._count(lap, zero, cpu)
-            self._trace(lap, zero, cpu)
-        if lap.stage == self._last_stage:
+                self._count(event, zero, cpu)
+            self._trace(event, zero, cpu)
+        if event.stage == self._last_stage:
             if self._over:
-                self.drained_frames += len(lap.frames)
+                self.drained_frames += len(event.frames)
             else:
-                self._finish(lap)
+                self._finish(event)
                 self._over = self._captured_frames.closed
 
     def depth(self, queue: str, level: int) -> None:
@@ -217,52 +217,52 @@ class Recorder:
         for gauge in self.queues.values():
             gauge.set(self.seconds, gauge.level)
 
-    def _count(self, lap: StageEvent, zero: float, cpu: float) -> None:
-        record = self.stages[lap.stage]
-        if lap.worked_on:
-            share = (lap.done - lap.taken) / lap.worked_on
-            record.timing.busy.add(share, lap.worked_on)
-            record.work.add(lap.done - zero, share, lap.worked_on)
-        record.timing.wait_in += lap.taken - max(lap.start, zero)
-        record.timing.wait_out += lap.given - lap.done
+    def _count(self, event: StageEvent, zero: float, cpu: float) -> None:
+        record = self.stages[event.stage]
+        if event.worked_on:
+            share = (event.done - event.taken) / event.worked_on
+            record.timing.busy.add(share, event.worked_on)
+            record.work.add(event.done - zero, share, event.worked_on)
+        record.timing.wait_in += event.taken - max(event.start, zero)
+        record.timing.wait_out += event.given - event.done
         record.timing.cpu += cpu
 
-    def _finish(self, lap: StageEvent) -> None:
+    def _finish(self, event: StageEvent) -> None:
         if self._zero is None:
-            self.warmup_frames += len(lap.frames)
-            self._first = lap.done if self._first is None else self._first
-            self.warmup_seconds = lap.done - self._first
+            self.warmup_frames += len(event.frames)
+            self._first = event.done if self._first is None else self._first
+            self.warmup_seconds = event.done - self._first
             warm = self.warmup_seconds >= self._warmup and self.warmup_frames >= self._fewest
             if warm or (self._most is not None and self.warmup_frames >= self._most):
                 self._cpu_zero = self._clocks.cpu()
-                self._zero = lap.given
+                self._zero = event.given
                 # The next frame may be captured already, as a stage reports a frame after passing
                 # it on. The one after it is captured from now on.
                 first = self._captured + 2
                 self._window = range(first, first + TRACE_FRAMES)
                 self._tracing = True
             return
-        at = lap.given - self._zero
+        at = event.given - self._zero
         self.seconds = at
         now, spent = self._clocks.age(), self._clocks.cpu() - self._cpu_zero - self.cpu
         self.cpu += spent
-        self.frames += len(lap.frames)
-        self.finished.add(at, spent / len(lap.frames), len(lap.frames))
+        self.frames += len(event.frames)
+        self.finished.add(at, spent / len(event.frames), len(event.frames))
         # One after the other: the first reached its outputs before the last.
-        for still_to_come, frame in enumerate(reversed(lap.frames)):
-            latency = now - still_to_come * (lap.done - lap.taken) / len(lap.frames)
+        for still_to_come, frame in enumerate(reversed(event.frames)):
+            latency = now - still_to_come * (event.done - event.taken) / len(event.frames)
             latency -= frame.captured_at
             self.latency.add(latency)
             self.late.add(at, latency)
 
-    def _trace(self, lap: StageEvent, zero: float, cpu: float) -> None:
-        numbers = tuple(frame.frame_id for frame in lap.frames)
-        if lap.stage == self._last_stage and numbers[-1] >= self._window.stop:
+    def _trace(self, event: StageEvent, zero: float, cpu: float) -> None:
+        numbers = tuple(frame.frame_id for frame in event.frames)
+        if event.stage == self._last_stage and numbers[-1] >= self._window.stop:
             self._tracing = False
         numbers = tuple(number for number in numbers if number in self._window)
         if numbers:
-            if self.picture is None and lap.stage == self._first_stage:
-                self.picture = lap.frames[0]
-            start = max(lap.start - zero, 0.0)
-            moments = (start, lap.taken - zero, lap.done - zero, lap.given - zero)
-            self.steps.append(Step(lap.stage, numbers, lap.thread, *moments, cpu))
+            if self.picture is None and event.stage == self._first_stage:
+                self.picture = event.frames[0]
+            start = max(event.start - zero, 0.0)
+            moments = (start, event.taken - zero, event.done - zero, event.given - zero)
+            self.steps.append(Step(event.stage, numbers, event.thread, *moments, cpu))

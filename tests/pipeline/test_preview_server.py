@@ -195,7 +195,10 @@ def test_forms_of_other_pages_change_nothing(run, url, kind):
     ],
 )
 def test_scripts_of_other_pages_change_nothing(run, url, headers):
-    assert post(url, {"threshold": 0.9}, headers) == (403, "another site may not change the controls")
+    assert post(url, {"threshold": 0.9}, headers) == (
+        403,
+        "another site may not change the controls",
+    )
     assert run.controls.threshold == 0.4
 
 

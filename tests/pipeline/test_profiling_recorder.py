@@ -1,4 +1,4 @@
-"""The recorder with laps and clocks made by hand."""
+"""The recorder with events and clocks made by hand."""
 
 from fractions import Fraction
 from itertools import pairwise
@@ -162,7 +162,7 @@ def test_a_frame_is_one_flow_through_slices_of_the_threads() -> None:
 
 
 def test_laps_may_be_told_late() -> None:
-    """A stage tells of a lap when the frame is gone: the next stage may be the first to tell."""
+    """A stage reports an event after passing the frame on: the next stage may report first."""
     drive = Drive(warmup=0.0, capacity=1)
     for number in range(4):
         drive.frame(number)

@@ -308,13 +308,13 @@ def test_an_output_that_never_returns_cannot_keep_a_run_that_is_given_up(
 
 
 def test_an_observer_sees_every_lap_and_what_the_accelerator_tells() -> None:
-    laps: list[StageEvent] = []
+    events: list[StageEvent] = []
     told: list[dict[str, float]] = []
     backend = FakeBackend()
     pipeline = make(FakeSource(30), backend, FakeSink())
     pipeline.postprocess.observe_device = lambda seconds: told.append(dict(seconds))
     for stage in pipeline.stages:
-        stage.observe = laps.append
+        stage.observe = events.append
     FakeSlot.device_seconds = {"infer": 0.5}  # type: ignore[assignment, method-assign]
     try:
         pipeline.run()
@@ -322,11 +322,13 @@ def test_an_observer_sees_every_lap_and_what_the_accelerator_tells() -> None:
         del FakeSlot.device_seconds
     assert told == [{"infer": 0.5}] * 30
     for stage in pipeline.stages:
-        mine = [lap for lap in laps if lap.stage == stage.name]
-        assert [lap.frames[0].frame_id for lap in mine] == list(range(30))
-        assert all(lap.start <= lap.taken <= lap.done <= lap.given for lap in mine)
-        assert len({lap.thread for lap in mine}) == 1
-        assert sum(lap.done - lap.taken for lap in mine) == pytest.approx(stage.timing.busy.total)
+        mine = [event for event in events if event.stage == stage.name]
+        assert [event.frames[0].frame_id for event in mine] == list(range(30))
+        assert all(event.start <= event.taken <= event.done <= event.given for event in mine)
+        assert len({event.thread for event in mine}) == 1
+        assert sum(event.done - event.taken for event in mine) == pytest.approx(
+            stage.timing.busy.total
+        )
 
 
 def test_a_queue_tells_its_depth() -> None:

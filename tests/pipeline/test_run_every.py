@@ -74,16 +74,16 @@ def test_the_network_sees_one_frame_in_so_many(every: int, parallel: int) -> Non
 
 def test_stages_count_the_frames_they_worked_on() -> None:
     pipeline = make(Road(), FakeSink(), 60, 3)
-    laps: list[StageEvent] = []
+    events: list[StageEvent] = []
     for stage in pipeline.stages:
-        stage.observe = laps.append
+        stage.observe = events.append
     pipeline.run()
     counts = {stage.name: stage.timing.busy.count for stage in pipeline.stages}
     assert counts == dict.fromkeys(counts, 60) | {"preprocess": 20, "inference": 20}
-    network = [lap for lap in laps if lap.stage == "inference"]
-    assert [(lap.worked_on, len(lap.frames)) for lap in network] == [(1, 1)] + [(1, 3)] * 19 + [
-        (0, 2)
-    ]
+    network = [event for event in events if event.stage == "inference"]
+    assert [(event.worked_on, len(event.frames)) for event in network] == [(1, 1)] + [
+        (1, 3)
+    ] * 19 + [(0, 2)]
 
 
 def test_a_cameras_frames_do_not_wait_for_the_next_that_is_due() -> None:
@@ -214,7 +214,7 @@ def test_frames_of_one_source_are_taken_together_if_they_wait(most: int) -> None
     sink = FakeSink()
     pipeline = make(backend, sink, 41, 1, batch=4)
     sizes: list[int] = []
-    pipeline.stages[2].observe = lambda lap: sizes.append(lap.worked_on)
+    pipeline.stages[2].observe = lambda event: sizes.append(event.worked_on)
     queue = pipeline.queues["preprocess"]
     assert queue.depth == 4  # or so many could not wait
     pipeline.run(lambda running: gate.set() if running.read >= 7 else None)

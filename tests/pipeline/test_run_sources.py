@@ -58,7 +58,7 @@ def test_frames_that_wait_are_taken_together() -> None:
     backend = FakeBackend({"infer": lambda: gate.wait(10)})
     sizes: list[int] = []
     pipeline = make([Camera(0, 40), Camera(1, 40)], backend, FakeSink(), FakeSink(), depth=40)
-    pipeline.stages[2].observe = lambda lap: sizes.append(lap.worked_on)
+    pipeline.stages[2].observe = lambda event: sizes.append(event.worked_on)
     pipeline.run(lambda running: gate.set() if running.read == 80 else None)
     assert pipeline.processed == 80
     assert set(sizes) <= {1, 2}

@@ -19,7 +19,7 @@ WAIT = 0.02  # seconds for a picture
 def test_waiting_for_a_camera_is_no_work(waits: bool) -> None:
     feed = feed_of(FakeSource(PICTURES), [])
     left = iter(range(PICTURES))
-    laps: list[StageEvent] = []
+    events: list[StageEvent] = []
 
     def picture(number: int) -> Captured:
         time.sleep(WAIT)
@@ -33,13 +33,13 @@ def test_waiting_for_a_camera_is_no_work(waits: bool) -> None:
         "capture", lambda: next(left, None), picture, lambda captured: None, lambda: None, fail,
         waits=waits,
     )  # fmt: skip
-    stage.observe = laps.append
+    stage.observe = events.append
     stage.start()
     stage.join(10)
     timing = stage.timing
-    assert timing.busy.count == len(laps) == PICTURES
+    assert timing.busy.count == len(events) == PICTURES
     worked = timing.busy.total
     assert (worked >= PICTURES * WAIT) == (not waits)  # a sleeping thread uses no processor time
     assert timing.wait_in >= PICTURES * WAIT or not waits
-    assert all(lap.start <= lap.taken <= lap.done <= lap.given for lap in laps)
-    assert sum(lap.done - lap.taken for lap in laps) == pytest.approx(worked)
+    assert all(event.start <= event.taken <= event.done <= event.given for event in events)
+    assert sum(event.done - event.taken for event in events) == pytest.approx(worked)
