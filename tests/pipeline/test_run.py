@@ -326,9 +326,8 @@ def test_an_observer_sees_every_lap_and_what_the_accelerator_tells() -> None:
         assert [event.frames[0].frame_id for event in mine] == list(range(30))
         assert all(event.start <= event.taken <= event.done <= event.given for event in mine)
         assert len({event.thread for event in mine}) == 1
-        assert sum(event.done - event.taken for event in mine) == pytest.approx(
-            stage.timing.busy.total
-        )
+        busy = sum(event.done - event.taken for event in mine)
+        assert busy == pytest.approx(stage.timing.busy.total)
 
 
 def test_a_queue_tells_its_depth() -> None:

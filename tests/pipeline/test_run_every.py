@@ -81,9 +81,8 @@ def test_stages_count_the_frames_they_worked_on() -> None:
     counts = {stage.name: stage.timing.busy.count for stage in pipeline.stages}
     assert counts == dict.fromkeys(counts, 60) | {"preprocess": 20, "inference": 20}
     network = [event for event in events if event.stage == "inference"]
-    assert [(event.worked_on, len(event.frames)) for event in network] == [(1, 1)] + [
-        (1, 3)
-    ] * 19 + [(0, 2)]
+    sizes = [(event.worked_on, len(event.frames)) for event in network]
+    assert sizes == [(1, 1)] + [(1, 3)] * 19 + [(0, 2)]
 
 
 def test_a_cameras_frames_do_not_wait_for_the_next_that_is_due() -> None:
