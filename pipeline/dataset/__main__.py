@@ -46,7 +46,7 @@ def _run(arguments: argparse.Namespace) -> int:
             arguments.until,
         )
     except KeyboardInterrupt:
-        print(f"interrupted; {arguments.out} holds what was labelled until now", file=sys.stderr)
+        print(f"interrupted; {arguments.out} holds the frames labelled so far", file=sys.stderr)
         return 130
     print(f"wrote {arguments.out}: {count} pictures with labels, split train")
     return 0
@@ -63,20 +63,18 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("out", type=Path, metavar="OUT", help="a new folder")
     parser.add_argument("sources", nargs="+", metavar="SOURCE", help="as for run_pipeline.py")
     parser.add_argument(
-        "--teacher", type=Path, required=True, metavar="FILE.xml", help="what labels the frames"
+        "--teacher", type=Path, required=True, metavar="FILE.xml", help="labels the frames"
     )
     parser.add_argument(
         "--no-tiles", dest="tiles", action="store_false",
-        help="show the teacher the whole picture only: 2 to 10 times as fast, misses small objects",
+        help="show the teacher whole pictures only: 2 to 10 times as fast, misses small objects",
     )  # fmt: skip
-    parser.add_argument("--every", type=int, default=10, metavar="N", help="each Nth frame (10)")
-    parser.add_argument("--frames", type=int, metavar="N", help="at most so many of a source")
+    parser.add_argument("--every", type=int, default=10, metavar="N", help="one frame in N (10)")
+    parser.add_argument("--frames", type=int, metavar="N", help="at most N frames a source")
     parser.add_argument(
-        "--start", type=float, default=0.0, metavar="SECONDS", help="begin so late in a source"
+        "--start", type=float, default=0.0, metavar="SECONDS", help="skip this much of each source"
     )
-    parser.add_argument(
-        "--until", type=float, metavar="SECONDS", help="take nothing later from a source"
-    )
+    parser.add_argument("--until", type=float, metavar="SECONDS", help="stop here in each source")
     return parser.parse_args(argv)
 
 
@@ -89,10 +87,10 @@ def make_dataset(
     start: float = 0.0,
     until: float | None = None,
 ) -> int:
-    """Write frames and their labels in KITTI layout, split "train"; return how many.
+    """Write frames and their labels in KITTI layout, split "train"; return their number.
 
-    Of each source, one frame in `every` is taken between the seconds `start` and `until` of its
-    time, `frames` at most. Pictures are named by source and frame.
+    One frame in `every` is taken of each source, from its second `start` to `until`, `frames` at
+    most. Pictures are named by source and frame.
 
     Raises
     ------
@@ -101,7 +99,7 @@ def make_dataset(
         the folder cannot be written.
     """
     _check_numbers(every, frames, start, until)
-    for spec in sources:  # before hours are spent on those ahead of a wrong one
+    for spec in sources:  # before hours are spent on the sources before a wrong one
         if not is_pipe(spec):  # which can be opened only once
             open_source(spec, SourceOptions(start=start)).close()
 

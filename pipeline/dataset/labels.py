@@ -1,4 +1,4 @@
-"""What is written into a label file of what a teacher sees."""
+"""Turn a teacher's boxes into the labels of a data set."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from squeezedrive.pipeline.dataset.teacher import (
 
 NAMES = {VEHICLE: "Car", PERSON: "Pedestrian"}
 DONT_CARE = "DontCare"
-SMALLEST = 14.0  # pixels of height; lower objects are too uncertain to be learned or denied
+SMALLEST = 14.0  # pixels of height; smaller objects are too uncertain and are ignored
 # Scores from which on the teacher is believed: 96, 92 and 83 % of such boxes are right on the
 # validation part of KITTI (moderate, IoU 0.5). A two-wheeler's is that of the cyclist on it.
 CERTAIN = {VEHICLE: 0.35, PERSON: 0.4, TWO_WHEELER: 0.3}
@@ -36,7 +36,7 @@ class KittiLabel:
     occluded: int = 0  # 0 visible, 1 partly, 2 largely hidden
 
     def line(self) -> str:
-        """Return the 15 columns of KITTI's label files; what is not known has its place holder."""
+        """Return the 15 columns of KITTI's label files, with placeholders for unknown values."""
         x1, y1, x2, y2 = self.box
         return (
             f"{self.name} {self.truncated:.2f} {self.occluded} -10 {x1:.2f} {y1:.2f} {x2:.2f}"
@@ -45,13 +45,13 @@ class KittiLabel:
 
 
 def labels_of_teacher(found: TeacherBoxes) -> list[KittiLabel]:
-    """Turn what a teacher sees into KITTI's classes.
+    """Turn a teacher's boxes into labels of KITTI's classes.
 
     A person on a two-wheeler is one cyclist, the box around both: each two-wheeler, the best first,
-    takes the person of the largest score times overlap who is still free, if they share `RIDDEN`
-    of the smaller box. How sure the teacher is of the two-wheeler decides, as it often is not of
-    the person on it. What it is not sure of becomes a region to ignore, and so do two-wheelers
-    without a rider and what is lower than `SMALLEST`.
+    takes the free person of the largest score times overlap, if they share `RIDDEN` of the smaller
+    box. The score of the two-wheeler decides, as that of the person on it is often low. Boxes of
+    low score become regions to ignore, and so do two-wheelers without a rider and boxes lower than
+    `SMALLEST`.
     """
     riders = _riders(found)
     seated = set(riders.values())

@@ -1,4 +1,4 @@
-"""Writes a data set in KITTI layout, picture by picture."""
+"""Write a data set in KITTI layout, picture by picture."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from squeezedrive.pipeline.dataset.labels import KittiLabel
 QUALITY = 92  # of the JPEG files
 
 LabelledPicture = tuple[str, Image, list[KittiLabel]]
-"""Name of a picture, its BGR pixels and what is in it."""
+"""Name of a picture, its BGR pixels and its labels."""
 
 
 def write_kitti_layout(out: Path, pictures: Iterable[LabelledPicture]) -> int:
-    """Write pictures and their labels into a new folder, split "train"; return how many.
+    """Write pictures and their labels into a new folder, split "train"; return their number.
 
-    The list of the split grows with every picture: if this ends early, what is there is usable.
+    The list of the split grows with every picture, so the folder is usable if this ends early.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""A large detector that labels footage: an OpenVINO model of vehicles, persons and two-wheelers."""
+"""Label footage with a large detector: an OpenVINO model of vehicles, persons, two-wheelers."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from squeezedrive.engines.errors import DatasetError
 from squeezedrive.pipeline.core.frame import Image
 
 VEHICLE, PERSON, TWO_WHEELER = 0, 1, 2
-TILE = (675, 375)  # width and height: what is small in the whole picture is large in a tile
+TILE = (675, 375)  # width and height; objects that are small in the picture are large in a tile
 STEP = 0.7  # from one tile to the next, as a share of the side
 MARGIN = 4  # pixels: a box that ends so near an inner edge of a tile is cut off there
 LOWEST = 0.1  # scores below are noise
-SAME = 0.55  # IoU from which on two boxes of one class are the same object
+SAME = 0.55  # IoU from which two boxes of one class are the same object
 
 
 @dataclass(frozen=True)
 class TeacherBoxes:
-    """What the teacher sees in a picture.
+    """The objects that the teacher sees in a picture.
 
     Attributes
     ----------
@@ -43,7 +43,7 @@ class TeacherBoxes:
 class Teacher:
     """A detector such as person-vehicle-bike-detection-2003 of the Open Model Zoo.
 
-    The whole picture is squeezed to the model's input, for large objects; tiles of it follow, for
+    It sees the whole picture, resized to the model's input, for large objects, and tiles of it for
     small ones. Boxes that a tile cuts off are left to its neighbours and to the whole picture.
 
     Parameters
@@ -53,7 +53,7 @@ class Teacher:
         Outputs: "boxes" (n, 5), corners in pixels of the input and score; "labels" (n,), as
         `TeacherBoxes.classes`.
     tiles : bool
-        Whether to look at tiles, too; a picture no larger than one has none.
+        Whether to use tiles as well; a picture no larger than a tile has none.
 
     Raises
     ------

@@ -99,7 +99,7 @@ def test_what_was_labelled_before_an_interruption_can_be_used(
     sees(interrupted)
     out = tmp_path / "d"
     assert main([str(out), clip, "--every", "10", "--teacher", "x.xml"]) == 130
-    assert capsys.readouterr().err == f"interrupted; {out} holds what was labelled until now\n"
+    assert capsys.readouterr().err == f"interrupted; {out} holds the frames labelled so far\n"
     assert (out / "ImageSets" / "train.txt").read_text() == "00_000000\n00_000010\n"
     assert len(load_dataset(out, "train", NAMES)) == 2
 
