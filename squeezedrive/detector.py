@@ -1,4 +1,4 @@
-"""Detection in pictures that are in memory."""
+"""Detect objects in pictures in memory."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from squeezedrive.pipeline.core.frame import Frame, Image
 from squeezedrive.pipeline.core.sink import FrameResult
 from squeezedrive.result import Result
 
-# What only frames of a video have.
+# Settings that only frames of a video can have.
 _PICTURES_ALONE = {"track.enabled": False, "track.every": 1, "preview.address": None}
 
 
@@ -35,9 +35,9 @@ class Detector:
     classes : collection of str
         Only these; empty: all that the network knows.
     fit : str, optional
-        How a picture of another shape is put into the wide input: "band", "letterbox", "stretch".
+        How a picture is fitted into the wide input: "band", "letterbox" or "stretch".
     backend : str, optional
-        What runs the network: "auto", "tensorrt", "torch" or "cpu".
+        Back end that runs the network: "auto", "tensorrt", "torch" or "cpu".
     config : str or Path, optional
         A file that changes some keys of configs/file.yaml.
     settings : mapping, optional
@@ -46,7 +46,7 @@ class Detector:
     Attributes
     ----------
     class_names : tuple of str
-        What the network knows, in the order of the class indices.
+        Names of the network's classes, in the order of their indices.
 
     Raises
     ------
@@ -64,7 +64,7 @@ class Detector:
         config: str | Path | None = None,
         settings: Mapping[str, Any] | None = None,
     ) -> None:
-        # One stream: all cores work on the picture that somebody waits for.
+        # One stream: all cores work on one picture, as the caller waits for it.
         chosen = {"cpu.streams": 1, **(settings or {}), **_PICTURES_ALONE}
         options = configure(
             config, chosen, threshold=threshold, classes=classes or None, fit=fit, backend=backend
@@ -139,7 +139,7 @@ class Detector:
 
 
 def _check(image: Image, number: int) -> None:
-    """Refuse what is not a BGR picture."""
+    """Reject anything but a BGR picture."""
     if not isinstance(image, np.ndarray):
         got = type(image).__name__
     elif image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:

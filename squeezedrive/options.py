@@ -1,4 +1,4 @@
-"""From keyword arguments to a configuration, as the command line makes one of its options."""
+"""Make a configuration from keyword arguments, as the command line does from options."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def configure(
     settings : mapping or None
         Values by dotted key, such as ``{"queue.depth": 4}``.
     **arguments
-        Those of `_KEYS`; None stands for what the configuration says.
+        Those of `_KEYS`; None leaves the configured value.
 
     Raises
     ------
@@ -51,7 +51,7 @@ def configure(
 
 
 def _plain(value: Any) -> Any:
-    """Return a value in the types that YAML has."""
+    """Return a value in a type that YAML has."""
     if isinstance(value, np.generic):
         return value.item()
     if isinstance(value, Collection) and not isinstance(value, str | Mapping):

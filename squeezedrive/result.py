@@ -1,4 +1,4 @@
-"""What was found in one picture."""
+"""The objects found in one picture."""
 
 from __future__ import annotations
 

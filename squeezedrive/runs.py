@@ -1,4 +1,4 @@
-"""Detection in videos, cameras and streams, as results to iterate over."""
+"""Detect objects in videos, cameras and streams; iterate over the results."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ from squeezedrive.works import Work, open_work
 SourceName = str | Path | int
 """A file, folder, pattern, URL, `demo:`, or the number of a camera."""
 
-ROOM = 2  # results that wait for whoever iterates
-ORDERLY_SECONDS = 1.0  # for frames on their way when a run is ended early
-STUCK_SECONDS = 5.0  # for a file or device that does not answer
+ROOM = 2  # results that wait for the thread that iterates
+ORDERLY_SECONDS = 1.0  # to finish the frames under way when a run is ended early
+STUCK_SECONDS = 5.0  # to wait for a file or device that does not answer
 
 
 class ResultSink(Protocol):
-    """A sink of the user's own; called in a thread of the run, one call at a time."""
+    """The user's own sink; called in a thread of the run, one call at a time."""
 
     def write(self, result: Result) -> None:
         """Take one result."""
 
     def close(self) -> None:
-        """Take notice that no more will come."""
+        """Finish: no more results will come."""
 
 
 def detect(
@@ -82,18 +82,18 @@ def detect(
     fps : float, optional
         Frame rate of pictures and of files without timestamps.
     fit : str, optional
-        How a picture of another shape is put into the wide input: "band", "letterbox", "stretch".
+        How a picture is fitted into the wide input: "band", "letterbox" or "stretch".
     backend : str, optional
-        What runs the network: "auto", "tensorrt", "torch" or "cpu".
+        Back end that runs the network: "auto", "tensorrt", "torch" or "cpu".
     detect_every : int, optional
         The network sees one frame in so many; boxes are interpolated in the others.
     draw : bool or callable
-        True to draw the boxes into `result.image`; or what draws into it, called with each result.
+        True to draw the boxes into `result.image`; or a function that draws into each result.
     sinks : sequence of ResultSink
         Sinks of your own: objects with `write(result)` and `close()`.
     outputs : mapping of str to str or Path, optional
-        What else is written, by the names of the program's options: ``{"output": "out.mp4",
-        "jsonl": "out.jsonl"}``. Of several files, a folder for the outputs of each.
+        Outputs to write, by the names of the program's options: ``{"output": "out.mp4",
+        "jsonl": "out.jsonl"}``. With several files, a folder for the outputs of each.
     overwrite : bool
         Whether outputs that exist may be replaced.
     config : str or Path, optional
@@ -126,7 +126,7 @@ def detect(
     names = _source_names(source)
     handoff = _Handoff(draws=bool(draw))
     class_names: list[str] = []  # known when the network is open
-    # The loop last: it may draw into a picture as soon as it has it.
+    # The caller's loop comes last: it may draw into a picture as soon as it has it.
     own = [*(_OwnSink(sink, class_names) for sink in sinks), handoff]
     painter = None
     if callable(draw):
@@ -162,7 +162,7 @@ def _source_names(source: SourceName | Sequence[SourceName]) -> list[str]:
 
 
 class DetectionRun(Iterator[Result]):
-    """Results of a run, which goes on in threads of its own while you iterate; see `detect`.
+    """The results of a run, which goes on in threads of its own while you iterate; see `detect`.
 
     Use it in a `for` loop, or in a `with` block where the loop may end early and something else
     still refers to the run.
@@ -170,11 +170,11 @@ class DetectionRun(Iterator[Result]):
     Attributes
     ----------
     class_names : tuple of str
-        What the network knows, in the order of the class indices.
+        Names of the network's classes, in the order of their indices.
     sources : tuple of str
         Names of the sources; `Result.source` counts them from 0.
     failed : dict of str to UserError
-        Of several files, those that could not be read, or not to their end, so far; by name.
+        The errors so far of files that could not be read, or not to their end; by name.
     """
 
     def __init__(self, work: Work, handoff: _Handoff) -> None:
@@ -207,7 +207,7 @@ class DetectionRun(Iterator[Result]):
     def close(self) -> None:
         """End the run and all of its threads; may be called more than once, from any thread.
 
-        In a sink or while drawing, that is in a thread of the run, it does not wait for the end.
+        Called in a thread of the run, by a sink or while drawing, it does not wait for the end.
         """
         self._end()
 
@@ -245,13 +245,13 @@ class _Handoff(Sink):
         """Do nothing: the run ends when its session is closed, see `finish`."""
 
     def finish(self, failure: BaseException | None) -> None:
-        """Take notice that the run is over, and what ended it."""
+        """Note that the run is over, and the error that ended it, if any."""
         with self._changed:
             self._ended, self._failure = True, failure
             self._changed.notify_all()
 
     def wait(self, seconds: float) -> bool:
-        """Wait for the end of the run, so long at most; return whether it is over."""
+        """Wait for the end of the run, `seconds` at most; return whether it is over."""
         with self._changed:
             return self._changed.wait_for(lambda: self._ended, seconds)
 
@@ -263,7 +263,7 @@ class _Handoff(Sink):
             self._changed.notify_all()
 
     def get(self) -> FrameResult | None:
-        """Wait for the next result; None at the end. Raises what ended the run."""
+        """Wait for the next result; None at the end. Raises the error that ended the run."""
         with self._changed:
             while not self._waiting:
                 if self._abandoned:
@@ -280,7 +280,7 @@ class _Handoff(Sink):
 
 
 class _OwnSink(Sink):
-    """A sink of the user's own behind the pipeline's contract; closed once."""
+    """The user's own sink as a sink of the pipeline; closed once."""
 
     def __init__(self, sink: ResultSink, class_names: Sequence[str]) -> None:
         self.name = type(sink).__name__
@@ -293,14 +293,14 @@ class _OwnSink(Sink):
         self._sink.write(Result(result, self._class_names))
 
     def close(self) -> None:
-        """Close it, the first time."""
+        """Close the user's sink, but only once."""
         if not self._closed:
             self._closed = True
             self._sink.close()
 
 
 def _run(work: Work, handoff: _Handoff) -> None:
-    """Do the work in a thread of its own."""
+    """Do the work, in the thread of the run."""
     failure: BaseException | None = None
     try:
         work.run()
@@ -310,7 +310,7 @@ def _run(work: Work, handoff: _Handoff) -> None:
 
 
 def _end(work: Work, handoff: _Handoff, thread: threading.Thread) -> None:
-    """End a run: at first in order, so that files hold what was on its way, then at once."""
+    """End a run: first in order, so that files hold the frames under way, then at once."""
     handoff.abandon()
     work.stop()
     # Closed by a sink, or collected there: the run ends by itself when this thread goes on.

@@ -1,4 +1,4 @@
-"""What a run of the library does in its thread: one session, or one for each of many files."""
+"""The work of a library's run in its thread: one session, or one for each of many files."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Work(ABC):
     sources : tuple of str
         Names of the sources, in the order of their numbers.
     failed : dict of str to UserError
-        Sources that could not be read, or not to their end, where others go on; by name.
+        The errors of files that could not be read, or not to their end; by name.
     """
 
     class_names: tuple[str, ...]
@@ -44,19 +44,19 @@ class Work(ABC):
 
     @abstractmethod
     def run(self) -> None:
-        """Process all sources. Raises what ends it."""
+        """Process all sources. Raises the error that ends it."""
 
     @abstractmethod
     def stop(self) -> None:
-        """End the run in order; may be called from any thread, before it begins, too."""
+        """End the run in order; may be called from any thread, also before it begins."""
 
     @abstractmethod
     def give_up(self) -> None:
-        """End the run now; may be called from any thread, before it begins, too."""
+        """End the run now; may be called from any thread, also before it begins."""
 
     @abstractmethod
     def is_inside(self) -> bool:
-        """Whether the caller is a thread of the run."""
+        """Return whether the caller is a thread of the run."""
 
 
 class SessionWork(Work):
@@ -83,25 +83,25 @@ class SessionWork(Work):
         self._session.pipeline.stop()
 
     def give_up(self) -> None:
-        """Leave out the frames on their way."""
+        """End without the frames under way."""
         self._session.pipeline.give_up()
 
     def is_inside(self) -> bool:
-        """Whether the caller is a thread of the pipeline."""
+        """Return whether the caller is a thread of the pipeline."""
         return self._session.pipeline.is_inside()
 
 
 class FilesWork(Work):
-    """Files that are read one after the other; one that cannot be read ends nothing else.
+    """Files that are read one after the other; a broken file does not end the others.
 
     Parameters
     ----------
     tasks : sequence of FileTask
         The files.
     config : Config
-        That of the tasks.
+        The configuration of the tasks.
     loaded : LoadedNetwork
-        The network, which is closed in the end.
+        The network, which is closed at the end.
     sinks : sequence of Sink
         The caller's own, which get the results of all files and are closed in the end.
     draw : callable or None
@@ -146,14 +146,14 @@ class FilesWork(Work):
                 self._session.pipeline.stop()
 
     def give_up(self) -> None:
-        """Leave out the frames on their way."""
+        """End without the frames under way."""
         with self._changing:
             self._stopped = self._given_up = True
             if self._session is not None:
                 self._session.pipeline.give_up()
 
     def is_inside(self) -> bool:
-        """Whether the caller is a thread of the pipeline at work."""
+        """Return whether the caller is a thread of the pipeline at work."""
         session = self._session
         return session is not None and session.pipeline.is_inside()
 
@@ -176,7 +176,7 @@ class FilesWork(Work):
             try:
                 session.pipeline.run()
             except SourceError as error:
-                if not session.pipeline.source_failed:  # a sink of the user's own raised it
+                if not session.pipeline.source_failed:  # the user's own sink raised it
                     raise
                 self._fail(number, error)
             else:
@@ -192,7 +192,7 @@ class FilesWork(Work):
 
 
 class _Shared(Sink):
-    """A sink that outlives the file whose results it gets."""
+    """A sink that stays open for the next file."""
 
     def __init__(self, sink: Sink) -> None:
         self.name = sink.name
@@ -204,7 +204,7 @@ class _Shared(Sink):
         self._sink.write(result)
 
     def close(self) -> None:
-        """Do nothing: there are files to come."""
+        """Do nothing: other files follow."""
 
 
 def open_work(
