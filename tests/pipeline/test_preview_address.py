@@ -43,7 +43,7 @@ def test_a_host_that_is_not_there(monkeypatch):
         raise socket.gaierror
 
     monkeypatch.setattr("socket.getaddrinfo", look_up)
-    with pytest.raises(ConfigError, match=r"tablet.invalid is no address"):
+    with pytest.raises(ConfigError, match=r"tablet.invalid is not an address"):
         parse_address("tablet.invalid:8080")
 
 
