@@ -1,1 +1,1 @@
-"""GPS of recordings: what cameras write into their files, and tracks in files of their own."""
+"""Read the GPS of recordings, from the recordings themselves or from separate files."""

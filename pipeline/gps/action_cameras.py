@@ -1,4 +1,4 @@
-"""GPS in tracks of data, of GoPro (gpmd) and Google (camm), and BlackVue's; by mapillary_tools."""
+"""Read the GPS of GoPro (gpmd), Google (camm) and BlackVue by mapillary_tools."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 # CAMM counts seconds since the GPS epoch, 1980-01-06, without leap seconds.
 GPS_EPOCH = 315_964_800
 LEAP_SECONDS = 18  # since 2017
-# Some cameras count from 1970 all the same, as ExifTool's author has found: 2020, or else 2029.
+# Some cameras count from 1970 instead, as ExifTool's author found: 2020 then, 2030 otherwise.
 SINCE_1970 = 1_577_836_800
 
 
@@ -64,8 +64,8 @@ def read_data_tracks(path: Path) -> list[TimedFix]:
 
 def _of_gopro(points: Sequence[GPSPoint]) -> list[TimedFix]:
     fixes: list[TimedFix] = []
-    stamp: float | None = None  # of the packet: its points have one between them,
-    since = 0.0  # and when that is
+    stamp: float | None = None  # UTC of the packet, which its points share
+    since = 0.0  # time of its first point
     for point in points:
         if point.epoch_time != stamp:
             stamp, since = point.epoch_time, point.time
@@ -81,7 +81,7 @@ def _of_camm(points: Sequence[Point]) -> list[TimedFix]:
 
     fixes: list[TimedFix] = []
     for point in points:
-        if not isinstance(point, CAMMGPSPoint):  # of type 5, which has no more than a position
+        if not isinstance(point, CAMMGPSPoint):  # of type 5, which has only a position
             fixes.append((point.time, GpsFix(point.lat, point.lon, point.alt)))
             continue
         east, north = point.velocity_east, point.velocity_north

@@ -1,4 +1,4 @@
-"""GPS of any camera that ExifTool knows, by that program, where it is installed."""
+"""Read the GPS of any camera that ExifTool knows, if that program is installed."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ UNITS = {"K": 1 / 3.6, "M": 0.44704, "N": 1852 / 3600}  # metres a second of km/
 
 
 def is_installed() -> bool:
-    """Return whether the program is there."""
+    """Return whether the program is installed."""
     return shutil.which(PROGRAM) is not None
 
 
 def read_by_exiftool(path: Path, begin: float) -> list[TimedFix]:
     """Return the fixes that ExifTool finds in a file, in seconds of its clock; empty if none.
 
-    Where it has no time of a fix within the recording, the first fix is taken to be from `begin`.
+    If it reports no times within the recording, the first fix is taken to be from `begin`.
 
     Raises
     ------
@@ -40,21 +40,21 @@ def read_by_exiftool(path: Path, begin: float) -> list[TimedFix]:
     """
     if not is_installed():
         raise GpsError(
-            "source.gps: expected the program exiftool on the path, it is not there; Debian has it"
-            " as libimage-exiftool-perl"
+            "source.gps: expected the program exiftool on the path, found none; Debian has it as"
+            " libimage-exiftool-perl"
         )
-    # -ee3: what lies among the pictures as well; -G3: which of the samples a value is of.
+    # -ee3: also read data among the pictures; -G3: name the sample of each value.
     command = [PROGRAM, "-ee3", "-G3", "-n", "-json", *(f"-{tag}" for tag in TAGS)]
     try:
         done = subprocess.run(
             [*command, str(path.absolute())],
             stdin=subprocess.DEVNULL, capture_output=True, timeout=TIMEOUT, check=False,
         )  # fmt: skip
-        (said,) = json.loads(done.stdout)
+        (record,) = json.loads(done.stdout)
     except (OSError, subprocess.TimeoutExpired, ValueError) as error:
         raise GpsError(f"{path}: exiftool cannot read it: {error}") from None
     samples: dict[str, dict[str, Any]] = {}
-    for key, value in said.items():
+    for key, value in record.items():
         sample, _, tag = key.rpartition(":")
         if sample.startswith("Doc"):
             samples.setdefault(sample, {})[tag] = value

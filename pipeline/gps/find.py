@@ -1,4 +1,4 @@
-"""Finds the positions of a recording, and lays them on its source's clock."""
+"""Find the positions of a recording, by the clock of its source."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ ZONES = range(-14 * 3600, 14 * 3600 + 1, 900)  # seconds that clocks are ahead o
 
 
 def follow_gps(source: Source, choice: str, offset: float | None, start: float = 0.0) -> None:
-    """Find the positions of a source that is not live, and take them as its own.
+    """Find the positions of a source that is not live, and give them to it.
 
-    What is found without being named is left out with a warning if it cannot be used.
+    With "auto", positions that cannot be used are left out with a warning.
 
     Parameters
     ----------
@@ -31,7 +31,7 @@ def follow_gps(source: Source, choice: str, offset: float | None, start: float =
         Seconds by which UTC is ahead of the recording's time of creation, for tracks in files;
         None: 0, or those of a time zone, if only that fits.
     start : float
-        Seconds at its beginning that are skipped.
+        Seconds skipped at its beginning.
 
     Raises
     ------
@@ -43,7 +43,7 @@ def follow_gps(source: Source, choice: str, offset: float | None, start: float =
         if choice == "none" or (info.live and choice == "auto"):
             return
         if info.live:
-            raise GpsError(f"{info.name}: source.gps: expected a file as the source, it is live")
+            raise GpsError(f"{info.name}: source.gps: expected a file as source, got a live one")
         if choice == "exiftool":
             track = _by_exiftool(info)
         elif choice != "auto":
@@ -113,7 +113,7 @@ def _by_exiftool(info: SourceInfo) -> GpsTrack:
     from squeezedrive.pipeline.gps.exiftool import read_by_exiftool
 
     if info.path is None:
-        raise GpsError(f"{info.name}: source.gps: expected a file, exiftool reads no others")
+        raise GpsError(f"{info.name}: source.gps: expected a file, as exiftool reads only files")
     return GpsTrack(read_by_exiftool(info.path, 0.0), f"{info.name} (exiftool)")
 
 
@@ -139,7 +139,7 @@ def _in_file(path: Path, source: Source, offset: float | None, start: float) -> 
 def _lead(
     path: Path, fixes: list[TimedFix], source: Source, offset: float | None, start: float
 ) -> float:
-    """Return when, in UTC, the source's clock was at 0; warn of what was guessed."""
+    """Return the UTC at 0 of the source's clock; warn if it was guessed."""
     info = source.info
     times = [time for time, fix in fixes if fix is not None]
     first, last = min(times), max(times)
@@ -147,11 +147,11 @@ def _lead(
     if info.identity.began is None:
         if offset is not None:
             raise GpsError(
-                f"{info.name}: source.gps_offset: is counted from the time of creation, which the"
-                " file has not"
+                f"{info.name}: source.gps_offset: counts from the time of creation, which the file"
+                " does not have"
             )
         source.report.warn(
-            f"{info.name}: has no time of creation, so {path} is taken to begin with it"
+            f"{info.name}: has no time of creation; {path} is assumed to begin at the same time"
         )
         return first - (origin - start)
     began = float(info.identity.began)
@@ -171,8 +171,8 @@ def _lead(
         raise _misfit(path, info, first, last, begin)
     hours = -zones[0] / 3600
     source.report.warn(
-        f"{info.name}: its time of creation is taken as local, {hours:+g} h of UTC, which {path}"
-        " covers (source.gps_offset)"
+        f"{info.name}: its time of creation is assumed to be local, UTC{hours:+g} h, which fits"
+        f" {path} (source.gps_offset)"
     )
     return began + zones[0]
 
@@ -181,6 +181,6 @@ def _misfit(path: Path, info: SourceInfo, first: float, last: float, begin: floa
     moments = [format_moment(seconds)[:19] + "Z" for seconds in (begin, first, last)]
     return GpsError(
         f"{path}: expected positions of {info.name}, recorded at {moments[0]}, got some from"
-        f" {moments[1]} to {moments[2]}; --set source.gps_offset=SECONDS says by how much UTC is"
+        f" {moments[1]} to {moments[2]}; --set source.gps_offset=SECONDS sets by how much UTC is"
         " ahead of the recording's time"
     )

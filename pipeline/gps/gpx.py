@@ -1,4 +1,4 @@
-"""Tracks in GPX files."""
+"""Read tracks in GPX files."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from squeezedrive.pipeline.core.errors import GpsError
 from squeezedrive.pipeline.core.gps import GpsFix, TimedFix
 from squeezedrive.pipeline.core.moments import seconds_since_1970
 
-PAUSE = 1.0  # seconds after the end of a part of a track at which there is no fix any more, at most
+PAUSE = 1.0  # seconds, at most, for which the last fix of a part of a track holds
 
 
 def read_gpx(path: Path) -> list[TimedFix]:
     """Return the points of all tracks of a file that have a time, in seconds since 1970.
 
-    Speed and course are read from GPX 1.0 and from any extension that calls them so.
+    Speed and course are read from GPX 1.0, and from any extension with these names.
 
     Raises
     ------
@@ -38,9 +38,9 @@ def read_gpx(path: Path) -> list[TimedFix]:
         for point in points:
             if point.time is None:
                 continue
-            said = _extensions(point)
-            speed = said.get("speed") if point.speed is None else point.speed
-            course = said.get("course") if point.course is None else point.course
+            further = _extensions(point)
+            speed = further.get("speed") if point.speed is None else point.speed
+            course = further.get("course") if point.course is None else point.course
             utc = float(seconds_since_1970(point.time))
             fix = GpsFix(point.latitude, point.longitude, point.elevation, speed, course, utc)
             fixes.append((utc, fix))

@@ -1,4 +1,4 @@
-"""Sentences of receivers, NMEA 0183, in files."""
+"""Read files of NMEA 0183 sentences from receivers."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from squeezedrive.pipeline.core.errors import GpsError
 from squeezedrive.pipeline.core.gps import GpsFix, TimedFix
 
 KNOT = 1852 / 3600  # metres a second
-LOST = 1.0  # seconds after the last fix at which there is none any more, at most
+LOST = 1.0  # seconds, at most, for which the last fix holds after the receiver has lost it
 
 
 def read_nmea(path: Path) -> list[TimedFix]:
     """Return the fixes of a file, in seconds since 1970.
 
-    RMC sentences count, which have date, speed and course; GGA of the same time before it adds the
-    altitude. What stands before a sentence in its line is left out, and so is what is damaged.
+    RMC sentences give time, position, speed and course; a GGA of the same time before them adds
+    the altitude. Text before a sentence in its line is skipped, and so are damaged lines.
 
     Raises
     ------

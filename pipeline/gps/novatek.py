@@ -1,4 +1,4 @@
-"""GPS of cameras with NovaTek's processors, such as Viofo's: blocks among the pictures.
+"""Read the GPS of cameras with NovaTek's processors, such as Viofo's: blocks among the pictures.
 
 The box moov/gps has, after four bytes, the number of blocks, and of each where it begins in the
 file and how many bytes it has, all 32 bits, big-endian. A block begins as a box of the type "free",
@@ -39,8 +39,8 @@ UNSURE = 2.0  # seconds by which the receiver's clock may be off the place of a 
 def read_novatek(path: Path) -> list[TimedFix]:
     """Return the fixes of a file, in seconds of its clock; empty for one without such blocks.
 
-    A block is from the time of the picture that it lies behind in the file. That is known to a
-    second or so, so the receiver's clock is followed, and laid so that it is right on the whole.
+    A block belongs to the time of the picture before it in the file. That is right to a second or
+    so; the receiver's clock is more exact, and its offset is the median over all blocks.
 
     Raises
     ------
@@ -86,7 +86,7 @@ def _read(file: BinaryIO, place: int, size: int) -> bytes:
 
 
 def _fix_in(block: bytes) -> GpsFix | None:
-    """Return the fix in a block; None if the receiver had none, or the block is another kind's."""
+    """Return the fix in a block; None if the receiver had none, or the block is of another kind."""
     for place in PLACES:
         if len(block) < place + RECORD.size:
             continue

@@ -110,7 +110,7 @@ def test_a_clock_in_local_time(tmp_path: Path) -> None:
     follow_gps(source, str(track), None)
     assert lat_at(source, 1.5) == pytest.approx(latitude(1.5))
     (line,) = source.report.warnings
-    assert "taken as local, +2 h of UTC" in line
+    assert "assumed to be local, UTC+2 h" in line
 
     source = opened(path)
     follow_gps(source, str(track), -7199)
@@ -153,7 +153,7 @@ def test_what_cannot_be_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPat
             follow_gps(source, str(tmp_path / name), None)
     live = Pictures(live=True)
     follow_gps(live, "auto", None)
-    with pytest.raises(GpsError, match="it is live"):
+    with pytest.raises(GpsError, match="got a live one"):
         follow_gps(live, "b.gpx", None)
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(GpsError, match="exiftool"):
