@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import onnx
@@ -15,7 +17,8 @@ from squeezedrive.engines.backends.cpu import backend
 from squeezedrive.engines.backends.cpu.graph import bytes_in, for_processor, merge_expansions
 from squeezedrive.engines.backends.cpu.openvino import compile_model, core
 from squeezedrive.engines.backends.cpu.options import CpuOptions
-from squeezedrive.engines.model.onnx_graph import build_onnx
+from squeezedrive.engines.errors import WeightsError
+from squeezedrive.engines.model.onnx_graph import build_onnx, load_onnx
 from squeezedrive.engines.model.profile import InputProfile
 from squeezedrive.engines.model.weights import DEFAULT, Weights, int8_model, load_weights
 from squeezedrive.engines.quantisation.graph import quantise, quantised_values
@@ -102,6 +105,55 @@ def test_expansions_are_merged_with_amx_only(amx: bool) -> None:
     assert ("fire2_expand" in names) == amx
 
 
+def int8_settings() -> EngineSettings:
+    return EngineSettings(
+        load_weights(DEFAULT), WIDTH, HEIGHT, DetectParams(), int8=int8_model(DEFAULT)
+    )
+
+
+@pytest.mark.parametrize("fault", [AttributeError, TypeError, AssertionError, ImportError])
+def test_faults_of_the_program_are_not_taken_for_damage(
+    fault: type[Exception], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(backend, "for_processor", Mock(side_effect=fault("ours")))
+    with pytest.raises(fault, match="ours"):
+        backend.CpuBackend(int8_settings(), CpuOptions(threads=1), "test")
+
+
+def without_a_scale(model: onnx.ModelProto) -> None:
+    names = {node.input[1] for node in model.graph.node if node.op_type == "QuantizeLinear"}
+    (scale,) = [
+        one for one in model.graph.initializer if one.name == min(n for n in names if "fire" in n)
+    ]
+    scale.name = "x"
+
+
+def without_a_convolution(model: onnx.ModelProto) -> None:
+    for node in model.graph.node:
+        node.op_type = "Relu" if node.op_type == "Conv" else node.op_type
+
+
+def with_an_unknown_padding(model: onnx.ModelProto) -> None:
+    first = next(node for node in model.graph.node if node.op_type == "Conv")
+    for attribute in first.attribute:
+        if attribute.name == "pads":
+            attribute.ints[:] = [-(2**62)] * 4
+
+
+@pytest.mark.parametrize(
+    "damage", [without_a_scale, without_a_convolution, with_an_unknown_padding]
+)
+def test_a_damaged_graph_is_refused_in_one_line(
+    damage: Callable[[onnx.ModelProto], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = int8_settings()
+    graph = load_onnx(settings.int8, settings.weights, WIDTH, HEIGHT)
+    damage(graph)
+    monkeypatch.setattr(backend, "load_onnx", lambda *_: graph)
+    with pytest.raises(WeightsError, match=r"is not a graph as python -m engines quantize writes"):
+        backend.CpuBackend(settings, CpuOptions(threads=1), "test")
+
+
 @pytest.mark.parametrize("amx", [False, True])
 def test_the_back_end_names_the_graph_it_chose(amx: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(backend, "has_amx", lambda: amx)
@@ -112,9 +164,6 @@ def test_the_back_end_names_the_graph_it_chose(amx: bool, monkeypatch: pytest.Mo
         return for_processor(model, pixels, amx)
 
     monkeypatch.setattr(backend, "for_processor", choose)
-    settings = EngineSettings(
-        load_weights(DEFAULT), WIDTH, HEIGHT, DetectParams(), int8=int8_model(DEFAULT)
-    )
-    info = backend.CpuBackend(settings, CpuOptions(threads=1), "test").info
+    info = backend.CpuBackend(int8_settings(), CpuOptions(threads=1), "test").info
     assert chosen == [amx]
     assert info.device.endswith(f"graph for processors {'with' if amx else 'without'} AMX")

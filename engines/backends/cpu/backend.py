@@ -25,6 +25,16 @@ from squeezedrive.kernels.cpu import detect
 from squeezedrive.kernels.detections import Detections
 from squeezedrive.kernels.fit import Fit, HostPicture
 
+# Raised for a damaged graph: by OpenVINO, by ONNX, and where parts of the graph are missing.
+_DAMAGED = (
+    RuntimeError,
+    onnx.checker.ValidationError,
+    onnx.shape_inference.InferenceError,
+    LookupError,
+    ValueError,
+    StopIteration,
+)
+
 # With 8-bit integers, the layers in float compute in single precision.
 _TYPES = {"fp32": "f32", "fp16": "f16", "bf16": "bf16", "int8": "f32"}
 
@@ -113,7 +123,7 @@ def _quantised(settings: EngineSettings, amx: bool) -> ov.Model:
     try:
         model = _read(for_processor(graph, settings.weights.profile.input, amx))
         shape = model.output().partial_shape
-    except Exception as error:  # a graph can be wrong in any place
+    except _DAMAGED as error:
         raise WeightsError(
             f"{settings.int8}: is not a graph as python -m engines quantize writes it:"
             f" {type(error).__name__}"
