@@ -18,6 +18,11 @@ def parse_moment(text: str) -> Fraction | None:
     return seconds_since_1970(moment)
 
 
+def exactly(seconds: float) -> Fraction:
+    """Return seconds as somebody wrote them: 1.6 as 8/5, which no float is."""
+    return Fraction(str(seconds))
+
+
 def seconds_since_1970(moment: datetime) -> Fraction:
     """Return the seconds since 1970 of a time, UTC if it has no zone."""
     if moment.tzinfo is None:

@@ -145,7 +145,7 @@ def test_damaged_sound_costs_no_picture(tmp_path: Path) -> None:
     out, sink = copy(path)
     assert times(out) == [Fraction(k, 25) for k in range(60)]
     (warning,) = sink.warnings
-    gaps = r"audio track 1 is damaged, no sound from 0\.4\d to .* to 0\.9\d s"
+    gaps = r"audio track 1 is damaged, no sound from 0\.4\d to 0\.9\d s"
     assert re.fullmatch(gaps, warning), warning
     assert len(packets(out, "audio")) > 20
 

@@ -179,7 +179,7 @@ def encoded(pts: int, size: int = 100) -> EncodedPicture:
 
 @pytest.mark.parametrize("seconds", [0.0, 1.0, 2.6])
 def test_the_preroll_holds_some_seconds(seconds: float) -> None:
-    preroll = Preroll(seconds, Fraction(1, 25))
+    preroll = Preroll(Fraction(seconds), Fraction(1, 25))
     for pts in range(1000):
         preroll.add(encoded(pts))
         kept = preroll.since(0)
@@ -194,7 +194,7 @@ def test_the_preroll_holds_some_seconds(seconds: float) -> None:
 
 def test_the_preroll_holds_no_more_than_so_many_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(clips_module, "MAX_BYTES", 6000)
-    preroll = Preroll(10, Fraction(1, 25))
+    preroll = Preroll(Fraction(10), Fraction(1, 25))
     for pts in range(100):
         preroll.add(encoded(pts))
         assert preroll.bytes <= 6000

@@ -117,6 +117,12 @@ def test_few_frames_a_second(fps: int, seen: str, expected: list[tuple[int, int,
     assert spans(watch(flags(seen), time_base=Fraction(1, fps))) == expected
 
 
+@pytest.mark.parametrize("after", [0.3, 0.56, 1.2])
+def test_a_clip_shows_as_much_as_asked_for(after: float) -> None:
+    events = watch(flags("x" * 5 + "." * 100), after, time_base=Fraction(1, 50))
+    assert spans(events) == [(0, 4, 3 + round(after * 50))]
+
+
 def test_only_frames_that_the_network_has_seen_prove_an_event() -> None:
     """Every third frame is seen; in the two after it the object is only expected."""
     for looks, expected in (("..x.....", 0), ("..xxx....", 1)):

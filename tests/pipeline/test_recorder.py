@@ -119,6 +119,18 @@ def test_segments_follow_each_other_without_a_gap(tmp_path: Path) -> None:
     assert recording.video.name == str(tmp_path / "ride.*.mp4")
 
 
+@pytest.mark.parametrize("seconds", [0.28, 1.6, 2.2])
+@pytest.mark.parametrize("ticks", [25, 90_000])
+def test_segments_are_as_long_as_asked_for(tmp_path: Path, seconds: float, ticks: int) -> None:
+    segments = Segments(Archive(tmp_path / "ride.mp4"), seconds)
+    labels = [
+        segments.at(result.frame).number
+        for k in range(120)
+        for result in results([k * ticks // 25], time_base=Fraction(1, ticks))
+    ]
+    assert {labels.count(number) for number in set(labels[:-60])} == {round(seconds * 25)}
+
+
 def test_the_name_says_when_a_segment_began(tmp_path: Path) -> None:
     before = int(time.time())
     record(tmp_path, results(range(3)))

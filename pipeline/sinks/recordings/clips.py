@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from squeezedrive.engines.files import replacing
+from squeezedrive.pipeline.core.moments import exactly
 from squeezedrive.pipeline.sinks.disk import write_all
 from squeezedrive.pipeline.sinks.recordings.archive import Archive, SegmentLabel, utc
 from squeezedrive.pipeline.sinks.recordings.encoder import EncodedPicture
@@ -33,7 +34,7 @@ class Preroll:
 
     Parameters
     ----------
-    seconds : float
+    seconds : Fraction
         How far back a clip may want to begin.
     time_base : Fraction
         Seconds per unit of pts.
@@ -44,9 +45,9 @@ class Preroll:
         What the pictures take.
     """
 
-    def __init__(self, seconds: float, time_base: Fraction) -> None:
+    def __init__(self, seconds: Fraction, time_base: Fraction) -> None:
         self.bytes = 0
-        self._span = round(Fraction(seconds) / time_base)
+        self._span = round(seconds / time_base)
         self._groups: deque[list[EncodedPicture]] = deque()  # each begins with a key frame
 
     def add(self, picture: EncodedPicture) -> None:
@@ -114,7 +115,7 @@ class Clips:
         )
         self._archive = archive
         self._time_base = time_base
-        self._preroll = Preroll(before + float(MOMENT_SECONDS), time_base)
+        self._preroll = Preroll(exactly(before) + MOMENT_SECONDS, time_base)
         self._clip: _Clip | None = None
         self._index_failed = False
 

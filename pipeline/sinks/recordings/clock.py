@@ -26,9 +26,8 @@ class RecordingClock:
 
     def see(self, frame: Frame) -> float:
         """Return when a frame was taken that has just come, in seconds since 1970."""
-        began = self._own
-        if began is not None:
-            return float(began) + frame.seconds
+        if self._own is not None:
+            return self.at(frame.pts * frame.time_base)
         now = time.time()
         self._began = Fraction(now) - Fraction(frame.seconds)
         return now

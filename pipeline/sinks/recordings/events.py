@@ -16,6 +16,7 @@ from squeezedrive.engines.datasets.dataset import class_key
 from squeezedrive.engines.errors import ConfigError
 from squeezedrive.pipeline.config import RecordConfig
 from squeezedrive.pipeline.core.frame import Frame
+from squeezedrive.pipeline.core.moments import exactly
 from squeezedrive.pipeline.core.sink import FrameResult
 from squeezedrive.pipeline.sinks.recordings.clock import RecordingClock
 
@@ -143,7 +144,7 @@ class EventDetector:
     ) -> None:
         self.before = before
         self._clock = clock or RecordingClock()
-        self._after = after
+        self._after = exactly(after)
         self._class_names = class_names
         self._conditions = [parse_condition(text, class_names) for text in conditions]
         self._recent: deque[tuple[int, list[EventCondition]]] = deque()
@@ -195,7 +196,7 @@ class EventDetector:
     def _begin(self, condition: EventCondition, frame: Frame) -> Event:
         pts, time_base = frame.pts, frame.time_base
         first = next(p for p, holding in self._recent if condition in holding)
-        begin = first - round(Fraction(self.before) / time_base)
+        begin = first - round(exactly(self.before) / time_base)
         what = "-".join(self._class_names[index] for index in condition.classes)
         taken_at = self._clock.see(frame) - float((pts - first) * time_base)
         return Event([], what, begin, first, pts, taken_at)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from squeezedrive.pipeline.core.moments import exactly
 from squeezedrive.pipeline.sinks.recordings.archive import Archive, SegmentLabel, utc
 from squeezedrive.pipeline.sinks.recordings.clock import RecordingClock
 
@@ -29,7 +30,7 @@ class Segments:
     ) -> None:
         self.clock = clock or RecordingClock()
         self._archive = archive
-        self._seconds = seconds
+        self._seconds = exactly(seconds)
         self._label: SegmentLabel | None = None
         self._start = 0
 
