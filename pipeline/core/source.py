@@ -48,6 +48,9 @@ class SourceInfo:
     location : str or None
         What FFmpeg opens to read the source once more, for its audio tracks: "file:" and a path,
         or a URL, which may hold a password; None for what can be read once only.
+    track : int or None
+        Place of the video track among all tracks of the file, for whoever reads it once more; None
+        for the one that players show.
     inputs : tuple of Path
         The files that are read, which no output may replace.
     stem : Path
@@ -74,6 +77,7 @@ class SourceInfo:
     origin: int = 0
     path: Path | None = None
     location: str | None = field(default=None, repr=False)
+    track: int | None = None
     inputs: tuple[Path, ...] = ()
     stem: Path = Path("output")
     sample_aspect: Fraction = Fraction(1)

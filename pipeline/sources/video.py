@@ -294,6 +294,7 @@ class VideoSource(Source):
             origin=origin,
             path=path,
             location=None if clock.live or is_pipe else self._decoder.url,
+            track=stream.index,
             inputs=() if path is None else (path,),
             stem=_output_stem(location) if path or is_pipe else Path(kind),
             sample_aspect=aspect,

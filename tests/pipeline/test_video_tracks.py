@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 
 import av
 import numpy as np
 import pytest
 
+from squeezedrive.kernels.detections import Detections
+from squeezedrive.pipeline.config import VideoConfig
 from squeezedrive.pipeline.core.errors import SourceError
+from squeezedrive.pipeline.core.sink import FrameResult
 from squeezedrive.pipeline.core.source import SourceOptions
+from squeezedrive.pipeline.sinks.recordings.recorder import RecordingSink
 from squeezedrive.pipeline.sources.video import VideoSource
 from tests.support.media import read_all, write_video
 
@@ -81,3 +86,56 @@ def test_an_index_too_high_is_rejected_with_what_there_is(tmp_path: Path) -> Non
     write_tracks(tmp_path / "a.mp4", 2)
     with pytest.raises(SourceError, match=r"below 2, got 2; it has 0: h264 160x120, 1: h264 96x64"):
         VideoSource(str(tmp_path / "a.mp4"), SourceOptions(track_index=2))
+
+
+def write_sound_and_tracks(path: Path, ends: tuple[float, float]) -> None:
+    """Write two video tracks that end so late, and a second of sound."""
+    with av.open(str(path), "w") as output:
+        streams = []
+        for (width, height), _ in TRACKS[:2]:
+            stream = output.add_stream("libx264", rate=25, options={"bf": "0"})
+            stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+            streams.append(stream)
+        sound = output.add_stream("mp2", rate=48000, layout="mono")
+        for number in range(round(max(ends) * 25)):
+            for stream, end, ((width, height), shade) in zip(streams, ends, TRACKS, strict=False):
+                if number < end * 25:
+                    image = np.full((height, width, 3), shade, np.uint8)
+                    frame = av.VideoFrame.from_ndarray(image, format="bgr24")
+                    frame.pts, frame.time_base = number, Fraction(1, 25)
+                    output.mux(stream.encode(frame))
+            if number < 25:
+                wave = np.sin(np.arange(1920)[None] * 0.06 + number * 1.2) * 9000
+                tone = av.AudioFrame.from_ndarray(wave.astype(np.int16), "s16", "mono")
+                tone.sample_rate, tone.pts = 48000, number * 1920
+                output.mux(sound.encode(tone))
+        for last in (*streams, sound):
+            output.mux(last.encode(None))
+
+
+@pytest.mark.parametrize("index", [0, 1])
+@pytest.mark.parametrize("ends", [(1, 2), (2, 1), (1, 1)])
+def test_sound_follows_the_clock_of_the_track_that_is_read(
+    tmp_path: Path, ends: tuple[float, float], index: int
+) -> None:
+    write_sound_and_tracks(tmp_path / "1.ts", ends)
+    data = (tmp_path / "1.ts").read_bytes()
+    path, out = tmp_path / "a.ts", tmp_path / "out.mp4"
+    path.write_bytes(data + data)  # appended: goes on where all of what is read has ended
+    source = VideoSource(str(path), SourceOptions(track_index=index))
+    sink = RecordingSink(source, VideoConfig(preset="ultrafast"), out)
+    joint = None
+    for frame in iter(source.read, None):
+        sink.write(FrameResult(frame, Detections.empty()))
+        if source.report.jumps and joint is None:
+            joint = frame.seconds - float(source.info.origin * source.info.time_base)
+    sink.close()
+    source.close()
+    assert joint is not None
+    with av.open(str(out)) as container:
+        heard = [f.time for f in container.decode(audio=0) if np.abs(f.to_ndarray()).max() > 0.05]
+    begins = [b for a, b in pairwise(heard) if b - a > 0.5]
+    if ends[index] == 1:
+        assert begins == []  # it goes on without a pause
+    else:
+        assert begins == [pytest.approx(joint, abs=0.15)]

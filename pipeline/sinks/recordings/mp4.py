@@ -107,7 +107,7 @@ class Mp4File:
                 begin = (zero - info.origin) * info.time_base
                 time = zero * info.time_base
                 step = 1 / (info.fps or DEFAULT_FPS)
-                reader = SoundReader(info.location, time, step, source.report.jumps > 0)
+                reader = SoundReader(info.location, time, step, source.report.jumps > 0, info.track)
                 self._audio = AudioTracks(reader, self._output, time, begin)
             except FFmpegError as error:
                 self._own_warnings.append(f"{info.name}: audio cannot be read: {error.strerror}")

@@ -35,6 +35,9 @@ class SoundReader:
         Seconds that a picture takes.
     jumped : bool
         Whether the clock has jumped before `zero`, so that no time can be looked up in the file.
+    track : int or None
+        Place of the pictures' track in the file, whose clock counts; None for the one that players
+        show.
 
     Attributes
     ----------
@@ -49,7 +52,15 @@ class SoundReader:
         If the file cannot be opened.
     """
 
-    def __init__(self, location: str, zero: Fraction, step: Fraction, jumped: bool) -> None:
+    def __init__(
+        self,
+        location: str,
+        zero: Fraction,
+        step: Fraction,
+        jumped: bool,
+        track: int | None = None,
+    ) -> None:
+        self._track = track
         self.ended: str | None = None
         self._location = location
         self._step = step
@@ -90,7 +101,8 @@ class SoundReader:
         self._container.flags &= ~GENERATE_PTS
         self.tracks = list(self._container.streams.audio)
         self._read_tracks: list[Stream] = list(self.tracks)
-        video = self._container.streams.best("video")
+        streams = self._container.streams
+        video = streams.best("video") if self._track is None else streams[self._track]
         if video is not None and not video.disposition & Disposition.attached_pic:
             self._read_tracks.append(video)
         for stream in self._container.streams:
