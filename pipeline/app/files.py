@@ -143,13 +143,14 @@ class _Run:
         with task.open(self.config, self.loaded) as session:
             if self.received:
                 return None
+            written = task.written + [p for p in task.companions if str(p) in session.files]
             if task.key is not None:
-                self.journal.begin(task.key, task.written)
+                self.journal.begin(task.key, written)
             outcome = watch_session(session, None, self.open_bar, self.received)
         if task.summary is not None:
             write_summary(task.summary, outcome.summary)
         if outcome.complete and task.key is not None:
-            self.journal.finish(task.key, task.written)
+            self.journal.finish(task.key, written)
         return outcome
 
 

@@ -31,6 +31,7 @@ class Outputs:
     summary: Path | None = None  # the figures of the run as JSON
     profile: Path | None = None  # folder of the profile, see `pipeline.profiling`
     overwrite: bool = False  # whether outputs that exist may be replaced
+    replaceable: frozenset[Path] = frozenset()  # outputs that may be replaced without it
     folders: frozenset[str] = frozenset()  # options, "summary" too, whose paths end with a slash
 
 
@@ -45,7 +46,7 @@ def plan_outputs(
         What the user asks for. Each of several sources has outputs of its own: ride.mp4 becomes
         ride.0.mp4, ride.1.mp4 and so on.
     sources : sequence of SourceInfo
-        The sources; no output may replace their files.
+        The sources; no output may replace their files, nor those of their positions.
     config : Config
         What is written, and how.
 
@@ -69,9 +70,19 @@ def plan_outputs(
         for number, info in enumerate(sources)
     ]
     inputs = [path for info in sources for path in info.inputs]
+    inputs += [Path(info.gps) for info in sources if info.gps]
     summaries = [] if outputs.summary is None else [outputs.summary]
     check_outputs(outputs, each, summaries, inputs, config)
     return each
+
+
+def companions(paths: Mapping[str, Path]) -> list[Path]:
+    """Return what may be written beside the video of a source, if it has what it takes."""
+    return [
+        paths["output"].with_suffix(spec.companion)
+        for spec in sink_specs()
+        if spec.companion and spec.option not in paths
+    ]
 
 
 def written_outputs(paths: Mapping[str, Path], config: Config) -> list[tuple[SinkSpec, Path]]:
@@ -89,7 +100,6 @@ def check_outputs(
     summaries: Sequence[Path],
     inputs: Iterable[Path],
     config: Config,
-    replaceable: Collection[Path] = (),
     many: bool = False,
 ) -> None:
     """Reject outputs that cannot be written, or would replace something the user keeps.
@@ -106,8 +116,6 @@ def check_outputs(
         Files that no output may replace.
     config : Config
         What is written, and how.
-    replaceable : collection of Path
-        Outputs that may be replaced even without `outputs.overwrite`.
     many : bool
         Whether it is a run of many files, which makes folders that are missing and can be resumed.
 
@@ -136,7 +144,7 @@ def check_outputs(
                 _check_folder(path, many)
             else:
                 _check_file(path, sources, many)
-            replaces = outputs.overwrite or path in replaceable
+            replaces = outputs.overwrite or path in outputs.replaceable
             if spec.exists(path) and not replaces and not spec.in_series(config):
                 if spec.kind == "folder":
                     raise SinkError(
@@ -152,7 +160,7 @@ def check_outputs(
         others = [*summaries]
         for path in summaries:
             _check_file(path, sources, many)
-            if path.is_file() and path not in replaceable:
+            if path.is_file() and path not in outputs.replaceable:
                 check_free(path, outputs.overwrite, SinkError)
         if outputs.profile is not None:
             others += [outputs.profile / name for name in PROFILE_FILES]

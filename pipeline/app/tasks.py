@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from squeezedrive.engines.errors import ConfigError
@@ -15,6 +15,7 @@ from squeezedrive.pipeline.app.outputs import (
     Outputs,
     check_for_several,
     check_outputs,
+    companions,
     written_outputs,
 )
 from squeezedrive.pipeline.app.places import (
@@ -49,6 +50,10 @@ class FileTask:
         Its outputs, by option.
     written : list of Path
         Those that are written.
+    companions : list of Path
+        Those that are written as well if the file has what it takes, such as positions.
+    replaceable : frozenset of Path
+        Those that may be replaced.
     summary : Path or None
         Where its figures go.
     key : str or None
@@ -62,6 +67,8 @@ class FileTask:
     file: SourceFile
     paths: dict[str, Path]
     written: list[Path]
+    companions: list[Path]
+    replaceable: frozenset[Path]
     summary: Path | None
     key: str | None
     size: int
@@ -91,7 +98,7 @@ class FileTask:
         if source.track_index == "all":
             source = source.model_copy(update={"track_index": self.file.track})
         config = config.model_copy(update={"source": source})
-        asked = Outputs(self.paths, overwrite=True)  # they were checked before
+        asked = Outputs(self.paths, replaceable=self.replaceable)
         return open_session([self.file.spec], config, asked, sinks, draw, loaded, number)
 
 
@@ -156,12 +163,19 @@ def plan_files(
         else:
             key, size = run_key(version, weights, settings), version.size
         written = [path for _, path in written_outputs(paths, config) if path != STDOUT]
+        others = companions(paths)
+        own = set(written)  # which are checked below
+        if outputs.overwrite:
+            own.update(others)
         is_done = False
         if journal is not None:
             if not written:
                 raise ConfigError("--resume: expected outputs in files, got none")
             states = [_state(journal, path, key, config) for path in written]
-            is_done = all(state == "done" for state in states)
+            known = {path: _state(journal, path, key, config) for path in others}
+            own.update(path for path, state in known.items() if state != "unknown")
+            noted = [state for state in known.values() if state != "unknown"]
+            is_done = all(state == "done" for state in [*states, *noted])
             for path, state in zip(written, states, strict=True):
                 if state == "unknown" and path.is_file() and not outputs.overwrite:
                     raise SinkError(
@@ -176,18 +190,19 @@ def plan_files(
                 if state != "unknown":
                     replaceable.add(path)
         summary = summary_place(outputs, file)
-        tasks.append(FileTask(file, paths, written, summary, key, size, is_done))
+        tasks.append(
+            FileTask(file, paths, written, others, frozenset(own), summary, key, size, is_done)
+        )
     pending = [task for task in tasks if not task.is_done]
     total = total_summary(outputs)
     summaries = [task.summary for task in pending if task.summary is not None]
     summaries += [] if total is None else [total]
     if journal is not None:
         replaceable.update(summaries)
+    outputs = replace(outputs, replaceable=frozenset(replaceable))
     inputs = [Path(file.spec) for file in files]
     _check_folders(outputs)
-    check_outputs(
-        outputs, [task.paths for task in pending], summaries, inputs, config, replaceable, True
-    )
+    check_outputs(outputs, [task.paths for task in pending], summaries, inputs, config, True)
     return tasks
 
 

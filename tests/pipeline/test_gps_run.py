@@ -25,6 +25,8 @@ from tests.support.gps import CREATED, block, gpx, latitude, write_novatek
 from tests.support.media import write_video
 from tests.support.recordings import Pictures, results
 
+FRAMES = 6
+
 
 def frames(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()[1:]]
@@ -120,3 +122,51 @@ def test_gpx_of_frames_has_a_point_a_second(tmp_path: Path) -> None:
     sink.close()
     parts = gpxpy.parse((tmp_path / "a.gpx").read_text()).tracks[0].segments
     assert [[p.longitude for p in part.points] for part in parts] == [[2, 3], [4, 5]]
+
+
+OWN = "<gpx/>"  # a track of the user's
+
+
+def test_a_track_that_is_read_is_never_replaced(run: Any, refused: Any, tmp_path: Path) -> None:
+    clip, track, out = (tmp_path / name for name in ("ride.mkv", "ride.gpx", "ride.mp4"))
+    write_video(clip, FRAMES, size=(320, 192), metadata={"creation_time": CREATED})
+    track.write_text(gpx(range(3)))
+    assert "ride.gpx: is the source itself" in refused(clip, "-o", out, "--overwrite")
+    for options in (["--resume"], ["--resume", "--overwrite"]):
+        code, text, _ = run(clip, "-o", out, *options)
+        assert code == 1
+        assert "ride.gpx: is the source itself" in text
+    assert track.read_text() == gpx(range(3))
+    code, _, err = run(clip, "-o", out, "--gpx", tmp_path / "other.gpx", "--resume")
+    assert code == 0, err
+
+
+@pytest.mark.parametrize("place", ["ride.mp4", "out"])
+def test_tracks_of_others_stay(run: Any, tmp_path: Path, place: str) -> None:
+    clip, out = tmp_path / "clip.mp4", tmp_path / place
+    write_novatek(clip, [block(k, 48) for k in range(2)], size=(320, 192))
+    track = tmp_path / "ride.gpx" if out.suffix else out / "clip.detected.gpx"
+    track.parent.mkdir(exist_ok=True)
+    track.write_text(OWN)
+    code, text, _ = run(clip, "-o", out, "--resume")
+    assert code == 1
+    assert f"{track}: exists already" in text
+    assert track.read_text() == OWN
+    assert run(clip, "-o", out, "--resume", "--overwrite")[0] == 0
+    assert track.read_text() != OWN
+
+
+def test_a_track_belongs_to_what_is_finished(run: Any, tmp_path: Path) -> None:
+    clip, out = tmp_path / "clip.mp4", tmp_path / "out"
+    write_novatek(clip, [block(k, 48) for k in range(2)], size=(320, 192))
+    out.mkdir()
+    track = out / "clip.detected.gpx"
+    states = []
+    for change in (None, None, track.unlink, lambda: track.write_text(OWN)):
+        if change is not None:
+            change()
+        code, text, err = run(clip, "-o", out, "--resume", "-y")
+        assert code == 0, err
+        states.append(re.search(r"^files +1 (.*)$", text, re.MULTILINE)[1])  # type: ignore[index]
+        assert len(read_gpx(track)) == 2
+    assert states == ["done", "done before", "done", "done"]
