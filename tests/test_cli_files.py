@@ -8,13 +8,21 @@ import signal
 import subprocess
 import sys
 import threading
+import time
+import urllib.error
+import urllib.request
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from squeezedrive.engines.errors import GpuLost
+from squeezedrive.pipeline.app import files
 from squeezedrive.pipeline.app.journal import Journal
+from squeezedrive.pipeline.app.page import LivePage
+from squeezedrive.pipeline.app.run import RunOutcome
+from squeezedrive.pipeline.app.session import Session
+from squeezedrive.pipeline.preview.view import STATUS_SECONDS
 from squeezedrive.pipeline.sinks.files import lines as line_files
 from squeezedrive.pipeline.sources.video import VideoSource
 from tests.pipeline.test_video_tracks import write_tracks
@@ -403,3 +411,37 @@ def test_a_full_disk_ends_the_run(
     monkeypatch.setattr(line_files, "write_all", refuse)
     code, out, _ = run(two, "--no-video", "--csv", "out")
     assert (code, out.splitlines()[0]) == (expected[0], f"files       {expected[1]}")
+
+
+def test_the_live_page_stays_open(
+    two: Path, run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    urls: list[str] = []
+    seen: list[tuple[str, bool]] = []
+    begin, watch = LivePage.show, files.watch_session
+
+    def show(page: LivePage, status: Any) -> None:
+        urls.append(page._server.url)
+        begin(page, status)
+
+    def fetch(address: str) -> bytes:
+        with urllib.request.urlopen(address, timeout=DEADLINE) as answer:
+            return bytes(answer.read())
+
+    def watched(session: Session, *others: Any) -> RunOutcome:
+        outcome = watch(session, *others)
+        (source,) = json.loads(fetch(f"{urls[-1]}status"))["sources"]
+        seen.append((source["name"], fetch(f"{urls[-1]}pictures/0?last=0")[:2] == b"\xff\xd8"))
+        time.sleep(STATUS_SECONDS)  # for which the page may say the same
+        return outcome
+
+    monkeypatch.setattr(LivePage, "show", show)
+    monkeypatch.setattr(files, "watch_session", watched)
+    code, _, err = run(two, "--no-video", "--jsonl", f"{tmp_path}/out/", "--preview", "0")
+    assert code == 0, err
+    assert seen == [("two/a.mp4", True), ("two/b.mp4", True)]
+    assert len(urls) == 2
+    assert urls[0] == urls[1]
+    assert err.count("live page: ") == 1
+    with pytest.raises(urllib.error.URLError):  # it is closed with the run
+        fetch(f"{urls[0]}status")

@@ -18,6 +18,7 @@ from squeezedrive.engines.signals import on_signals
 from squeezedrive.pipeline.app.journal import Journal
 from squeezedrive.pipeline.app.network import LoadedNetwork, describe_network, open_network
 from squeezedrive.pipeline.app.outputs import Outputs
+from squeezedrive.pipeline.app.page import LivePage, open_page
 from squeezedrive.pipeline.app.places import total_summary
 from squeezedrive.pipeline.app.progress import FilesProgress, OpenProgress
 from squeezedrive.pipeline.app.run import RunOutcome, print_report, watch_session, write_summary
@@ -78,8 +79,11 @@ def run_files(
     received: list[int] = []
     failure: UserError | None = None
     with ExitStack() as stack:
-        loaded = None
+        loaded = page = None
         if not all(task.is_done for task in tasks):
+            page = open_page(config, network, 1)  # first: its port may be in use
+            if page is not None:
+                stack.enter_context(page)
             loaded = LoadedNetwork(network, open_network(config, network))
             stack.callback(loaded.backend.close)
         stack.enter_context(on_signals(received.append))
@@ -93,7 +97,8 @@ def run_files(
             elif received or failure is not None or loaded is None:
                 tally.add(task.file, "left")
             else:
-                run = _Run(task, config, loaded, journal, partial(bar.file, number), received)
+                open_bar = partial(bar.file, number)
+                run = _Run(task, config, loaded, page, journal, open_bar, received)
                 failure = run.into(tally)
                 number += 1
     return _conclude(tally, outputs, time.monotonic() - start, received, failure)
@@ -106,6 +111,7 @@ class _Run:
     task: FileTask
     config: Config
     loaded: LoadedNetwork
+    page: LivePage | None
     journal: Journal
     open_bar: OpenProgress
     received: list[int]
@@ -140,7 +146,7 @@ class _Run:
     def _run(self) -> RunOutcome | None:
         """Return how the run ended; None if a signal came before it began."""
         task = self.task
-        with task.open(self.config, self.loaded) as session:
+        with task.open(self.config, self.loaded, page=self.page) as session:
             if self.received:
                 return None
             written = task.written + [p for p in task.companions if str(p) in session.files]

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from squeezedrive.engines.backends.base import Backend
@@ -20,6 +18,7 @@ from squeezedrive.pipeline.app.network import (
     open_network,
 )
 from squeezedrive.pipeline.app.outputs import Outputs, plan_outputs
+from squeezedrive.pipeline.app.page import LivePage, open_page
 from squeezedrive.pipeline.config import Config
 from squeezedrive.pipeline.core.errors import SourceError
 from squeezedrive.pipeline.core.sink import Sink
@@ -29,10 +28,7 @@ from squeezedrive.pipeline.stages.feed import Draw, Feed
 from squeezedrive.pipeline.stages.pipeline import Pipeline
 
 if TYPE_CHECKING:
-    from squeezedrive.pipeline.preview.server import PreviewServer
     from squeezedrive.pipeline.preview.status import Status
-
-log = logging.getLogger("squeezedrive")
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,6 +127,7 @@ def open_session(
     draw: Draw | None = None,
     loaded: LoadedNetwork | None = None,
     first_id: int = 0,
+    page: LivePage | None = None,
 ) -> Session:
     """Open sources, network and outputs.
 
@@ -154,6 +151,9 @@ def open_session(
         The network of this configuration, opened before and left open; otherwise it is opened here.
     first_id : int
         `source_id` of the first source's frames; those of the others follow.
+    page : LivePage, optional
+        A live page that was opened before and is left open; otherwise one is opened here, if it is
+        configured.
 
     Raises
     ------
@@ -164,14 +164,18 @@ def open_session(
         network = describe_network(config) if loaded is None else loaded.description
         check_events(config.record, network.class_names)
 
-        def status() -> Status:  # called once the page runs, when the pipeline exists
+        def status() -> Status:  # called when the page shows it; the pipeline exists then
             from squeezedrive.pipeline.app.status import status_of
 
             running = f"{backend.info.name} {backend.info.precision}"
             model = network.weights.profile.name
             return status_of(pipeline, network.class_names, model, running)
 
-        page, shown = _open_page(config, network, len(specs), status, stack)
+        if page is None:
+            page = open_page(config, network, len(specs))
+            if page is not None:
+                stack.enter_context(page)
+        shown = [[]] * len(specs) if page is None else [[sink] for sink in page.sinks]
         # Closed before the back end, which may decode for them.
         with ExitStack() as reading:
             sources = open_sources(specs, config.source, reading, first_id)
@@ -192,27 +196,5 @@ def open_session(
             reading.pop_all()
         stack.callback(pipeline.close_sources)
         if page is not None:
-            page.start()
-            log.info("live page: %s", page.url)
+            page.show(status)
         return Session(config, network, backend, feeds, pipeline, stack.pop_all())
-
-
-def _open_page(
-    config: Config,
-    network: NetworkDescription,
-    count: int,
-    status: Callable[[], Status],
-    stack: ExitStack,
-) -> tuple[PreviewServer | None, list[list[Sink]]]:
-    """Bind the live page's port; return the page, and for each source the sinks that feed it."""
-    preview = config.preview
-    if preview.address is None or network.controls is None:
-        return None, [[] for _ in range(count)]
-    from squeezedrive.pipeline.preview.server import PreviewServer
-    from squeezedrive.pipeline.preview.sink import PreviewSink
-
-    sinks = [PreviewSink() for _ in range(count)]
-    token = None if preview.token is None else preview.token.get_secret_value()
-    tls = None if preview.tls is None else Path(preview.tls)
-    page = PreviewServer(preview.address, token, status, network.controls, sinks, tls)
-    return stack.enter_context(page), [[sink] for sink in sinks]

@@ -18,6 +18,7 @@ from squeezedrive.pipeline.app.outputs import (
     companions,
     written_outputs,
 )
+from squeezedrive.pipeline.app.page import LivePage
 from squeezedrive.pipeline.app.places import (
     names_folders,
     place_outputs,
@@ -81,6 +82,7 @@ class FileTask:
         sinks: OwnSinks = (),
         draw: Draw | None = None,
         number: int = 0,
+        page: LivePage | None = None,
     ) -> Session:
         """Open the file and its outputs, and make missing folders.
 
@@ -99,7 +101,7 @@ class FileTask:
             source = source.model_copy(update={"track_index": self.file.track})
         config = config.model_copy(update={"source": source})
         asked = Outputs(self.paths, replaceable=self.replaceable)
-        return open_session([self.file.spec], config, asked, sinks, draw, loaded, number)
+        return open_session([self.file.spec], config, asked, sinks, draw, loaded, number, page)
 
 
 def find_files(
