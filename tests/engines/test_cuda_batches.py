@@ -1,6 +1,7 @@
 """Batches in a slot, CUDA graphs, and pictures that are already on the GPU; on a fake GPU."""
 
 import itertools
+import logging
 import threading
 from collections.abc import Callable
 from dataclasses import replace
@@ -212,14 +213,19 @@ def test_enqueues_a_network_that_cannot_be_recorded(rig: Rig) -> None:
     assert rig.graphs.alive == 0
 
 
-def test_stops_recording_after_a_failed_recording(rig: Rig) -> None:
+def test_stops_recording_after_a_failed_recording(
+    rig: Rig, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG, "squeezedrive")
     enqueue = FakeExecution.enqueue
     recording: list[bool] = []
 
     def refuse(self: FakeExecution, stream: int) -> None:
         recording.append(rig.graphs.recording)
         if rig.graphs.recording:
+            rig.graphs.invalidated = True
             raise DriverError("operation not permitted when stream is capturing")
+        rig.graphs.invalidated = False
         enqueue(self, stream)
 
     with pytest.MonkeyPatch.context() as patch:
@@ -228,6 +234,7 @@ def test_stops_recording_after_a_failed_recording(rig: Rig) -> None:
         for seed in (1, 2, 3):
             assert_same(run(slot, picture(seed)), on_the_processor(SETTINGS, picture(seed)))
     assert recording == [False, True, False, False]
+    assert "not permitted when stream is capturing" in caplog.text
     slot.close()
     assert rig.graphs.alive == 0
     assert rig.driver.clean

@@ -290,6 +290,7 @@ class FakeGraphs:
         self.graphs: list[Any] = []
         self.alive = 0
         self.recording = False
+        self.invalidated = False  # by an error of the work that is recorded
 
     def CUstream(self, handle: int) -> int:
         return handle
@@ -299,8 +300,11 @@ class FakeGraphs:
         self._kept, self.driver.work[stream] = self.driver.work[stream], []
         return (0,)
 
-    def cuStreamEndCapture(self, stream: int) -> tuple[int, int]:
+    def cuStreamEndCapture(self, stream: int) -> tuple[int, int | None]:
         self.recording = False
+        if self.invalidated:
+            self.driver.work[stream] = self._kept
+            return 901, None
         self.graphs.append(self.driver.work[stream])
         self.driver.work[stream] = self._kept
         self.alive += 1

@@ -47,7 +47,7 @@ class Graph:
             steps()
         except BaseException:
             _, graph = driver.cuStreamEndCapture(self._stream)  # or the stream is of no use
-            if int(graph):
+            if graph is not None:  # the error may have ended the recording
                 driver.cuGraphDestroy(graph)
             raise
         (graph,) = self._call(driver.cuStreamEndCapture, self._stream)
