@@ -8,12 +8,14 @@ import pytest
 
 from squeezedrive.engines.backends.cuda import context
 from squeezedrive.engines.backends.cuda.backend import CudaBackend, make_kernels
+from squeezedrive.engines.backends.cuda.batch_runner import BatchRunner
 from squeezedrive.engines.backends.cuda.image_kernels import PreprocessKernel
+from squeezedrive.engines.backends.cuda.slot import CudaSlot
 from squeezedrive.engines.backends.cuda.stream import SlotStep
 from squeezedrive.engines.backends.video_decoder import ColourMatrix
 from squeezedrive.engines.errors import BackendUnavailable, GpuLost, GpuMemoryError
 from squeezedrive.kernels.fit import Fit
-from tests.support.cuda_rig import SETTINGS, Rig, assert_same, picture, run
+from tests.support.cuda_rig import SETTINGS, Rig, assert_same, in_thread, picture, run
 from tests.support.fake_cuda import on_the_processor
 from tests.support.fake_driver import DriverError
 
@@ -152,6 +154,26 @@ def test_a_slot_keeps_its_memory_until_its_step_returns(rig: Rig) -> None:
     go_on.set()
     thread.join()
     assert set(rig.driver.depths.values()) == {0}
+
+
+def test_a_slot_that_is_closed_as_a_step_begins_runs_no_step(rig: Rig) -> None:
+    class Slot(CudaSlot):
+        """Closed by another thread in the moment in which a step begins."""
+
+        @property
+        def _working(self) -> bool:
+            return bool(self.__dict__.get("working"))
+
+        @_working.setter
+        def _working(self, working: bool) -> None:
+            self.__dict__["working"] = working
+            if working:
+                in_thread(self.close)
+
+    slot = Slot(rig.gpu, lambda: BatchRunner(rig.gpu, rig.executor, rig.kernels))
+    with pytest.raises(RuntimeError, match="the slot is closed"):
+        slot.preprocess([picture(1)])
+    assert slot.abandoned
 
 
 def test_back_end_closes_open_slots(rig: Rig) -> None:

@@ -74,11 +74,13 @@ class CudaSlot(Slot):
 
     @contextmanager
     def _step(self) -> Iterator[BatchRunner]:
-        if self._runner is None:
-            raise RuntimeError("the slot is closed")
+        # In this order, `close` of another thread either sees the step or is seen by it.
         self._working = True
         try:
+            runner = self._runner
+            if runner is None:
+                raise RuntimeError("the slot is closed")
             with self._gpu.current():
-                yield self._runner
+                yield runner
         finally:
             self._working = False
