@@ -121,6 +121,18 @@ def test_gives_up_a_gpu_that_hangs(rig: Rig, monkeypatch: pytest.MonkeyPatch) ->
     assert rig.driver.leaked == 0
 
 
+def test_does_not_wait_for_a_lost_gpu_to_explain_a_later_error(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slot = rig.slot()
+    rig.gpu.lost = True
+    waited: list[bool] = []
+    monkeypatch.setattr(rig.driver.context, "synchronize", lambda: waited.append(True))
+    with pytest.raises(GpuLost, match=r"stopped working: .*before load"):
+        slot.infer()
+    assert waited == []
+
+
 def test_gives_up_a_gpu_that_hangs_while_a_slot_is_closed(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import builtins
 import ctypes
 import sys
+import weakref
 from functools import partial
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -292,6 +293,8 @@ def test_releases_nothing_on_a_lost_gpu(nvdec: Nvdec) -> None:
     nvdec.decoder.close()
     in_thread(pictures.clear)
     assert nvdec.driver.leaked == 0
+    decoder = weakref.ref(nvdec.nvc.made.pop())
+    assert decoder() is not None  # whose destructor would hang, too
 
 
 def test_rejects_videos_that_nvdec_cannot_decode(nvdec: Nvdec) -> None:

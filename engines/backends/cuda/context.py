@@ -175,6 +175,8 @@ class GpuContext:
 
     def _broken(self) -> bool:
         """Return whether every further call would fail: an error of a kernel never goes away."""
+        if self.lost:  # waiting for a GPU that hangs would never end
+            return True
         try:
             self.synchronize()
         except Exception:  # whatever it is called: it is the answer

@@ -99,6 +99,7 @@ class NvDecoder:
         self, codec: Codec, matrix: ColourMatrix, to_bgr: ToBgr, nvc: Any, gpu: GpuContext
     ) -> None:
         self._nvc = nvc
+        self._gpu = gpu
         self._errors = (nvc.PyNvVCException, nvc.PyNvVCExceptionUnsupported, RuntimeError)
         self._matrix: ColourMatrix = matrix
         self._to_bgr = to_bgr
@@ -130,7 +131,9 @@ class NvDecoder:
 
     def close(self) -> None:
         """Release the decoder and the memory that no picture uses."""
-        self._decoder = None
+        decoder, self._decoder = self._decoder, None
+        if self._gpu.lost and decoder is not None:  # releasing it may hang
+            self._gpu.keep_forever(decoder)
         self._memory.close()
 
     def _pictures(self, packet: Any) -> list[tuple[int, NvPicture]]:
