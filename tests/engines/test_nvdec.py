@@ -22,6 +22,7 @@ from squeezedrive.engines.backends.cuda.nvdec import NvDecoder, open_nvdec
 from squeezedrive.engines.backends.cuda.picture_memory import PictureMemory
 from squeezedrive.engines.backends.video_decoder import DecoderRefused
 from squeezedrive.engines.errors import GpuMemoryError
+from squeezedrive.kernels.cuda.launch import KernelRefused
 from squeezedrive.kernels.overlay import Overlay
 from tests.support.cuda_rig import in_thread
 from tests.support.fake_cuda import fake_gpu
@@ -257,6 +258,18 @@ def test_pictures_are_drawn_over_on_their_way_to_the_host(
     assert driver.clean
 
 
+def test_draws_again_after_memory_was_short(nvdec: Nvdec, monkeypatch: pytest.MonkeyPatch) -> None:
+    driver = nvdec.driver
+    monkeypatch.setattr("squeezedrive.kernels.cuda.draw.DrawKernel", lambda: FakeKernel(driver))
+    pictures = [nvdec.decoder.decode(bytes([number]), number) for number in range(3)]
+    ((_, picture),) = pictures[2]
+    driver.fail["mem_alloc"] = DriverError("out of memory")
+    with pytest.raises(GpuMemoryError):
+        picture.to_planes(Overlay())
+    driver.fail.clear()
+    assert (picture.to_planes(Overlay())[0] == 0).all()
+
+
 def test_planes_of_another_size_are_not_used_again() -> None:
     driver, gpu = fake_gpu()
     memory = PictureMemory(gpu)
@@ -323,6 +336,25 @@ def test_names_the_missing_package_pynvvideocodec(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setitem(sys.modules, "PyNvVideoCodec", None)
     with pytest.raises(DecoderRefused, match=r"not installed \(pip install PyNvVideoCodec\)"):
         open_nvdec("h264", "bt709", to_bgr)
+
+
+def test_refuses_if_what_draws_over_pictures_cannot_be_loaded(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    driver, gpu = fake_gpu()
+    nvc: Any = FakeNvc(driver)
+
+    def refuse() -> None:
+        driver.call("DrawKernel")  # in the context
+        raise KernelRefused("ERROR_PTX_COMPILE")
+
+    monkeypatch.setitem(sys.modules, "PyNvVideoCodec", nvc)
+    monkeypatch.setattr("squeezedrive.engines.backends.cuda.nvdec.open_gpu", lambda: gpu)
+    monkeypatch.setattr("squeezedrive.kernels.cuda.draw.DrawKernel", refuse)
+    with pytest.raises(DecoderRefused, match="draws over pictures: ERROR_PTX_COMPILE"):
+        open_nvdec("h264", "bt709", to_bgr)
+    assert nvc.made == []
+    assert driver.clean
 
 
 def test_reports_missing_libraries_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:

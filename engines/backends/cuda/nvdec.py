@@ -28,8 +28,12 @@ def open_nvdec(codec: Codec, matrix: ColourMatrix, to_bgr: ToBgr) -> NvDecoder:
     Raises
     ------
     DecoderRefused
-        If PyNvVideoCodec or the libraries it needs are missing.
+        If PyNvVideoCodec or the libraries it needs are missing, or the kernel that draws over its
+        pictures cannot be compiled or loaded.
     """
+    from squeezedrive.kernels.cuda.draw import DrawKernel
+    from squeezedrive.kernels.cuda.launch import KernelRefused
+
     try:
         import PyNvVideoCodec
     except ImportError:
@@ -38,7 +42,13 @@ def open_nvdec(codec: Codec, matrix: ColourMatrix, to_bgr: ToBgr) -> NvDecoder:
         ) from None
     except RuntimeError as error:  # what it raises for a missing libnvidia-encode.so
         raise DecoderRefused(str(error).splitlines()[0]) from None
-    return NvDecoder(codec, matrix, to_bgr, PyNvVideoCodec, open_gpu())
+    gpu = open_gpu()
+    try:
+        with gpu.current():
+            DrawKernel()  # compiles now what the first picture to be drawn over would wait for
+    except KernelRefused as error:
+        raise DecoderRefused(f"the kernel that draws over pictures: {error}") from None
+    return NvDecoder(codec, matrix, to_bgr, PyNvVideoCodec, gpu)
 
 
 class NvPicture:

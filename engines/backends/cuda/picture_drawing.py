@@ -97,7 +97,7 @@ class _Mirror:
 
     def make_room(self, rows: int) -> None:
         """Have room for so many rows; what was there is gone if there was less."""
-        if self.host is not None and len(self.host) >= rows:
+        if self.device is not None and len(self.host) >= rows:
             return
         self.free()
         rows = 1 << max(rows - 1, 1).bit_length()  # texts differ in size: not anew for each
