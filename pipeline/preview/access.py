@@ -54,8 +54,12 @@ class Access:
         """
         if not self._loopback:
             return True
+        given = headers.get("Host", "")
         try:
-            host = urlsplit(f"//{headers.get('Host', '')}").hostname or ""
+            url = urlsplit(f"//{given}")
+            host = url.hostname or ""
+            if url.netloc != given or "@" in given:
+                return False
             return host == "localhost" or ipaddress.ip_address(host).is_loopback
         except ValueError:
             return False

@@ -6,6 +6,7 @@ import http.client
 import io
 import json
 from collections.abc import Callable, Mapping
+from email import errors
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
@@ -37,6 +38,14 @@ FILES = {
     "/icon.svg": ("icon.svg", "image/svg+xml"),
 }
 FOR_EVERYBODY = ("/page.css", "/icon.svg")  # what the page that asks for the password needs
+
+# What Python's parser of messages passes over, and the lines after it: a proxy may not.
+NO_HEADERS = (
+    errors.FirstHeaderLineIsContinuationDefect,
+    errors.InvalidHeaderDefect,
+    errors.MisplacedEnvelopeHeaderDefect,
+    errors.MissingHeaderBodySeparatorDefect,
+)
 
 # Against other pages in the same browser, and against traces of what the camera saw.
 SAFETY = {
@@ -132,7 +141,7 @@ class Handler(BaseHTTPRequestHandler):
                 url = urlsplit(self.path)
             except ValueError:
                 raise Refusal(HTTPStatus.BAD_REQUEST, "not a valid address") from None
-            self._check_length()
+            self._check_head()
             if not self._view.access.allows_host(self.headers):
                 raise Refusal(
                     HTTPStatus.MISDIRECTED_REQUEST,
@@ -150,8 +159,12 @@ class Handler(BaseHTTPRequestHandler):
             text = b"too many wrong passwords from this address: wait a minute\n"
             self._send(HTTPStatus.TOO_MANY_REQUESTS, TEXT, text, {"Retry-After": f"{PERIOD:.0f}"})
 
-    def _check_length(self) -> None:
-        """Reject a request that a proxy might take to end elsewhere than this server does."""
+    def _check_head(self) -> None:
+        """Reject a request whose end or host a proxy might read differently than this server."""
+        if any(isinstance(defect, NO_HEADERS) for defect in self.headers.defects):
+            raise Refusal(HTTPStatus.BAD_REQUEST, "expected headers: NAME: VALUE")
+        if len(self.headers.get_all("Host", [])) > 1:
+            raise Refusal(HTTPStatus.BAD_REQUEST, "expected one Host")
         lengths = self.headers.get_all("Content-Length", [])
         if "Transfer-Encoding" in self.headers:
             raise Refusal(HTTPStatus.LENGTH_REQUIRED, "expected Content-Length")
@@ -164,8 +177,9 @@ class Handler(BaseHTTPRequestHandler):
         logging_in = self.command == "POST" and path == "/"
         tokens = self._tokens(query, logging_in)
         if tokens and access.is_token(tokens[0], client):
-            # To the address without the token, which would stay in history and bookmarks.
-            headers = {"Location": "/" + path.lstrip("/"), "Set-Cookie": access.cookie()}
+            # To the address without the token, which would stay in history and bookmarks; to no
+            # other host, of which // and /\ are the beginning in a browser.
+            headers = {"Location": "/" + path.lstrip("/\\"), "Set-Cookie": access.cookie()}
             self._send(HTTPStatus.SEE_OTHER, TEXT, b"", headers)
             return False
         if not logging_in and access.allows(self.headers, client):
@@ -182,7 +196,12 @@ class Handler(BaseHTTPRequestHandler):
         return False
 
     def _tokens(self, query: str, logging_in: bool) -> list[str]:
-        """Return the password in the address, or in the form of the page that asks for it."""
+        """Return the password in the address, or in the form of the page that asks for it.
+
+        Not that of a picture or frame in another page, which could use up all attempts.
+        """
+        if self.headers.get("Sec-Fetch-Dest", "document") != "document":
+            return []
         if self.command == "GET":
             return parse_qs(query).get("token", [])
         if logging_in and self.headers.get_content_type() == FORM:

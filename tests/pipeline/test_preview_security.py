@@ -91,6 +91,32 @@ def test_after_a_minute_passwords_are_taken_again(monkeypatch):
     assert tries.allowed("a")
 
 
+@pytest.mark.parametrize(
+    ("clients", "other"),
+    [
+        ([f"2001:db8::{n:x}" for n in range(MOST_WRONG)], "2001:db8:0:1::1"),
+        ([f"::ffff:192.0.2.{n}" for n in (1,) * MOST_WRONG], "::ffff:192.0.2.2"),
+        (["192.0.2.1"] * MOST_WRONG, "192.0.2.2"),
+        (["fe80::1%eth0"] * MOST_WRONG, "192.0.2.2"),
+    ],
+)
+def test_a_machine_with_many_addresses_is_one_client(clients, other):
+    remembered = Attempts()
+    for client in clients:
+        assert remembered.allowed(client)
+        remembered.wrong(client)
+    assert not remembered.allowed(clients[0])
+    assert remembered.allowed(other)
+
+
+@pytest.mark.parametrize("destination", ["image", "iframe", "script"])
+def test_other_pages_cannot_use_up_the_guesses(guarded, destination):
+    for _ in range(2 * MOST_WRONG):
+        headers = {"Sec-Fetch-Dest": destination}
+        assert request(guarded, "/?token=wrong", headers=headers)[0] == 401
+    assert log_in(guarded, "secret")[0] == 303
+
+
 def test_the_memory_of_guesses_is_bounded():
     tries = Attempts()
     for _ in range(MOST_WRONG):
@@ -158,6 +184,10 @@ def test_each_request_of_a_connection_has_the_whole_bound(url):
             b"Content-Length: 2\r\nContent-Length: %d\r\n",
             b"400",
         ),
+        (GET + b"Content-Length : %d\r\n", b"400"),
+        (GET + b"no header\r\nContent-Length: %d\r\n", b"400"),
+        (GET + b"From me\r\nContent-Length: %d\r\n", b"400"),
+        (GET + b"Transfer-Encoding : chunked\r\nX: %d\r\n", b"400"),
     ],
 )
 def test_no_second_request_hides_in_the_body_of_the_first(url, head, status):
@@ -165,6 +195,10 @@ def test_no_second_request_hides_in_the_body_of_the_first(url, head, status):
     answer = ask(url, head % len(hidden) + b"\r\n" + hidden)
     assert answer.startswith(b"HTTP/1.1 " + status)
     assert answer.count(b"HTTP/1.1") == 1
+
+
+def test_one_request_has_one_host(url):
+    assert ask(url, GET + b"Host: evil.example\r\n\r\n").startswith(b"HTTP/1.1 400")
 
 
 # Paths

@@ -220,7 +220,13 @@ def test_names_of_this_machine(url, host):
     assert request(url, "/status", headers={"Host": host})[0] == 200
 
 
-@pytest.mark.parametrize("host", ["evil.example", "evil.example:8080", "192.0.2.1", "", "[", "a@b"])
+@pytest.mark.parametrize(
+    "host",
+    [
+        "evil.example", "evil.example:8080", "192.0.2.1", "", "[", "a@b", "evil@localhost",
+        "localhost/.evil.example", "localhost.evil.example", "2130706433",
+    ],
+)  # fmt: skip
 def test_other_names_may_be_an_attack(url, host):
     status, _, text = request(url, "/status", headers={"Host": host})
     assert status == 421
@@ -291,8 +297,11 @@ def test_the_cookie_holds_after_a_restart(run):
     assert cookie(port, "other")[1] != first
 
 
-def test_the_address_leads_nowhere_else(guarded):
-    assert request(guarded, f"////evil.example/?{TOKEN}")[1]["location"] == "/evil.example/"
+@pytest.mark.parametrize("begin", ["////", "/\\", "/\\/", "\\\\"])
+def test_the_address_leads_nowhere_else(guarded, begin):
+    """Browsers read // and /\\ as the beginning of another host's name."""
+    headers = request(guarded, f"{begin}evil.example/?{TOKEN}")[1]
+    assert headers["location"] == "/evil.example/"
 
 
 def test_a_wrong_password_is_told(guarded):
