@@ -9,6 +9,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from squeezedrive.engines.signals import on_signals
 from tests.fuzz import __doc__ as about
 from tests.fuzz.campaign import PATIENCE, Outcome, replay, run_target, write_input
 from tests.fuzz.targets import TARGETS
@@ -25,7 +26,11 @@ def shares(names: list[str], inputs: int) -> dict[str, int]:
 def campaign(
     names: list[str], inputs: int, seed: int, jobs: int, keep: Path, patience: float
 ) -> dict[str, Outcome]:
-    """Run the inputs in slices, so that all targets have had some when it is interrupted."""
+    """Run the inputs in slices, so that all targets have had some when it is interrupted.
+
+    A signal ends it after the inputs under way, a second one at once.
+    """
+    stop = threading.Event()
     wanted = shares(names, inputs)
     rounds = max((count - 1) // SLICE + 1 for count in wanted.values())
     slices = [
@@ -40,7 +45,7 @@ def campaign(
 
     def run(one: tuple[str, int, int]) -> None:
         name, first, count = one
-        outcome = run_target(name, seed, count, keep, first, patience=patience)
+        outcome = run_target(name, seed, count, keep, first, patience=patience, stop=stop)
         with lock:
             total = totals[name]
             _add(total, outcome, name)
@@ -51,7 +56,7 @@ def campaign(
                 flush=True,
             )
 
-    with ThreadPoolExecutor(jobs) as pool:
+    with on_signals(lambda _: stop.set(), once=True), ThreadPoolExecutor(jobs) as pool:
         for _ in pool.map(run, slices):
             pass
     return totals

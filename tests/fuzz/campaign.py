@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import zlib
 from collections import Counter
@@ -64,6 +65,7 @@ def run_target(
     first: int = 0,
     said: Callable[[str], None] = lambda line: None,
     patience: float = PATIENCE,
+    stop: threading.Event | None = None,
 ) -> Outcome:
     """Run inputs of a target in processes that are started again when they die.
 
@@ -83,13 +85,15 @@ def run_target(
         Is given a line for each new kind of what went wrong.
     patience : float
         Seconds after which a worker is killed in the middle of an input.
+    stop : threading.Event, optional
+        When it is set, what has been done by then is all.
     """
     outcome = Outcome()
     start = time.monotonic()
     position, end = first, first + inputs
     with tempfile.TemporaryDirectory(prefix="fuzz-") as scratch:
         folder = Path(scratch)
-        while position < end:
+        while position < end and not (stop and stop.is_set()):
             count = min(PER_WORKER, end - position)
             arguments = ["--seed", str(seed), "--first", str(position), "--count", str(count)]
             worker = _Worker(name, folder, arguments, patience)
@@ -105,6 +109,8 @@ def run_target(
                     _note(outcome, name, kind, detail, position, there, keep, said)
                 shutil.rmtree(folder / str(position), ignore_errors=True)
                 position += 1
+                if stop and stop.is_set():
+                    break
             if worker.failed and position == began and not worker.has_begun:
                 raise RuntimeError(f"{name}: no worker could be started: {worker.last_words}")
         outcome.seconds = time.monotonic() - start

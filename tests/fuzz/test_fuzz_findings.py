@@ -1,5 +1,6 @@
 """What must not happen is found, and the input is kept."""
 
+import threading
 from pathlib import Path
 
 import pytest
@@ -55,3 +56,15 @@ def test_a_worker_that_hangs_is_killed(tmp_path: Path, monkeypatch: pytest.Monke
     assert outcome.found == {"hang": [HANGS]}
     (place,) = outcome.kept["hang"]
     assert (place / "in" / "file").read_text() == "hang"
+
+
+def test_what_was_done_counts_when_it_is_stopped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(campaign, "WORKER", "tests.support.misbehaving")
+    stop = threading.Event()
+    outcome = run_target(
+        "misbehaving", 0, len(HOW), tmp_path, said=lambda _: stop.set(), patience=ROUGHLY, stop=stop
+    )
+    assert outcome.inputs == HOW.index("exception") + 1
+    assert list(outcome.found) == ["exception KeyError in somewhere"]

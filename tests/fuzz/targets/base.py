@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from copy import deepcopy
@@ -55,9 +56,13 @@ def seed_files(*names: str) -> list[bytes]:
 
 @contextmanager
 def defaults_read_once() -> Iterator[None]:
-    """Read the package's own configuration once: it would be most of the work of most inputs."""
+    """Read what is the program's own once: it would be most of the work of most inputs.
+
+    The configuration, the kinds of outputs, and translations of argparse, which are not there.
+    """
     from squeezedrive.engines.training import config as training
     from squeezedrive.pipeline import config as pipeline
+    from squeezedrive.pipeline.sinks import registry
 
     read = cache(file_layer)
 
@@ -70,5 +75,7 @@ def defaults_read_once() -> Iterator[None]:
     with (
         mock.patch.object(pipeline, "file_layer", layer_of),
         mock.patch.object(training, "file_layer", layer_of),
+        mock.patch.object(registry, "_specs_in", cache(registry._specs_in)),
+        mock.patch.object(argparse, "_", str),
     ):
         yield
