@@ -42,11 +42,14 @@ KEEP_GB = 0.02
 SEGMENT_SECONDS = 20
 DEADLINE = 60.0  # seconds until all has to be well again
 FRESH_MS = 1000
+TICK = 0.1
 CROWD = 60  # clients at a time
 
-# The program with a disk that does not finish anything while a file exists.
+# The program with a disk that does not finish anything while a file exists; SIGUSR2 prints where
+# all its threads are.
 PROGRAM = """
-import os, runpy, sys, time
+import faulthandler, os, runpy, signal, sys, time
+faulthandler.register(signal.SIGUSR2)
 flag, sync = sys.argv.pop(1), os.fdatasync
 def hanging(descriptor):
     while os.path.exists(flag):
@@ -66,14 +69,31 @@ class Row:
     recovery: list[float] = field(default_factory=list)
 
 
+class Clock:
+    """Counts the seconds in which this process could run, not those in which it was stopped."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+        threading.Thread(target=self._count, daemon=True).start()
+
+    def _count(self) -> None:
+        last = time.monotonic()
+        while True:
+            time.sleep(TICK)
+            now = time.monotonic()
+            self.seconds += min(now - last, 10 * TICK)
+            last = now
+
+
 class Rig:
     """The program, its cameras and its disk."""
 
     def __init__(self, disk: Path, seconds: float, config: list[str]) -> None:
         self.disk = disk
+        self.clock = Clock()
         self.flag = disk.with_name("hang")
         kinds = ["mjpeg", "mjpeg"] if rtsp_missing() else ["rtsp", "mjpeg"]
-        life = f"--seconds={seconds + 600:.0f}"
+        life = f"--seconds={3 * seconds + 600:.0f}"  # this process may be stopped for a while
         self.servers = [Server(kind, f"--fps={FPS}", life) for kind in kinds]
         self.proxies = [Proxy(server.port) for server in self.servers]
         with socket.create_server(("127.0.0.1", 0)) as free:
@@ -112,11 +132,24 @@ class Rig:
         )
 
     def wait_until_well(self) -> None:
-        deadline = time.monotonic() + DEADLINE
+        deadline = self.clock.seconds + DEADLINE
         while not self.is_well():
             assert self.program.poll() is None, "the program has ended"
-            assert time.monotonic() < deadline, "does not recover"
-            time.sleep(0.1)
+            assert self.clock.seconds < deadline, f"does not recover: {self.get('/status')}"
+            time.sleep(TICK)
+
+    def end(self) -> str:
+        """Send SIGTERM; return how the program ended, or where it hangs."""
+        begin = self.clock.seconds
+        self.program.send_signal(signal.SIGTERM)
+        while self.program.poll() is None and self.clock.seconds < begin + DEADLINE:
+            time.sleep(TICK)
+        if self.program.poll() is None:
+            self.program.send_signal(signal.SIGUSR2)
+            time.sleep(1.0)
+            return f"SIGTERM: still there after {DEADLINE:g} s; its threads are in the log"
+        ended = self.clock.seconds - begin
+        return f"SIGTERM: ended in {ended:.1f} s with exit code {self.program.returncode}"
 
     def close(self) -> None:
         self.flag.unlink(missing_ok=True)
@@ -132,8 +165,8 @@ class Rig:
 def camera_fault(rig: Rig, name: str, seconds: float) -> Iterator[None]:
     number = random.randrange(len(rig.servers))
     with fault(name, rig.servers[number], rig.proxies[number], seconds):
-        time.sleep(seconds)
-        yield
+        pass  # until it is over, and a server that was killed answers again
+    yield
 
 
 @contextlib.contextmanager
@@ -184,7 +217,7 @@ def usage(pid: int) -> Usage:
     return int(values["VmRSS"]) / 1024, int(values["Threads"]), handles
 
 
-def soak(rig: Rig, seconds: float, rows: dict[str, Row], used: list[Usage]) -> None:
+def soak(rig: Rig, seconds: float, pace: float, rows: dict[str, Row], used: list[Usage]) -> None:
     """Let faults come until the time is over; report usage about once a minute."""
     kinds: dict[str, Callable[[float], contextlib.AbstractContextManager[None]]] = {
         **{name: (lambda s, n=name: camera_fault(rig, n, s)) for name in FAULTS},
@@ -194,25 +227,26 @@ def soak(rig: Rig, seconds: float, rows: dict[str, Row], used: list[Usage]) -> N
     if rig.disk.is_mount():
         kinds["disk full"] = lambda s: full_disk(rig, s)
     rig.wait_until_well()
-    begin, report = time.monotonic(), 0.0
-    while time.monotonic() - begin < seconds:
+    clock = rig.clock
+    begin, report = clock.seconds, 0.0
+    while clock.seconds - begin < seconds:
         for name in random.sample(list(kinds), len(kinds)):
-            time.sleep(random.uniform(2.0, 5.0))
-            before, start = rig.read(), time.monotonic()
-            with kinds[name](random.uniform(1.0, 6.0)):
-                over = time.monotonic()
+            time.sleep(random.uniform(2.0, 5.0) / pace)
+            before, start = rig.read(), clock.seconds
+            with kinds[name](random.uniform(1.0, 6.0) / pace):
+                over = clock.seconds
                 rig.wait_until_well()
             row = rows.setdefault(name, Row())
-            row.recovery.append(time.monotonic() - over)
-            time.sleep(2.0)
-            due = (time.monotonic() - start) * FPS * len(rig.servers)
+            row.recovery.append(clock.seconds - over)
+            time.sleep(2.0 / pace)
+            due = (clock.seconds - start) * FPS * len(rig.servers)
             row.lost.append(max(round(due - (rig.read() - before)), 0))
-            if time.monotonic() > report:
-                report = time.monotonic() + 60
+            if clock.seconds > report:
+                report = clock.seconds + 60
                 used.append(usage(rig.program.pid))
                 memory, threads, handles = used[-1]
                 print(
-                    f"{time.monotonic() - begin:6.0f} s: {sum(len(r.lost) for r in rows.values())}"
+                    f"{clock.seconds - begin:6.0f} s: {sum(len(r.lost) for r in rows.values())}"
                     f" faults, {memory:.0f} MB, {threads} threads,"
                     f" {handles} file handles, {rig.read()} frames read",
                     flush=True,
@@ -249,6 +283,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--seconds", type=float, default=600.0)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--pace", type=float, default=1.0, help="faults come, and go, so much faster"
+    )
     parser.add_argument("--set", action="append", default=[], dest="settings")
     arguments = parser.parse_args()
     random.seed(arguments.seed)
@@ -268,15 +305,13 @@ def main() -> None:
             used: list[Usage] = []
             failure = None
             try:
-                soak(rig, arguments.seconds, rows, used)
+                soak(rig, arguments.seconds, arguments.pace, rows, used)
             except KeyboardInterrupt:
                 print("ended early")
             except AssertionError as error:  # what was seen until then is worth its tables, too
                 failure = error
-            stopped = time.monotonic()
-            rig.program.send_signal(signal.SIGTERM)
-            code = rig.program.wait(30)
-            ended = time.monotonic() - stopped
+                rig.program.send_signal(signal.SIGUSR2)
+            end = rig.end()
             print(
                 "\n| fault | times | frames lost, mean (most) | seconds to recover, mean (most) |"
             )
@@ -287,8 +322,9 @@ def main() -> None:
                     f" ({max(row.lost)}) | {sum(row.recovery) / len(row.recovery):.1f}"
                     f" ({max(row.recovery):.1f}) |"
                 )
-            print_usage(used)
-            print(f"\nSIGTERM: ended in {ended:.2f} s with exit code {code}")
+            if used:
+                print_usage(used)
+            print(f"\n{end}")
             print(check_files(disk))
             print(Path(folder, "stdout").read_text())
             print(threading.active_count(), "threads left in the benchmark")
@@ -297,7 +333,7 @@ def main() -> None:
         finally:
             rig.close()
             log = Path(folder, "log").read_text().splitlines()
-            print(*log[-30:], sep="\n")
+            print(*log[-200:], sep="\n")
             if mounted:
                 subprocess.run(["umount", "--lazy", str(disk)], check=False)
 
