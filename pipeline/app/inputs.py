@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from fractions import Fraction
 from functools import partial
 
@@ -12,7 +13,7 @@ from squeezedrive.engines.backends.base import Backend
 from squeezedrive.engines.backends.video_decoder import DecoderRefused
 from squeezedrive.engines.errors import ConfigError
 from squeezedrive.pipeline.config import SourceConfig
-from squeezedrive.pipeline.core.source import Source, SourceOptions
+from squeezedrive.pipeline.core.source import Source, SourceOptions, VideoPart
 from squeezedrive.pipeline.core.timing import thread_named
 from squeezedrive.pipeline.gps.find import follow_gps
 from squeezedrive.pipeline.sources.names import live_kind, shown
@@ -22,9 +23,15 @@ log = logging.getLogger("squeezedrive")
 
 
 def open_sources(
-    specs: Sequence[str], config: SourceConfig, opened: ExitStack, first_id: int = 0
+    specs: Sequence[str],
+    config: SourceConfig,
+    opened: ExitStack,
+    first_id: int = 0,
+    part: VideoPart | None = None,
 ) -> list[Source]:
     """Open all sources, whose ids count from `first_id`; `opened` closes them.
+
+    With a `part`, there is one source, and only that part of it is read.
 
     Raises
     ------
@@ -37,23 +44,27 @@ def open_sources(
     for number, spec in enumerate(specs, first_id):
         # A decoder starts threads of its own, which inherit the name.
         with thread_named("capture"):
-            source = _open(spec, number, config, alone=len(specs) == 1)
+            options = replace(source_options(config, number), part=part)
+            source = _open(spec, options, config, alone=len(specs) == 1)
         opened.callback(source.close)
         follow_gps(source, config.gps, config.gps_offset, config.start)
         sources.append(source)
     return sources
 
 
-def _open(spec: str, number: int, config: SourceConfig, alone: bool) -> Source:
+def source_options(config: SourceConfig, number: int = 0) -> SourceOptions:
+    """Return how a source is opened whose frames have a number; "all" tracks stand for none."""
+    fps = None if config.fps is None else Fraction(config.fps).limit_denominator(1001)
+    track = None if config.track_index == "all" else config.track_index
+    return SourceOptions(number, fps, config.start, config.open_timeout, config.read_timeout, track)
+
+
+def _open(spec: str, options: SourceOptions, config: SourceConfig, alone: bool) -> Source:
     if config.track_index == "all":
         raise ConfigError(
             "source.track_index: all: expected a file, whose tracks are read in turn, got"
             f" {shown(spec)}"
         )
-    fps = None if config.fps is None else Fraction(config.fps).limit_denominator(1001)
-    options = SourceOptions(
-        number, fps, config.start, config.open_timeout, config.read_timeout, config.track_index
-    )
     open_inner = partial(open_source, spec, options)
     # A single source has to answer at once: its name may be wrong.
     inner = open_inner() if alone or live_kind(spec) is None else None

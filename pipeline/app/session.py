@@ -22,7 +22,7 @@ from squeezedrive.pipeline.app.page import LivePage, open_page
 from squeezedrive.pipeline.config import Config
 from squeezedrive.pipeline.core.errors import SourceError
 from squeezedrive.pipeline.core.sink import Sink
-from squeezedrive.pipeline.core.source import Source
+from squeezedrive.pipeline.core.source import Source, VideoPart
 from squeezedrive.pipeline.sinks.recordings.events import check_events
 from squeezedrive.pipeline.stages.feed import Draw, Feed
 from squeezedrive.pipeline.stages.pipeline import Pipeline
@@ -128,6 +128,7 @@ def open_session(
     loaded: LoadedNetwork | None = None,
     first_id: int = 0,
     page: LivePage | None = None,
+    part: VideoPart | None = None,
 ) -> Session:
     """Open sources, network and outputs.
 
@@ -154,6 +155,8 @@ def open_session(
     page : LivePage, optional
         A live page that was opened before and is left open; otherwise one is opened here, if it is
         configured.
+    part : VideoPart, optional
+        The part of the only source that is read.
 
     Raises
     ------
@@ -178,7 +181,7 @@ def open_session(
         shown = [[]] * len(specs) if page is None else [[sink] for sink in page.sinks]
         # Closed before the back end, which may decode for them.
         with ExitStack() as reading:
-            sources = open_sources(specs, config.source, reading, first_id)
+            sources = open_sources(specs, config.source, reading, first_id, part)
             places = plan_outputs(outputs, [source.info for source in sources], config)
             if loaded is None:
                 backend = open_network(config, network)

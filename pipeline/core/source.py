@@ -237,6 +237,31 @@ class Source(ABC):
 
 
 @dataclass(frozen=True)
+class VideoPart:
+    """A part of a video file that is read alone, with the same frames as in a run of the whole.
+
+    Attributes
+    ----------
+    number, count : int
+        Which part it is, from 1, and of how many.
+    begin, end : int
+        The pts of its first frame, and that of the first frame after it, in the units of the file;
+        `end` is None for the last part.
+    first : int
+        Number of its first frame, counted from the beginning of the file.
+    frames : int
+        How many frames it has.
+    """
+
+    number: int
+    count: int
+    begin: int
+    end: int | None
+    first: int
+    frames: int
+
+
+@dataclass(frozen=True)
 class SourceOptions:
     """How to open a source.
 
@@ -252,6 +277,8 @@ class SourceOptions:
         Seconds after which a device or connection that does not answer is given up.
     track_index : int or None
         Which of several video tracks, counted from 0; None for the one that players show.
+    part : VideoPart or None
+        Which part of a video file, with `start` 0; None for the whole.
     """
 
     source_id: int = 0
@@ -260,3 +287,4 @@ class SourceOptions:
     open_timeout: float = 10.0
     read_timeout: float = 5.0
     track_index: int | None = None
+    part: VideoPart | None = None

@@ -181,7 +181,7 @@ class Decoder:
         packets = shown = 0
         interlaced = False
         self._good_at = time.monotonic()
-        for packet in self._packets():
+        for packet in self.packets():
             stamp = packet.dts if packet.pts is None else packet.pts
             counts = self._wanted(stamp) and not packet.is_discard
             packets += counts
@@ -273,7 +273,7 @@ class Decoder:
     def _wanted(self, pts: int | None) -> bool:
         return self._begin is None or pts is None or pts >= self._begin
 
-    def _packets(self) -> Iterator[av.Packet]:
+    def packets(self) -> Iterator[av.Packet]:
         """Yield the packets of the video, from the key frame on that it begins with."""
         packets = self._all_packets()
         if self._continuity is not None:

@@ -20,6 +20,7 @@ from squeezedrive.pipeline.core.source import (
     SourceInfo,
     SourceKind,
     SourceOptions,
+    VideoPart,
 )
 from squeezedrive.pipeline.sources.clock import read_clock
 from squeezedrive.pipeline.sources.decoder import AnyFrame, Decoder
@@ -51,7 +52,8 @@ class VideoSource(Source):
     Damaged frames are counted as "corrupt" and left out; see `Decoder.frames`.
 
     `frame_id` counts from the first frame of the file. After `options.start` it is computed from
-    the time and the average frame rate, which is exact at a constant rate only.
+    the time and the average frame rate, which is exact at a constant rate only. In a part of a file
+    it is exact, see `plan_parts`; time too is counted from the beginning of the file.
 
     A URL is a live "stream", except where http leads to a file of known duration: that is a
     "file" without a path, of which no frame is lost. So is a pipe, which is waited for as long as
@@ -102,7 +104,9 @@ class VideoSource(Source):
                 self._decoder.mend_clock(1 / (clock.fps or DEFAULT_FPS))
             self._timestamps = Timestamps(clock.step, round(1 / clock.time_base), self.report)
             self._skip = math.ceil(Fraction(str(options.start)) / clock.time_base)
-            if self._skip and not clock.untimed:
+            if options.part is not None and options.part.number > 1:
+                self._decoder.skip_to(options.part.begin)
+            elif self._skip and not clock.untimed:
                 self._decoder.skip_to(clock.zero + self._skip)
             self._frames = self._good_frames()
             self._first = next(self._frames, None)
@@ -187,13 +191,21 @@ class VideoSource(Source):
 
     def _good_frames(self) -> Generator[AnyFrame, None, None]:
         clock = self._clock
+        part = self._options.part
         before: int | None = None if self._skip and not clock.untimed else 0
+        if part is not None:
+            before = part.first
         for position, frame in enumerate(self._decoder.frames()):
             if clock.untimed and position < self._skip:
                 continue
             if frame is None:
                 self.report.skipped["corrupt"] += 1
                 continue
+            if part is not None and _is_after(frame, part):
+                missing = part.frames - position
+                if missing > 0:  # dropped by the decoder without a word
+                    self.report.skipped["corrupt"] += missing
+                return
             if before is None:  # how many frames there are before those that are read
                 begin = self._decoder.stream.start_time or 0
                 ahead = ((frame.pts or begin) - begin) * clock.time_base
@@ -281,7 +293,9 @@ class VideoSource(Source):
             elif UNSPECIFIED not in (first.color_primaries, first.color_trc):
                 primaries, transfer = first.color_primaries, first.color_trc
         frames = clock.frames
-        if frames is not None:
+        if self._options.part is not None:
+            frames = self._options.part.frames
+        elif frames is not None:
             frames = max(frames - max(self._frame_id, 0), 0)
         return SourceInfo(
             name=self._name,
@@ -310,6 +324,10 @@ class VideoSource(Source):
                 f"frame size changes from {self._size} to {size} at frame {self._frame_id}"
             )
         self._size = size
+
+
+def _is_after(frame: AnyFrame, part: VideoPart) -> bool:
+    return frame.pts is not None and part.end is not None and frame.pts >= part.end
 
 
 def _output_stem(location: str) -> Path:
