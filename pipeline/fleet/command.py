@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from importlib import import_module
 
-from squeezedrive.engines.errors import PackageMissing
+from squeezedrive.engines.errors import ConfigError, PackageMissing
 from squeezedrive.engines.program import exit_code, printable
 from squeezedrive.pipeline.app.arguments import (
     SHORTCUTS,
@@ -15,6 +15,7 @@ from squeezedrive.pipeline.app.arguments import (
     log_to_stderr,
     read_settings,
 )
+from squeezedrive.pipeline.config import SourceConfig, load_config
 
 # Of cameras and of recordings in parts, which a fleet does not have.
 NOT_HERE = {"policy", "segment", "keep", "preview"}
@@ -55,6 +56,12 @@ def _parse(argv: list[str], program: str) -> argparse.Namespace:
         "--out", required=True, metavar="URL", help="folder or bucket for the tables"
     )
     parser.add_argument("--video", action="store_true", help="write annotated videos: OUT/videos")
+    parser.add_argument(
+        "--split", type=_duration, metavar="LENGTH",
+        help="divide recordings that are longer at key frames, 10m for ten minutes: workers share"
+        " them, and each part has rows of its own; with --track, numbers of objects begin anew in"
+        " each part",
+    )  # fmt: skip
     workers = parser.add_argument_group("workers")
     workers.add_argument("--local", action="store_true", help="one process, without Ray")
     workers.add_argument(
@@ -107,6 +114,20 @@ def _whole(text: str, most: int) -> int:
     return value
 
 
+def _duration(text: str) -> float:
+    units = {"s": 1, "m": 60, "h": 3600}
+    number, unit = (text[:-1], text[-1]) if text[-1:] in units else (text, "s")
+    try:
+        value = float(number) * units[unit]
+    except ValueError:
+        value = 0.0
+    if not 1 <= value < 1e9:
+        raise argparse.ArgumentTypeError(
+            f"expected a length of at least a second, such as 10m, 1h or 90s, got {printable(text)}"
+        )
+    return value
+
+
 def _gigabytes(text: str) -> int:
     try:
         value = float(text)
@@ -136,18 +157,37 @@ def _need(package: str) -> None:
         ) from None
 
 
+def _check_split(split: float | None, video: bool, source: SourceConfig) -> None:
+    """Refuse what only a whole recording has.
+
+    Raises
+    ------
+    ConfigError
+        If --split is used with it.
+    """
+    for name, is_set in (
+        ("--video", video),
+        ("source.start", source.start > 0),
+        ("source.frames", source.frames is not None),
+    ):
+        if is_set and split is not None:
+            raise ConfigError(f"--split: expected no {name}, which is for whole recordings")
+
+
 def _run(arguments: argparse.Namespace) -> int:
     for package in ("pyarrow",) if arguments.local else ("pyarrow", "ray"):
         _need(package)
-    from squeezedrive.pipeline.config import load_config
     from squeezedrive.pipeline.fleet.pool import LocalPool, Pool
     from squeezedrive.pipeline.fleet.run import run_fleet
     from squeezedrive.pipeline.fleet.sources import list_sources
     from squeezedrive.pipeline.fleet.worker import WorkerOptions
 
     config = load_config(arguments.config, read_settings(arguments))
+    _check_split(arguments.split, arguments.video, config.source)
     listed = list_sources(arguments.sources)
-    options = WorkerOptions(config, arguments.out, arguments.video, arguments.scratch)
+    options = WorkerOptions(
+        config, arguments.out, arguments.video, arguments.scratch, split=arguments.split
+    )
 
     def open_pool() -> Pool:
         if arguments.local:

@@ -182,11 +182,11 @@ class RayPool(Pool):
         if actor.starting is None:
             actor.starting = actor.handle.__ray_ready__.remote()
         self._deaths[job] += 1
-        log.info("%s: its worker has ended", job.shown)
+        log.info("%s: its worker has ended", job.place)
         if self._deaths[job] < DEATHS:
             self._again.append(job)
             return []
-        row = FileRow(job.shown, job.key, job.size, tries=self._deaths.pop(job))
+        row = job.row(self._deaths.pop(job))
         reason = str(error).strip().splitlines()[0]
         row.fail("infrastructure", "worker", f"its process has ended {DEATHS} times: {reason}")
         row.finished = time.time()
@@ -198,7 +198,7 @@ class RayPool(Pool):
             with tempfile.TemporaryDirectory() as folder:
                 ResultFolder(self._options.out).commit(Path(folder), row, header)
         except OSError as failure:
-            log.warning("%s: its row cannot be written: %s", job.shown, failure)
+            log.warning("%s: its row cannot be written: %s", row.shown, failure)
         return [row]
 
     def _drop(self, actor: _Actor, error: Exception) -> None:

@@ -6,10 +6,9 @@ import json
 import logging
 import sys
 import tempfile
-from collections.abc import Callable, Generator, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, suppress
-from itertools import islice
 from pathlib import Path
 
 from squeezedrive.engines.errors import ConfigError
@@ -20,6 +19,7 @@ from squeezedrive.pipeline.app.network import describe_network
 from squeezedrive.pipeline.core.errors import SinkError
 from squeezedrive.pipeline.fleet.job import Job, place_of
 from squeezedrive.pipeline.fleet.pool import Pool
+from squeezedrive.pipeline.fleet.resume import left_of, remove_rows, unfinished
 from squeezedrive.pipeline.fleet.sources import Listed
 from squeezedrive.pipeline.fleet.storage import ResultFolder
 from squeezedrive.pipeline.fleet.tally import FleetTally
@@ -30,7 +30,6 @@ log = logging.getLogger("squeezedrive")
 
 WAIT_SECONDS = 0.2
 PLAIN_SECONDS = 10.0  # between lines of progress where there is no terminal
-READERS = 32  # rows of earlier runs that are looked up at the same time
 
 
 def run_fleet(
@@ -62,7 +61,9 @@ def run_fleet(
         )
     network = describe_network(options.config)
     check_events(options.config.record.model_copy(update={"keep": None}), network.class_names)
-    settings = weights_hash(network), config_hash(options.config)
+    # Whole and in parts, a recording has different rows.
+    split = "" if options.split is None else f" split {options.split:g}"
+    settings = weights_hash(network), config_hash(options.config) + split
     versions = [FileVersion(one.name, one.size, str(one.modified), track) for one in listed]
     jobs = [Job(version.name, version.size, run_key(version, *settings)) for version in versions]
     folder = ResultFolder(options.out)
@@ -73,12 +74,12 @@ def run_fleet(
         _write_settings(folder, options, network.weights.profile.name)
         if metrics_port is not None:
             _serve(tally, metrics_port, stack)
-        left = stack.enter_context(closing(_unfinished(jobs, folder, tally)))
+        left = stack.enter_context(closing(unfinished(jobs, folder, tally)))
         first = next(left, None)
         if first is not None and not received:
             pool = stack.enter_context(closing(open_pool()))
             shown = stack.enter_context(Progress(PLAIN_SECONDS, enabled=progress))
-            _work(_chain(first, left), pool, tally, received, shown)
+            _work(_chain(first, left), pool, folder, tally, received, shown)
     with suppress(OSError):  # who has closed our output does not want to read it
         print(tally.summary(folder.url), flush=True)
     if received:
@@ -87,11 +88,20 @@ def run_fleet(
 
 
 def _work(
-    jobs: Iterator[Job], pool: Pool, tally: FleetTally, received: list[int], progress: Progress
+    jobs: Iterator[Job],
+    pool: Pool,
+    folder: ResultFolder,
+    tally: FleetTally,
+    received: list[int],
+    progress: Progress,
 ) -> None:
     noticed = False
+    parts: deque[Job] = deque()  # of recordings that are begun
     while len(received) < 2:
-        while not received and pool.room and (job := next(jobs, None)) is not None:
+        while not received and pool.room:
+            job = parts.popleft() if parts else next(jobs, None)
+            if job is None:
+                break
             pool.submit(job)
         if received and not noticed:
             noticed = True
@@ -106,31 +116,12 @@ def _work(
             tally.add(row)
             if row.exit_kind != "done":
                 progress.close()
-                log.warning("%s: %s: %s", row.source, row.stage, row.message)
+                log.warning("%s: %s: %s", row.shown, row.stage, row.message)
+            if row.following:
+                remove_rows(folder, [place_of(row.source)])  # of before it was divided
+                parts.extend(left_of(row.following, folder, tally))
         if progress.due():
             progress.show(*tally.line(pool.workers))
-
-
-def _unfinished(
-    jobs: Iterable[Job], folder: ResultFolder, tally: FleetTally
-) -> Generator[Job, None, None]:
-    """Yield the jobs without a final row of the same key, and count the others."""
-    try:
-        parts = folder.parts()
-    except OSError as error:
-        raise SinkError(f"{folder.url}: cannot be listed: {error}") from None
-
-    def mark(job: Job) -> tuple[str, str] | None:
-        return folder.mark(place_of(job.shown)) if place_of(job.shown) in parts else None
-
-    ahead = iter(jobs)
-    with ThreadPoolExecutor(READERS, "rows") as readers:
-        while group := list(islice(ahead, READERS)):
-            for job, found in zip(group, readers.map(mark, group), strict=True):
-                if found is not None and found[0] == job.key and found[1] != "infrastructure":
-                    tally.skip(found[1], job.size)
-                else:
-                    yield job
 
 
 def _chain(first: Job, others: Iterator[Job]) -> Iterator[Job]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import secrets
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from datetime import timedelta
 from functools import lru_cache
 from pathlib import Path
@@ -15,7 +17,7 @@ from squeezedrive.engines.errors import ConfigError
 from squeezedrive.engines.files import readable
 from squeezedrive.pipeline.core.errors import SourceError
 from squeezedrive.pipeline.fleet.job import FileRow
-from squeezedrive.pipeline.fleet.tables import TABLES, read_mark, write_empty, write_row
+from squeezedrive.pipeline.fleet.tables import TABLES, RowMark, read_mark, write_empty, write_row
 
 SCHEMES = ("s3", "gs", "az")
 CONNECT_SECONDS = 10.0
@@ -126,7 +128,8 @@ class ResultFolder:
             If it cannot be written.
         """
         target = f"{self._root}/{name}"
-        written = f"{target}.tmp" if self._local else target
+        # Workers of a run that was killed may still be writing the same part.
+        written = f"{target}.{secrets.token_hex(4)}.tmp" if self._local else target
         if self._local:
             self._filesystem.create_dir(os.path.dirname(target))
         # An object is there when its stream is closed, and only if all of it has arrived.
@@ -180,8 +183,20 @@ class ResultFolder:
             if info.type == fs.FileType.File and info.path.endswith(".parquet")
         }
 
-    def mark(self, place: str) -> tuple[str, str] | None:
-        """Return key and exit kind of the row of a file, None if it cannot be read."""
+    def remove(self, place: str) -> None:
+        """Remove the rows of a recording or a part from all tables, its row in `files` first.
+
+        Raises
+        ------
+        OSError
+            If they cannot be removed.
+        """
+        for table in reversed(TABLES):
+            with suppress(FileNotFoundError):
+                self._filesystem.delete_file(f"{self._root}/{table}/{place}.parquet")
+
+    def mark(self, place: str) -> RowMark | None:
+        """Return what the row of a file is marked with, None if it cannot be read."""
         name = f"{self._root}/{TABLES[-1]}/{place}.parquet"
         try:
             with self._filesystem.open_input_file(name) as part:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ import pyarrow.parquet as pq
 
 from squeezedrive.pipeline.config import RecordConfig
 from squeezedrive.pipeline.core.sink import FrameResult, Sink
+from squeezedrive.pipeline.core.source import VideoPart
 from squeezedrive.pipeline.fleet.job import FileRow
 from squeezedrive.pipeline.sinks.files.parquet import detection_schema, with_header
 from squeezedrive.pipeline.sinks.recordings.events import Event, EventDetector
@@ -20,7 +22,8 @@ if TYPE_CHECKING:
     from fractions import Fraction
 
 TABLES = ("detections", "events", "files")  # the last one commits a file
-_KEY, _KIND = b"squeezedrive.key", b"squeezedrive.exit_kind"  # metadata of parts of files
+# Metadata of parts of files.
+_KEY, _KIND, _FOLLOWING = (f"squeezedrive.{x}".encode() for x in ("key", "exit_kind", "following"))
 
 EVENTS = pa.schema(
     [
@@ -38,6 +41,8 @@ FILES = pa.schema(
         ("source", pa.string()),
         ("key", pa.string()),
         ("size", pa.int64()),
+        ("part", pa.int32()),
+        ("parts", pa.int32()),
         ("exit_kind", pa.string()),
         ("stage", pa.string()),
         ("message", pa.string()),
@@ -111,16 +116,40 @@ def write_empty(table: str, path: Path, header: Mapping[str, Any]) -> None:
 def write_row(path: Path, row: FileRow, header: Mapping[str, Any]) -> None:
     """Write the part of the table of files, whose metadata says what `read_mark` reads."""
     schema = with_header(FILES, header)
-    mark = {_KEY: row.key, _KIND: row.exit_kind}
-    values = asdict(row) | {"finished": round(row.finished * 1e6)}
+    following = json.dumps([asdict(job.part) for job in row.following if job.part is not None])
+    mark = {_KEY: row.key, _KIND: row.exit_kind, _FOLLOWING: following}
+    values = {name: getattr(row, name) for name in FILES.names}
+    values["finished"] = round(row.finished * 1e6)
     table = pa.Table.from_pylist([values], schema.with_metadata({**schema.metadata, **mark}))
     pq.write_table(table, path)
 
 
-def read_mark(part: pa.NativeFile) -> tuple[str, str] | None:
-    """Return key and exit kind of a part of the table of files; None if it is not one."""
+@dataclass(frozen=True)
+class RowMark:
+    """What a later run asks about a row of the table of files.
+
+    Attributes
+    ----------
+    key, exit_kind : str
+        As in the row.
+    following : tuple of VideoPart
+        The other parts of the recording, if the row is that of the first.
+    """
+
+    key: str
+    exit_kind: str
+    following: tuple[VideoPart, ...]
+
+    def is_final(self, key: str) -> bool:
+        """Return whether a job with this key need not be done."""
+        return self.key == key and self.exit_kind != "infrastructure"
+
+
+def read_mark(part: pa.NativeFile) -> RowMark | None:
+    """Return what a part of the table of files is marked with; None if it is not one."""
     try:
         metadata = pq.read_metadata(part).metadata or {}
-        return metadata[_KEY].decode(), metadata[_KIND].decode()
+        following = tuple(VideoPart(**values) for values in json.loads(metadata[_FOLLOWING]))
+        return RowMark(metadata[_KEY].decode(), metadata[_KIND].decode(), following)
     except (pa.ArrowInvalid, KeyError):
         return None

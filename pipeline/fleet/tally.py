@@ -20,6 +20,8 @@ PREFIX = "squeezedrive_fleet"  # of metrics
 class FleetTally(Collector):
     """Counts files, frames and failures; Prometheus collects the counts of this run.
 
+    Parts of files count as files.
+
     Parameters
     ----------
     files, size : int
@@ -36,8 +38,8 @@ class FleetTally(Collector):
         self._begun = time.monotonic()
         self._kinds: Counter[str] = Counter()  # of this run
         self._before: Counter[str] = Counter()  # of those that were finished before
-        self._size_done = self._size_before = self._frames = self._detections = self._retries = 0
-        self._video_seconds = 0.0
+        self._frames = self._detections = self._retries = 0
+        self._size_done = self._size_before = self._video_seconds = 0.0
         self._failures: list[FileRow] = []
         self._workers = 0
 
@@ -47,15 +49,19 @@ class FleetTally(Collector):
         kinds = self._kinds + self._before
         return kinds.total() - kinds["done"]
 
-    def skip(self, kind: str, size: int) -> None:
-        """Count a file that was finished before."""
+    def expect(self, parts: int) -> None:
+        """Count parts of a file that is divided, beyond the first."""
+        self._files += parts
+
+    def skip(self, kind: str, size: int, parts: int = 1) -> None:
+        """Count a file, or one of its parts, that was finished before."""
         self._before[kind] += 1
-        self._size_before += size
+        self._size_before += size / parts
 
     def add(self, row: FileRow) -> None:
         """Count a file."""
         self._kinds[row.exit_kind] += 1
-        self._size_done += row.size
+        self._size_done += row.size / row.parts
         self._frames += row.frames
         self._detections += row.detections
         self._video_seconds += row.video_seconds
@@ -93,7 +99,7 @@ class FleetTally(Collector):
         failed = ", ".join(f"{n:,} {kind}" for kind, n in sorted(kinds.items()) if kind != "done")
         if failed:
             lines.append(f"failed      {failed}: rows of {out}/files")
-            lines += [f"  {row.source}: {row.stage}: {row.message}" for row in self._failures]
+            lines += [f"  {row.shown}: {row.stage}: {row.message}" for row in self._failures]
         lines.append(f"wrote       {out}")
         return "\n".join(lines)
 

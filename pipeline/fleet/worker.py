@@ -8,7 +8,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +17,12 @@ import cv2
 from squeezedrive.engines.errors import GpuLost
 from squeezedrive.engines.files import readable
 from squeezedrive.pipeline.app.feeds import run_header
+from squeezedrive.pipeline.app.inputs import source_options
 from squeezedrive.pipeline.app.network import LoadedNetwork, describe_network, open_network
 from squeezedrive.pipeline.app.outputs import Outputs
 from squeezedrive.pipeline.app.session import open_session
 from squeezedrive.pipeline.config import Config
-from squeezedrive.pipeline.core.errors import StageError
+from squeezedrive.pipeline.core.errors import SourceError, StageError
 from squeezedrive.pipeline.core.sink import FrameResult, Sink
 from squeezedrive.pipeline.core.source import Source
 from squeezedrive.pipeline.core.timing import thread_named
@@ -30,6 +31,7 @@ from squeezedrive.pipeline.fleet.job import FileRow, Job, kind_of
 from squeezedrive.pipeline.fleet.scratch import Scratch
 from squeezedrive.pipeline.fleet.storage import VIDEO, ResultFolder, fetch, is_remote
 from squeezedrive.pipeline.sinks.files.parquet import ParquetSink
+from squeezedrive.pipeline.sources.parts import plan_parts
 from squeezedrive.pipeline.stages.pipeline import Pipeline
 
 log = logging.getLogger("squeezedrive")
@@ -55,6 +57,8 @@ class WorkerOptions:
         Bytes of files it may have fetched at the same time.
     cores : int
         Threads for the network; half as many for the encoder. 0: as many as there are cores.
+    split : float or None
+        Seconds; recordings that are longer are divided into parts, see `plan_parts`.
     """
 
     config: Config
@@ -62,6 +66,7 @@ class WorkerOptions:
     video: bool
     scratch: int
     cores: int = 0
+    split: float | None = None
 
 
 class FleetWorker:
@@ -94,8 +99,9 @@ class FleetWorker:
     def process(self, job: Job, before: int = 0) -> FileRow:
         """Do a file and commit its results; from `AT_ONCE` threads at most.
 
-        Whatever goes wrong is in the row. A file that was given up has no results. `before` is how
-        often other workers have begun it.
+        Whatever goes wrong is in the row. A file that was given up has no results. Of one that has
+        to be divided the first part is done; the others are in the row. `before` is how often other
+        workers have begun it.
 
         Raises
         ------
@@ -103,12 +109,12 @@ class FleetWorker:
             If this worker can do nothing more.
         """
         for tries in range(1, TRIES + 1):
-            row = FileRow(job.shown, job.key, job.size, tries=before + tries)
+            row = job.row(before + tries)
             self._try(job, row, last=tries == TRIES)
             if row.is_final or self._given_up.is_set():
                 break
             if tries < TRIES:
-                log.info("%s: tried again: %s: %s", job.shown, row.stage, row.message)
+                log.info("%s: tried again: %s: %s", row.shown, row.stage, row.message)
                 self._given_up.wait(RETRY_SECONDS * 2 ** (tries - 1))
         return row
 
@@ -137,9 +143,13 @@ class FleetWorker:
                 if remote:
                     path = folder / f"source{path.suffix}"
                     self._fetch(job, path, row)
+                note = ""
+                if row.message is None and job.part is None and self._options.split is not None:
+                    job, note = self._divide(job, path, row)
                 with self._turn:
                     if row.message is None and not given_up():
                         self._run(job, path, folder, row, header)
+                row.warnings += [note] if note else []
                 row.seconds, row.finished = time.monotonic() - begun, time.time()
                 if not given_up() and (row.is_final or last):
                     self._folder.commit(folder, row, header)
@@ -155,6 +165,23 @@ class FleetWorker:
         except Exception as error:
             _note(row, "fetch", error)
 
+    def _divide(self, job: Job, path: Path, row: FileRow) -> tuple[Job, str]:
+        """Return the first part of a file, the others are for the row; or all, and why."""
+        assert self._options.split is not None
+        options = source_options(self._config.source)
+        try:
+            plan = plan_parts(str(path), options, self._options.split)
+        except SourceError:
+            return job, ""  # whoever opens it will see why
+        except Exception as error:
+            _note(row, "split", error)
+            return job, ""
+        if not plan.parts:
+            return job, f"was not split: {plan.reason}" if plan.reason else ""
+        first, *row.following = job.others(plan.parts)
+        row.take(first.part)
+        return first, ""
+
     def _run(
         self, job: Job, path: Path, folder: Path, row: FileRow, header: dict[str, Any]
     ) -> None:
@@ -167,6 +194,8 @@ class FleetWorker:
         def sinks_of(source: Source) -> Sequence[Sink]:
             header.update(run_header(source, config, loaded.description, loaded.backend))
             header["source"]["name"] = name
+            if job.part is not None:
+                header["source"]["part"] = asdict(job.part)
             detections = ParquetSink(folder / "detections", name, names, lambda: header)
             return [detections, events, tally]
 
@@ -181,7 +210,7 @@ class FleetWorker:
         try:
             outputs = Outputs({"output": folder / VIDEO} if self._options.video else {})
             with open_session(
-                [str(path)], self._config, outputs, sinks_of, loaded=loaded
+                [str(path)], self._config, outputs, sinks_of, loaded=loaded, part=job.part
             ) as session:
                 stage = "run"
                 try:

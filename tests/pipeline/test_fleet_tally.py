@@ -47,6 +47,16 @@ def test_counters_are_those_of_the_rows() -> None:
         assert line in lines
 
 
+def test_parts_count_as_files_and_share_the_size_of_theirs() -> None:
+    tally = FleetTally(2, 400)
+    tally.expect(2)
+    tally.add(FileRow("a", "key", 300, part=1, parts=3, frames=50))
+    tally.skip("done", 300, parts=3)
+    line, part = tally.line(1)
+    assert line.startswith("file 2 of 4, 50 frames")
+    assert part == 0.5
+
+
 def test_the_line_tells_what_is_left_by_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [0.0]
     monkeypatch.setattr("time.monotonic", lambda: now[0])
