@@ -1,14 +1,18 @@
-"""A fleet on one machine: `python -m tests.benchmarks.fleet [--files N] [--kills] [--store]`.
+"""A fleet on one machine: `python -m tests.benchmarks.fleet --files 1000 [--kills SECONDS] ...`.
 
 Short clips are done by the command fleet, with Ray or with --local, and the tables are compared
 with those of a run that nothing disturbs:
 
---kills   every few seconds a worker is killed (only with Ray), and twice the command itself;
+--plain   nothing disturbs it either: the plain command does the same clips in turn with the fleet,
+          N times, and the detections are compared;
+--kills   a worker is killed (only with Ray) when it has had SECONDS of a processor, which a quiet
+          machine gives it in as many, and twice the command itself;
 --store   clips and tables are in an object store on the loopback interface (of the package
           moto[server], which is in no extra), behind a proxy that answers some requests with 503,
           some not at all and breaks some answers off.
 
-Prints seconds, frames a second, tries of files and the memory of the command as it goes on.
+Prints seconds, processor time, frames a second, tries of files and the memory of the command as it
+goes on.
 """
 
 from __future__ import annotations
@@ -39,12 +43,11 @@ from tests.support.media import write_video
 
 VARYING = {"tries", "seconds", "finished", "host"}
 DISTINCT = 5  # clips; the others are copies
-KILL_SECONDS = 10.0
 FAULTS = 0.1  # of the requests to the store
 LONGEST = 3600.0  # seconds a run may take
 
 
-def make_card(folder: Path, files: int, frames: int) -> None:
+def make_card(folder: Path, files: int, frames: int, size: tuple[int, int]) -> None:
     """Make short clips, one of a hundred no video."""
     folder.mkdir()
     for number in range(files):
@@ -52,7 +55,7 @@ def make_card(folder: Path, files: int, frames: int) -> None:
         if number % 100 == 99:
             path.write_text("nothing to see")
         elif number < DISTINCT:
-            write_video(path, frames + number, size=(640, 360))
+            write_video(path, frames + number, size=size)
         else:
             shutil.copy(folder / f"{number % DISTINCT:05}.mp4", path)
 
@@ -103,45 +106,98 @@ def memory_of(pid: int) -> float:
     return 0.0
 
 
-def workers_of(pid: int) -> list[int]:
-    """Return the processes of workers that Ray, started by a process, has; of all that run if 0."""
+def descendants(pid: int) -> dict[int, tuple[str, float]]:
+    """Return a process and those that it has started, of all that run if 0.
+
+    Of each: its command line and the processor time it has taken, in seconds.
+    """
     parents: dict[int, int] = {}
-    names: dict[int, str] = {}
+    found: dict[int, tuple[str, float]] = {}
     for entry in Path("/proc").iterdir():
         with suppress(OSError, ValueError):
             number = int(entry.name)
-            parents[number] = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
-            names[number] = (entry / "cmdline").read_text()
+            fields = (entry / "stat").read_text().rpartition(")")[2].split()
+            parents[number] = int(fields[1])
+            taken = (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+            found[number] = ((entry / "cmdline").read_text(), taken)
 
     def descends(number: int) -> bool:
         while number > 1 and number != pid:
             number = parents.get(number, 0)
         return number == pid or not pid
 
-    return [n for n, name in names.items() if name.startswith("ray::FleetWorker") and descends(n)]
+    return {number: one for number, one in found.items() if descends(number)}
 
 
-def run(sources: str, out: str, options: list[str], kills: bool = False) -> None:
-    """Run the command until it has ended by itself; kill it and its workers meanwhile."""
+def measure(command: list[str]) -> tuple[int, float, float, str]:
+    """Run a command; return its exit status, seconds, processor time and output."""
+    begun = time.monotonic()
+    program = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    taken: dict[int, float] = {}
+    while program.poll() is None:
+        taken |= {number: time for number, (_, time) in descendants(program.pid).items()}
+        time.sleep(0.2)
+    return (
+        program.returncode,
+        time.monotonic() - begun,
+        sum(taken.values()),
+        program.communicate()[0],
+    )
+
+
+def compare_with_plain(card: Path, work: Path, options: list[str], repeats: int) -> None:
+    """Print what the fleet takes more than the plain command, N times in turn."""
+    settings = options[options.index("--set") :]
+    for number in range(repeats):
+        plain, fleet = work / f"plain{number}", work / f"fleet{number}"
+        plain.mkdir()
+        program = [sys.executable, "run_pipeline.py"]
+        one = [*program, str(card), "--no-video", "--parquet", f"{plain}/", *settings]
+        other = [*program, "fleet", str(card), "--out", str(fleet), *options]
+        figures = [measure([*command, "--no-progress"]) for command in (one, other)]
+        for name, (status, seconds, taken, _) in zip(("plain", "fleet"), figures, strict=True):
+            print(f"{name}: exit status {status}, {seconds:.1f} s, processor {taken:.1f} s")
+        wall, processor = (figures[1][k] / figures[0][k] for k in (1, 2))
+        print(f"fleet / plain: time {wall:.3f}, processor time {processor:.3f}", flush=True)
+        parts = {path.stem: path for path in plain.rglob("*.parquet")}
+        tables = {path.name[:5]: path for path in (fleet / "detections").rglob("*.parquet")}
+        same = [pq.read_table(parts[n]).equals(pq.read_table(tables[n])) for n in parts]
+        print(f"detections: {len(parts)} files, {same.count(False)} differ", flush=True)
+
+
+def tired_workers(pid: int, seconds: float) -> list[int]:
+    """Return the workers with so much processor time that Ray has, started by a process.
+
+    Of all that run if it is 0.
+    """
+    found = descendants(pid).items()
+    return [n for n, (name, t) in found if name.startswith("ray::FleetWorker") and t > seconds]
+
+
+def run(
+    sources: str, out: str, options: list[str], kills: float | None = None, files: int = 0
+) -> None:
+    """Run the command until it has ended by itself; kill it and its workers meanwhile.
+
+    `kills` is after how many seconds of processor time a worker is killed, of so many files.
+    """
     command = [sys.executable, "run_pipeline.py", "fleet", sources, "--out", out, *options]
     begun = time.monotonic()
-    driver_kills = 2 if kills else 0
+    driver_kills = 2 if kills else 0  # when a third and two thirds are done
     killed = 0
     while True:
         program = subprocess.Popen([*command, "--no-progress"], stdout=subprocess.PIPE, text=True)
         memory: list[float] = []
         try:
-            next_kill = time.monotonic() + KILL_SECONDS
-            end = time.monotonic() + random.uniform(3, 6) * KILL_SECONDS
             while program.poll() is None and time.monotonic() - begun < LONGEST:
                 time.sleep(0.5)
                 memory.append(memory_of(program.pid))
-                if kills and time.monotonic() > next_kill:
-                    next_kill = time.monotonic() + KILL_SECONDS
-                    for worker in workers_of(0 if "--address" in options else program.pid)[:1]:
-                        killed += 1
-                        os.kill(worker, signal.SIGKILL)
-                if driver_kills and time.monotonic() > end:
+                if not kills:
+                    continue
+                for worker in tired_workers(0 if "--address" in options else program.pid, kills):
+                    killed += 1
+                    os.kill(worker, signal.SIGKILL)
+                if driver_kills and len(rows(out)) >= files * (3 - driver_kills) // 3:
                     driver_kills -= 1
                     program.kill()
         finally:
@@ -152,7 +208,8 @@ def run(sources: str, out: str, options: list[str], kills: bool = False) -> None
     seconds = time.monotonic() - begun
     tenths = [round(memory[len(memory) * k // 10]) for k in range(10)] if memory else []
     print(f"  {' '.join(options)}: {seconds:.0f} s, exit status {program.returncode}")
-    print(f"  {killed} workers killed; MB of the command: {tenths}")
+    print(f"  killed: {killed} workers, the command {2 * bool(kills) - driver_kills} times")
+    print(f"  MB of the command: {tenths}")
     print("  " + "\n  ".join(text.splitlines()[:3]), flush=True)
 
 
@@ -268,24 +325,31 @@ def main() -> None:
     parser.add_argument("--frames", type=int, default=25)
     parser.add_argument("--local", action="store_true")
     parser.add_argument("--address", help="of Ray, which is started otherwise")
-    parser.add_argument("--kills", action="store_true")
+    parser.add_argument("--kills", type=float, metavar="SECONDS")
     parser.add_argument("--store", action="store_true")
+    parser.add_argument("--plain", type=int, metavar="N")
+    parser.add_argument("--size", type=int, nargs=2, default=(640, 360))
+    parser.add_argument("--network", help="configuration of another one than is shipped")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     random.seed(arguments.seed)
     options = ["--local"] if arguments.local else ["--cores", "1"]
     options += ["--address", arguments.address] if arguments.address else []
     options += ["--set", "backend=cpu", "--threshold", "0.01"]
+    options += ["--set", f"network={arguments.network}"] if arguments.network else []
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
-        make_card(work / "card", arguments.files, arguments.frames)
+        make_card(work / "card", arguments.files, arguments.frames, tuple(arguments.size))
+        if arguments.plain:
+            compare_with_plain(work / "card", work, options, arguments.plain)
+            return
         calm = str(work / "calm")
         run(str(work / "card"), calm, options)
         expected = contents(calm)
         print(f"undisturbed: {len(expected)} parts")
         if arguments.kills:
             out = str(work / "killed")
-            run(str(work / "card"), out, options, kills=True)
+            run(str(work / "card"), out, options, arguments.kills, arguments.files)
             compare("kills", contents(out), expected, out)
         if arguments.store:
             with store_with_faults(work / "card") as counts:
