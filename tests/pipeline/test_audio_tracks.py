@@ -71,7 +71,7 @@ class VideoSourceInfo:
         self.source.close()
 
 
-def test_all_tracks_with_their_languages(tmp_path: Path) -> None:
+def test_all_audio_tracks_are_copied_with_their_languages(tmp_path: Path) -> None:
     write_video(tmp_path / "a.mp4", 40, audio="aac", languages=["deu", "fra", "eng"])
     out, _ = copy(tmp_path / "a.mp4")
     with av.open(str(out)) as container:
@@ -83,7 +83,9 @@ def test_all_tracks_with_their_languages(tmp_path: Path) -> None:
     [("a.avi", "pcm_s16le", 48000), ("a.mov", "pcm_s16be", 44100), ("a.mkv", "pcm_s16le", 8000),
      ("a.ts", "mp2", 48000)],
 )  # fmt: skip
-def test_what_mp4_cannot_hold_becomes_aac(tmp_path: Path, name: str, codec: str, rate: int) -> None:
+def test_codecs_that_mp4_cannot_hold_are_encoded_as_aac(
+    tmp_path: Path, name: str, codec: str, rate: int
+) -> None:
     write_video(tmp_path / name, 50, audio=codec, audio_rate=rate)
     out, sink = copy(tmp_path / name)
     assert sink.warnings == []
@@ -97,7 +99,7 @@ def test_what_mp4_cannot_hold_becomes_aac(tmp_path: Path, name: str, codec: str,
     assert np.argmax(np.abs(np.fft.rfft(middle))) == pytest.approx(440, abs=1)
 
 
-def test_sound_that_starts_before_the_picture(tmp_path: Path) -> None:
+def test_sound_before_the_first_picture_is_cut(tmp_path: Path) -> None:
     write_video(tmp_path / "a.mp4", range(10, 60), audio="aac", muxer={"movie_timescale": "12800"})
     out, _ = copy(tmp_path / "a.mp4")
     assert times(out) == [Fraction(k, 25) for k in range(10, 60)]
@@ -105,7 +107,7 @@ def test_sound_that_starts_before_the_picture(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("codec", ["aac", "pcm_s16le"])
-def test_only_the_span_that_is_shown(tmp_path: Path, codec: str) -> None:
+def test_start_and_length_also_cut_the_sound(tmp_path: Path, codec: str) -> None:
     path = tmp_path / "a.mov"  # Matroska rounds to milliseconds
     write_video(path, 100, audio=codec, options={"g": "20"})
     out, _ = copy(path, start=1.5, limit=25)
@@ -130,7 +132,7 @@ def test_a_track_that_begins_too_late_is_left_out(tmp_path: Path) -> None:
     assert "audio track 1 has no sound within 10 s, left out" in warning
 
 
-def test_damaged_sound_costs_no_picture(tmp_path: Path) -> None:
+def test_damaged_sound_does_not_end_the_video(tmp_path: Path) -> None:
     path = tmp_path / "a.mkv"
     write_video(path, 60, audio="mp2")
     data = bytearray(path.read_bytes())
@@ -150,7 +152,7 @@ def test_damaged_sound_costs_no_picture(tmp_path: Path) -> None:
     assert len(packets(out, "audio")) > 20
 
 
-def test_a_source_that_is_gone_costs_no_picture(tmp_path: Path) -> None:
+def test_a_source_that_disappears_does_not_end_the_video(tmp_path: Path) -> None:
     path = tmp_path / "a.mp4"
     write_video(path, 30, audio="aac")
     source = VideoSource(str(path), SourceOptions())

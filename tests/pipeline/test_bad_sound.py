@@ -107,7 +107,7 @@ def overwrite(path: Path, which: slice) -> None:
     path.write_bytes(data)
 
 
-def test_a_track_of_a_codec_that_is_not_known(tmp_path: Path) -> None:
+def test_warns_of_a_track_with_an_unknown_codec(tmp_path: Path) -> None:
     path = tmp_path / "a.mov"
     write_video(path, 50, audio="aac", languages=["eng", "deu"])
     data = path.read_bytes()
@@ -121,7 +121,7 @@ def test_a_track_of_a_codec_that_is_not_known(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["a.avi", "a.mov"])
-def test_a_track_of_any_codec_that_is_not_known(tmp_path: Path, name: str) -> None:
+def test_any_unknown_codec_leaves_the_picture_intact(tmp_path: Path, name: str) -> None:
     path = tmp_path / name
     write_video(path, 50, audio="pcm_s16le")
     tag = {"a.avi": b"\1\0\2\0\x80\xbb\0\0", "a.mov": b"sowt"}[name]
@@ -147,7 +147,7 @@ def test_a_track_of_any_codec_that_is_not_known(tmp_path: Path, name: str) -> No
         ("a.ts", "mp2", [(48000, "mono"), (44100, "stereo")]),
     ],
 )
-def test_what_is_encoded_may_change(
+def test_encoded_sound_continues_when_its_format_changes(
     tmp_path: Path, name: str, codec: str, shapes: list[tuple[int, str]]
 ) -> None:
     path = tmp_path / name
@@ -162,7 +162,7 @@ def test_what_is_encoded_may_change(
 @pytest.mark.parametrize(
     ("name", "codec"), [("a.ts", "aac"), ("a.mkv", "libmp3lame"), ("a.mkv", "ac3")]
 )
-def test_what_is_copied_ends_where_it_changes(tmp_path: Path, name: str, codec: str) -> None:
+def test_copied_sound_ends_when_its_format_changes(tmp_path: Path, name: str, codec: str) -> None:
     path = tmp_path / name
     changing(path, codec, [(48000, "stereo"), (32000, "stereo")])
     out, warnings = copy(path)
@@ -203,7 +203,7 @@ def test_a_gap_in_which_nothing_is_heard_is_one() -> None:
     ]
 
 
-def test_a_track_that_cannot_be_decoded(tmp_path: Path) -> None:
+def test_warns_of_a_track_that_cannot_be_decoded(tmp_path: Path) -> None:
     path = tmp_path / "a.avi"
     write_video(path, 50, audio="mp2")
     overwrite(path, slice(None))
@@ -215,7 +215,7 @@ def test_a_track_that_cannot_be_decoded(tmp_path: Path) -> None:
     )
 
 
-def test_a_track_without_sound_does_not_keep_pictures_in_memory(tmp_path: Path) -> None:
+def test_an_empty_audio_track_does_not_keep_pictures_in_memory(tmp_path: Path) -> None:
     path = tmp_path / "a.avi"
     write_video(path, 25, Fraction(1), rate=1, audio="mp2")
     overwrite(path, slice(None))
@@ -231,7 +231,7 @@ def test_a_track_without_sound_does_not_keep_pictures_in_memory(tmp_path: Path) 
     source.close()
 
 
-def test_channels_that_nobody_gave_a_place(tmp_path: Path) -> None:
+def test_an_unknown_channel_layout_leaves_the_picture_intact(tmp_path: Path) -> None:
     path = tmp_path / "a.mkv"
     write_video(path, 50, audio="pcm_s16le")
     data = bytearray(path.read_bytes())
@@ -243,7 +243,7 @@ def test_channels_that_nobody_gave_a_place(tmp_path: Path) -> None:
     assert warnings == [] or "no sound from 0.00" in warnings[0]
 
 
-def test_many_gaps_are_one_line(tmp_path: Path) -> None:
+def test_many_gaps_give_one_warning(tmp_path: Path) -> None:
     path = tmp_path / "a.mkv"
     write_video(path, 15, Fraction(1), rate=1, audio="mp2")
     overwrite(path, slice(50, None, 100))

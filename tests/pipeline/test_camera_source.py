@@ -74,7 +74,7 @@ def test_frames_are_stamped_when_they_arrive() -> None:
     assert capture.released.wait(60)
 
 
-def test_a_picture_nobody_took_gives_way_to_the_next() -> None:
+def test_a_picture_not_read_in_time_is_replaced_by_the_next() -> None:
     capture = FakeCapture(10)
     capture.may_go.release()
     source = open_fake(capture)
@@ -91,14 +91,14 @@ def test_a_picture_nobody_took_gives_way_to_the_next() -> None:
     source.close()
 
 
-def test_a_camera_that_cannot_be_opened() -> None:
+def test_a_camera_that_cannot_be_opened_is_an_error() -> None:
     capture = FakeCapture(0, opens=False)
     with pytest.raises(SourceError, match="camera /dev/video7: cannot be opened"):
         open_fake(capture)
     assert capture.released.wait(60)
 
 
-def test_a_camera_without_a_first_picture() -> None:
+def test_a_camera_without_a_first_picture_times_out() -> None:
     capture = FakeCapture(0)
     with pytest.raises(SourceTimeout, match=r"camera /dev/video7: no picture within 0\.5 s"):
         open_fake(capture, SourceOptions(open_timeout=0.5))
@@ -106,7 +106,7 @@ def test_a_camera_without_a_first_picture() -> None:
     assert capture.released.wait(60)
 
 
-def test_a_camera_that_stops() -> None:
+def test_a_camera_that_stops_times_out() -> None:
     capture = FakeCapture(1)
     capture.may_go.release()
     source = open_fake(capture, SourceOptions(open_timeout=60.0, read_timeout=0.5))
@@ -122,7 +122,7 @@ def test_a_camera_that_stops() -> None:
     assert capture.released.wait(60)
 
 
-def test_an_error_of_opencv_is_passed_on() -> None:
+def test_an_opencv_error_becomes_a_source_error() -> None:
     def fail() -> None:
         raise cv2.error("broken")
 

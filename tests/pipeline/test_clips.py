@@ -69,7 +69,7 @@ def index(folder: Path) -> list[dict[str, object]]:
     return [json.loads(line) for line in (folder / "ride.events.jsonl").read_text().splitlines()]
 
 
-def test_a_clip_shows_what_came_before_and_after(tmp_path: Path) -> None:
+def test_a_clip_has_frames_from_before_and_after_its_event(tmp_path: Path) -> None:
     sink = record(tmp_path)
     first, second = clips(tmp_path)
     assert first.name.startswith("ride.event.000001.")
@@ -99,7 +99,7 @@ def test_a_clip_shows_what_came_before_and_after(tmp_path: Path) -> None:
     ]  # fmt: skip
 
 
-def test_clips_come_beside_a_whole_file_or_segments(tmp_path: Path) -> None:
+def test_clips_are_written_beside_a_whole_file_or_segments(tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
     (tmp_path / "b").mkdir()
     record(tmp_path / "a", whole=tmp_path / "a" / "ride.mp4")
@@ -113,7 +113,7 @@ def test_clips_come_beside_a_whole_file_or_segments(tmp_path: Path) -> None:
         assert numbers(two)[-1] == 334
 
 
-def test_a_clip_at_the_very_beginning_or_end(tmp_path: Path) -> None:
+def test_a_clip_at_the_start_or_end_of_a_recording_is_shorter(tmp_path: Path) -> None:
     record(tmp_path, frames=120)
     (path,) = clips(tmp_path)
     assert numbers(path) == list(range(50, 120))
@@ -141,7 +141,7 @@ def test_a_clip_has_its_sound(tmp_path: Path) -> None:
     assert float(seconds) == pytest.approx(5.0, abs=0.15)
 
 
-def test_clips_that_find_no_room_are_counted(
+def test_clips_lost_on_a_full_disk_are_counted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(series, "RETRY_SECONDS", 0.0)
@@ -163,7 +163,7 @@ def test_a_whole_file_that_cannot_be_written_ends_the_run(tmp_path: Path) -> Non
     assert list(tmp_path.iterdir()) == []
 
 
-def test_clips_that_were_deleted_leave_the_list(tmp_path: Path) -> None:
+def test_deleted_clips_are_removed_from_the_list(tmp_path: Path) -> None:
     record(tmp_path)
     old = clips(tmp_path)
     record(tmp_path, frames=200, keep=sum(path.stat().st_size for path in old) / 1e9)
@@ -178,7 +178,7 @@ def encoded(pts: int, size: int = 100) -> EncodedPicture:
 
 
 @pytest.mark.parametrize("seconds", [0.0, 1.0, 2.6])
-def test_the_preroll_holds_some_seconds(seconds: float) -> None:
+def test_the_preroll_is_limited_in_seconds(seconds: float) -> None:
     preroll = Preroll(Fraction(seconds), Fraction(1, 25))
     for pts in range(1000):
         preroll.add(encoded(pts))
@@ -192,7 +192,7 @@ def test_the_preroll_holds_some_seconds(seconds: float) -> None:
     assert [p.pts for p in preroll.since(990)] == list(range(975, 1000))
 
 
-def test_the_preroll_holds_no_more_than_so_many_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_preroll_is_limited_in_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(clips_module, "MAX_BYTES", 6000)
     preroll = Preroll(Fraction(10), Fraction(1, 25))
     for pts in range(100):

@@ -56,7 +56,7 @@ def test_frames_without_detections_are_images(tmp_path: Path) -> None:
     assert [image["id"] for image in content["images"]] == [0, 1]
 
 
-def test_it_is_a_data_set_with_the_frames_beside_it(tmp_path: Path) -> None:
+def test_the_output_can_be_loaded_as_a_data_set(tmp_path: Path) -> None:
     pictures = tmp_path / "images" / "val"
     pictures.mkdir(parents=True)
     (tmp_path / "annotations").mkdir()
@@ -80,7 +80,7 @@ def test_pictures_keep_their_names(run: Any, tmp_path: Path) -> None:
     assert [image["file_name"] for image in images] == ["a.jpg", "b.png"]
 
 
-def test_until_it_is_finished_what_was_there_stays(tmp_path: Path) -> None:
+def test_an_existing_file_stays_until_the_new_one_is_finished(tmp_path: Path) -> None:
     path = tmp_path / "out.json"
     path.write_text("precious")
     sink = CocoSink(path, "drive.mp4", ROAD)
@@ -98,7 +98,7 @@ def test_nothing_is_created_before_the_first_frame(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("frames", [100, 6])  # full while it is written, and by its last part
-def test_full_disk_leaves_what_was_there(tmp_path: Path, frames: int) -> None:
+def test_a_full_disk_leaves_the_existing_file(tmp_path: Path, frames: int) -> None:
     path = tmp_path / "out.json"
     path.write_text("precious")
     sink = CocoSink(path, "drive.mp4", ROAD)

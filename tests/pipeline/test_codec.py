@@ -41,7 +41,7 @@ def opened(encoder: Any, **options: Any) -> str:
 
 
 @without_driver
-def test_nvenc_that_does_not_run_is_reported_in_a_line(caplog: pytest.LogCaptureFixture) -> None:
+def test_an_nvenc_that_fails_is_reported_in_one_line(caplog: pytest.LogCaptureFixture) -> None:
     assert opened("nvenc") == "libx264"
     (record,) = caplog.records
     assert record.levelno == logging.WARNING
@@ -49,7 +49,7 @@ def test_nvenc_that_does_not_run_is_reported_in_a_line(caplog: pytest.LogCapture
 
 
 @without_driver
-def test_without_a_gpu_nobody_asked_for_nothing_is_reported(
+def test_without_a_gpu_auto_chooses_x264_silently(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     caplog.set_level(logging.INFO)
@@ -72,7 +72,7 @@ def test_a_gpu_without_an_encoder_is_reported(
 
 
 @pytest.mark.parametrize("encoder", ["auto", "nvenc"])
-def test_nvenc_is_taken_where_it_runs(
+def test_nvenc_is_chosen_if_it_runs(
     encoder: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(codec, "cuda_of_driver", lambda: (13, 0))
@@ -82,7 +82,7 @@ def test_nvenc_is_taken_where_it_runs(
     assert caplog.records == []
 
 
-def test_x264_is_taken_when_it_is_asked_for(
+def test_x264_is_chosen_on_request(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
@@ -94,7 +94,7 @@ def test_x264_is_taken_when_it_is_asked_for(
 
 @without_driver
 @pytest.mark.parametrize("preset", get_args(Preset))
-def test_ffmpeg_takes_the_options_of_nvenc(preset: Preset) -> None:
+def test_ffmpeg_accepts_our_options_for_nvenc(preset: Preset) -> None:
     options = nvenc_options(VideoConfig(preset=preset, crf=30))
     assert options["preset"] == PRESETS[preset]
     assert (options["cq"], options["b"], options["forced-idr"]) == ("30", "0", "1")
@@ -105,7 +105,7 @@ def test_ffmpeg_takes_the_options_of_nvenc(preset: Preset) -> None:
 
 
 @without_driver
-def test_nvenc_takes_no_pictures_that_are_on_the_gpu() -> None:
+def test_nvenc_refuses_pictures_in_gpu_memory() -> None:
     """Or they need not come to the host: PyAV gives the encoder no pool of them."""
 
     def on_the_gpu(stream: VideoStream) -> None:
@@ -118,7 +118,7 @@ def test_nvenc_takes_no_pictures_that_are_on_the_gpu() -> None:
 
 @pytest.mark.gpu
 @pytest.mark.skipif(cuda_of_driver() is None, reason="needs an NVIDIA GPU")
-def test_nvenc_writes_what_it_is_given(tmp_path: Path) -> None:
+def test_nvenc_writes_every_frame(tmp_path: Path) -> None:
     try:
         codec._open(codec.NVENC, nvenc_options(VideoConfig()), FPS, describe)[0].close()
     except FFmpegError as error:

@@ -37,7 +37,7 @@ def places(*named: str) -> list[str]:
     return [str(file.place) for file in collect(named).files]
 
 
-def test_a_card_is_the_videos_in_all_of_its_folders(card: Path) -> None:
+def test_a_card_gives_the_videos_of_all_its_folders(card: Path) -> None:
     fill(
         card,
         "DCIM/100MEDIA/F2.MP4", "DCIM/100MEDIA/F10.MP4", "DCIM/101MEDIA/F1.mov", "EVENT/e.TS",
@@ -56,7 +56,7 @@ def test_a_card_is_the_videos_in_all_of_its_folders(card: Path) -> None:
     assert found.notes == []
 
 
-def test_pictures_are_a_sequence_where_there_is_no_video(card: Path) -> None:
+def test_a_folder_without_videos_gives_one_picture_sequence(card: Path) -> None:
     fill(card, "a.jpg", "b.png", "below/c.jpg")
     (file,) = collect(["card"]).files
     assert (file.spec, str(file.beside), str(file.place)) == ("card", "card", "card")
@@ -64,7 +64,7 @@ def test_pictures_are_a_sequence_where_there_is_no_video(card: Path) -> None:
     assert (file.spec, str(file.beside), str(file.place)) == ("card/*.jpg", "card", "card")
 
 
-def test_of_a_mixed_folder_the_videos_are_read_and_a_line_says_so(card: Path) -> None:
+def test_a_mixed_folder_gives_its_videos_and_a_message(card: Path) -> None:
     fill(card, "1.jpg", "PHOTO/2.jpg", "MOVIE/1.mp4")
     found = collect(["card"])
     assert [file.spec for file in found.files] == ["card/MOVIE/1.mp4"]
@@ -72,7 +72,7 @@ def test_of_a_mixed_folder_the_videos_are_read_and_a_line_says_so(card: Path) ->
     assert "card: pictures left out: 2;" in line
 
 
-def test_a_pattern_stands_for_videos_and_folders_of_them(card: Path) -> None:
+def test_a_pattern_gives_videos_and_folders_of_videos(card: Path) -> None:
     fill(card, "a/1.mp4", "a/2.ts", "b/1.mp4", "c/1.jpg", ".d/1.mp4")
     assert specs("card/*/1.mp4") == ["card/a/1.mp4", "card/b/1.mp4"]
     assert places("card/*/1.mp4") == ["a/1", "b/1"]
@@ -81,12 +81,12 @@ def test_a_pattern_stands_for_videos_and_folders_of_them(card: Path) -> None:
     assert specs("card/**") == specs("card")  # each file once
 
 
-def test_a_name_that_looks_like_a_pattern(card: Path) -> None:
+def test_an_existing_file_whose_name_looks_like_a_pattern_is_read(card: Path) -> None:
     fill(card, "drive[1].mp4")
     assert specs("card/drive[1].mp4") == ["card/drive[1].mp4"]
 
 
-def test_what_an_earlier_run_wrote_is_no_source(card: Path) -> None:
+def test_outputs_of_earlier_runs_are_not_read(card: Path) -> None:
     fill(
         card,
         "1.mp4", "1.detected.mp4", "2.mp4", "2.track0.detected.mp4", "3.mp4", "3.ts",
@@ -112,7 +112,7 @@ def test_several_names_keep_their_order_and_count_once(card: Path) -> None:
     ]  # fmt: skip
 
 
-def test_places_are_as_long_as_it_takes_to_differ(card: Path) -> None:
+def test_output_names_get_as_many_folders_as_needed_to_differ(card: Path) -> None:
     fill(card, "a/1.mp4", "a/1.ts", "a/2.mp4", "b/1.mp4", "b/3.mp4")
     assert places("card/a/2.mp4", "card/b/3.mp4") == ["2", "3"]
     assert places("card/a/1.mp4", "card/a/1.ts") == ["1.mp4", "1.ts"]
@@ -121,20 +121,20 @@ def test_places_are_as_long_as_it_takes_to_differ(card: Path) -> None:
     assert places("card/b/") == ["1", "3"]
 
 
-def test_names_beside_files_of_one_stem(card: Path) -> None:
+def test_files_with_the_same_stem_keep_their_endings(card: Path) -> None:
     fill(card, "a/1.mp4", "a/1.ts", "b/1.mp4")
     beside = [str(file.beside) for file in collect(["card"]).files]
     assert beside == ["card/a/1.mp4", "card/a/1.ts", "card/b/1"]
 
 
-def test_the_current_folder(card: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_current_folder_can_be_collected(card: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fill(card, "1.mp4", "2/2.mp4")
     monkeypatch.chdir(card)
     assert (specs("."), places(".")) == (["1.mp4", "2/2.mp4"], ["1", "2/2"])
     assert places(".", "../card/2") == ["card/1", "card/2/2"]
 
 
-def test_names_that_stand_for_nothing(card: Path) -> None:
+def test_names_that_match_nothing_are_errors(card: Path) -> None:
     fill(card, "notes.txt")
     for named, message in (
         (["card"], "card: folder holds no images.*nor are there videos"),
@@ -147,7 +147,7 @@ def test_names_that_stand_for_nothing(card: Path) -> None:
             collect(named)
 
 
-def test_a_folder_that_cannot_be_read_stands_for_itself(
+def test_an_unreadable_folder_is_kept_in_the_list(
     card: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fill(card, "a/1.mp4", "b/1.mp4")
@@ -169,7 +169,7 @@ def test_links_to_folders_are_not_followed(card: Path) -> None:
     assert specs("card") == ["card/2.mp4", "card/a/1.mp4"]
 
 
-def test_each_track_of_a_file(card: Path) -> None:
+def test_each_video_track_becomes_a_source(card: Path) -> None:
     fill(card, "a/1.mp4", "2.mp4", "3.mp4")
     counts = {"card/a/1.mp4": 2, "card/2.mp4": 1, "card/3.mp4": 0}
     files = split_tracks(collect(["card"]).files, counts.__getitem__)
@@ -179,7 +179,7 @@ def test_each_track_of_a_file(card: Path) -> None:
     assert str(files[3].beside) == "card/a/1.track1"
 
 
-def test_what_is_recorded(card: Path) -> None:
+def test_which_names_count_as_recorded(card: Path) -> None:
     fill(card, "7.mp4")
     os.mkfifo(card / "fifo")
     for spec in ("card", "card/7.mp4", "card/*.mp4", "none"):

@@ -31,7 +31,7 @@ def test_every_key_of_the_base_file_has_a_comment() -> None:
 
 
 @pytest.mark.parametrize("name", ["live.yaml", "profile.yaml"])
-def test_the_other_files_load_and_change_something(name: str) -> None:
+def test_each_shipped_file_changes_some_setting(name: str) -> None:
     assert load_config(CONFIGS / name) != load_config()
 
 
@@ -116,7 +116,7 @@ def test_settings_are_read_as_yaml(text: str, value: Any) -> None:
 
 
 @pytest.mark.parametrize("text", ["novalue", "=3", "a=["])
-def test_a_setting_that_is_none_is_refused(text: str) -> None:
+def test_malformed_settings_are_refused(text: str) -> None:
     with pytest.raises(ConfigError, match="--set"):
         parse_setting(text)
 
@@ -132,7 +132,9 @@ def test_a_setting_that_is_none_is_refused(text: str) -> None:
         ({"classes": None}, "classes"),
     ],
 )
-def test_a_mistake_in_a_network_file(tmp_path: Path, change: dict[str, Any], part: str) -> None:
+def test_a_mistake_in_a_network_file_names_it(
+    tmp_path: Path, change: dict[str, Any], part: str
+) -> None:
     values = yaml.safe_load((CONFIGS / "squeezedet.yaml").read_text())
     path = write(tmp_path / "net.yaml", yaml.safe_dump({**values, **change}))
     with pytest.raises(ConfigError) as caught:
@@ -141,7 +143,7 @@ def test_a_mistake_in_a_network_file(tmp_path: Path, change: dict[str, Any], par
     assert str(path) in str(caught.value)
 
 
-def test_missing_files_and_keys(tmp_path: Path) -> None:
+def test_missing_files_and_keys_are_errors(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="cannot read the configuration"):
         load_config(tmp_path / "none.yaml")
     path = write(tmp_path / "net.yaml", "architecture: squeezedet\n")

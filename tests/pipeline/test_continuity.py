@@ -81,7 +81,7 @@ def mend(stamps: Stamps, may_jump: bool = True, begin: int = 0) -> tuple[Stamps,
         (steady(0, 0, 40_000, 5000), True, steady(0, 0, 40_000, 5000), []),
     ],
 )  # fmt: skip
-def test_jumps_are_closed(
+def test_clock_jumps_are_removed(
     given: Stamps, may_jump: bool, mended: Stamps, jumps: list[float]
 ) -> None:
     found, continuity = mend(given, may_jump, begin=given[0][1])
@@ -90,7 +90,7 @@ def test_jumps_are_closed(
     assert [float(seconds) for seconds in continuity.jumps] == jumps
 
 
-def test_tracks_take_a_jump_each_in_its_time_and_stay_together() -> None:
+def test_sound_and_picture_stay_in_step_over_a_jump() -> None:
     given = both(0, 2000) + steady(VIDEO, 0, 400, 40) + steady(SOUND, 2000, 2200, 40)
     given += steady(SOUND, 0, 400, 40)
     found, continuity = mend(given)
@@ -101,7 +101,7 @@ def test_tracks_take_a_jump_each_in_its_time_and_stay_together() -> None:
     assert sound[50:55] == list(range(2000, 2200, 40))
 
 
-def test_sound_that_is_longer_is_waited_for() -> None:
+def test_the_next_recording_begins_after_longer_sound() -> None:
     given = both(0, 2000) + steady(SOUND, 2000, 3000, 40) + both(0, 400)
     found, _ = mend(given)
     assert [stamp for track, stamp in found if track == VIDEO][50] == 3000
@@ -129,7 +129,7 @@ def test_sound_that_lies_behind_its_pictures_is_no_jump(late: int) -> None:
     assert continuity.jumps == []
 
 
-def test_sound_and_picture_with_clocks_of_their_own() -> None:
+def test_sound_and_picture_may_have_separate_clocks() -> None:
     given = both(0, 1000, sound=5 * HOUR)
     found, continuity = mend(given)
     assert [stamp for track, stamp in found if track == VIDEO] == list(range(0, 1000, 40))
@@ -151,7 +151,7 @@ def copy(path: Path, start: float = 0.0) -> tuple[Path, VideoSource, RecordingSi
 
 
 @pytest.mark.parametrize("audio", ["aac", "mp2"])
-def test_appended_recordings_with_sound(tmp_path: Path, audio: str) -> None:
+def test_appended_recordings_keep_their_sound(tmp_path: Path, audio: str) -> None:
     write_video(tmp_path / "1.ts", 35, audio=audio)
     write_video(tmp_path / "2.ts", 40, audio=audio)
     later = tmp_path / "3.ts"
@@ -201,7 +201,9 @@ def test_segments_of_an_appended_recording_have_their_sound(tmp_path: Path) -> N
 
 @pytest.mark.parametrize("name", ["a.mkv", "a.mp4"])
 @pytest.mark.parametrize("hours", [Fraction(2, 3), 3])
-def test_a_gap_of_hours_is_kept(tmp_path: Path, name: str, hours: Fraction) -> None:
+def test_a_gap_of_hours_is_kept_where_the_format_allows_it(
+    tmp_path: Path, name: str, hours: Fraction
+) -> None:
     path = tmp_path / name
     pts = [*range(0, 1000, 40), *range(int(hours * HOUR), int(hours * HOUR) + 1000, 40)]
     write_video(path, pts, Fraction(1, 1000), options={"bf": "0"})

@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parents[2]
 HEADER = "source,frame,pts,class,score,x1,y1,x2,y2,id,lat,lon"
 
 
-def test_a_row_is_a_detection(tmp_path: Path) -> None:
+def test_each_detection_is_a_row(tmp_path: Path) -> None:
     sink = CsvSink(tmp_path / "out.csv", "drive.mp4", ROAD)
     path = written(sink, result(0), nothing(1), result(3, TWO[:1], [7]))
     assert path.read_bytes().decode().split("\n") == [
@@ -31,13 +31,13 @@ def test_a_row_is_a_detection(tmp_path: Path) -> None:
     ]
 
 
-def test_frames_without_detections_still_make_a_table(tmp_path: Path) -> None:
+def test_a_run_without_detections_writes_an_empty_table(tmp_path: Path) -> None:
     path = written(CsvSink(tmp_path / "out.csv", "drive.mp4", ROAD), nothing(0), nothing(1))
     assert path.read_text() == HEADER + "\n"
 
 
 @pytest.mark.parametrize("name", ["a, b.mp4", 'say "hi".mp4', "two\nlines.mp4", "weg über.mp4"])
-def test_names_come_back_as_they_were(tmp_path: Path, name: str) -> None:
+def test_names_with_special_characters_are_read_back_unchanged(tmp_path: Path, name: str) -> None:
     classes = [name, "x", "a,b"]
     path = written(CsvSink(tmp_path / "out.csv", name, classes), result(0))
     with path.open(newline="", encoding="utf-8") as file:
@@ -45,7 +45,7 @@ def test_names_come_back_as_they_were(tmp_path: Path, name: str) -> None:
     assert [(row["source"], row["class"]) for row in rows] == [(name, name), (name, "a,b")]
 
 
-def test_it_has_what_the_lines_of_json_have(run: Any, tmp_path: Path) -> None:
+def test_the_table_agrees_with_the_json_lines(run: Any, tmp_path: Path) -> None:
     clip, table, jsonl = (tmp_path / name for name in ("clip.mp4", "out.csv", "out.jsonl"))
     write_video(clip, 6, size=(320, 192))
     options = "--no-video", "-t", "0.001", "--track", "--jsonl", jsonl
@@ -63,7 +63,7 @@ def test_it_has_what_the_lines_of_json_have(run: Any, tmp_path: Path) -> None:
     assert (code, text) == (0, table.read_text())
 
 
-def test_after_kill_the_rows_are_there(tmp_path: Path) -> None:
+def test_rows_survive_a_kill(tmp_path: Path) -> None:
     path = tmp_path / "out.csv"
     code = (
         "import sys, time\n"

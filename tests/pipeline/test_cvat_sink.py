@@ -47,7 +47,7 @@ def shown(path: Path, frames: int) -> list[set[int]]:
     return objects
 
 
-def test_a_followed_object_is_a_track(tmp_path: Path) -> None:
+def test_each_tracked_object_is_one_track(tmp_path: Path) -> None:
     results = [result(0, TWO, [7, 3]), result(1, WALKER, [3]), nothing(2, True), nothing(3, True)]
     path = written(sink(tmp_path), *results, result(4, CAR, [7]))
     assert tracks(path) == [
@@ -66,7 +66,7 @@ def test_a_followed_object_is_a_track(tmp_path: Path) -> None:
     }  # fmt: skip
 
 
-def test_where_nothing_is_followed_each_detection_is_a_track(tmp_path: Path) -> None:
+def test_without_tracking_each_detection_is_a_track(tmp_path: Path) -> None:
     path = written(sink(tmp_path), result(0), result(1, CAR), nothing(2), result(3, WALKER))
     assert tracks(path) == [
         (0, "car", [(0, True), (1, False)]),
@@ -76,7 +76,7 @@ def test_where_nothing_is_followed_each_detection_is_a_track(tmp_path: Path) -> 
     ]
 
 
-def test_objects_that_are_gone_are_not_kept_in_memory(tmp_path: Path) -> None:
+def test_finished_tracks_are_not_kept_in_memory(tmp_path: Path) -> None:
     one = sink(tmp_path)
     for k in range(400):  # a new object each frame: 5 s are 150 frames
         one.write(result(k, CAR, [k]))
@@ -87,14 +87,14 @@ def test_objects_that_are_gone_are_not_kept_in_memory(tmp_path: Path) -> None:
     assert [number for number, _, _ in tracks(tmp_path / "out.xml")] == list(range(400))
 
 
-def test_a_long_track_goes_on_as_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_very_long_track_is_split(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cvat, "LONGEST", 10)
     path = written(sink(tmp_path), *(result(k, CAR, [7]) for k in range(25)))
     assert [len(boxes) for _, _, boxes in tracks(path)] == [11, 11, 5]
     assert shown(path, 25) == [{7}] * 25
 
 
-def test_an_object_of_another_class_is_another_track(tmp_path: Path) -> None:
+def test_a_change_of_class_begins_a_new_track(tmp_path: Path) -> None:
     path = written(sink(tmp_path), result(0, CAR, [7]), result(1, WALKER, [7]))
     assert tracks(path) == [
         (7, "car", [(0, True), (1, False)]),
@@ -111,7 +111,7 @@ def test_any_name_makes_valid_xml(tmp_path: Path, name: str) -> None:
     assert ElementTree.parse(path).findtext("meta/task/name") == expected
 
 
-def test_it_has_what_the_lines_of_json_have(run: Any, tmp_path: Path) -> None:
+def test_the_tracks_agree_with_the_json_lines(run: Any, tmp_path: Path) -> None:
     clip, out, jsonl = (tmp_path / name for name in ("clip.mp4", "out.xml", "out.jsonl"))
     write_video(clip, 6, size=(320, 192))
     options = "--no-video", "-t", "0.001", "--track", "--jsonl", jsonl
@@ -131,7 +131,7 @@ def test_it_has_what_the_lines_of_json_have(run: Any, tmp_path: Path) -> None:
             np.testing.assert_allclose(boxes[d["id"], line["frame"]], d["box"])
 
 
-def test_until_it_is_finished_what_was_there_stays(tmp_path: Path) -> None:
+def test_an_existing_file_stays_until_the_new_one_is_finished(tmp_path: Path) -> None:
     path = tmp_path / "out.xml"
     path.write_text("precious")
     one = sink(tmp_path)
@@ -148,7 +148,7 @@ def test_nothing_is_created_before_the_first_frame(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def test_full_disk_leaves_what_was_there(tmp_path: Path) -> None:
+def test_a_full_disk_leaves_the_existing_file(tmp_path: Path) -> None:
     path = tmp_path / "out.xml"
     path.write_text("precious")
     one = sink(tmp_path)

@@ -40,7 +40,7 @@ def test_a_damaged_frame_is_left_out_and_counted(
 
 
 @pytest.mark.parametrize("number", [10, 57])
-def test_frames_a_decoder_drops_in_silence_are_counted(tmp_path: Path, number: int) -> None:
+def test_frames_that_the_decoder_drops_silently_are_counted(tmp_path: Path, number: int) -> None:
     path = tmp_path / "a.mp4"
     write_video(path, 60, codec="libx265", options={"x265-params": "log-level=none:keyint=30"})
     damage(path, number)
@@ -75,7 +75,7 @@ def test_a_truncated_file_is_read_as_far_as_it_goes(tmp_path: Path, name: str) -
     assert f"of 4.00 s, after frame {len(frames)} of 100" in warning
 
 
-def test_a_file_cut_off_before_its_index_was_written(tmp_path: Path) -> None:
+def test_a_file_without_its_index_is_an_error(tmp_path: Path) -> None:
     path = tmp_path / "a.mp4"
     write_video(path, 50)
     data = path.read_bytes()
@@ -86,7 +86,7 @@ def test_a_file_cut_off_before_its_index_was_written(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["notes.mp4", "notes.txt", "notes"])
 @pytest.mark.parametrize("text", ["", "hello, world\n" * 200])
-def test_a_text_is_not_a_video(tmp_path: Path, name: str, text: str) -> None:
+def test_a_text_file_is_refused(tmp_path: Path, name: str, text: str) -> None:
     (tmp_path / name).write_text(text)
     with pytest.raises(SourceError, match="video") as caught:
         VideoSource(str(tmp_path / name), SourceOptions())
@@ -94,14 +94,14 @@ def test_a_text_is_not_a_video(tmp_path: Path, name: str, text: str) -> None:
     assert str(tmp_path / name) in str(caught.value)
 
 
-def test_sound_without_a_video_track(tmp_path: Path) -> None:
+def test_a_file_with_only_sound_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "a.mp4"
     write_video(path, 0, audio="aac")
     with pytest.raises(SourceError, match="has no video track"):
         VideoSource(str(path), SourceOptions())
 
 
-def test_no_frames(tmp_path: Path) -> None:
+def test_a_video_without_frames_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "a.y4m"
     write_video(path, 0, codec="rawvideo")
     source = VideoSource(str(path), SourceOptions())
@@ -111,14 +111,14 @@ def test_no_frames(tmp_path: Path) -> None:
     source.close()
 
 
-def test_a_file_that_may_not_be_read(tmp_path: Path) -> None:
+def test_a_file_without_read_permission_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "loop.mp4"
     path.symlink_to(path)
     with pytest.raises(SourceError, match=r"loop\.mp4: .*symbolic link"):
         VideoSource(str(path), SourceOptions())
 
 
-def test_a_colon_in_the_name_is_not_a_protocol(tmp_path: Path, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+def test_a_colon_in_a_file_name_is_not_taken_for_a_protocol(tmp_path: Path, monkeypatch) -> None:  # type: ignore[no-untyped-def]
     monkeypatch.chdir(tmp_path)
     write_video(tmp_path / "a.mp4", 3)
     (tmp_path / "a.mp4").rename("data:12:30.mp4")

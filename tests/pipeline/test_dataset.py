@@ -78,7 +78,9 @@ def test_a_model_labels_footage(tmp_path: Path, clip: str) -> None:
     np.testing.assert_allclose(item.labels.boxes, [(40, 30, 80, 90)], atol=0.01)
 
 
-def test_footage_is_cut_by_its_own_time(tmp_path: Path, clip: str, sees: object) -> None:
+def test_frames_are_chosen_by_the_footages_own_time(
+    tmp_path: Path, clip: str, sees: object
+) -> None:
     part = ["--every", "5", "--start", "0.3", "--until", "0.9", "--teacher", "x.xml"]
     assert main([str(tmp_path / "d"), clip, *part]) == 0
     pictures = [item.image.stem for item in load_dataset(tmp_path / "d", "train", NAMES).items]
@@ -86,7 +88,7 @@ def test_footage_is_cut_by_its_own_time(tmp_path: Path, clip: str, sees: object)
     assert frames == [frame for frame in range(0, 40, 5) if 0.3 <= frame / 25 <= 0.9]
 
 
-def test_what_was_labelled_before_an_interruption_can_be_used(
+def test_labels_from_before_an_interruption_can_be_used(
     tmp_path: Path,
     clip: str,
     sees: Callable[[Callable[[int], None]], None],
@@ -104,7 +106,7 @@ def test_what_was_labelled_before_an_interruption_can_be_used(
     assert len(load_dataset(out, "train", NAMES)) == 2
 
 
-def test_sources_are_looked_at_before_the_first_is_labelled(
+def test_all_sources_are_checked_before_the_first_is_labelled(
     tmp_path: Path, clip: str, sees: object, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out, missing = tmp_path / "d", tmp_path / "missing.mp4"
@@ -135,7 +137,7 @@ def test_a_teacher_has_to_be_named(clip: str, capsys: pytest.CaptureFixture[str]
         (["HERE", "CLIP"], "exists already"),
     ],
 )  # fmt: skip
-def test_errors(
+def test_wrong_arguments_are_errors(
     tmp_path: Path,
     clip: str,
     sees: object,

@@ -21,7 +21,7 @@ from tests.test_cli import frames_of
 OPTIONS = SourceOptions()
 
 
-def test_the_clip_is_what_it_has_to_be() -> None:
+def test_the_clip_has_the_documented_size_rate_and_length() -> None:
     assert CLIP.stat().st_size <= 4_000_000
     with av.open(str(CLIP)) as container:
         (video,), (audio,) = container.streams.video, container.streams.audio
@@ -30,7 +30,7 @@ def test_the_clip_is_what_it_has_to_be() -> None:
         assert video.average_rate == 25
 
 
-def test_the_clip_is_a_file_with_sound_whose_outputs_lie_here() -> None:
+def test_the_clip_has_sound_and_its_outputs_go_to_the_current_folder() -> None:
     source = open_source("demo:", SourceOptions(source_id=3))
     info = source.info
     assert (info.name, info.kind, info.live, info.fps) == ("demo", "file", False, 25)
@@ -56,7 +56,7 @@ def test_the_clip_is_played_as_any_file(run: Any, tmp_path: Path) -> None:
     assert np.abs(heard).max() > 0.01
 
 
-def test_the_network_that_comes_along_finds_all_classes_in_it(run: Any, tmp_path: Path) -> None:
+def test_the_shipped_network_finds_all_classes_in_it(run: Any, tmp_path: Path) -> None:
     jsonl = tmp_path / "out.jsonl"
     root = Path(__file__).resolve().parents[2]
     code, _, err = run("demo:", "-n", "1", "--no-video", "--jsonl", jsonl,
@@ -67,7 +67,7 @@ def test_the_network_that_comes_along_finds_all_classes_in_it(run: Any, tmp_path
     assert found == {"car", "pedestrian", "cyclist"}
 
 
-def test_the_loop_goes_on_after_its_end_and_owns_its_pixels() -> None:
+def test_the_loop_repeats_and_owns_its_pixels() -> None:
     count = LOOPED + 5
     source = open_source(f"demo:loop,frames={count}", SourceOptions(source_id=3))
     info = source.info
@@ -97,7 +97,7 @@ def test_the_loop_goes_on_after_its_end_and_owns_its_pixels() -> None:
     assert not source.report.warnings
 
 
-def test_the_loop_has_no_end_of_its_own_and_a_bounded_memory() -> None:
+def test_the_loop_never_ends_and_uses_bounded_memory() -> None:
     source = open_source("demo:loop", SourceOptions(start=1e6))
     assert source.info.frames is None
     assert source.info.origin == 25_000_000
@@ -110,7 +110,7 @@ def test_the_loop_has_no_end_of_its_own_and_a_bounded_memory() -> None:
     assert source.read() is None
 
 
-def test_start_skips_but_keeps_numbers() -> None:
+def test_start_skips_frames_but_keeps_their_numbers() -> None:
     source = open_source("demo:loop,frames=40", SourceOptions(start=1.5))
     assert (source.info.origin, source.info.frames) == (38, 2)
     assert [(frame.frame_id, frame.pts) for frame in read_all(source)] == [(38, 38), (39, 39)]
@@ -128,7 +128,7 @@ def test_start_skips_but_keeps_numbers() -> None:
         "demo:Loop", "demo: loop",
     ],
 )  # fmt: skip
-def test_names_that_are_not_understood(spec: str) -> None:
+def test_unknown_demo_names_are_refused(spec: str) -> None:
     with pytest.raises(SourceError) as caught:
         open_source(spec, OPTIONS)
     message = str(caught.value)

@@ -125,7 +125,7 @@ def open_both(path: Path, **options: Any) -> tuple[VideoSource, VideoSource]:
         ("broadcast.ts", "libx264", range(126000, 126000 + 20 * 3600, 3600), Fraction(1, 90000)),
     ],
 )
-def test_the_same_frames_at_the_same_times(
+def test_the_device_gives_the_same_frames_and_times_as_ffmpeg(
     tmp_path: Path, name: str, codec: str, pts: Any, time_base: Fraction
 ) -> None:
     path = tmp_path / name
@@ -148,7 +148,7 @@ def test_the_same_frames_at_the_same_times(
     assert decoder.closed
 
 
-def test_a_start_in_the_middle(tmp_path: Path) -> None:
+def test_start_works_on_the_device(tmp_path: Path) -> None:
     write_video(tmp_path / "a.mp4", 60, options={"g": "20", "bf": "3"})
     expected, source = open_both(tmp_path / "a.mp4", start=1.1)
     wanted, frames = read_all(expected), read_all(source)
@@ -166,7 +166,7 @@ def test_a_start_in_the_middle(tmp_path: Path) -> None:
         ((6, 1), 720, ("h264", "bt601")),
     ],
 )
-def test_the_colour_matrix_is_that_of_the_host(
+def test_the_device_uses_the_same_colour_matrix_as_the_host(
     tmp_path: Path, tags: Any, height: int, arguments: tuple[str, str]
 ) -> None:
     path = tmp_path / "a.mp4"
@@ -188,7 +188,7 @@ def test_the_colour_matrix_is_that_of_the_host(
         ({"options": {"flags": "+ildct+ilme", "x264-params": "tff=1"}}, "interlaced"),
     ],
 )
-def test_other_videos_are_left_to_ffmpeg(
+def test_unsupported_videos_are_decoded_by_ffmpeg(
     tmp_path: Path, options: dict[str, Any], reason: str
 ) -> None:
     write_video(tmp_path / "a.mp4", 10, **options)
@@ -198,7 +198,7 @@ def test_other_videos_are_left_to_ffmpeg(
     assert len(read_all(source)) == 10
 
 
-def test_packets_without_timestamps_are_left_to_ffmpeg(tmp_path: Path) -> None:
+def test_packets_without_timestamps_are_decoded_by_ffmpeg(tmp_path: Path) -> None:
     write_video(tmp_path / "a.avi", 10)
     source = VideoSource(str(tmp_path / "a.avi"), SourceOptions())
     with pytest.raises(DecoderRefused, match="its packets have no timestamps"):
@@ -206,7 +206,7 @@ def test_packets_without_timestamps_are_left_to_ffmpeg(tmp_path: Path) -> None:
     assert [number_of(f.image) for f in read_all(source)] == list(range(10))
 
 
-def test_a_device_that_fails_at_once_leaves_the_source_as_it_was(
+def test_if_the_device_fails_at_once_ffmpeg_decodes_every_frame(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(HostDecoder, "fail_at", 0)
@@ -257,7 +257,9 @@ def device_backend(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("device_backend")
 @pytest.mark.parametrize("draw", [True, False])
-def test_a_run_fetches_pictures_only_to_write_them(tmp_path: Path, run: Any, draw: bool) -> None:
+def test_pictures_are_only_copied_to_the_host_to_be_written(
+    tmp_path: Path, run: Any, draw: bool
+) -> None:
     clip, out = tmp_path / "a.mp4", tmp_path / "out.mp4"
     write_video(clip, 12)
     video = ["-o", out] if draw else ["--no-video"]
@@ -275,7 +277,7 @@ def test_a_run_fetches_pictures_only_to_write_them(tmp_path: Path, run: Any, dra
 
 
 @pytest.mark.usefixtures("device_backend")
-def test_decode_cpu_leaves_the_device_alone(
+def test_decode_cpu_does_not_use_the_device(
     tmp_path: Path, run: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delattr(DeviceBackend, "new_slot")
@@ -287,7 +289,7 @@ def test_decode_cpu_leaves_the_device_alone(
 
 
 @pytest.mark.usefixtures("device_backend")
-def test_a_video_the_device_refuses_is_one_line(
+def test_a_video_that_the_device_refuses_gives_one_message(
     tmp_path: Path, run: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delattr(DeviceBackend, "new_slot")
@@ -298,7 +300,7 @@ def test_a_video_the_device_refuses_is_one_line(
     assert "a.mp4: decoding on the processor: the pixels are yuv444p, not yuv420p" in err
 
 
-def test_nvdec_without_a_gpu_falls_back_with_one_line(tmp_path: Path, run: Any) -> None:
+def test_nvdec_without_a_gpu_falls_back_with_one_message(tmp_path: Path, run: Any) -> None:
     write_video(tmp_path / "a.mp4", 5)
     code, _, err = run(tmp_path / "a.mp4", "--no-video", "--backend", "cpu", "--decode", "nvdec")
     assert code == 0
@@ -310,7 +312,7 @@ def test_nvdec_without_a_gpu_falls_back_with_one_line(tmp_path: Path, run: Any) 
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("codec", ["libx264", "libx265"])
-def test_nvdec_gives_what_ffmpeg_gives(tmp_path: Path, codec: str) -> None:
+def test_nvdec_and_ffmpeg_give_the_same_frames(tmp_path: Path, codec: str) -> None:
     cuda = pytest.importorskip("numba.cuda")
     if not cuda.is_available():
         pytest.skip("needs an NVIDIA GPU")
@@ -330,7 +332,7 @@ def test_nvdec_gives_what_ffmpeg_gives(tmp_path: Path, codec: str) -> None:
 
 
 @pytest.mark.parametrize(("size", "matrix"), [((320, 180), "bt601"), ((1280, 720), "bt709")])
-def test_what_the_device_draws_looks_as_on_the_host(size: Any, matrix: Any) -> None:
+def test_drawing_on_the_device_looks_as_on_the_host(size: Any, matrix: Any) -> None:
     rng = np.random.default_rng(7)
     image = cv2.GaussianBlur(rng.integers(0, 256, (*size[::-1], 3), np.uint8), (0, 0), 9)
     on_host = yuv_of(image, matrix, False)
@@ -359,7 +361,7 @@ def test_what_the_device_draws_looks_as_on_the_host(size: Any, matrix: Any) -> N
     np.testing.assert_array_equal(frame.image, seen)  # what was drawn is in it
 
 
-def test_a_page_takes_what_the_device_has_drawn_and_leaves_it_to_the_encoder() -> None:
+def test_the_live_page_gets_the_picture_as_drawn_on_the_device() -> None:
     picture = yuv_of(np.full((36, 64, 3), 90, np.uint8), "bt601", False)
     on_device: Any = HostPicture(picture.frame, "bt601", lambda *_: picture.to_host())
     frame = Frame(0, 0, 0, Fraction(1, 25), 0.0, on_device)
@@ -374,7 +376,7 @@ def test_a_page_takes_what_the_device_has_drawn_and_leaves_it_to_the_encoder() -
     assert HostPicture.fetched == 0
 
 
-def test_a_frame_of_the_host_is_its_picture() -> None:
+def test_fetching_a_host_frame_returns_the_picture_itself() -> None:
     image = np.zeros((4, 6, 3), np.uint8)
     frame = Frame(0, 0, 0, Fraction(1, 25), 0.0, image)
     assert frame.image is image

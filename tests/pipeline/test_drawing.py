@@ -52,7 +52,7 @@ def contrast(a: float, b: float) -> float:
 
 
 class TestColours:
-    def test_road_users_keep_theirs_in_any_order(self):
+    def test_road_users_keep_their_colours_in_any_order(self):
         for names in itertools.permutations(ROAD):
             assert class_colours(names) == [ROAD_COLOURS[name] for name in names]
 
@@ -136,7 +136,7 @@ class TestBoxes:
         Painter(ROAD).draw(image, found((*boxes[0], 0.5, 2)), "24.0 fps")
         assert changed(image).any()
 
-    def test_line_of_a_box_larger_than_the_frame_is_seen_whole(self):
+    def test_the_outline_of_a_box_larger_than_the_frame_is_visible(self):
         image = canvas(360, 640)
         Painter(ROAD).draw(image, found((-50, -50, 800, 500, 0.9, 0)))
         for edge in (image[200:, :3], image[200:, -3:], image[-3:], image[:3, 200:]):
@@ -175,7 +175,7 @@ class TestLabels:
         assert 120 <= ys.min() < ys.max() < 150
         assert 195 <= xs.min() < xs.max() < 400
 
-    def test_text_is_there_and_dark(self):
+    def test_label_text_is_drawn_dark(self):
         image = canvas(360, 640)
         Painter(ROAD).draw(image, found((200, 150, 400, 300, 0.87, 0)))
         plate = plate_of(image, ROAD_COLOURS["car"])
@@ -228,7 +228,7 @@ class TestLabels:
         ]
         assert 0 < widths[1] < widths[0] / 2
 
-    def test_labels_of_a_crowd_cover_each_other_nowhere(self, monkeypatch):
+    def test_labels_of_a_crowd_do_not_overlap(self, monkeypatch):
         plates = []
         monkeypatch.setattr(
             Painter, "_write", lambda _, image, style, text, plate, *rest: plates.append(plate)
@@ -253,7 +253,7 @@ class TestLabels:
         for a, b in itertools.combinations(plates, 2):
             assert a[2] <= b[0] or b[2] <= a[0] or a[3] <= b[1] or b[3] <= a[1], (a, b)
 
-    def test_labels_keep_their_places_when_scores_swap(self, monkeypatch):
+    def test_labels_keep_their_positions_when_scores_swap(self, monkeypatch):
         runs = []
         monkeypatch.setattr(
             Painter, "_write", lambda _, image, style, text, plate, *rest: runs[-1].add(plate)
@@ -267,7 +267,7 @@ class TestLabels:
 
 
 class TestStatus:
-    def test_is_a_plate_in_the_corner(self):
+    def test_status_is_a_plate_in_the_corner(self):
         image = canvas(360, 640)
         Painter(ROAD).draw(image, Detections.empty(), "24.3 fps  ·  38.1 ms")
         touched = changed(image)
@@ -281,17 +281,17 @@ class TestStatus:
     @pytest.mark.parametrize(
         ("status", "text"), [(False, "24.3 fps"), (True, None), (True, "")], ids=str
     )
-    def test_off_leaves_a_frame_without_detections_as_it_was(self, status, text):
+    def test_without_status_an_empty_frame_is_unchanged(self, status, text):
         image = canvas(360, 640)
         Painter(ROAD, status=status).draw(image, Detections.empty(), text)
         assert not changed(image).any()
 
-    def test_is_left_out_of_a_frame_too_small_for_it(self):
+    def test_status_is_left_out_of_a_frame_that_is_too_small(self):
         image = canvas(48, 64)
         Painter(ROAD).draw(image, Detections.empty(), "24.3 fps  ·  38.1 ms")
         assert not changed(image).any()
 
-    def test_is_not_covered_by_a_label(self):
+    def test_status_is_not_covered_by_a_label(self):
         alone, image = canvas(360, 640), canvas(360, 640)
         painter = Painter(ROAD)
         painter.draw(alone, Detections.empty(), "24.3 fps")

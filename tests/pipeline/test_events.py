@@ -24,13 +24,15 @@ from tests.support.recordings import NAMES, TIME_BASE, found, results
         ("Car>=1 and PEDESTRIAN>0", (1, 0, 1), (1, 0, 0)),
     ],
 )
-def test_conditions(text: str, yes: tuple[int, ...], no: tuple[int, ...]) -> None:
+def test_conditions_are_met_or_not_met(
+    text: str, yes: tuple[int, ...], no: tuple[int, ...]
+) -> None:
     condition = parse_condition(text, NAMES)
     assert condition.holds(np.array(yes))
     assert not condition.holds(np.array(no))
 
 
-def test_names_may_have_spaces() -> None:
+def test_class_names_may_have_spaces() -> None:
     condition = parse_condition(
         "traffic light >= 1 and hand cart>0", ["hand cart", "traffic light"]
     )
@@ -52,7 +54,7 @@ def test_names_may_have_spaces() -> None:
         ("car<0", "car<0 is never so"),
     ],
 )
-def test_conditions_that_cannot_be_read(text: str, message: str) -> None:
+def test_malformed_conditions_are_refused(text: str, message: str) -> None:
     with pytest.raises(ConfigError) as caught:
         EventDetector([text], NAMES, 5, 5)
     assert message in str(caught.value)
@@ -101,7 +103,9 @@ def flags(text: str) -> list[bool]:
         ("x" * 40, [(0, 39, 38)]),
     ],
 )
-def test_an_event_has_to_hold_for_a_moment(seen: str, expected: list[tuple[int, int, int]]) -> None:
+def test_a_condition_must_hold_in_several_frames(
+    seen: str, expected: list[tuple[int, int, int]]
+) -> None:
     assert spans(watch(flags(seen))) == expected
 
 
@@ -113,7 +117,9 @@ def test_an_event_has_to_hold_for_a_moment(seen: str, expected: list[tuple[int, 
         (5, "....xx.....xxx", [(11, 13, 1)]),
     ],
 )
-def test_few_frames_a_second(fps: int, seen: str, expected: list[tuple[int, int, int]]) -> None:
+def test_a_low_frame_rate_still_gives_events(
+    fps: int, seen: str, expected: list[tuple[int, int, int]]
+) -> None:
     assert spans(watch(flags(seen), time_base=Fraction(1, fps))) == expected
 
 
@@ -123,7 +129,7 @@ def test_a_clip_shows_as_much_as_asked_for(after: float) -> None:
     assert spans(events) == [(0, 4, 3 + round(after * 50))]
 
 
-def test_only_frames_that_the_network_has_seen_prove_an_event() -> None:
+def test_only_frames_seen_by_the_network_count_for_an_event() -> None:
     """Every third frame is seen; in the two after it the object is only expected."""
     for looks, expected in (("..x.....", 0), ("..xxx....", 1)):
         detector = EventDetector(["pedestrian>=1"], NAMES, 2.0, 1.0)
@@ -134,7 +140,7 @@ def test_only_frames_that_the_network_has_seen_prove_an_event() -> None:
         assert len({id(event) for event in events if event is not None}) == expected
 
 
-def test_an_event_without_end_becomes_several() -> None:
+def test_an_endless_event_is_split() -> None:
     events = watch([True] * 1300, time_base=Fraction(1))
     first, second, third = {id(e): e for e in events if e is not None}.values()
     assert (first.first, first.last, first.begin) == (1, 600, -1)
@@ -143,7 +149,7 @@ def test_an_event_without_end_becomes_several() -> None:
     assert second.conditions == ["pedestrian>=1"]
 
 
-def test_what_an_event_says() -> None:
+def test_an_event_reports_its_condition_classes_times_and_score() -> None:
     detector = EventDetector(["cyclist>0 and car>1", "pedestrian>=1"], NAMES, 1.0, 1.0)
     both = found("car", "car", "cyclist", "pedestrian", score=0.25)
     event = None
@@ -158,7 +164,7 @@ def test_what_an_event_says() -> None:
     assert event.best_score == 0.5
 
 
-def test_nothing_of_a_class_has_no_score() -> None:
+def test_an_event_for_an_absent_class_has_no_score() -> None:
     events = watch([False] * 5, conditions=("car==0",))
     assert events[-1] is not None
     assert events[-1].best_score is None

@@ -45,11 +45,11 @@ def config_of(**settings: Any) -> Config:
     ],
     ids=str,
 )
-def test_settings_that_results_depend_on(changed: dict[str, Any]) -> None:
+def test_settings_that_change_results_change_the_key(changed: dict[str, Any]) -> None:
     assert config_hash(config_of(**changed)) != config_hash(config_of())
 
 
-def test_settings_that_only_change_the_speed() -> None:
+def test_settings_that_only_change_the_speed_keep_the_key() -> None:
     faster = config_of(
         cpu__threads=1, cpu__streams=1, queue__depth=9, queue__slots=9, queue__batch=2,
         source__read_timeout=9.0, video__threads=1, preview__address=8080, profile__warmup=0.0,
@@ -57,7 +57,7 @@ def test_settings_that_only_change_the_speed() -> None:
     assert config_hash(faster) == config_hash(config_of())
 
 
-def test_every_group_of_settings_is_known() -> None:
+def test_every_group_of_settings_is_classified() -> None:
     """A new group has to be thought about: all of it counts, or here is said what does not."""
     assert set(Config.model_fields) == {
         "network", "backend", "cpu", "cuda", "fit", "detect", "queue", "source", "video", "record",
@@ -75,7 +75,7 @@ def network_of(folder: Path, width: int = 320) -> NetworkDescription:
     return describe_network(config_of(network=str(file)))
 
 
-def test_a_network_is_its_content(tmp_path: Path) -> None:
+def test_networks_are_compared_by_content(tmp_path: Path) -> None:
     original = load_weights(DEFAULT)
     hashes = []
 
@@ -106,7 +106,7 @@ def version_of(spec: str | Path, **settings: Any) -> FileVersion:
     return file_version(file, config_of(**settings))
 
 
-def test_a_file_is_its_name_size_and_time(tmp_path: Path) -> None:
+def test_files_are_compared_by_name_size_and_time(tmp_path: Path) -> None:
     path = tmp_path / "a.mp4"
     path.write_bytes(b"12345")
     os.utime(path, ns=(0, 10**18 + 1))
@@ -127,7 +127,7 @@ def test_a_file_is_its_name_size_and_time(tmp_path: Path) -> None:
         file_version(SourceFile(str(path), path, path), config_of())
 
 
-def test_pictures_change_with_each_of_them(tmp_path: Path) -> None:
+def test_changing_one_picture_changes_a_sequence(tmp_path: Path) -> None:
     folder = tmp_path / "pictures"
     folder.mkdir()
     for name in ("1.jpg", "2.jpg"):
@@ -140,7 +140,7 @@ def test_pictures_change_with_each_of_them(tmp_path: Path) -> None:
     assert version_of(folder) != version
 
 
-def test_a_key_depends_on_all_three() -> None:
+def test_a_key_depends_on_source_network_and_settings() -> None:
     version = FileVersion("a.mp4", 5, "1")
     keys = {
         run_key(version, "w", "c"),

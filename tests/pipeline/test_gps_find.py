@@ -37,7 +37,7 @@ def text(path: Path, content: str) -> Path:
     return path
 
 
-def test_a_file_is_laid_on_the_time_of_creation(tmp_path: Path) -> None:
+def test_a_track_is_aligned_with_the_time_of_creation(tmp_path: Path) -> None:
     source = opened(clip(tmp_path / "a.mp4"))
     track = text(tmp_path / "b.gpx", gpx(range(-5, 9)))
     follow_gps(source, str(track), None)
@@ -46,7 +46,7 @@ def test_a_file_is_laid_on_the_time_of_creation(tmp_path: Path) -> None:
     assert source.report.warnings == []
 
 
-def test_a_clock_that_does_not_begin_at_0(tmp_path: Path) -> None:
+def test_a_recording_whose_clock_does_not_begin_at_0_is_aligned(tmp_path: Path) -> None:
     path = tmp_path / "a.mkv"
     write_video(path, 75, metadata={"creation_time": CREATED}, muxer={"output_ts_offset": "2"})
     source = opened(path, start=1)
@@ -55,7 +55,7 @@ def test_a_clock_that_does_not_begin_at_0(tmp_path: Path) -> None:
     assert lat_at(source, 3.5) == pytest.approx(latitude(1.5))
 
 
-def test_what_lies_beside_a_recording_is_found(tmp_path: Path) -> None:
+def test_a_track_file_beside_a_recording_is_found(tmp_path: Path) -> None:
     path = clip(tmp_path / "a.mp4")
     for choice, expected in (("auto", None), ("none", None)):
         source = opened(path)
@@ -75,7 +75,7 @@ def test_what_lies_beside_a_recording_is_found(tmp_path: Path) -> None:
     assert line.startswith(f"{path}: no GPS: {tmp_path / 'a.gpx'}: expected a GPX file")
 
 
-def test_the_recording_itself_comes_first(tmp_path: Path) -> None:
+def test_positions_in_the_recording_take_precedence(tmp_path: Path) -> None:
     path = tmp_path / "a.mp4"
     write_novatek(path, [block(k, 48) for k in range(3)], metadata={"creation_time": CREATED})
     text(tmp_path / "a.gpx", gpx(range(100, 200)))
@@ -85,7 +85,7 @@ def test_the_recording_itself_comes_first(tmp_path: Path) -> None:
     assert lat_at(source, 1.0) == pytest.approx(latitude(1), abs=latitude(1.1) - latitude(0))
 
 
-def test_data_tracks_are_found_or_what_they_need_is_named(
+def test_data_tracks_are_read_or_the_missing_package_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))  # no exiftool
@@ -102,7 +102,7 @@ def test_data_tracks_are_found_or_what_they_need_is_named(
     assert lat_at(source, 1.5) == pytest.approx(latitude(1.5))
 
 
-def test_a_clock_in_local_time(tmp_path: Path) -> None:
+def test_a_creation_time_in_local_time_is_recognised(tmp_path: Path) -> None:
     """Cameras write the time of the clock on the wall, and call it UTC."""
     path = clip(tmp_path / "a.mp4", "2026-11-25T12:11:12.000000Z")
     track = text(tmp_path / "b.gpx", gpx(range(-60, 60)))
@@ -123,7 +123,9 @@ def test_a_clock_in_local_time(tmp_path: Path) -> None:
     [(range(5000, 5100), None), (range(-9000, -1000, 5), None), (range(9), 500.0)],
     ids=["elsewhere", "two zones fit", "offset"],
 )
-def test_another_time_is_refused(tmp_path: Path, seconds: range, offset: float | None) -> None:
+def test_a_track_of_another_time_is_refused(
+    tmp_path: Path, seconds: range, offset: float | None
+) -> None:
     path = clip(tmp_path / "a.mp4")
     track = text(tmp_path / "a.gpx", gpx(seconds))
     with pytest.raises(GpsError, match=r"expected positions of .* recorded at 2026.*gps_offset"):
@@ -146,7 +148,7 @@ def test_without_a_time_of_creation_a_track_begins_with_the_recording(tmp_path: 
         follow_gps(opened(path), str(track), 3.0)
 
 
-def test_what_cannot_be_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_impossible_options_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = opened(clip(tmp_path / "a.mp4"))
     for name, part in (("b.csv", "ends in .gpx or .nmea"), ("b.gpx", "No such file")):
         with pytest.raises(GpsError, match=part):

@@ -41,7 +41,7 @@ def seconds(fixes: list[TimedFix]) -> list[float]:
 
 
 @pytest.mark.parametrize("place", [16, 48])
-def test_novatek(tmp_path: Path, place: int) -> None:
+def test_reads_novatek_blocks(tmp_path: Path, place: int) -> None:
     blocks = [block(k, place) for k in range(6)]
     blocks[2] = block(2, place, b"VNE\0")  # no fix
     write_novatek(tmp_path / "a.mp4", blocks)
@@ -60,7 +60,7 @@ def test_novatek(tmp_path: Path, place: int) -> None:
     assert steps == pytest.approx([1] * 3)  # by the receiver's clock
 
 
-def test_novatek_of_the_south_and_the_west(tmp_path: Path) -> None:
+def test_novatek_positions_in_the_south_and_west_are_negative(tmp_path: Path) -> None:
     write_novatek(tmp_path / "a.mp4", [block(0, 48, b"ASW\0", lat=3351.2)] * 2)
     fix = read_novatek(tmp_path / "a.mp4")[0][1]
     assert fix is not None
@@ -72,7 +72,7 @@ def test_novatek_of_the_south_and_the_west(tmp_path: Path) -> None:
     [b"", b"\0" * 256, b"freeGPS ", block(70, 48), block(0, 48, lat=float("nan")),
      block(0, 48, lat=9999.0), block(0, 48)[:70]],
 )  # fmt: skip
-def test_damaged_blocks_have_no_fix(tmp_path: Path, bad: bytes) -> None:
+def test_damaged_novatek_blocks_have_no_fix(tmp_path: Path, bad: bytes) -> None:
     path = tmp_path / "a.mp4"
     write_novatek(path, [block(k, 48) for k in range(4)])
     data = path.read_bytes()
@@ -81,7 +81,7 @@ def test_damaged_blocks_have_no_fix(tmp_path: Path, bad: bytes) -> None:
     assert [fix is not None for _, fix in found] == [True, False, True, True]
 
 
-def test_a_list_of_blocks_that_leads_nowhere(tmp_path: Path) -> None:
+def test_a_damaged_novatek_index_keeps_the_other_blocks(tmp_path: Path) -> None:
     path = tmp_path / "a.mp4"
     write_novatek(path, [block(k, 48) for k in range(3)])
     data = bytearray(path.read_bytes())
@@ -93,7 +93,7 @@ def test_a_list_of_blocks_that_leads_nowhere(tmp_path: Path) -> None:
     assert read_novatek(tmp_path / "b.mp4") == []
 
 
-def test_gopro(tmp_path: Path) -> None:
+def test_reads_gopro_tracks(tmp_path: Path) -> None:
     pytest.importorskip("mapillary_tools", reason="GoPro's and Google's GPS: pip install .[gps]")
     from squeezedrive.pipeline.gps.action_cameras import read_data_tracks
 
@@ -110,7 +110,7 @@ def test_gopro(tmp_path: Path) -> None:
     assert seconds(read_data_tracks(tmp_path / "b.mp4"))[-2:] == [1, 1.5]
 
 
-def test_camm(tmp_path: Path) -> None:
+def test_reads_camm_tracks(tmp_path: Path) -> None:
     pytest.importorskip("mapillary_tools", reason="GoPro's and Google's GPS: pip install .[gps]")
     from squeezedrive.pipeline.gps.action_cameras import read_data_tracks
 
@@ -123,7 +123,7 @@ def test_camm(tmp_path: Path) -> None:
         assert (fix.speed, fix.course) == (20, 0)
 
 
-def test_gpx(tmp_path: Path) -> None:
+def test_reads_gpx(tmp_path: Path) -> None:
     path = tmp_path / "a.gpx"
     text = gpx([0, 1, 2])
     path.write_text(text.replace("<ele>519</ele>", "<ele>519</ele>", 1))
@@ -135,7 +135,7 @@ def test_gpx(tmp_path: Path) -> None:
         assert (fix.altitude, fix.speed) == (519, None)
 
 
-def test_parts_of_a_gpx_track(tmp_path: Path) -> None:
+def test_gpx_segments_stay_apart(tmp_path: Path) -> None:
     path = tmp_path / "a.gpx"
     path.write_text(gpx([0, 1, 5, 6]).replace("</trkpt><trkpt", "</trkpt>\n<trkpt"))
     lines = path.read_text().splitlines()
@@ -146,7 +146,7 @@ def test_parts_of_a_gpx_track(tmp_path: Path) -> None:
     ]  # fmt: skip
 
 
-def test_speed_in_gpx(tmp_path: Path) -> None:
+def test_reads_speed_from_gpx(tmp_path: Path) -> None:
     extension = (
         "<extensions><t:x xmlns:t='u'><t:speed>20</t:speed><t:hr>a</t:hr></t:x></extensions>"
     )
@@ -162,7 +162,7 @@ def test_speed_in_gpx(tmp_path: Path) -> None:
     ["", "hello", "<gpx", "<html></html>", gpx([]), gpx([0]).replace("<time>", "<time>x"),
      gpx([0]).replace('lat="48', 'lat="x'), '{"a": 1}', gpx([0])[:-20], "\0\1\2"],
 )  # fmt: skip
-def test_what_is_no_gpx_is_refused_in_a_line(tmp_path: Path, text: str) -> None:
+def test_files_that_are_not_gpx_are_refused_in_one_line(tmp_path: Path, text: str) -> None:
     path = tmp_path / "a.gpx"
     path.write_text(text)
     with pytest.raises(GpsError) as caught:
@@ -174,7 +174,7 @@ def test_what_is_no_gpx_is_refused_in_a_line(tmp_path: Path, text: str) -> None:
         read_gpx(path)
 
 
-def test_nmea(tmp_path: Path) -> None:
+def test_reads_nmea(tmp_path: Path) -> None:
     path = tmp_path / "a.nmea"
     gga = sentence("GPGGA,101113.00,4800.0,N,01100.0,E,1,8,1.0,519.5,M,47.0,M,,")
     lines = [
@@ -201,7 +201,7 @@ def test_nmea(tmp_path: Path) -> None:
      sentence("GPRMC,1,A,x,N,y,E,z,w,251126,,,A"), "\0\0\0",
      sentence("GPRMC,256161.00,A,4800.0,N,01100.0,E,1,1,251126,,,A")],
 )  # fmt: skip
-def test_what_is_no_nmea_is_refused_in_a_line(tmp_path: Path, text: str) -> None:
+def test_files_that_are_not_nmea_are_refused_in_one_line(tmp_path: Path, text: str) -> None:
     path = tmp_path / "a.nmea"
     path.write_text(text)
     with pytest.raises(
@@ -225,7 +225,7 @@ def program(folder: Path, text: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", f"{folder}:/usr/bin:/bin")
 
 
-def test_exiftool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_reads_exiftools_output(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     program(tmp_path, SAID, monkeypatch)
     fixes = exiftool.read_by_exiftool(tmp_path / "a.mp4", 0)
     assert fixes == [
@@ -237,7 +237,9 @@ def test_exiftool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("text", ["#!/bin/sh\n", "#!/bin/sh\necho '[]'\n", "#!/bin/sh\nexit 1\n"])
-def test_an_exiftool_that_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+def test_an_exiftool_that_fails_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str
+) -> None:
     program(tmp_path, text, monkeypatch)
     with pytest.raises(GpsError, match="exiftool cannot read it"):
         exiftool.read_by_exiftool(tmp_path / "a.mp4", 0)

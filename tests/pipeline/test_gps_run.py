@@ -32,7 +32,7 @@ def frames(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()[1:]]
 
 
-def test_novatek_to_everything(run: Any, tmp_path: Path) -> None:
+def test_novatek_positions_reach_every_output(run: Any, tmp_path: Path) -> None:
     clip, out = tmp_path / "clip.mp4", tmp_path / "out.mp4"
     blocks = [block(k, 48, b"VNE\0" if k == 3 else b"ANE\0") for k in range(5)]
     write_novatek(clip, blocks, size=(320, 192))
@@ -74,7 +74,9 @@ def test_novatek_to_everything(run: Any, tmp_path: Path) -> None:
     assert len(again) == 5  # after the gap, the next fix holds for a second before it
 
 
-def test_a_track_beside_is_refused_or_used(run: Any, refused: Any, tmp_path: Path) -> None:
+def test_a_track_file_beside_the_video_is_used_or_refused(
+    run: Any, refused: Any, tmp_path: Path
+) -> None:
     clip, jsonl = tmp_path / "clip.mp4", tmp_path / "out.jsonl"
     pts = range(0, 50, 5)
     write_video(clip, list(pts), rate=5, metadata={"creation_time": CREATED}, size=(320, 192))
@@ -92,7 +94,7 @@ def test_a_track_beside_is_refused_or_used(run: Any, refused: Any, tmp_path: Pat
     assert "expected a GPX file" in message
 
 
-def test_without_gps_nothing_is_said(run: Any, tmp_path: Path) -> None:
+def test_without_gps_no_output_mentions_it(run: Any, tmp_path: Path) -> None:
     clip, jsonl = tmp_path / "clip.mp4", tmp_path / "out.jsonl"
     write_video(clip, 3, size=(320, 192))
     assert run(clip, "-o", tmp_path / "out.mp4", "--jsonl", jsonl)[0] == 0

@@ -14,7 +14,7 @@ def at(track: GpsTrack, seconds: float) -> tuple[float, float] | None:
     return None if fix is None else (round(fix.lat, 6), round(fix.lon, 6))
 
 
-def test_between_two_fixes() -> None:
+def test_positions_are_interpolated_between_two_fixes() -> None:
     track = GpsTrack(
         [
             (1.0, GpsFix(48, 11, 500, 10, 350, 100.0)),
@@ -44,7 +44,7 @@ def test_between_two_fixes() -> None:
         ((48, 11), (48, 11), (48, 11)),
     ],
 )
-def test_date_line_and_poles(
+def test_interpolates_across_the_date_line_and_poles(
     a: tuple[float, float], b: tuple[float, float], middle: tuple[float, float | None]
 ) -> None:
     track = GpsTrack([(0, GpsFix(*a)), (2, GpsFix(*b))], "t")
@@ -59,7 +59,7 @@ def test_date_line_and_poles(
     assert fix.speed < 250  # nobody has gone round the earth
 
 
-def test_no_fix_means_none() -> None:
+def test_a_frame_without_a_fix_has_no_position() -> None:
     here, there = GpsFix(48, 11, utc=50.0), GpsFix(48.1, 11)
     lost = GpsTrack([(10, here), (11, None), (13, there)], "t")
     moments = (8.9, 9.1, 10, 10.9, 11, 11.9, 12.1, 13, 14, 14.1)
@@ -77,7 +77,7 @@ def test_no_fix_means_none() -> None:
     assert GpsTrack([(0, None)], "t").is_empty
 
 
-def test_speed_and_course_are_measured_where_the_receiver_has_none() -> None:
+def test_missing_speed_and_course_are_computed_from_positions() -> None:
     east = [(k / 10, GpsFix(0, 0.00001 * k)) for k in range(11)]
     track = GpsTrack(east, "t")
     for _, fix in track.fixes:
@@ -94,7 +94,7 @@ def test_speed_and_course_are_measured_where_the_receiver_has_none() -> None:
     assert alone == GpsFix(5, 5)
 
 
-def test_order_and_nonsense() -> None:
+def test_unordered_and_invalid_points_are_handled() -> None:
     wrong = [GpsFix(91, 0), GpsFix(0, 181), GpsFix(math.nan, 0), GpsFix(0, math.inf)]
     track = GpsTrack([(2, GpsFix(2, 0)), *((1.5, fix) for fix in wrong), (1, GpsFix(1, 0))], "t")
     assert [time for time, _ in track.fixes] == [1, 2]
@@ -103,7 +103,7 @@ def test_order_and_nonsense() -> None:
     assert [time for time, _ in twice.span(1, 2)] == [1, 1]
 
 
-def test_formulas() -> None:
+def test_distance_and_course_match_known_values() -> None:
     london, paris = GpsFix(51.5, -0.12), GpsFix(48.85, 2.35)
     assert distance(london, paris) == pytest.approx(343_100, rel=0.001)
     assert bearing(london, paris) == pytest.approx(148.1, abs=0.2)

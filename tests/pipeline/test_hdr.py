@@ -65,7 +65,7 @@ def write_hdr(path: Path, transfer: int, yuv: tuple[int, int, int], codec: str, 
         (HLG, 1.0, (254, 255)),
     ],
 )
-def test_grey_becomes_as_bright_as_in_sdr(
+def test_hdr_grey_becomes_as_bright_as_in_sdr(
     transfer: int, signal: float, expected: tuple[int, int]
 ) -> None:
     image = to_sdr(grey(signal), transfer, 9)
@@ -75,14 +75,14 @@ def test_grey_becomes_as_bright_as_in_sdr(
 
 
 @pytest.mark.parametrize("transfer", [PQ, HLG])
-def test_brighter_stays_brighter(transfer: int) -> None:
+def test_tone_mapping_is_monotonic(transfer: int) -> None:
     codes = np.repeat(np.arange(0, 65536, 64, dtype=np.uint16), 3).reshape(1, -1, 3)
     shown = to_sdr(codes, transfer, 9)[0, :, 0].astype(int)
     assert (np.diff(shown) >= 0).all()
     assert np.diff(shown).max() <= 4  # no bands
 
 
-def test_colours_of_bt709_come_back_from_bt2020() -> None:
+def test_bt709_colours_survive_bt2020() -> None:
     """Red of BT.709 at 100 cd/m2, in linear BT.2020 as ITU-R BT.2087 has it, coded in PQ."""
     nits = 100 * np.array([0.0164, 0.0691, 0.6274])  # blue, green, red
     m1, m2, c1, c2, c3 = 2610 / 16384, 2523 / 32, 3424 / 4096, 2413 / 128, 2392 / 128
@@ -105,7 +105,7 @@ def test_colours_of_bt709_come_back_from_bt2020() -> None:
         (PQ, "PQ", "libx264", "yuv420p10le"),
     ],
 )
-def test_a_video_is_read_and_written_as_plain_sdr(
+def test_an_hdr_video_is_written_as_plain_sdr(
     tmp_path: Path, transfer: int, name: str, codec: str, pix: str
 ) -> None:
     signal = PQ_WHITE if transfer == PQ else HLG_WHITE

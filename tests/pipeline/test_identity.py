@@ -39,7 +39,7 @@ def written(path: Path, **said: str) -> Path:
 
 
 @pytest.mark.parametrize("said", [PHONE, CAMERA], ids=["phone", "camera"])
-def test_place_time_and_camera_come_along(tmp_path: Path, said: dict[str, str]) -> None:
+def test_place_time_and_camera_are_kept(tmp_path: Path, said: dict[str, str]) -> None:
     copy(written(tmp_path / "a.mp4", creation_time=CREATED, **said), tmp_path / "out.mp4")
     kept = metadata(tmp_path / "out.mp4")
     assert {key: kept.get(key) for key in said} == said
@@ -48,7 +48,7 @@ def test_place_time_and_camera_come_along(tmp_path: Path, said: dict[str, str]) 
     assert kept["com.apple.quicktime.location.ISO6709"].startswith("+48.1374+011.5755")
 
 
-def test_what_quicktime_files_say_has_ffmpegs_names(tmp_path: Path) -> None:
+def test_quicktime_metadata_gets_ffmpegs_names(tmp_path: Path) -> None:
     """Cameras write make, model and place as QuickTime's user data."""
     copy(written(tmp_path / "a.mov", creation_time=CREATED, **CAMERA), tmp_path / "out.mp4")
     kept = metadata(tmp_path / "out.mp4")
@@ -57,7 +57,7 @@ def test_what_quicktime_files_say_has_ffmpegs_names(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["a.mp4", "a.mov", "a.mkv"])
-def test_times_are_those_of_the_first_picture(tmp_path: Path, name: str) -> None:
+def test_the_creation_time_is_that_of_the_first_picture(tmp_path: Path, name: str) -> None:
     copy(written(tmp_path / name, creation_time=CREATED, **PHONE), tmp_path / "out.mp4", start=1.6)
     kept = metadata(tmp_path / "out.mp4")
     assert kept["creation_time"] == "2026-11-25T10:11:13.600000Z"
@@ -69,7 +69,7 @@ def test_times_are_those_of_the_first_picture(tmp_path: Path, name: str) -> None
     assert times(tmp_path / "out.mp4")[0] == 0
 
 
-def test_a_clock_that_does_not_begin_at_0(tmp_path: Path) -> None:
+def test_the_creation_time_does_not_depend_on_where_the_clock_begins(tmp_path: Path) -> None:
     write_video(
         tmp_path / "a.mkv", range(740, 2740, 40), Fraction(1, 1000),
         metadata={"creation_time": CREATED},
@@ -84,14 +84,14 @@ def test_a_clock_that_does_not_begin_at_0(tmp_path: Path) -> None:
     )
 
 
-def test_nothing_is_said_that_the_source_does_not_say(tmp_path: Path) -> None:
+def test_no_metadata_is_invented(tmp_path: Path) -> None:
     write_video(tmp_path / "a.mp4", 5)
     copy(tmp_path / "a.mp4", tmp_path / "out.mp4")
     ours = set(metadata(tmp_path / "out.mp4"))
     assert ours <= {"major_brand", "minor_version", "compatible_brands", "encoder"}
 
 
-def test_what_is_said_of_the_file_stays_behind() -> None:
+def test_metadata_about_the_container_is_not_copied() -> None:
     info = SourceInfo("a", "file", 0, 0, None, None, Fraction(1, 10), identity=Identity({
         "major_brand": "mp42", "ENCODER": "camera", "comment": "x", "location": "+1+2/",
         "location-eng": "+1+2/", "com.apple.quicktime.creationdate": "yesterday",
@@ -120,6 +120,6 @@ def test_what_is_said_of_the_file_stays_behind() -> None:
         ("2026", None),
     ],
 )
-def test_moments(text: str, expected: str | None) -> None:
+def test_timestamps_in_metadata_are_parsed(text: str, expected: str | None) -> None:
     seconds = parse_moment(text)
     assert (None if seconds is None else format_moment(seconds)) == expected

@@ -39,7 +39,7 @@ def test_images_come_in_the_order_of_their_numbers(tmp_path: Path) -> None:
     assert all(f.image.flags.c_contiguous and f.image.flags.writeable for f in frames)
 
 
-def test_pattern_and_single_image(tmp_path: Path) -> None:
+def test_a_pattern_or_a_single_image_can_be_read(tmp_path: Path) -> None:
     save(tmp_path, "a1.png", "b1.png", "a2.png")
     (tmp_path / "a3.txt").write_text("not an image")
     frames = read_all(ImageSource(str(tmp_path / "a*"), SourceOptions()))
@@ -63,7 +63,7 @@ def test_unreadable_images_are_left_out_and_named(tmp_path: Path, content: bytes
     assert str(tmp_path / "2.jpg") in warning
 
 
-def test_nothing_but_unreadable_images(tmp_path: Path) -> None:
+def test_only_unreadable_images_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_text("no image")
     source = ImageSource(str(tmp_path), SourceOptions())
     assert (source.info.width, source.info.height) == (0, 0)
@@ -71,7 +71,7 @@ def test_nothing_but_unreadable_images(tmp_path: Path) -> None:
     assert source.report.skipped == {"corrupt": 1}
 
 
-def test_every_sort_of_pixel_becomes_bgr(tmp_path: Path) -> None:
+def test_every_pixel_format_becomes_bgr(tmp_path: Path) -> None:
     colour = picture(5)
     grey = cv2.cvtColor(colour, cv2.COLOR_BGR2GRAY)
     cv2.imwrite(str(tmp_path / "1.png"), grey)
@@ -95,7 +95,7 @@ def test_photos_are_turned_upright_once(tmp_path: Path) -> None:
     assert np.abs(image.astype(int) - np.rot90(picture(0), -1)).mean() < 4
 
 
-def test_start(tmp_path: Path) -> None:
+def test_start_skips_images(tmp_path: Path) -> None:
     save(tmp_path, *(f"{k}.png" for k in range(6)))
     source = ImageSource(str(tmp_path), SourceOptions(fps=Fraction(2), start=1.5))
     assert (source.info.frames, source.info.origin) == (3, 3)
@@ -104,7 +104,7 @@ def test_start(tmp_path: Path) -> None:
         ImageSource(str(tmp_path), SourceOptions(fps=Fraction(2), start=3))
 
 
-def test_no_images(tmp_path: Path) -> None:
+def test_a_folder_without_images_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("")
     with pytest.raises(SourceError, match="folder holds no images"):
         ImageSource(str(tmp_path), SourceOptions())
@@ -112,7 +112,7 @@ def test_no_images(tmp_path: Path) -> None:
         ImageSource(str(tmp_path / "*.png"), SourceOptions())
 
 
-def test_hidden_files_of_a_folder_are_no_pictures(tmp_path: Path) -> None:
+def test_hidden_files_are_not_read_as_pictures(tmp_path: Path) -> None:
     save(tmp_path, "1.jpg", "2.jpg")
     for name in ("._1.jpg", "._2.jpg", "._3.jpg"):  # as a Mac puts them beside others
         (tmp_path / name).write_bytes(bytes.fromhex("0005160700020000") + bytes(4088))

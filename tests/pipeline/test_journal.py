@@ -11,7 +11,7 @@ from squeezedrive.pipeline.app.journal import JOURNAL, Journal, OutputRecord, is
 from squeezedrive.pipeline.core.errors import SinkError
 
 
-def test_what_is_begun_and_what_is_finished(tmp_path: Path) -> None:
+def test_the_journal_knows_what_is_begun_and_finished(tmp_path: Path) -> None:
     video, lines = tmp_path / "a.mp4", tmp_path / "lines" / "a.jsonl"
     lines.parent.mkdir()
     journal = Journal()
@@ -31,7 +31,7 @@ def test_what_is_begun_and_what_is_finished(tmp_path: Path) -> None:
     assert Journal().find(lines) == OutputRecord("key", 7)
 
 
-def test_notes_move_with_their_folder(tmp_path: Path) -> None:
+def test_the_journal_can_be_moved_with_its_folder(tmp_path: Path) -> None:
     folder = tmp_path / "out"
     folder.mkdir()
     (folder / "a.mp4").write_bytes(b"12345")
@@ -41,7 +41,7 @@ def test_notes_move_with_their_folder(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("cut", range(1, 40))
-def test_a_line_that_was_cut_off_costs_itself_only(tmp_path: Path, cut: int) -> None:
+def test_a_truncated_line_loses_only_itself(tmp_path: Path, cut: int) -> None:
     for name in ("a.mp4", "b.mp4"):
         (tmp_path / name).write_bytes(b"12345")
         Journal().finish("key", [tmp_path / name])
@@ -55,7 +55,7 @@ def test_a_line_that_was_cut_off_costs_itself_only(tmp_path: Path, cut: int) -> 
     assert Journal().find(tmp_path / "c.mp4") == OutputRecord("next", None)
 
 
-def test_lines_of_somebody_else_are_left_alone(tmp_path: Path) -> None:
+def test_unknown_lines_are_kept(tmp_path: Path) -> None:
     text = '[]\n7\n{"state": "finished"}\n{"state": "finished", "outputs": []}\nno JSON\n\xff\n'
     (tmp_path / JOURNAL).write_bytes(text.encode("latin-1"))
     journal = Journal()
@@ -65,7 +65,7 @@ def test_lines_of_somebody_else_are_left_alone(tmp_path: Path) -> None:
     assert Journal().find(tmp_path / "a.mp4") == OutputRecord("key", None)
 
 
-def test_sizes_of_files_folders_and_series(tmp_path: Path) -> None:
+def test_sizes_of_files_folders_and_series_are_compared(tmp_path: Path) -> None:
     file, folder, series = tmp_path / "a.jsonl", tmp_path / "kitti", tmp_path / "ride.mp4"
     assert measure(series) == {}
     assert is_intact(series, {})
@@ -96,7 +96,7 @@ def test_sizes_of_files_folders_and_series(tmp_path: Path) -> None:
         assert not is_intact(path, size)
 
 
-def test_names_of_any_bytes(tmp_path: Path) -> None:
+def test_file_names_may_have_any_bytes(tmp_path: Path) -> None:
     path = tmp_path / "a\udcff.mp4"
     Journal().begin("key", [path])
     assert Journal().find(path) == OutputRecord("key", None)
@@ -104,7 +104,7 @@ def test_names_of_any_bytes(tmp_path: Path) -> None:
     assert json.loads(line)["outputs"] == {"a\\xff.mp4": None}
 
 
-def test_a_folder_that_takes_no_notes(tmp_path: Path) -> None:
+def test_an_unusable_journal_is_an_error(tmp_path: Path) -> None:
     (tmp_path / JOURNAL).mkdir()
     with pytest.raises(SinkError, match=r"\.squeezedrive\.jsonl: cannot be read"):
         Journal().find(tmp_path / "a.mp4")

@@ -33,7 +33,7 @@ def result(frame_id: int = 0, found: Detections = TWO, pts: int | None = None) -
     return FrameResult(Frame(0, frame_id, pts, Fraction(1, 30000), 0.0, image), found)
 
 
-def test_lines_are_what_was_written(tmp_path):
+def test_the_lines_can_be_read_back(tmp_path):
     sink = JsonlSink(
         tmp_path / "out.jsonl", lambda: {"source": "weg über.mp4", "threshold": 0.4}, ROAD
     )
@@ -58,7 +58,7 @@ def test_lines_are_what_was_written(tmp_path):
     assert second["frame"] == 7
 
 
-def test_followed_objects_have_ids(tmp_path):
+def test_tracked_objects_have_ids(tmp_path):
     sink = JsonlSink(tmp_path / "out.jsonl", dict, ROAD)
     sink.write(replace(result(0), ids=np.array([12, 3], np.int32)))
     sink.write(replace(result(1, Detections.empty()), ids=np.empty(0, np.int32), detected=False))
@@ -80,7 +80,7 @@ def test_pts_is_not_rounded(tmp_path, pts):
     sink.close()
 
 
-def test_numbers_are_short(tmp_path):
+def test_numbers_have_few_digits(tmp_path):
     sink = JsonlSink(tmp_path / "out.jsonl", dict, ROAD)
     sink.write(result())
     sink.close()
@@ -105,7 +105,7 @@ def test_existing_file_is_replaced(tmp_path):
     assert [json.loads(line) for line in path.read_text().splitlines()][1]["frame"] == 0
 
 
-def test_lines_can_be_read_while_the_run_goes_on(tmp_path):
+def test_lines_can_be_read_during_the_run(tmp_path):
     sink = JsonlSink(tmp_path / "out.jsonl", dict, ROAD)
     for k in range(3):
         sink.write(result(k))
@@ -114,19 +114,19 @@ def test_lines_can_be_read_while_the_run_goes_on(tmp_path):
     sink.close()
 
 
-def test_close_twice(tmp_path):
+def test_it_can_be_closed_twice(tmp_path):
     sink = JsonlSink(tmp_path / "out.jsonl", dict, ROAD)
     sink.write(result())
     sink.close()
     sink.close()
 
 
-def test_name_is_the_output(tmp_path):
+def test_the_sink_is_named_after_its_output(tmp_path):
     assert JsonlSink(tmp_path / "out.jsonl", dict, ROAD).name == str(tmp_path / "out.jsonl")
     assert JsonlSink("-", dict, ROAD).name == "standard output"
 
 
-def test_dash_is_standard_output(capfd):
+def test_a_dash_means_standard_output(capfd):
     sink = JsonlSink("-", lambda: {"model": "m"}, ROAD)
     sink.write(result(3))
     sink.close()
@@ -137,7 +137,7 @@ def test_dash_is_standard_output(capfd):
     assert after == "still open"
 
 
-def test_reader_of_standard_output_that_goes_away_is_an_error():
+def test_a_closed_pipe_is_an_error():
     code = (
         "from tests.pipeline.test_jsonl_sink import *\n"
         "sink = JsonlSink('-', dict, ROAD)\n"

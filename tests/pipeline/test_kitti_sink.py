@@ -77,13 +77,13 @@ def test_nothing_is_created_before_the_first_frame(tmp_path):
     assert not (tmp_path / "results").exists()
 
 
-def test_file_of_another_run_is_replaced(tmp_path):
+def test_a_file_of_an_earlier_run_is_replaced(tmp_path):
     (tmp_path / "000000.txt").write_text("old " * 1000)
     KittiSink(tmp_path, ROAD).write(result(0))
     assert len(read(tmp_path / "000000.txt")) == 3
 
 
-def test_has_results(tmp_path):
+def test_has_results_finds_only_result_files(tmp_path):
     assert not has_results(tmp_path / "none")
     (tmp_path / "._000001.txt").write_bytes(b"\0\5\x16\7")  # a Mac wrote to the card
     assert not has_results(tmp_path)

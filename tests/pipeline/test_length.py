@@ -24,7 +24,7 @@ KINDS: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("name", KINDS)
-def test_sound_that_goes_on_cuts_nothing_off(tmp_path: Path, name: str) -> None:
+def test_no_warning_if_the_sound_is_longer_than_the_picture(tmp_path: Path, name: str) -> None:
     write_video(tmp_path / name, 35, audio_until=2.4, **KINDS[name])
     source = VideoSource(str(tmp_path / name), SourceOptions())
     assert len(read_all(source)) == 35
@@ -32,7 +32,7 @@ def test_sound_that_goes_on_cuts_nothing_off(tmp_path: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["a.mkv", "a.flv"])
-def test_a_file_that_is_cut_off_is_still_told(tmp_path: Path, name: str) -> None:
+def test_warns_of_a_truncated_file_whose_sound_is_longer(tmp_path: Path, name: str) -> None:
     write_video(tmp_path / name, 100, audio_until=4.8, **KINDS[name])
     data = (tmp_path / name).read_bytes()
     (tmp_path / name).write_bytes(data[: len(data) // 2])

@@ -43,7 +43,7 @@ def test_lines_count_frames_and_pixels_from_one(tmp_path):
     ]
 
 
-def test_frames_without_objects_still_make_a_file(tmp_path):
+def test_a_run_without_objects_writes_an_empty_file(tmp_path):
     sink = MotSink(tmp_path / "out.txt", ROAD)
     sink.write(nothing(0))
     sink.close()
@@ -63,7 +63,7 @@ def test_classes_have_the_numbers_of_the_benchmark_and_others_their_own(tmp_path
     assert [row[7] for row in rows] == ["14", "2", "1", "15", "3"]
 
 
-def test_lines_can_be_read_while_the_run_goes_on(tmp_path):
+def test_lines_can_be_read_during_the_run(tmp_path):
     sink = MotSink(tmp_path / "out.txt", ROAD)
     for k in range(3):
         sink.write(result(k))

@@ -16,13 +16,13 @@ def describe(small_network: Path, **keys: Any) -> Any:
 
 
 @pytest.mark.parametrize("spelling", ["car", "Car", "CAR", " car "])
-def test_capitals_do_not_matter(small_network: Path, spelling: str) -> None:
+def test_class_names_ignore_case(small_network: Path, spelling: str) -> None:
     found = describe(small_network, classes=[spelling], class_thresholds={spelling: 0.75})
     assert found.detect.classes == (0,)
     assert found.detect.class_thresholds == ((0, 0.75),)
 
 
-def test_nor_do_they_for_what_may_change_later(small_network: Path) -> None:
+def test_class_names_in_live_controls_ignore_case(small_network: Path) -> None:
     config = load_config(
         None,
         [

@@ -16,7 +16,7 @@ from tests.support.media import picture, write_video
 OPTIONS = SourceOptions()
 
 
-def test_what_the_user_names_decides_the_kind(tmp_path: Path) -> None:
+def test_the_name_decides_the_kind_of_source(tmp_path: Path) -> None:
     write_video(tmp_path / "a.mp4", 3)
     write_video(tmp_path / "clip[1].mp4", 3)  # a file, though it looks like a pattern
     folder = tmp_path / "images"
@@ -46,7 +46,7 @@ def test_what_the_user_names_decides_the_kind(tmp_path: Path) -> None:
         ("97", "camera 97: cannot be opened"),
     ],
 )
-def test_what_cannot_be_opened(spec: str, message: str) -> None:
+def test_names_that_cannot_be_opened_are_errors(spec: str, message: str) -> None:
     with pytest.raises(SourceError) as caught:
         open_source(spec, OPTIONS)
     assert str(caught.value).startswith(message)

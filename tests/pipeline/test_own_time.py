@@ -70,7 +70,7 @@ def test_segments_and_clips_are_dated_by_the_file(tmp_path: Path) -> None:
     assert created(folder / names[4]) == format_moment(moment + begin, 6)
 
 
-def test_without_a_time_of_creation_this_computers_clock_counts(
+def test_without_a_creation_time_this_computers_clock_is_used(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(time, "time", lambda: 1_764_000_000.0)
@@ -82,7 +82,9 @@ def test_without_a_time_of_creation_this_computers_clock_counts(
     assert created(folder / names[1]) == ""  # nobody knows it
 
 
-def test_a_live_recording_has_its_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_live_recording_is_dated_by_this_computers_clock(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(time, "time", lambda: 1_764_000_000.5)
     sink = RecordingSink(Pictures(live=True), VideoConfig(), tmp_path / "out.mp4")
     for result in results([3, 4, 5]):
@@ -92,7 +94,7 @@ def test_a_live_recording_has_its_time(tmp_path: Path, monkeypatch: pytest.Monke
     assert created(tmp_path / "out.mp4") == "2025-11-24T16:00:00.380000Z"
 
 
-def test_dates_of_pictures() -> None:
+def test_pictures_are_dated_by_their_metadata() -> None:
     (frame,) = (result.frame for result in results([50]))
     source = Pictures()
     source.info = SourceInfo(

@@ -25,7 +25,7 @@ def rows(pq: Any, path: Path) -> list[tuple[Any, ...]]:
     return [tuple(row.values()) for row in pq.read_table(path).to_pylist()]
 
 
-def test_a_row_is_a_detection(pq: Any, tmp_path: Path) -> None:
+def test_each_detection_is_a_row(pq: Any, tmp_path: Path) -> None:
     sink = ParquetSink(tmp_path / "out.parquet", "weg über.mp4", ROAD)
     path = written(sink, result(0), nothing(1), result(3, TWO[:1], [7]))
     assert pq.read_schema(path).names == list(parquet.COLUMNS)
@@ -36,7 +36,7 @@ def test_a_row_is_a_detection(pq: Any, tmp_path: Path) -> None:
     ]
 
 
-def test_frames_without_detections_still_make_a_table(pq: Any, tmp_path: Path) -> None:
+def test_a_run_without_detections_writes_an_empty_table(pq: Any, tmp_path: Path) -> None:
     path = written(ParquetSink(tmp_path / "out.parquet", "drive.mp4", ROAD), nothing(0))
     assert pq.read_schema(path).names == list(parquet.COLUMNS)
     assert rows(pq, path) == []
@@ -56,7 +56,7 @@ def test_rows_are_not_kept_in_memory(
     assert [row[1] for row in rows(pq, path)] == [k for k in range(53) for _ in range(2)]
 
 
-def test_a_run_and_its_conversion_have_what_the_lines_of_json_have(
+def test_a_run_and_its_conversion_agree_with_the_json_lines(
     pq: Any, run: Any, tmp_path: Path
 ) -> None:
     clip, out, jsonl = (tmp_path / name for name in ("clip.mp4", "out.parquet", "out.jsonl"))
@@ -73,7 +73,7 @@ def test_a_run_and_its_conversion_have_what_the_lines_of_json_have(
     assert rows(pq, other) == expected
 
 
-def test_until_it_is_finished_what_was_there_stays(pq: Any, tmp_path: Path) -> None:
+def test_an_existing_file_stays_until_the_new_one_is_finished(pq: Any, tmp_path: Path) -> None:
     path = tmp_path / "out.parquet"
     path.write_text("precious")
     sink = ParquetSink(path, "drive.mp4", ROAD)
@@ -91,7 +91,7 @@ def test_nothing_is_created_before_the_first_frame(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("group", [2, 20_000])  # full while it is written, and at the end
-def test_full_disk_leaves_what_was_there(
+def test_a_full_disk_leaves_the_existing_file(
     pq: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, group: int
 ) -> None:
     monkeypatch.setattr(parquet, "ROWS", group)

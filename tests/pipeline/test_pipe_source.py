@@ -66,7 +66,7 @@ def clip(path: Path, frames: int = 50, **options: object) -> bytes:
                                              ("a.mp4", {"movflags": "faststart"}),
                                              ("a.h264", None)])  # fmt: skip
 @pytest.mark.parametrize("pause", [0.0, 0.6])
-def test_a_fifo_is_a_file_that_is_read_once(
+def test_a_fifo_is_read_like_a_file(
     tmp_path: Path, fifo: Feed, name: str, muxer: dict[str, str] | None, pause: float
 ) -> None:
     spec = fifo(clip(tmp_path / name, muxer=muxer), pause)
@@ -80,13 +80,13 @@ def test_a_fifo_is_a_file_that_is_read_once(
     assert [line for line in source.report.warnings if "timestamps" not in line] == []
 
 
-def test_a_start_in_a_pipe(tmp_path: Path, fifo: Feed) -> None:
+def test_start_works_in_a_pipe(tmp_path: Path, fifo: Feed) -> None:
     spec = fifo(clip(tmp_path / "a.ts", options={"g": "10"}))
     source = open_source(spec, SourceOptions(start=1.0))
     assert [number_of(f.image) for f in read_all(source)] == list(range(25, 50))
 
 
-def test_damage_in_a_pipe_costs_the_damaged_frames(tmp_path: Path, fifo: Feed) -> None:
+def test_damage_in_a_pipe_loses_only_the_damaged_frames(tmp_path: Path, fifo: Feed) -> None:
     clip(tmp_path / "a.ts", options={"g": "1"})
     damage(tmp_path / "a.ts", 48)
     source = open_source(fifo((tmp_path / "a.ts").read_bytes()), OPTIONS)
@@ -95,13 +95,15 @@ def test_damage_in_a_pipe_costs_the_damaged_frames(tmp_path: Path, fifo: Feed) -
     assert set(range(45)) <= set(numbers)
 
 
-def test_sound_of_a_pipe_is_missed_aloud(tmp_path: Path, fifo: Feed) -> None:
+def test_warns_that_the_sound_of_a_pipe_is_left_out(tmp_path: Path, fifo: Feed) -> None:
     source = open_source(fifo(clip(tmp_path / "a.mkv", audio="aac")), OPTIONS)
     assert len(read_all(source)) == 50
     assert any("its sound is left out" in line for line in source.report.warnings)
 
 
-def test_an_index_at_the_end_cannot_be_awaited(tmp_path: Path, fifo: Feed) -> None:
+def test_an_mp4_with_its_index_at_the_end_is_refused_from_a_pipe(
+    tmp_path: Path, fifo: Feed
+) -> None:
     rng = np.random.default_rng(0)
 
     def noise(_: int, size: tuple[int, int]) -> NDArray[np.uint8]:
@@ -111,7 +113,7 @@ def test_an_index_at_the_end_cannot_be_awaited(tmp_path: Path, fifo: Feed) -> No
         open_source(fifo(clip(tmp_path / "a.mp4", draw=noise)), OPTIONS)
 
 
-def test_a_wait_for_a_pipe_can_be_ended(tmp_path: Path, fifo: Feed) -> None:
+def test_waiting_for_a_pipe_can_be_interrupted(tmp_path: Path, fifo: Feed) -> None:
     source = open_source(fifo(clip(tmp_path / "a.ts")[:-5000] * 2, 1.0), OPTIONS)
     ends = threading.Timer(0.2, source.interrupt)
     ends.start()
@@ -140,7 +142,7 @@ def program(*arguments: str, **options: object) -> subprocess.CompletedProcess[s
     )  # type: ignore[call-overload,no-any-return]  # fmt: skip
 
 
-def test_standard_input(tmp_path: Path) -> None:
+def test_reads_standard_input(tmp_path: Path) -> None:
     clip(tmp_path / "a.ts", 12)
     for spec, name, stem in (
         ("-", "standard input", "stdin"),
@@ -163,7 +165,7 @@ def test_standard_input(tmp_path: Path) -> None:
     assert substituted.stdout == f"{(tmp_path / 'a.ts').stat().st_size}\n", substituted.stderr
 
 
-def test_nothing_in_standard_input() -> None:
+def test_empty_standard_input_is_an_error() -> None:
     nothing = program("-", stdin=subprocess.DEVNULL)
     assert "standard input: expected a video, found nothing" in nothing.stderr
     closed = subprocess.run(
@@ -176,7 +178,7 @@ def test_nothing_in_standard_input() -> None:
     assert "SourceError: /dev/stdin: no such file or folder" in closed.stderr
 
 
-def test_a_sweep_needs_more_than_a_pipe(tmp_path: Path) -> None:
+def test_a_sweep_refuses_a_pipe(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(ConfigError, match="a pipe can be read once"):
         sweep(str(tmp_path / "pipe"), None, [], ["cpu.streams=1,2"], Outputs(profile=tmp_path))

@@ -70,7 +70,7 @@ class SeeingBackend(FakeBackend):
 
 
 @pytest.mark.parametrize(("size", "aspect", "shown"), SHAPES)
-def test_the_network_sees_what_is_shown_and_boxes_are_as_stored(
+def test_the_network_sees_square_pixels_and_boxes_count_stored_pixels(
     tmp_path: Path, size: tuple[int, int], aspect: Fraction, shown: tuple[int, int]
 ) -> None:
     write_video(tmp_path / "a.mp4", 3, size=size, aspect=aspect, draw=square)
@@ -86,7 +86,7 @@ def test_the_network_sees_what_is_shown_and_boxes_are_as_stored(
 
 
 @pytest.mark.parametrize("aspect", [Fraction(1), Fraction(1280, 1281), Fraction(101, 100)])
-def test_pixels_that_are_nearly_square_stay_as_they_are(tmp_path: Path, aspect: Fraction) -> None:
+def test_nearly_square_pixels_are_not_resized(tmp_path: Path, aspect: Fraction) -> None:
     write_video(tmp_path / "a.mp4", 2, aspect=aspect)
     source = VideoSource(str(tmp_path / "a.mp4"), SourceOptions())
     assert source.info.sample_aspect == aspect  # the output has it
@@ -94,7 +94,9 @@ def test_pixels_that_are_nearly_square_stay_as_they_are(tmp_path: Path, aspect: 
 
 
 @pytest.mark.parametrize("aspect", [Fraction(50), Fraction(1, 50)])
-def test_an_impossible_shape_is_reported_and_left_alone(tmp_path: Path, aspect: Fraction) -> None:
+def test_an_impossible_pixel_shape_is_reported_and_ignored(
+    tmp_path: Path, aspect: Fraction
+) -> None:
     write_video(tmp_path / "a.mp4", 2, aspect=aspect)
     source = VideoSource(str(tmp_path / "a.mp4"), SourceOptions())
     (line,) = source.report.warnings
@@ -104,7 +106,7 @@ def test_an_impossible_shape_is_reported_and_left_alone(tmp_path: Path, aspect: 
     source.close()
 
 
-def test_a_device_leaves_them_to_ffmpeg(tmp_path: Path) -> None:
+def test_non_square_pixels_are_decoded_by_ffmpeg(tmp_path: Path) -> None:
     write_video(tmp_path / "a.mp4", 2, aspect=Fraction(4, 3))
     source = VideoSource(str(tmp_path / "a.mp4"), SourceOptions())
     with pytest.raises(DecoderRefused, match="its pixels are not square"):

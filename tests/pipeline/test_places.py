@@ -29,7 +29,7 @@ def named(*files: SourceFile, folders: tuple[str, ...] = (), **sinks: str) -> li
     return [{option: str(path) for option, path in paths.items()} for paths in places]
 
 
-def test_videos_lie_beside_their_sources_if_they_have_no_name() -> None:
+def test_videos_without_a_name_go_beside_their_sources() -> None:
     assert named(*FILES) == [
         {"output": "card/DCIM/1.detected.mp4"}, {"output": "card/2.ts.detected.mp4"},
     ]  # fmt: skip
@@ -58,21 +58,21 @@ def test_a_folder_mirrors_the_card() -> None:
         ("file", {}, "file"),
     ],
 )
-def test_which_names_are_folders(path: str, options: Any, expected: str) -> None:
+def test_which_output_names_count_as_folders(path: str, options: Any, expected: str) -> None:
     Path("there.d").mkdir()
     Path("file").touch()
     (paths,) = named(FILES[1], jsonl=path, **options)
     assert paths["jsonl"] == expected
 
 
-def test_files_of_several_sources_are_numbered() -> None:
+def test_outputs_of_several_sources_are_numbered() -> None:
     assert [paths["jsonl"] for paths in named(*FILES, jsonl="out.jsonl")] == [
         "out.0.jsonl", "out.1.jsonl",
     ]  # fmt: skip
     assert [paths["jsonl"] for paths in named(*FILES, jsonl="-")] == [str(STDOUT)] * 2
 
 
-def test_summaries_of_each_and_of_all() -> None:
+def test_summaries_are_written_for_each_file_and_for_all() -> None:
     one = Outputs(summary=Path("figures.json"))
     assert (summary_place(one, FILES[0]), total_summary(one)) == (None, Path("figures.json"))
     each = Outputs(summary=Path("out"))

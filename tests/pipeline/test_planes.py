@@ -79,7 +79,7 @@ def pixels(picture: YuvPicture) -> list[NDArray[np.uint8]]:
         ("a.mp4", {"aspect": Fraction(4, 3)}, False),
     ],
 )
-def test_which_pictures_stay_as_they_are(
+def test_which_pixel_formats_stay_in_yuv(
     tmp_path: Path, name: str, how: dict[str, Any], stays: bool
 ) -> None:
     write_video(tmp_path / name, 3, **how)
@@ -94,7 +94,7 @@ def test_which_pictures_stay_as_they_are(
 
 @pytest.mark.parametrize(("top", "bottom"), [(0, 120), (10, 50), (11, 50), (10, 51), (11, 12)])
 @pytest.mark.parametrize("tags", [(BT601, LIMITED), (BT709, FULL)])
-def test_rows_are_those_of_the_whole_picture(
+def test_rows_of_a_strip_match_the_whole_picture(
     tmp_path: Path, tags: tuple[int, int], top: int, bottom: int
 ) -> None:
     write_video(tmp_path / "a.mp4", 2, tags=tags, draw=noise)
@@ -118,7 +118,7 @@ def test_drawing_does_not_reach_the_decoder(tmp_path: Path) -> None:
     source.close()
 
 
-def test_bgr_has_what_was_drawn_before_and_counts_from_then_on(tmp_path: Path) -> None:
+def test_converting_to_bgr_keeps_earlier_drawing_and_later_changes(tmp_path: Path) -> None:
     write_video(tmp_path / "a.mp4", 1)
     (frame,) = frames_of(tmp_path / "a.mp4")
     for plane, value in zip(yuv(frame).planes_to_draw(), (235, 128, 128), strict=True):
@@ -154,7 +154,7 @@ def found(rng: np.random.Generator, count: int, size: tuple[int, int]) -> Detect
 
 @pytest.mark.parametrize("seed", range(12))
 @pytest.mark.parametrize("size", [(320, 180), (640, 360), (1280, 720)])
-def test_what_is_drawn_looks_as_if_drawn_in_bgr(seed: int, size: tuple[int, int]) -> None:
+def test_drawing_in_yuv_looks_as_in_bgr(seed: int, size: tuple[int, int]) -> None:
     rng = np.random.default_rng(seed)
     image = np.full((*size[::-1], 3), rng.integers(40, 215, 3), np.uint8)
     picture = yuv_of(image, "bt601", False)
@@ -169,7 +169,7 @@ def test_what_is_drawn_looks_as_if_drawn_in_bgr(seed: int, size: tuple[int, int]
 
 
 @pytest.mark.parametrize(("matrix", "full_range"), KINDS)
-def test_colours_are_drawn_in_the_pictures_own(matrix: Any, full_range: bool) -> None:
+def test_drawing_uses_the_pictures_own_colour_matrix(matrix: Any, full_range: bool) -> None:
     size = (640, 360)
     boxes = found(np.random.default_rng(3), 5, size)
     image = np.full((360, 640, 3), (120, 90, 60), np.uint8)
@@ -191,7 +191,7 @@ def recorded(path: Path, frames: Sequence[Frame], source: VideoSource, crf: int 
 
 @pytest.mark.parametrize("tags", [(BT601, LIMITED), (BT601, FULL), (BT709, LIMITED), (BT709, FULL)])
 @pytest.mark.parametrize("colour", COLOURS)
-def test_bgr_and_yuv_in_one_recording(
+def test_a_recording_may_mix_bgr_and_yuv(
     tmp_path: Path, tags: tuple[int, int], colour: tuple[int, int, int]
 ) -> None:
     def flat(_: int, size: tuple[int, int]) -> NDArray[np.uint8]:

@@ -25,7 +25,7 @@ def test_address(text, host, port):
     assert parse_address(text) == Address(host, port)
 
 
-def test_a_name_is_looked_up():
+def test_host_names_are_resolved():
     assert parse_address("localhost:8080").loopback
 
 
@@ -33,12 +33,12 @@ def test_a_name_is_looked_up():
     "text",
     ["", "http", "localhost", ":8080", "localhost:", "65536", "-1", "::1:8080", "8080/", "٨٠٨٠"],
 )
-def test_no_address(text):
+def test_malformed_addresses_are_refused(text):
     with pytest.raises(ConfigError, match=r"preview.address: expected \[HOST:\]PORT"):
         parse_address(text)
 
 
-def test_a_host_that_is_not_there(monkeypatch):
+def test_an_unknown_host_is_an_error(monkeypatch):
     def look_up(*args, **kwargs):
         raise socket.gaierror
 
@@ -49,17 +49,17 @@ def test_a_host_that_is_not_there(monkeypatch):
 
 @pytest.mark.parametrize("token", [None, ""])
 @pytest.mark.parametrize("address", ["0.0.0.0:0", "[::]:0", "192.0.2.1:8080"])
-def test_others_need_a_password(address, token):
+def test_an_address_for_other_machines_requires_a_password(address, token):
     with pytest.raises(ConfigError, match=r"other machines, which needs a password: set preview"):
         Run().server(address, token)
 
 
-def test_with_a_password_others_may_come():
+def test_other_machines_may_connect_with_a_password():
     with Run().server("0.0.0.0:0", "secret") as server:
         assert server.url.startswith("http://0.0.0.0:")
 
 
-def test_a_port_in_use_is_one_line():
+def test_a_port_in_use_is_an_error_of_one_line():
     with Run().server() as server:
         port = int(server.url.rstrip("/").rpartition(":")[2])
         with pytest.raises(PreviewError) as caught:
@@ -70,7 +70,7 @@ def test_a_port_in_use_is_one_line():
     )
 
 
-def test_an_address_of_another_machine_is_one_line():
+def test_an_address_of_another_machine_is_an_error_of_one_line():
     with pytest.raises(PreviewError, match=r"cannot serve at 192\.0\.2\.1:8080: Cannot assign"):
         Run().server("192.0.2.1:8080", "secret")
 
@@ -82,7 +82,7 @@ def test_a_port_is_free_again_at_once():
 
 
 @pytest.mark.skipif(not socket.has_ipv6, reason="no IPv6 here")
-def test_ipv6():
+def test_serves_ipv6():
     try:
         server = Run().server("[::1]:0")
     except PreviewError:

@@ -183,7 +183,7 @@ def test_a_drag_of_the_slider_acts_at_once_and_is_confirmed(page):
         assert not page.errors()  # before the server ends, which the page would complain of
 
 
-def test_what_another_client_changes_is_seen(page):
+def test_changes_of_another_client_are_shown(page):
     run = Run()
     with open_page(page, run):
         assert page.shows("#threshold-value", "0.40")
@@ -206,7 +206,7 @@ def test_a_refusal_is_shown_and_the_old_value_stays(page):
         assert page.one("#threshold-value").text == "0.40"
 
 
-def test_the_states_of_cameras_are_seen(page):
+def test_the_states_of_cameras_are_shown(page):
     run = Run(4)
     run.sources[1] = source_status(1, state="stalled", since_s=7.0, age_ms=7400.0)
     run.sources[2] = source_status(2, state="reconnecting", since_s=95.0, age_ms=99e3)
@@ -224,7 +224,7 @@ def test_the_states_of_cameras_are_seen(page):
         assert not page.errors()  # before the server ends, which the page would complain of
 
 
-def test_a_program_that_goes_is_missed_and_one_that_comes_is_found(page):
+def test_shows_a_lost_connection_and_reconnects(page):
     run = Run()
     with open_page(page, run) as server:
         port = int(server.url.rstrip("/").rpartition(":")[2])

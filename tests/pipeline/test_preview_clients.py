@@ -49,7 +49,7 @@ def url(run):
     ],
     ids=lambda value: value[:20] if isinstance(value, bytes) else None,
 )
-def test_garbage(url, data, begin, capfd):
+def test_malformed_requests_do_not_stop_the_server(url, data, begin, capfd):
     answer = ask(url, data)
     assert answer.startswith(begin)
     assert bool(answer) == bool(begin)
@@ -62,7 +62,7 @@ def test_one_connection_serves_many_requests(url):
     assert ask(url, data).count(b"HTTP/1.1 200 OK") == 3
 
 
-def test_a_client_that_never_reads_holds_up_nobody(run, url):
+def test_a_client_that_never_reads_does_not_delay_others(run, url):
     # Too much for the buffers of both ends, so that the server is stuck in sending it.
     noise = np.random.default_rng(0).integers(0, 256, (900, 960, 3), np.uint8)
     noisy = replace(result(), frame=replace(result().frame, picture=noise))
@@ -83,7 +83,7 @@ def test_a_client_that_never_reads_holds_up_nobody(run, url):
         client.close()
 
 
-def test_vanishing_clients_leave_nothing_behind(run, url):
+def test_vanished_clients_leave_no_thread_or_handle(run, url):
     with run.feeding():
         for _ in range(20):
             client = connect(url)
@@ -94,7 +94,7 @@ def test_vanishing_clients_leave_nothing_behind(run, url):
         assert until(lambda: len(preview_threads()) == 1)
 
 
-def test_a_storm_is_bounded_and_blows_over(run, url):
+def test_too_many_connections_are_refused_until_some_close(run, url):
     clients = [connect(url) for _ in range(listener.MAX_CONNECTIONS)]
     assert until(lambda: len(preview_threads()) == listener.MAX_CONNECTIONS + 1)
     for _ in range(50 - listener.MAX_CONNECTIONS):
@@ -107,7 +107,7 @@ def test_a_storm_is_bounded_and_blows_over(run, url):
     assert request(url, "/")[0] == 200
 
 
-def test_fifty_at_once_who_all_want_pictures(run, url):
+def test_fifty_clients_get_pictures_at_once(run, url):
     answers = []
 
     def want() -> None:
@@ -128,7 +128,7 @@ def test_fifty_at_once_who_all_want_pictures(run, url):
 
 
 @pytest.mark.parametrize("data", [b"", b"GET / HT", b"GET / HTTP/1.1\r\nHost: localhost\r\nA: "])
-def test_who_takes_too_long_over_a_request_is_cut_off(run, monkeypatch, data):
+def test_slow_requests_are_cut_off(run, monkeypatch, data):
     monkeypatch.setattr(listener, "REQUEST_SECONDS", 0.5)
     with run.server() as server, connect(server.url) as client:
         client.sendall(data)
@@ -150,7 +150,7 @@ def test_who_takes_too_long_over_a_request_is_cut_off(run, monkeypatch, data):
         assert until(lambda: len(preview_threads()) == 1)
 
 
-def test_close_with_clients_in_all_states(run):
+def test_closes_with_clients_in_all_states(run):
     server = run.server()
     run.sinks[0].write(result())
     clients = [connect(server.url) for _ in range(6)]
@@ -166,11 +166,11 @@ def test_close_with_clients_in_all_states(run):
         client.close()
 
 
-def test_close_before_start():
+def test_can_be_closed_before_it_starts():
     run = Run()
     PreviewServer(0, None, run.status, run.controls, run.sinks).close()
     assert not preview_threads()
 
 
-def test_a_picture_is_waited_for_no_longer_than_a_request_may_take():
+def test_waiting_for_a_picture_ends_with_the_time_limit_of_a_request():
     assert handler.PICTURE_SECONDS < listener.REQUEST_SECONDS

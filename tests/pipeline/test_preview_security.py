@@ -49,18 +49,18 @@ def test_the_form_keeps_the_password_out_of_the_address(guarded):
     assert request(guarded, "/status", headers={"Cookie": cookie})[0] == 200
 
 
-def test_a_wrong_password_in_the_form_is_told(guarded):
+def test_reports_a_wrong_password_in_the_form(guarded):
     status, headers, page = log_in(guarded, "wrong")
     assert status == 401
     assert b"Wrong password." in page
     assert "set-cookie" not in headers
 
 
-def test_a_password_in_the_form_is_no_longer_than_a_request(guarded):
+def test_the_form_has_the_size_limit_of_a_request(guarded):
     assert log_in(guarded, "a" * 5000)[0] == 413
 
 
-def test_passwords_cannot_be_guessed_in_numbers(guarded):
+def test_too_many_wrong_passwords_lock_an_address(guarded):
     cookie = log_in(guarded, "secret")[1]["set-cookie"].split(";")[0]
     ways = [
         lambda: bearer(guarded, "wrong"),
@@ -76,7 +76,7 @@ def test_passwords_cannot_be_guessed_in_numbers(guarded):
     assert request(guarded, "/")[0] == 401  # no guess
 
 
-def test_after_a_minute_passwords_are_taken_again(monkeypatch):
+def test_the_lock_ends_after_a_minute(monkeypatch):
     now = [1000.0]
     monkeypatch.setattr(attempts.time, "monotonic", lambda: now[0])
     tries = Attempts()
@@ -145,7 +145,7 @@ def test_the_memory_of_guesses_is_bounded():
     ],
     ids=lambda data: repr(data[:16]),
 )
-def test_every_answer_has_the_headers_that_keep_it_to_itself(url, data):
+def test_every_answer_has_the_security_headers(url, data):
     head = ask(url, data).partition(b"\r\n\r\n")[0].decode()
     found = dict(line.split(": ", 1) for line in head.split("\r\n")[1:])
     assert {name: found.get(name) for name in SAFETY} == SAFETY
@@ -154,7 +154,7 @@ def test_every_answer_has_the_headers_that_keep_it_to_itself(url, data):
     assert "Access-Control-Allow-Origin" not in found
 
 
-def test_what_comes_back_of_a_request_is_text(url):
+def test_request_text_is_echoed_only_as_plain_text(url):
     answer = ask(url, b"<script>alert(1)</script>\r\n\r\n")
     assert b"text/plain" in answer.partition(b"\r\n\r\n")[0]
 
@@ -163,12 +163,12 @@ def test_what_comes_back_of_a_request_is_text(url):
 
 
 @pytest.mark.parametrize("lines", [80, 99])
-def test_the_head_of_a_request_is_bounded_as_a_whole(url, lines):
+def test_the_head_of_a_request_has_a_size_limit(url, lines):
     data = GET + (b"A: " + b"b" * (MAX_HEAD // lines) + b"\r\n") * lines + b"\r\n"
     assert ask(url, data).startswith(b"HTTP/1.1 431")
 
 
-def test_each_request_of_a_connection_has_the_whole_bound(url):
+def test_the_size_limit_starts_anew_for_each_request(url):
     long = GET + b"A: " + b"b" * (MAX_HEAD // 2) + b"\r\n\r\n"
     assert ask(url, long * 4).count(b"HTTP/1.1 200 OK") == 4
 
@@ -220,7 +220,7 @@ def test_no_path_leads_to_a_file(url, path):
     assert b"import " not in answer
 
 
-def test_what_the_page_shows_of_a_name_is_no_markup(run, url):
+def test_names_on_the_page_cannot_inject_markup(run, url):
     """Names of files come from strangers: the page sets text, and JSON is not read as a page."""
     run.sources[0]["name"] = "<img src=x onerror=alert(1)>"
     status, headers, body = request(url, "/status")

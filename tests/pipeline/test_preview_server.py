@@ -36,7 +36,7 @@ def guarded(run):
         ("/icon.svg", "image/svg+xml", b"<svg"),
     ],
 )
-def test_files(url, path, kind, begin):
+def test_the_server_delivers_its_files(url, path, kind, begin):
     status, headers, body = request(url, path)
     assert status == 200
     assert headers["content-type"].startswith(kind)
@@ -53,7 +53,7 @@ def test_the_page_needs_nothing_from_elsewhere(url):
 
 
 @pytest.mark.parametrize("path", ["/nothing", "/page.py", "/../server.py", "/pictures", "/%00"])
-def test_not_found(url, path):
+def test_unknown_paths_are_not_found(url, path):
     assert request(url, path)[0] == 404
 
 
@@ -63,7 +63,7 @@ def test_head_is_get_without_the_body(url):
     assert int(headers["content-length"]) > 1000
 
 
-def test_pictures(run, url):
+def test_pictures_are_jpeg(run, url):
     run.sinks[0].write(result(200))
     status, headers, body = request(url, "/pictures/0")
     assert status == 200
@@ -72,7 +72,7 @@ def test_pictures(run, url):
     assert abs(int(decode(body).mean()) - 200) <= 1
 
 
-def test_no_other_picture_is_no_content(run, url):
+def test_no_new_picture_gives_no_content(run, url):
     run.sinks[0].write(result())
     assert request(url, "/pictures/0?last=1")[0] == 204
     # A program that has begun again counts from the beginning.
@@ -80,13 +80,13 @@ def test_no_other_picture_is_no_content(run, url):
 
 
 @pytest.mark.parametrize("source", ["1", "-1", "", "x", "0/0", "%30", "9" * 30])
-def test_pictures_of_unknown_sources(url, source):
+def test_pictures_of_unknown_sources_are_not_found(url, source):
     status, _, text = request(url, f"/pictures/{source}")
     assert status == 404
     assert b"expected a source from 0 to 0" in text
 
 
-def test_pictures_of_several_sources():
+def test_each_source_has_its_own_pictures():
     run = Run(3)
     with run.server() as server:
         for value, sink in zip((10, 100, 200), run.sinks, strict=True):
@@ -95,7 +95,7 @@ def test_pictures_of_several_sources():
     assert [round(mean, -1) for mean in means] == [10, 100, 200]
 
 
-def test_status(run, url):
+def test_status_is_json(run, url):
     status, headers, body = request(url, "/status")
     assert (status, headers["content-type"]) == (200, "application/json")
     assert json.loads(body) == {
@@ -113,7 +113,7 @@ def test_status(run, url):
     }
 
 
-def test_many_who_ask_cost_the_run_little(run, url):
+def test_many_status_requests_share_one_query(run, url):
     for _ in range(20):
         request(url, "/status")
         request(url, "/health")
@@ -135,7 +135,7 @@ def test_a_fault_in_the_status_is_reported_once_and_the_rest_works(run, caplog):
 # Controls
 
 
-def test_controls(run, url):
+def test_controls_change_threshold_and_classes(run, url):
     every = ["car", "pedestrian", "cyclist"]
     assert post(url, {"threshold": 0.25}) == (200, {"threshold": 0.25, "classes": every})
     assert post(url, {"classes": ["car"]}) == (200, {"threshold": 0.25, "classes": ["car"]})
@@ -167,19 +167,19 @@ def test_controls(run, url):
         ),
     ],
 )
-def test_controls_that_make_no_sense(run, url, body, message):
+def test_invalid_controls_are_refused(run, url, body, message):
     assert post(url, body) == (400, message)
     assert run.controls.threshold == 0.4
 
 
-def test_controls_need_a_length_that_is_not_large(url):
+def test_controls_need_a_small_content_length(url):
     headers = {"Content-Type": "application/json", "Transfer-Encoding": "chunked"}
     assert request(url, "/controls", "POST", b"2\r\n{}\r\n0\r\n\r\n", headers)[0] == 411
     assert post(url, b" " * 5000) == (413, "expected at most 4096 bytes")
 
 
 @pytest.mark.parametrize("kind", ["text/plain", "application/x-www-form-urlencoded", ""])
-def test_forms_of_other_pages_change_nothing(run, url, kind):
+def test_forms_on_other_sites_are_refused(run, url, kind):
     assert post(url, {"threshold": 0.9}, {"Content-Type": kind})[0] == 415
     assert run.controls.threshold == 0.4
 
@@ -194,7 +194,7 @@ def test_forms_of_other_pages_change_nothing(run, url, kind):
         {"Sec-Fetch-Site": "same-site"},
     ],
 )
-def test_scripts_of_other_pages_change_nothing(run, url, headers):
+def test_scripts_on_other_sites_are_refused(run, url, headers):
     assert post(url, {"threshold": 0.9}, headers) == (
         403,
         "another site may not change the controls",
@@ -202,12 +202,12 @@ def test_scripts_of_other_pages_change_nothing(run, url, headers):
     assert run.controls.threshold == 0.4
 
 
-def test_the_own_page_may_change_things(url):
+def test_the_page_itself_may_change_controls(url):
     own = {"Origin": url.rstrip("/"), "Sec-Fetch-Site": "same-origin"}
     assert post(url, {"threshold": 0.9}, own)[0] == 200
 
 
-def test_nothing_else_is_changed(url):
+def test_other_methods_are_refused(url):
     assert request(url, "/status", "POST", b"{}")[0] == 404
     assert request(url, "/controls", "PUT", b"{}")[0] == 501
 
@@ -216,7 +216,7 @@ def test_nothing_else_is_changed(url):
 
 
 @pytest.mark.parametrize("host", ["localhost", "localhost:9999", "127.0.0.1:80", "[::1]:8080"])
-def test_names_of_this_machine(url, host):
+def test_host_names_of_this_machine_are_accepted(url, host):
     assert request(url, "/status", headers={"Host": host})[0] == 200
 
 
@@ -227,13 +227,13 @@ def test_names_of_this_machine(url, host):
         "localhost/.evil.example", "localhost.evil.example", "2130706433",
     ],
 )  # fmt: skip
-def test_other_names_may_be_an_attack(url, host):
+def test_foreign_host_names_are_refused(url, host):
     status, _, text = request(url, "/status", headers={"Host": host})
     assert status == 421
     assert b"open it as http://localhost:PORT/" in text
 
 
-def test_on_the_network_any_name_will_do(run):
+def test_with_a_password_any_host_name_is_accepted(run):
     with run.server("0.0.0.0:0", "secret") as server:
         headers = {"Host": "tablet.example", "Authorization": "Bearer secret"}
         assert request(server.url, "/status", headers=headers)[0] == 200
@@ -253,7 +253,7 @@ PATHS = ["/", "/page.js", "/status", "/health", "/metrics", "/pictures/0", "/not
         {"Cookie": "squeezedrive=; a; =; squeezedrive_80=b"},
     ],
 )
-def test_nothing_without_the_password(guarded, path, headers):
+def test_every_path_needs_the_password(guarded, path, headers):
     status, answer, body = request(guarded, path, headers=headers)
     assert status == 401
     assert answer["www-authenticate"] == "Bearer"
@@ -285,7 +285,7 @@ def test_password_in_the_address_leaves_a_cookie_and_the_address(guarded):
     assert request(guarded, f"/?{TOKEN}", headers=again)[1]["location"] == "/"
 
 
-def test_the_cookie_holds_after_a_restart(run):
+def test_the_cookie_is_valid_after_a_restart(run):
     def cookie(port, token):
         with run.server(port, token) as server:
             number = int(server.url.rstrip("/").rpartition(":")[2])
@@ -298,13 +298,13 @@ def test_the_cookie_holds_after_a_restart(run):
 
 
 @pytest.mark.parametrize("begin", ["////", "/\\", "/\\/", "\\\\"])
-def test_the_address_leads_nowhere_else(guarded, begin):
+def test_the_redirect_stays_on_this_site(guarded, begin):
     """Browsers read // and /\\ as the beginning of another host's name."""
     headers = request(guarded, f"{begin}evil.example/?{TOKEN}")[1]
     assert headers["location"] == "/evil.example/"
 
 
-def test_a_wrong_password_is_told(guarded):
+def test_reports_a_wrong_password(guarded):
     status, _, page = request(guarded, "/?token=wrong")
     assert status == 401
     assert b"Wrong password." in page
@@ -312,7 +312,7 @@ def test_a_wrong_password_is_told(guarded):
     assert b"{said}" not in page
 
 
-def test_what_the_password_page_needs_is_for_everybody(guarded):
+def test_files_of_the_password_page_need_no_password(guarded):
     assert request(guarded, "/page.css")[0] == request(guarded, "/icon.svg")[0] == 200
 
 
@@ -327,7 +327,7 @@ def test_the_password_is_never_logged(guarded, caplog, capfd):
 # Health
 
 
-def test_healthy(url):
+def test_health_is_200_while_frames_arrive(url):
     status, _, body = request(url, "/health")
     assert status == 200
     assert json.loads(body) == {
@@ -345,7 +345,7 @@ def test_healthy(url):
         ({"age_ms": 100.0, "state": "given up"}, "given up"),
     ],
 )
-def test_not_healthy(changes, reason):
+def test_health_is_503_with_the_reasons(changes, reason):
     run = Run(2)
     run.sources[1] = source_status(1, **changes)
     with run.server() as server:
@@ -360,7 +360,7 @@ def test_not_healthy(changes, reason):
 @pytest.mark.parametrize(
     "changes", [{"age_ms": 90e3, "state": "ended"}, {"age_ms": 2000.0, "state": "stalled"}]
 )
-def test_still_healthy(run, url, changes):
+def test_health_stays_200_in_harmless_states(run, url, changes):
     run.sources[0] = source_status(0, **changes)
     assert request(url, "/health")[0] == 200
 
@@ -368,7 +368,7 @@ def test_still_healthy(run, url, changes):
 # Metrics
 
 
-def test_metrics():
+def test_metrics_are_in_the_format_of_prometheus():
     run = Run(2)
     run.sources[1] = source_status(
         1, name='a "b"\n\\', state="connecting", age_ms=None, processed=0

@@ -50,7 +50,7 @@ def test_the_newest_picture_comes_first():
     assert abs(int(picture.mean()) - 200) <= 1
 
 
-def test_no_picture_twice():
+def test_no_picture_is_delivered_twice():
     sink = PreviewSink()
     sink.write(result())
     first = sink.picture(0, timeout=0)
@@ -71,7 +71,7 @@ def watch(sink, last=0):
     return watcher, got
 
 
-def test_a_picture_is_waited_for():
+def test_a_request_waits_for_the_next_picture():
     sink = PreviewSink()
     watcher, got = watch(sink)
     watcher.join(0.1)
@@ -81,7 +81,7 @@ def test_a_picture_is_waited_for():
     assert [jpeg.number for jpeg in got] == [1]
 
 
-def test_many_watch_and_one_encodes(encodings):
+def test_many_watchers_share_one_encoding(encodings):
     sink = PreviewSink()
     encodings.go.clear()
     watchers = [watch(sink) for _ in range(8)]
@@ -130,7 +130,7 @@ def test_writing_goes_on_while_a_picture_is_encoded(encodings):
     assert [jpeg.number for jpeg in got] == [1]
 
 
-def test_while_a_picture_is_encoded_nobody_gets_the_one_before(encodings, monkeypatch):
+def test_no_old_picture_is_delivered_during_encoding(encodings, monkeypatch):
     sink = PreviewSink()
     monkeypatch.setattr(module, "INTERVAL", 0.0)
     sink.write(result())
@@ -177,7 +177,7 @@ def test_pictures_are_960_wide_at_most(size, expected):
     assert decode(jpeg.data).shape == (*expected, 3)
 
 
-def test_close_sends_watchers_away_and_forgets_the_picture():
+def test_close_ends_waiting_requests_and_forgets_the_picture():
     sink = PreviewSink()
     watcher, got = watch(sink)
     sink.close()

@@ -62,7 +62,7 @@ def get(url: str, path: str, context: ssl.SSLContext) -> http.client.HTTPRespons
     return connection.getresponse()
 
 
-def test_the_page_over_https(run, pem):
+def test_serves_the_page_over_https(run, pem):
     with run.server(token="secret", tls=pem) as server:
         assert server.url.startswith("https://127.0.0.1:")
         with get(server.url, "/?token=secret", trusting(pem)) as answer:
@@ -74,7 +74,7 @@ def test_the_page_over_https(run, pem):
     assert not preview_threads()
 
 
-def test_over_http_there_is_no_answer_and_no_complaint(run, pem, capfd, caplog):
+def test_plain_http_gets_no_answer_and_no_log_line(run, pem, capfd, caplog):
     with run.server(tls=pem) as server:
         assert b"200 OK" not in ask(server.url, b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
         with get(server.url, "/status", trusting(pem)) as answer:
@@ -91,7 +91,7 @@ def test_old_versions_of_tls_are_refused(run, pem):
 
 
 @pytest.mark.parametrize("begun", [b"", b"\x16\x03\x01\x02\x00\x01"])
-def test_who_does_not_finish_the_handshake_is_cut_off(run, pem, monkeypatch, begun):
+def test_an_unfinished_handshake_is_cut_off(run, pem, monkeypatch, begun):
     monkeypatch.setattr(listener, "REQUEST_SECONDS", 0.5)
     with run.server(tls=pem) as server, connect(server.url) as client:
         client.sendall(begun)
@@ -99,7 +99,7 @@ def test_who_does_not_finish_the_handshake_is_cut_off(run, pem, monkeypatch, beg
         assert until(lambda: len(preview_threads()) == 1)
 
 
-def test_it_ends_while_clients_are_connected(run, pem):
+def test_closes_while_clients_are_connected(run, pem):
     server = run.server(tls=pem)
     where = urlsplit(server.url)
     plain = socket.create_connection((where.hostname, where.port), timeout=10)
@@ -110,7 +110,7 @@ def test_it_ends_while_clients_are_connected(run, pem):
 
 
 @pytest.mark.parametrize("lacks", ["key", "certificate", "both", "file"])
-def test_what_is_not_a_certificate_with_its_key_is_one_line(run, parts, tmp_path, lacks):
+def test_an_invalid_certificate_is_an_error_of_one_line(run, parts, tmp_path, lacks):
     path = tmp_path / "page.pem"
     if lacks == "both":
         path.write_text("nothing")

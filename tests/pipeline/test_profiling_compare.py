@@ -39,11 +39,11 @@ def verdicts(before: dict[str, Any], after: dict[str, Any]) -> dict[str, str]:
     return {change.name: change.verdict for change in changes(before, after)}
 
 
-def test_the_same_is_the_same() -> None:
+def test_equal_profiles_do_not_differ() -> None:
     assert set(verdicts(PROFILE, PROFILE).values()) == {"same"}
 
 
-def test_only_what_goes_beyond_noise_has_changed() -> None:
+def test_only_differences_beyond_noise_are_reported() -> None:
     # Noise of the rate: 3 sqrt(0.5² + 0.5²) = 2.12; of the processor's time 2 % of 45 = 0.9.
     assert verdicts(PROFILE, changed(fps__pipeline__mean=42.0))["pipeline"] == "same"
     assert verdicts(PROFILE, changed(fps__pipeline__mean=42.2))["pipeline"] == "better"
@@ -53,7 +53,7 @@ def test_only_what_goes_beyond_noise_has_changed() -> None:
     assert verdicts(PROFILE, changed(latency_ms__mean=170.0))["latency"] == "worse"
 
 
-def test_a_stage_that_takes_next_to_no_time_is_not_judged_by_it() -> None:
+def test_stages_with_tiny_times_are_not_judged() -> None:
     before = changed(stages__sinks__busy_ms={"mean": 0.03, "error": 0.0001})
     after = changed(stages__sinks__busy_ms={"mean": 0.02, "error": 0.0001})
     assert verdicts(before, after)["sinks"] == "same"
@@ -61,14 +61,14 @@ def test_a_stage_that_takes_next_to_no_time_is_not_judged_by_it() -> None:
     assert verdicts(before, after)["sinks"] == "worse"
 
 
-def test_a_figure_that_was_nothing_has_no_change_in_percent() -> None:
+def test_a_change_from_zero_has_no_percentage() -> None:
     before = changed(stages__sinks__busy_ms={"mean": 0.0, "error": 0.0})
     text = format_comparison(before, changed(stages__sinks__busy_ms={"mean": 170.0, "error": 0.1}))
     (line,) = [line for line in text.splitlines() if line.startswith("sinks")]
     assert line.split() == ["sinks", "0.00", "170.00", "?", "?", "worse", "ms", "busy"]
 
 
-def test_a_run_too_short_to_know_its_noise() -> None:
+def test_runs_too_short_for_an_error_are_not_judged() -> None:
     assert Change("latency", "ms", 10.0, 20.0, None, False).verdict == "unknown"
     after = changed(fps__pipeline={"mean": 80.0, "error": None})
     assert verdicts(PROFILE, after)["pipeline"] == "unknown"
@@ -91,7 +91,9 @@ def test_the_comparison_names_settings_and_limits_that_differ() -> None:
     assert line.split() == ["sinks", "15.00", "9.00", "-40.0%", "2.8%", "better", "ms", "busy"]
 
 
-def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_prints_the_comparison(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     a, b = tmp_path / "a", tmp_path / "b.json"
     a.mkdir()
     (a / "summary.json").write_text(json.dumps(PROFILE))
@@ -104,7 +106,7 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     "damage",
     [{"fps": None}, {"config": []}, {"stages": {"sinks": {"busy_ms": {"mean": "x", "error": 1}}}}],
 )
-def test_a_damaged_profile_is_told_in_one_line(
+def test_a_damaged_profile_is_an_error_of_one_line(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], damage: dict[str, Any]
 ) -> None:
     path = tmp_path / "summary.json"
@@ -128,7 +130,7 @@ def test_a_damaged_profile_is_told_in_one_line(
         ),
     ],
 )
-def test_what_is_no_profile_is_told_in_one_line(
+def test_other_files_than_profiles_are_an_error_of_one_line(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str | None, message: str
 ) -> None:
     path = tmp_path / "summary.json"

@@ -85,7 +85,7 @@ def test_the_warm_up_lasts_its_seconds_and_until_the_pipeline_was_filled_once() 
     assert Drive(warmup=0.0, capacity=9, expected=2).run(30).warmup_frames == 1
 
 
-def test_figures_cover_what_came_after_the_warm_up() -> None:
+def test_figures_leave_out_the_warm_up() -> None:
     recorder = Drive().run(106)
     assert recorder.warmup_seconds == pytest.approx(0.5)
     assert recorder.frames == 100
@@ -105,7 +105,7 @@ def test_figures_cover_what_came_after_the_warm_up() -> None:
     assert sum(gauge.held.values()) == pytest.approx(recorder.seconds)
 
 
-def test_it_is_over_when_the_source_has_ended() -> None:
+def test_the_measurement_ends_with_the_source() -> None:
     """What comes out after that was worked on by the first stages before the measurement."""
     drive = Drive(warmup=0.0, capacity=3)
     for number in range(20):
@@ -161,7 +161,7 @@ def test_a_frame_is_one_flow_through_slices_of_the_threads() -> None:
     assert names == {100: "capture", 101: "inference", 102: "sinks"}
 
 
-def test_laps_may_be_told_late() -> None:
+def test_stage_events_may_arrive_late() -> None:
     """A stage reports an event after passing the frame on: the next stage may report first."""
     drive = Drive(warmup=0.0, capacity=1)
     for number in range(4):
@@ -187,7 +187,7 @@ def test_a_frame_that_was_dropped_has_no_end() -> None:
     assert flows == {2: "stf", 3: "", 4: "sf"}
 
 
-def test_frames_worked_on_together_and_frames_passed_by() -> None:
+def test_counts_frames_in_batches_and_frames_that_skip_a_stage() -> None:
     """Batches of three: the network sees two of them, or, in every other batch, none."""
     drive = Drive(warmup=0.0, capacity=1)
     for number in range(40):
@@ -272,7 +272,7 @@ def test_threads_that_end_are_added_up_by_name() -> None:
     assert table.busy == pytest.approx(0.5)
 
 
-def test_a_number_that_the_system_gives_to_another_thread() -> None:
+def test_a_reused_thread_number_is_another_thread() -> None:
     table = ThreadTable()
     table.look(0.0, {5: ThreadTime("sinks", 4.0, 1.0)}, None, ())
     table.look(1.0, {5: ThreadTime("sinks", 4.5, 1.0)}, None, ())
@@ -290,7 +290,7 @@ def test_a_number_that_the_system_gives_to_another_thread() -> None:
     [("inference", "inference"), ("av:h264:df0", "capture"), ("av:libx264:es1", "sinks"),
      ("python", None), ("av:strange", None)],
 )  # fmt: skip
-def test_a_threads_name_tells_its_stage(name: str, stage: str | None) -> None:
+def test_a_threads_name_gives_its_stage(name: str, stage: str | None) -> None:
     assert stage_of(name) == stage
 
 

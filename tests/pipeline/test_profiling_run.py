@@ -83,7 +83,7 @@ def figures(profile: Path) -> dict[str, Any]:
     return read_profile(profile / "summary.json")
 
 
-def test_all_files_are_there(profile: Path) -> None:
+def test_a_profile_has_all_its_files(profile: Path) -> None:
     names = {path.name for path in profile.iterdir()} - {"marked.json", "printed.txt"}
     assert names == {"report.html", "summary.json", "trace.json", "video.mp4"}
 
@@ -106,7 +106,7 @@ def test_the_summary_has_the_documented_keys_and_no_other(figures: dict[str, Any
         assert key in figures
 
 
-def test_figures_fit_together(figures: dict[str, Any]) -> None:
+def test_figures_are_consistent(figures: dict[str, Any]) -> None:
     left_out, measured = figures["warmup"]["frames"], figures["measured"]["frames"]
     assert left_out + measured + figures["drained"]["frames"] == FRAMES
     assert 0 < left_out <= FRAMES // 4
@@ -180,7 +180,7 @@ def test_stages_are_marked_for_nsight(profile: Path) -> None:
     }
 
 
-def test_what_is_printed(profile: Path) -> None:
+def test_prints_the_figures_and_the_verdict(profile: Path) -> None:
     out = (profile / "printed.txt").read_text()
     assert re.search(r" s, of warm-up, and \d+ after the end of the source\n", out)
     assert "fps: everything from the source to the outputs" in out
@@ -226,7 +226,7 @@ def gone() -> None:
 LONG = "demo:loop"
 
 
-def test_what_was_measured_before_a_source_failed_is_not_lost(
+def test_a_failing_source_keeps_the_figures_measured_before(
     run: Any, small_network: Path, tmp_path: Path, at_frame: Any
 ) -> None:
     at_frame({90: gone})
@@ -280,7 +280,9 @@ def test_figures_that_cannot_be_written_are_printed_and_the_others_written(
     assert read_profile(folder)["measured"]["frames"] > 0
 
 
-def test_what_cannot_be_is_told_in_one_line(refused: Any, drive: Path, tmp_path: Path) -> None:
+def test_impossible_options_are_an_error_of_one_line(
+    refused: Any, drive: Path, tmp_path: Path
+) -> None:
     folder = tmp_path / "p"
     taken = tmp_path / "file"
     taken.write_text("")

@@ -60,7 +60,7 @@ class Runs:
         return RunOutcome({}, profile, None, (), True)
 
 
-def test_a_sweep_goes_round_and_takes_medians(
+def test_a_sweep_takes_turns_and_prints_medians(
     run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     rates = {
@@ -99,7 +99,7 @@ def test_a_sweep_goes_round_and_takes_medians(
     assert not (folder / "4").exists()
 
 
-def test_a_sweep_of_which_nothing_runs_is_an_error(
+def test_a_sweep_without_a_successful_run_is_an_error(
     refused: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     Runs({}, monkeypatch)
@@ -107,7 +107,9 @@ def test_a_sweep_of_which_nothing_runs_is_an_error(
     assert told == "error: no such thing here"
 
 
-def test_a_sweep_over_lists(run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_sweep_can_try_lists_of_values(
+    run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     Runs({"2/superfast": [20.0] * 6}, monkeypatch)
     axis = "detect.classes=[car, pedestrian],[car]"
     code, out, err = run(DEMO, "--profile", tmp_path / "s", "--sweep", axis)
@@ -129,7 +131,7 @@ def test_a_sweep_over_one_value_has_no_winner(
 
 
 @pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGTERM, *SENT])
-def test_a_signal_ends_a_sweep_and_what_was_measured_is_kept(
+def test_a_signal_ends_a_sweep_and_keeps_its_figures(
     run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, end: Any
 ) -> None:
     runs = Runs({"1/superfast": [20.0, end], "2/superfast": [30.0, 31.0]}, monkeypatch)
@@ -144,7 +146,7 @@ def test_a_signal_ends_a_sweep_and_what_was_measured_is_kept(
     assert [len(cell["runs"]) for cell in data["cells"]] == [1, 2]
 
 
-def test_a_signal_in_the_first_round(
+def test_a_signal_in_the_first_round_leaves_no_winner(
     run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     Runs({"1/superfast": [20.0], "2/superfast": [signal.SIGINT]}, monkeypatch)
@@ -179,7 +181,7 @@ def test_a_source_that_does_not_open_ends_a_sweep(refused: Any, tmp_path: Path) 
     assert not folder.exists()
 
 
-def test_a_sweep_that_cannot_be_is_told_in_one_line(refused: Any, tmp_path: Path) -> None:
+def test_an_impossible_sweep_is_an_error_of_one_line(refused: Any, tmp_path: Path) -> None:
     folder = tmp_path / "p"
     assert "expected --profile DIR" in refused(DEMO, "--sweep", "cpu.streams=1,2")
     both = ("--profile", folder, "--sweep", "cpu.streams=1,2")

@@ -30,7 +30,7 @@ def load(loads: tuple[StageLoad, ...], seconds: float, cores: int, **values: obj
     return Load(seconds, 100, cores, cpu, loads, **given)  # type: ignore[arg-type]
 
 
-def test_one_stage_busy_all_the_time_with_cores_to_spare() -> None:
+def test_a_stage_that_is_always_busy_limits_if_cores_are_free() -> None:
     # The encoder takes 40 ms a frame: 25 fps. Next is the network with 20 ms: 50 fps.
     verdict = judge(load(stages(sinks=40, inference=20), 4.0, 8))
     assert (verdict.limit, verdict.stage, verdict.next) == ("stage", "sinks", "inference")
@@ -49,7 +49,7 @@ def test_several_workers_share_the_frames_of_a_stage() -> None:
     assert verdict.ceiling == pytest.approx(50)
 
 
-def test_both_cores_busy_is_the_processor_whatever_the_stages_say() -> None:
+def test_busy_cores_make_the_processor_the_limit() -> None:
     # 30 + 10 + 4 ms on two cores: 22 ms a frame at best. The stages wait for cores: the network's
     # thread is busy for 22 ms of wall time, of which its libraries work 15 on two cores.
     loads = (
@@ -68,7 +68,7 @@ def test_both_cores_busy_is_the_processor_whatever_the_stages_say() -> None:
     assert verdict.ceiling == pytest.approx(100)
 
 
-def test_what_is_left_for_the_processor_bounds_the_ceiling() -> None:
+def test_remaining_processor_time_bounds_the_ceiling() -> None:
     # 10 ms each: 60 ms on two cores, 30 ms a frame. Without one of them 50 ms, 25 a frame.
     loads = stages(**dict.fromkeys(NAMES, 10.0))
     verdict = judge(load(loads, 3.0, 2))
@@ -76,7 +76,7 @@ def test_what_is_left_for_the_processor_bounds_the_ceiling() -> None:
     assert verdict.ceiling == pytest.approx(40)
 
 
-def test_other_programs_are_told_from_this_one() -> None:
+def test_other_programs_are_distinguished_from_this_one() -> None:
     # 30 ms of processor time a frame, but only a quarter of two busy cores for this program.
     loads = stages(sinks=25)
     verdict = judge(load(loads, 6.0, 2, cores_busy=1.0))
@@ -86,7 +86,7 @@ def test_other_programs_are_told_from_this_one() -> None:
     assert (verdict.ceiling, verdict.next) == (pytest.approx(40), "sinks")
 
 
-def test_without_the_systems_word_the_own_share_counts() -> None:
+def test_without_system_figures_the_own_share_is_used() -> None:
     loads = stages(**dict.fromkeys(NAMES, 10.0))
     assert judge(load(loads, 3.0, 2, cores_busy=None)).limit == "processor"
     assert judge(load(loads, 30.0, 2, cores_busy=None)).limit == "hand-over"
@@ -99,7 +99,7 @@ def test_unknown_delays_leave_only_processor_time_as_a_floor() -> None:
     assert replace(one, delay=3.9).floor == pytest.approx(1.0)
 
 
-def test_a_stage_that_works_on_every_other_frame_only() -> None:
+def test_a_stage_may_work_on_every_second_frame_only() -> None:
     # 60 ms for each of 50 frames: 30 for each of the 100 that come out, 33 a second.
     loads = tuple(
         replace(one, frames=50, busy=3.0, cpu=3.0) if one.name == "inference" else one
@@ -110,13 +110,13 @@ def test_a_stage_that_works_on_every_other_frame_only() -> None:
     assert verdict.ceiling == pytest.approx(1000 / 30)
 
 
-def test_frames_that_wait_for_each_other() -> None:
+def test_hand_over_between_stages_can_be_the_limit() -> None:
     verdict = judge(load(stages(inference=20, sinks=20), 4.0, 8))
     assert verdict.limit == "hand-over"
     assert verdict.ceiling == pytest.approx(50)
 
 
-def test_slots_bound_what_goes_on_at_once() -> None:
+def test_the_number_of_slots_bounds_the_ceiling() -> None:
     # Each frame holds one of two slots for 1 + 20 + 1 ms: 11 ms a frame, more than any stage
     # but the encoder and, with four workers, the network.
     loads = tuple(
@@ -128,7 +128,7 @@ def test_slots_bound_what_goes_on_at_once() -> None:
     assert verdict.ceiling == pytest.approx(1000 / 11)
 
 
-def test_a_camera_that_has_no_more_frames_limits() -> None:
+def test_a_camera_can_be_the_limit() -> None:
     verdict = judge(load(stages(inference=20), 4.0, 8, live=True, source_fps=25.0))
     assert (verdict.limit, verdict.next) == ("source", "inference")
     assert verdict.ceiling == pytest.approx(50)
@@ -137,7 +137,7 @@ def test_a_camera_that_has_no_more_frames_limits() -> None:
     assert slow.ceiling == pytest.approx(25)
 
 
-def test_an_accelerator_busy_all_the_time() -> None:
+def test_a_busy_accelerator_is_the_limit() -> None:
     verdict = judge(load(stages(sinks=15), 2.0, 8, device=1.95))
     assert (verdict.limit, verdict.stage, verdict.next) == ("accelerator", "inference", "sinks")
     assert verdict.ceiling == pytest.approx(1000 / 15)
@@ -193,16 +193,14 @@ def test_advice_follows_the_settings(config: Config) -> None:
         (backend("tensorrt", "int8"), ["cpu.precision=fp32"], "track.every=1,2"),
     ],
 )
-def test_advice_is_of_use_to_the_back_end_that_ran(
-    info: BackendInfo, settings: list[str], expected: str
-) -> None:
+def test_advice_suits_the_back_end(info: BackendInfo, settings: list[str], expected: str) -> None:
     verdict = judge(load(stages(inference=40), 4.0, 8))
     chosen = [parse_setting(text) for text in ("cpu.streams=2", *settings)]
     advice = advise(verdict, load_config(settings=chosen), "file", info, 8)
     assert advice[0].sweep == expected
 
 
-def test_nothing_is_advised_that_is_so_already(config: Config) -> None:
+def test_settings_already_in_force_are_not_advised(config: Config) -> None:
     for stage, setting in (("render", "draw.status=false"), ("postprocess", "detect.top_n=1")):
         verdict = judge(load(stages(**{stage: 40}), 4.0, 8))
         changed = load_config(settings=[parse_setting(setting)])

@@ -14,7 +14,7 @@ from squeezedrive.pipeline.app import progress
         (None, 3, "frame 60, 10.0 fps, 3 dropped"),
     ],
 )
-def test_a_line_every_five_seconds_where_there_is_no_terminal(
+def test_without_a_terminal_a_line_is_printed_every_five_seconds(
     expected: int | None,
     dropped: int,
     line: str,
@@ -35,7 +35,7 @@ def test_a_line_every_five_seconds_where_there_is_no_terminal(
     assert capsys.readouterr().err == ""
 
 
-def test_one_line_for_many_files(
+def test_many_files_share_one_line(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     now = [0.0]

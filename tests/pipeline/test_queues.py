@@ -27,7 +27,7 @@ def test_lossless_waits_for_room_and_drops_nothing() -> None:
     assert not queue.dropped
 
 
-def test_what_comes_after_the_end_is_counted() -> None:
+def test_items_put_after_close_are_counted() -> None:
     queue: StageQueue[int] = StageQueue(2)
     queue.close()
     queue.put(1)
@@ -63,7 +63,7 @@ def test_bounded_age_drops_the_oldest_when_full() -> None:
 
 
 @pytest.mark.parametrize("blocked", ["reader", "writer"])
-def test_cancel_wakes_whoever_waits(blocked: str) -> None:
+def test_cancel_wakes_waiting_threads(blocked: str) -> None:
     queue: StageQueue[int] = StageQueue(1)
     if blocked == "writer":
         queue.put(0)
@@ -89,7 +89,7 @@ def test_cancel_wakes_whoever_waits(blocked: str) -> None:
         queue.get()
 
 
-def test_mean_and_deepest_count_what_waited() -> None:
+def test_mean_and_largest_depth_are_measured() -> None:
     queue: StageQueue[int] = StageQueue(3)
     queue.put(0)  # 1 in the queue
     queue.put(1)  # 2

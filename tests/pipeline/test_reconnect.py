@@ -137,7 +137,7 @@ def gate(value: int) -> tuple[threading.Event, Callable[[], int]]:
     return event, wait
 
 
-def test_waits_double_up_to_the_longest_and_are_never_quite_alike() -> None:
+def test_waits_double_up_to_a_limit_with_jitter() -> None:
     drawn = iter([1.25, 0.75] + [1.0] * 20)
     ranges = []
 
@@ -187,7 +187,7 @@ def test_a_source_that_fails_is_opened_again(caplog: pytest.LogCaptureFixture) -
     assert len(lines) == 4
 
 
-def test_given_up_after_the_limit() -> None:
+def test_a_source_is_given_up_after_the_time_limit() -> None:
     first = Inner(0, SourceError(f"{NAME}: Connection reset"))
     source = source_of(SourceError(f"{NAME}: Connection refused"), inner=first, limit=0.2)
     frames_of(source, 1)
@@ -215,7 +215,7 @@ def test_a_limit_of_zero_tries_nothing_again() -> None:
     end(source)
 
 
-def test_a_start_without_a_connection(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_source_may_be_absent_at_the_start(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "squeezedrive")
     inner = Inner(50, 90, hold)
     source = source_of(SourceError("no route"), SourceError("no route"), inner)

@@ -134,7 +134,9 @@ def test_a_camera_that_comes_back_with_another_size_and_rate(
     assert sum(steps) / len(steps) == pytest.approx(0.1, abs=0.08)
 
 
-def test_a_wrong_password(kind: str, stack: contextlib.ExitStack) -> None:
+def test_a_wrong_password_is_an_error_that_does_not_show_it(
+    kind: str, stack: contextlib.ExitStack
+) -> None:
     server = server_of(stack, kind, "--password=word")
     url = server.url(user="me:wrong@")
     with pytest.raises(SourceError, match=r"\*\*\*@127\.0\.0\.1:\d+/cam: .*401") as error:
@@ -157,7 +159,7 @@ def test_pictures_over_http_have_the_time_of_their_arrival(stack: contextlib.Exi
     assert source.report.warnings == []
 
 
-def test_pictures_that_cannot_be_decoded_are_no_pictures(stack: contextlib.ExitStack) -> None:
+def test_undecodable_pictures_count_as_no_picture(stack: contextlib.ExitStack) -> None:
     server = server_of(stack, "mjpeg", "--good=3")
     source = open_source(server.url(), SourceOptions(open_timeout=0.6, read_timeout=0.4))
     stack.callback(source.close)

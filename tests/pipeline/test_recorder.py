@@ -238,7 +238,7 @@ def test_a_killed_process_leaves_segments_that_play(tmp_path: Path) -> None:
     assert listed(tmp_path) == list(range(260))
 
 
-def test_the_oldest_files_go_when_there_are_too_many(tmp_path: Path) -> None:
+def test_the_oldest_files_are_deleted_over_the_limit(tmp_path: Path) -> None:
     foreign = tmp_path / "ride.notes.mp4"
     foreign.write_bytes(bytes(10**6))
     old = [
@@ -263,7 +263,7 @@ def test_the_oldest_files_go_when_there_are_too_many(tmp_path: Path) -> None:
     assert files(tmp_path, ".jsonl") == []
 
 
-def test_a_file_that_is_being_written_stays(tmp_path: Path) -> None:
+def test_a_file_being_written_is_not_deleted(tmp_path: Path) -> None:
     recording = Recording(tmp_path, keep=1e-9, seconds=1)
     made = results(range(130))
     recording.write(made[:100])
@@ -289,7 +289,7 @@ def test_the_limit_holds_while_a_segment_grows(
     assert len(numbers(path)) == 150
 
 
-def test_a_full_disk_costs_the_oldest_files_only(
+def test_a_full_disk_deletes_only_the_oldest_files(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     disk = Disk(monkeypatch, tmp_path)
@@ -335,7 +335,7 @@ def test_a_full_disk_does_not_end_the_run(
     assert all(a != b for a, b in pairwise(levels))
 
 
-def test_lines_that_find_no_room_do_not_end_the_run(
+def test_json_lines_lost_on_a_full_disk_do_not_end_the_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     disk = Disk(monkeypatch, tmp_path)
@@ -356,13 +356,13 @@ def test_lines_that_find_no_room_do_not_end_the_run(
     assert f"{sink.lost} frames are not in it: " in line
 
 
-def test_what_cannot_be_created_does_not_end_the_run(tmp_path: Path) -> None:
+def test_a_segment_that_cannot_be_created_does_not_end_the_run(tmp_path: Path) -> None:
     recording = record(tmp_path / "gone", results(range(60)))
     assert (recording.video.lost, recording.jsonl.lost) == (60, 60)
     assert "No such file or directory" in recording.video.warnings[0]
 
 
-def test_a_disk_that_hangs_does_not_hold_up_a_camera(
+def test_a_hanging_disk_does_not_delay_a_camera(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(parts, "LIVE_CLOSE_SECONDS", 60.0)
@@ -415,7 +415,9 @@ def test_a_file_source_waits_for_a_slow_disk(
     assert shown(tmp_path) == list(range(130))
 
 
-def test_a_fault_in_the_thread_comes_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_fault_in_the_writing_thread_is_raised(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def fail(*_: object) -> None:
         raise ValueError("a bug")
 
@@ -435,7 +437,7 @@ def test_nothing_is_created_before_the_first_frame(tmp_path: Path) -> None:
         recording.video.write(results([0])[0])
 
 
-def test_closing_twice(tmp_path: Path) -> None:
+def test_it_can_be_closed_twice(tmp_path: Path) -> None:
     recording = record(tmp_path, results(range(3)))
     recording.close()
     assert numbers(*files(tmp_path)) == [0, 1, 2]

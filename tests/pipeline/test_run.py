@@ -196,7 +196,7 @@ def test_a_sink_that_fails_to_close_does_not_keep_others_open() -> None:
     assert len(good.results) == 5
 
 
-def test_slots_that_find_no_room_end_the_run_with_everything_closed() -> None:
+def test_slots_that_do_not_fit_into_memory_end_the_run_cleanly() -> None:
     class SmallBackend(FakeBackend):
         def new_slot(self, batch: int = 1) -> FakeSlot:
             if len(self.slots) == 2:
@@ -224,7 +224,7 @@ def test_stop_finishes_the_frames_on_their_way() -> None:
     assert sink.closed == 1
 
 
-def test_a_run_that_is_given_up_before_it_begins_is_over() -> None:
+def test_a_run_can_be_aborted_before_it_begins() -> None:
     backend, sink = FakeBackend(), FakeSink()
     pipeline = make(FakeSource(50), backend, sink)
     pipeline.give_up()
@@ -234,7 +234,7 @@ def test_a_run_that_is_given_up_before_it_begins_is_over() -> None:
     assert all(slot.closed for slot in backend.slots)
 
 
-def test_giving_up_closes_the_sinks_at_once() -> None:
+def test_aborting_closes_the_sinks_at_once() -> None:
     gate = threading.Event()
     backend, sink = FakeBackend({"infer": lambda: gate.wait(10)}), FakeSink()
     pipeline = make(FakeSource(10**9), backend, sink)
@@ -248,7 +248,7 @@ def test_giving_up_closes_the_sinks_at_once() -> None:
     assert len(sink.results) <= 1
 
 
-def test_a_source_that_hangs_does_not_hold_up_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_hanging_source_does_not_delay_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("squeezedrive.pipeline.stages.pipeline._CAPTURE_GRACE", 0.2)
     released = threading.Event()
     source = FakeSource(100, {10: lambda: released.wait(30)})
@@ -261,7 +261,7 @@ def test_a_source_that_hangs_does_not_hold_up_the_end(monkeypatch: pytest.Monkey
     pipeline.stages[0].join(10)
 
 
-def test_frames_are_let_go() -> None:
+def test_frames_are_released() -> None:
     """No stage keeps a picture that has passed: memory does not depend on the length."""
     import gc
     import weakref
@@ -294,7 +294,7 @@ def test_an_error_in_the_callers_tick_ends_all_stages_first() -> None:
     assert sink.closed == 1
 
 
-def test_an_output_that_never_returns_cannot_keep_a_run_that_is_given_up(
+def test_a_hanging_output_does_not_stop_an_abort(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("squeezedrive.pipeline.stages.pipeline._GIVE_UP_GRACE", 0.2)
@@ -307,7 +307,7 @@ def test_an_output_that_never_returns_cannot_keep_a_run_that_is_given_up(
         stage.join(10)
 
 
-def test_an_observer_sees_every_lap_and_what_the_accelerator_tells() -> None:
+def test_an_observer_gets_every_stage_event_and_device_time() -> None:
     events: list[StageEvent] = []
     told: list[dict[str, float]] = []
     backend = FakeBackend()
@@ -330,7 +330,7 @@ def test_an_observer_sees_every_lap_and_what_the_accelerator_tells() -> None:
         assert busy == pytest.approx(stage.timing.busy.total)
 
 
-def test_a_queue_tells_its_depth() -> None:
+def test_a_queue_reports_its_depth() -> None:
     levels: list[int] = []
     pipeline = make(FakeSource(20), FakeBackend(), FakeSink())
     pipeline.queues["sinks"].observe = levels.append
@@ -340,7 +340,7 @@ def test_a_queue_tells_its_depth() -> None:
     assert all(abs(a - b) <= 1 for a, b in pairwise(levels))
 
 
-def test_threads_of_a_stage_bear_its_name_and_pass_it_on() -> None:
+def test_threads_of_a_stage_carry_its_name() -> None:
     from squeezedrive.pipeline.profiling.threads import read_threads
 
     class Compiling(FakeBackend):

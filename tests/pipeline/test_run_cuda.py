@@ -79,7 +79,7 @@ def run(backend: Any, source: Pictures | None = None, slots: int = 4) -> Found:
 
 
 @pytest.mark.parametrize("slots", [1, 4])
-def test_the_boxes_are_those_of_the_processor(slots: int) -> None:
+def test_boxes_equal_those_of_the_processor(slots: int) -> None:
     expected = run(CpuBackend(SETTINGS, CpuOptions(precision="fp32"), "test"))
     rig = Rig()
     sink = run(rig.backend(), slots=slots)
@@ -113,7 +113,7 @@ def test_several_sources_share_the_gpu_in_batches() -> None:
     assert rig.driver.clean
 
 
-def test_a_slot_is_not_used_again_before_its_boxes_are_there() -> None:
+def test_a_slot_is_not_reused_before_its_boxes_are_read() -> None:
     """On each stream, between two uploads there is a download that was waited for."""
     rig = Rig()
     run(rig.backend())
@@ -187,7 +187,7 @@ def test_a_lost_gpu_ends_the_run_with_finished_output() -> None:
         run(backend, Falling())  # which looks whether the sink has been closed
 
 
-def test_no_room_for_the_slots_ends_the_run_with_finished_output() -> None:
+def test_slots_that_do_not_fit_into_gpu_memory_end_the_run_cleanly() -> None:
     rig = Rig()
     backend = rig.backend()
     alloc, left = rig.driver.mem_alloc, [7]
@@ -205,7 +205,7 @@ def test_no_room_for_the_slots_ends_the_run_with_finished_output() -> None:
     assert rig.executor.closed == 1
 
 
-def test_memory_is_what_it_was_after_the_first_frames() -> None:
+def test_memory_is_constant_after_the_first_frames() -> None:
     rig = Rig()
     backend = rig.backend()
     sizes: list[int] = []

@@ -119,7 +119,7 @@ def test_a_cameras_frames_between_are_taken_while_the_network_works() -> None:
     assert pipeline.processed == 30
 
 
-def test_what_a_file_that_has_ended_left_does_not_wait_for_the_other_sources() -> None:
+def test_the_last_frames_of_a_file_do_not_wait_for_other_sources() -> None:
     sinks, gate = (FakeSink(), FakeSink()), threading.Event()
     cameras = Camera(0, 9), Camera(1, 40, {30: lambda: gate.wait(10)})
     changed = threading.Condition()
@@ -141,7 +141,7 @@ def test_what_a_file_that_has_ended_left_does_not_wait_for_the_other_sources() -
     assert [r.frame.frame_id for r in sinks[0].results] == list(range(9))
 
 
-def test_time_with_no_memory_of_objects_makes_a_frame_due() -> None:
+def test_a_frame_is_due_after_tracks_are_forgotten() -> None:
     tracker = Tracker(Controls(("car",), 0.4))
     feed = feed_of(FakeSource(0), [], tracker=tracker, every=3)
     image = np.zeros((6, 8, 3), np.uint8)
@@ -150,7 +150,7 @@ def test_time_with_no_memory_of_objects_makes_a_frame_due() -> None:
     assert due == [True, False, False, True, False, True, False, True, False, False, True]
 
 
-def test_threads_that_wait_hold_no_picture() -> None:
+def test_waiting_threads_hold_no_picture() -> None:
     source = FakeSource(10**9)
     pictures: list[weakref.ref[Any]] = []
     read, gate = source.read, threading.Event()
@@ -224,7 +224,7 @@ def test_frames_of_one_source_are_taken_together_if_they_wait(most: int) -> None
     assert max(sizes) == most
 
 
-def test_some_frames_of_a_batch_go_past_the_network() -> None:
+def test_some_frames_of_a_batch_may_skip_the_network() -> None:
     backend = Road()
     sinks = FakeSink(), FakeSink()
     options, changed = QueueOptions(batch=3, depth=6), threading.Condition()
@@ -239,7 +239,7 @@ def test_some_frames_of_a_batch_go_past_the_network() -> None:
         assert [r.detected for r in sink.results] == [i % every == 0 for i in range(30)]
 
 
-def test_a_stage_that_fails_lets_go_of_what_waits() -> None:
+def test_a_failing_stage_releases_waiting_frames() -> None:
     backend = Road()
     backend.parallel = 2
 

@@ -52,7 +52,7 @@ def test_every_source_has_its_own_results_in_order(most: int) -> None:
     assert pipeline.found == {0: 140}
 
 
-def test_frames_that_wait_are_taken_together() -> None:
+def test_waiting_frames_form_a_batch() -> None:
     """While the network is held, both cameras get a frame ready; then one batch has both."""
     gate = threading.Event()
     backend = FakeBackend({"infer": lambda: gate.wait(10)})
@@ -65,14 +65,14 @@ def test_frames_that_wait_are_taken_together() -> None:
     assert sizes.count(2) > 30
 
 
-def test_sources_do_not_go_together_where_that_is_no_faster() -> None:
+def test_no_batches_if_they_are_not_faster() -> None:
     backend = FakeBackend()
     backend.batch_pays = False
     make([Camera(0, 9), Camera(1, 9)], backend, FakeSink(), FakeSink()).run()
     assert backend.batch == 1
 
 
-def test_a_source_that_dies_does_not_stop_the_others(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_failing_source_does_not_stop_the_others(caplog: pytest.LogCaptureFixture) -> None:
     sinks = FakeSink(), FakeSink()
     cameras = Camera(0, 60, {5: fail(SourceError("left: cable cut"))}), Camera(1, 60)
     pipeline = make(cameras, FakeBackend(), *sinks)
@@ -129,7 +129,7 @@ def test_no_source_goes_on_when_a_stage_fails(caplog: pytest.LogCaptureFixture) 
     assert "go on" not in caplog.text
 
 
-def test_a_source_that_hangs_does_not_hold_up_the_others_or_the_end() -> None:
+def test_a_hanging_source_delays_neither_the_others_nor_the_end() -> None:
     released = threading.Event()
     sinks = FakeSink(), FakeSink()
     cameras = Camera(0, 9, {3: lambda: released.wait(30)}), Camera(1, 10**9)
@@ -154,7 +154,7 @@ def test_no_result_is_shown_that_is_older_than_allowed() -> None:
     assert pipeline.dropped == feed.dropped
 
 
-def test_controls_decide_what_is_kept() -> None:
+def test_controls_filter_the_results() -> None:
     controls = Controls(("car", "pedestrian", "cyclist"), 0.5)
     sink = FakeSink()
     camera = Camera(0, 30, {10: lambda: controls.change(threshold=0.95)})
@@ -167,7 +167,7 @@ def test_controls_decide_what_is_kept() -> None:
     assert counts == sorted(counts, reverse=True)
 
 
-def test_controls_have_thresholds_of_classes_until_all_get_another() -> None:
+def test_class_thresholds_hold_until_one_is_set_for_all() -> None:
     controls = Controls(("car", "pedestrian"), 0.7, (), {"pedestrian": 0.3})
     found = Detections(
         np.zeros((3, 4), np.float32), np.float32([0.7, 0.6, 0.3]), np.int32([0, 0, 1])
@@ -178,7 +178,7 @@ def test_controls_have_thresholds_of_classes_until_all_get_another() -> None:
     assert controls.thresholds.tolist() == [0.5, 0.5]
 
 
-def test_controls_refuse_what_makes_no_sense() -> None:
+def test_invalid_controls_are_refused() -> None:
     controls = Controls(("car", "pedestrian"), 0.5, ["car"])
     with pytest.raises(ValueError, match="threshold: expected 0 to 1, got 2"):
         controls.change(threshold=2)
@@ -208,7 +208,7 @@ def test_a_merge_takes_turns_and_ends_with_the_last() -> None:
     assert merge.get() is None
 
 
-def test_a_merge_refuses_queues_that_nobody_could_wait_for_together() -> None:
+def test_a_merge_refuses_incompatible_queues() -> None:
     queues: list[StageQueue[str]] = [StageQueue(9), StageQueue(9)]
     with pytest.raises(ValueError, match="same `changed`"):
         Merge(queues)

@@ -51,7 +51,7 @@ def numbers(sink: FakeSink) -> list[int]:
     return [result.frame.frame_id for result in sink.results]
 
 
-def test_sinks_and_drawing_of_the_callers_own(clip: Path, config: Config, tmp_path: Path) -> None:
+def test_a_caller_can_pass_sinks_and_drawing(clip: Path, config: Config, tmp_path: Path) -> None:
     written: list[bool] = []
     jsonl = tmp_path / "out.jsonl"
     sink = FakeSink(on_write=lambda: written.append(jsonl.exists()))
@@ -76,7 +76,7 @@ def test_nothing_is_drawn_unless_it_is_asked_for(clip: Path, config: Config) -> 
     assert len(sink.results) == FRAMES
 
 
-def test_each_source_can_have_sinks_of_its_own(clip: Path, config: Config) -> None:
+def test_each_source_can_have_its_own_sinks(clip: Path, config: Config) -> None:
     sinks: dict[Source, FakeSink] = {}
 
     def sinks_of(source: Source) -> list[FakeSink]:
@@ -161,7 +161,7 @@ def test_sources_are_closed_once_and_before_the_back_end(
     assert closed == ["source", "back end"]
 
 
-def test_what_was_opened_is_closed_if_a_later_step_fails(
+def test_a_failing_step_closes_what_was_opened(
     clip: Path, config: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     closed = closing_of(monkeypatch)
@@ -175,7 +175,7 @@ def test_what_was_opened_is_closed_if_a_later_step_fails(
     assert closed == ["source"]
 
 
-def test_a_network_that_is_loaded_serves_one_session_after_the_other(
+def test_a_loaded_network_serves_several_sessions(
     clip: Path, config: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     network = describe_network(config)

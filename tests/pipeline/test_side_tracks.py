@@ -51,7 +51,7 @@ def kinds(path: Path) -> list[bytes]:
     return [entry.kind for entry in sample_entries(path)]
 
 
-def test_text_and_data_come_along(tmp_path: Path) -> None:
+def test_subtitles_and_data_are_copied(tmp_path: Path) -> None:
     out = tmp_path / "out.mp4"
     sink = copy(written(tmp_path / "a.mp4", [*SPEEDS, GPMD]), out)
     assert sink.warnings == []
@@ -66,7 +66,7 @@ def test_text_and_data_come_along(tmp_path: Path) -> None:
     assert samples(tmp_path / "again.mp4", "data") == SECONDS
 
 
-def test_a_start_moves_them(tmp_path: Path) -> None:
+def test_start_shifts_subtitles_and_data(tmp_path: Path) -> None:
     out = tmp_path / "out.mp4"
     copy(written(tmp_path / "a.mp4", [*SPEEDS, GPMD]), out, start=1.4)
     begins = [(0, 600), (600, 1000), (1600, 1000)]
@@ -76,7 +76,7 @@ def test_a_start_moves_them(tmp_path: Path) -> None:
     assert times(out)[0] == 0
 
 
-def test_they_end_with_the_picture(tmp_path: Path) -> None:
+def test_subtitles_and_data_end_with_the_picture(tmp_path: Path) -> None:
     out = tmp_path / "out.mp4"
     extras = [Extra("mov_text", [(500, 3000, b"\0\4long")]), GPMD]
     copy(written(tmp_path / "a.mp4", extras), out, limit=40)
@@ -87,7 +87,7 @@ def test_they_end_with_the_picture(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", [b"camm", b"rtmd"])
-def test_data_of_other_kinds_keeps_its_kind(tmp_path: Path, kind: bytes) -> None:
+def test_data_tracks_keep_their_type(tmp_path: Path, kind: bytes) -> None:
     extra = Extra("bin_data", [(k * 100, 100, bytes([k]) * 28) for k in range(40)])
     path = written(tmp_path / "a.mp4", [extra])
     rename_entries(path, {1: kind})
@@ -99,7 +99,7 @@ def test_data_of_other_kinds_keeps_its_kind(tmp_path: Path, kind: bytes) -> None
     assert samples(tmp_path / "out.mp4", "data") == extra.samples
 
 
-def test_data_that_mp4_cannot_have_is_named(tmp_path: Path) -> None:
+def test_warns_of_data_that_mp4_cannot_hold(tmp_path: Path) -> None:
     late = Extra("bin_data", [(11_000, 1000, b"late")])
     path = written(tmp_path / "a.mp4", [late, GPMD, GPMD], 300)
     entry = sample_entries(path)[3]
@@ -114,7 +114,7 @@ def test_data_that_mp4_cannot_have_is_named(tmp_path: Path) -> None:
     assert samples(tmp_path / "out.mp4", "data") == SECONDS
 
 
-def test_text_of_other_formats_becomes_mp4s(tmp_path: Path) -> None:
+def test_other_subtitles_are_converted_to_mp4s_format(tmp_path: Path) -> None:
     extras = [
         Extra("subrip", [(500, 700, b"<i>50</i> km/h\nN 48"), (2000, 500, b"51 km/h")]),
         Extra("ass", [(1000, 500, b"0,0,Default,,0,0,0,,{\\i1}Hello{\\i0}\\Nthere")]),
@@ -128,13 +128,13 @@ def test_text_of_other_formats_becomes_mp4s(tmp_path: Path) -> None:
     assert len(sample_entries(tmp_path / "out.mp4")[1].data) > 40  # a style, as players need one
 
 
-def test_a_subtitle_of_pictures_is_named(tmp_path: Path) -> None:
+def test_warns_of_picture_subtitles(tmp_path: Path) -> None:
     path = written(tmp_path / "a.mkv", [Extra("dvd_subtitle", [(0, 500, bytes(40))])], 10)
     sink = copy(path, tmp_path / "out.mp4")
     assert sink.warnings == ["subtitle track 1 (dvdsub) is left out: it is no text"]
 
 
-def test_text_that_begins_late_holds_nothing_up(tmp_path: Path) -> None:
+def test_late_subtitles_do_not_delay_the_picture(tmp_path: Path) -> None:
     late = Extra("mov_text", [(11_000, 500, b"\0\4late")])
     path = written(tmp_path / "a.mp4", [late], 300)
     source = VideoSource(str(path), SourceOptions())
@@ -151,7 +151,7 @@ def test_text_that_begins_late_holds_nothing_up(tmp_path: Path) -> None:
     assert samples(tmp_path / "out.mp4", "subtitle") == late.samples
 
 
-def test_a_text_that_stays_for_minutes() -> None:
+def test_a_subtitle_may_stay_for_minutes() -> None:
     with av.open(io.BytesIO(), "w", format="mp4") as output:
         track = TextTrack(output.add_mux_stream("mov_text"))
         first = SideSample(1, Fraction(1, 2), Fraction(100), b"\0\1a")
@@ -165,7 +165,7 @@ def test_a_text_that_stays_for_minutes() -> None:
     assert spans == [(0, 1, empty), (0.5, 60.5, text), (60.5, 100, text), (90, 90, empty)]
 
 
-def test_data_whose_time_goes_backwards_keeps_what_it_can() -> None:
+def test_data_whose_time_goes_back_is_kept_where_possible() -> None:
     with av.open(io.BytesIO(), "w", format="mp4") as output:
         track = DataTrack(output.add_data_stream("bin_data"))
         begins = [0, 2, 1, 3]
@@ -188,7 +188,7 @@ def chapters(path: Path) -> list[tuple[float, float, str]]:
 
 
 @pytest.mark.parametrize("name", ["a.mp4", "a.mkv"])
-def test_chapters_come_along(tmp_path: Path, name: str) -> None:
+def test_chapters_are_copied(tmp_path: Path, name: str) -> None:
     write_video(tmp_path / name, 100, chapters=[(0, 1, "Garage"), (1, 3, "Street"), (3, 4, "A 8")])
     copy(tmp_path / name, tmp_path / "all.mp4")
     assert chapters(tmp_path / "all.mp4") == [(0, 1, "Garage"), (1, 3, "Street"), (3, 4, "A 8")]
@@ -199,7 +199,7 @@ def test_chapters_come_along(tmp_path: Path, name: str) -> None:
         assert len(container.streams) == 1
 
 
-def test_chapters_of_a_part() -> None:
+def test_chapters_are_cut_to_the_part() -> None:
     whole = [Chapter(Fraction(1), Fraction(2), "a"), Chapter(Fraction(2), Fraction(9), "b")]
     assert chapters_between(whole, Fraction(0), Fraction(1)) == []
     (only,) = chapters_between(whole, Fraction(5, 2), Fraction(3))
@@ -211,6 +211,6 @@ def test_chapters_of_a_part() -> None:
     [b"", b"\0", b"\0\0\0\x01moov", b"\0\0\0\x02moov", b"\xff\xff\xff\xffmoov", b"RIFF" * 9,
      b"\0\0\0\x10moov\0\0\0\x08trak", b"\0\0\0\0moov\0\0\0\x00trak\0\0\0\x08mdia"],
 )  # fmt: skip
-def test_what_is_no_mp4_has_no_entries(tmp_path: Path, data: bytes) -> None:
+def test_other_files_than_mp4_have_no_entries(tmp_path: Path, data: bytes) -> None:
     (tmp_path / "a").write_bytes(data)
     assert all(entry.data == b"" for entry in sample_entries(tmp_path / "a"))

@@ -107,14 +107,16 @@ def as_csv(jsonl: Path) -> list[str]:
     return [f"{x['frame']},{d['id']},{d['class']}" for x in lines for d in x["detections"]]
 
 
-def test_a_new_sink_is_an_option(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_new_sink_adds_an_option(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         command_line.main(["--help"])
     text = " ".join(capsys.readouterr().out.split())
     assert "--csv-lines OUT.csv followed objects as comma-separated values" in text
 
 
-def test_a_new_sink_writes_what_the_others_write(run: Any, clip: Path, tmp_path: Path) -> None:
+def test_a_new_sink_gets_the_same_results_as_the_others(
+    run: Any, clip: Path, tmp_path: Path
+) -> None:
     out, jsonl, summary = (tmp_path / f"out.{end}" for end in ("csv", "jsonl", "json"))
     code, _, err = run(clip, *MANY, "--csv-lines", out, "--jsonl", jsonl, "--summary", summary)
     assert code == 0, err
@@ -128,7 +130,9 @@ def test_a_new_sink_writes_what_the_others_write(run: Any, clip: Path, tmp_path:
     assert "6 processed" in err
 
 
-def test_a_new_sink_is_numbered(run: Any, refused: Any, clip: Path, tmp_path: Path) -> None:
+def test_outputs_of_a_new_sink_are_numbered(
+    run: Any, refused: Any, clip: Path, tmp_path: Path
+) -> None:
     other = Path(shutil.copy(clip, tmp_path / "other.mp4"))
     assert run(clip, other, *MANY, "--csv-lines", tmp_path / "out.csv")[0] == 0
     numbered = [tmp_path / f"out.{number}.csv" for number in (0, 1)]
@@ -141,7 +145,7 @@ def test_a_new_sink_is_numbered(run: Any, refused: Any, clip: Path, tmp_path: Pa
     assert "--csv-lines -: standard output is for one source" in message
 
 
-def test_a_new_sink_costs_nobody_a_file(refused: Any, clip: Path, tmp_path: Path) -> None:
+def test_output_paths_of_a_new_sink_are_checked(refused: Any, clip: Path, tmp_path: Path) -> None:
     old, new = tmp_path / "old", tmp_path / "new"
     old.write_text("precious")
     for path, others, part in (
@@ -157,12 +161,12 @@ def test_a_new_sink_costs_nobody_a_file(refused: Any, clip: Path, tmp_path: Path
     assert not new.exists()
 
 
-def test_a_new_sink_has_a_name_in_a_folder(run: Any, clip: Path, tmp_path: Path) -> None:
+def test_a_new_sink_has_names_in_a_folder(run: Any, clip: Path, tmp_path: Path) -> None:
     assert run(clip, *MANY, "--csv-lines", f"{tmp_path}/out/")[0] == 0
     assert (tmp_path / "out" / "clip.csv-lines.csv").exists()
 
 
-def test_sinks_are_written_in_the_order_in_which_nobody_waits(tmp_path: Path) -> None:
+def test_sinks_that_may_block_are_written_last(tmp_path: Path) -> None:
     paths = {spec.option: tmp_path / f"{spec.option}.mp4" for spec in sink_specs()}
     opened = open_sinks(paths, Pictures(), ["car"], load_config(), dict)  # type: ignore[arg-type]
     names = [type(sink).__name__ for sink in opened]

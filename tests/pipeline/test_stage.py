@@ -16,7 +16,7 @@ WAIT = 0.02  # seconds for a picture
 
 
 @pytest.mark.parametrize("waits", [True, False])
-def test_waiting_for_a_camera_is_no_work(waits: bool) -> None:
+def test_waiting_for_a_camera_does_not_count_as_busy(waits: bool) -> None:
     feed = feed_of(FakeSource(PICTURES), [])
     left = iter(range(PICTURES))
     events: list[StageEvent] = []

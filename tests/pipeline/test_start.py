@@ -48,7 +48,9 @@ def test_start_is_exact(tmp_path: Path, name: str) -> None:
         assert not later.report.skipped
 
 
-def test_a_seek_that_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failing_seek_is_made_up_for_by_reading(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     write_video(tmp_path / "a.mp4", 100, options=H264)
     monkeypatch.setattr(Decoder, "_seek", lambda self, pts: False)
     frames = read_all(open_video(tmp_path / "a.mp4", 3))
@@ -58,9 +60,7 @@ def test_a_seek_that_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
 @pytest.mark.parametrize(
     ("name", "muxer"), [("a.mp4", FRAGMENTS), ("a.mp4", {}), ("a.mov", FRAGMENTS)]
 )
-def test_nothing_is_lost_by_looking_again_after_damage(
-    tmp_path: Path, name: str, muxer: dict[str, str]
-) -> None:
+def test_no_frame_is_lost_after_damage(tmp_path: Path, name: str, muxer: dict[str, str]) -> None:
     path = tmp_path / name
     write_video(path, 100, options={"g": "1", "bf": "0"}, muxer=muxer)
     damage(path, 97)

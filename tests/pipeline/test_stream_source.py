@@ -89,7 +89,9 @@ def test_a_stream_ends_when_the_sender_hangs_up(
     assert source.report.warnings == []
 
 
-def test_a_stream_whose_clock_leaps(tmp_path: Path, serve: Callable[[bytes, bool], int]) -> None:
+def test_a_leaping_stream_clock_is_corrected(
+    tmp_path: Path, serve: Callable[[bytes, bool], int]
+) -> None:
     path = tmp_path / "a.ts"
     write_video(path, [*range(10), *range(180_000, 180_010)], options={"g": "5"})
     source = open_source(f"tcp://127.0.0.1:{serve(path.read_bytes(), True)}", PATIENT)
@@ -100,14 +102,14 @@ def test_a_stream_whose_clock_leaps(tmp_path: Path, serve: Callable[[bytes, bool
     assert source.report.warnings == ["time leaps ahead at frame 10, mended; there may be more"]
 
 
-def test_a_stream_that_falls_silent(tmp_path: Path, serve: Callable[[bytes, bool], int]) -> None:
+def test_a_silent_stream_times_out(tmp_path: Path, serve: Callable[[bytes, bool], int]) -> None:
     port = serve(clip(tmp_path), False)
     options = SourceOptions(open_timeout=60.0, read_timeout=1.0)
     with pytest.raises(SourceTimeout, match=r"tcp://\*\*\*@127\.0\.0\.1:\d+: no answer within 1 s"):
         read_all(open_source(f"tcp://me:word@127.0.0.1:{port}", options))
 
 
-def test_a_server_that_never_answers(serve: Callable[[bytes, bool], int]) -> None:
+def test_a_server_that_never_answers_times_out(serve: Callable[[bytes, bool], int]) -> None:
     port = serve(b"", False)
     options = SourceOptions(open_timeout=1.0, read_timeout=60.0)
     with pytest.raises(SourceTimeout, match=r"rtsp://\*\*\*@127\.0\.0\.1:\d+/cam: no answer") as e:
@@ -115,7 +117,7 @@ def test_a_server_that_never_answers(serve: Callable[[bytes, bool], int]) -> Non
     assert "word" not in str(e.value)
 
 
-def test_nobody_listens() -> None:
+def test_a_refused_connection_is_an_error() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
     with pytest.raises(SourceError, match=r"\*\*\*@127\.0\.0\.1:\d+/cam: Connection refused") as e:
@@ -124,7 +126,7 @@ def test_nobody_listens() -> None:
     assert not isinstance(e.value, TimeoutError)
 
 
-def test_a_file_on_a_web_server_is_a_file(tmp_path: Path, web: str) -> None:
+def test_a_file_on_a_web_server_is_read_like_a_file(tmp_path: Path, web: str) -> None:
     write_video(tmp_path / "a.mp4", 30, muxer={"movflags": "faststart"})
     source = open_source(f"{web}/a.mp4?token=word", PATIENT)
     info = source.info
@@ -133,7 +135,7 @@ def test_a_file_on_a_web_server_is_a_file(tmp_path: Path, web: str) -> None:
     assert [number_of(f.image) for f in read_all(source)] == list(range(30))
 
 
-def test_a_missing_page(web: str) -> None:
+def test_a_missing_page_is_an_error(web: str) -> None:
     with pytest.raises(SourceError, match="404 Not Found"):
         open_source(f"{web}/missing.mp4", PATIENT)
 
@@ -170,7 +172,7 @@ def send(tmp_path: Path) -> Iterator[Callable[[str, str], None]]:
 
 
 @pytest.mark.parametrize(("kind", "format"), [("udp", "mpegts"), ("rtp", "rtp_mpegts")])
-def test_streams_without_a_connection(
+def test_streams_without_a_connection_are_read(
     send: Callable[[str, str], None], kind: str, format: str
 ) -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as chosen:
@@ -190,7 +192,7 @@ def test_streams_without_a_connection(
     assert len(set(numbers)) > 20
 
 
-def test_srt_needs_another_ffmpeg_or_is_there() -> None:
+def test_srt_works_or_names_the_missing_ffmpeg_feature() -> None:
     with pytest.raises(SourceError) as e:
         open_source("srt://me:word@127.0.0.1:9", SourceOptions(open_timeout=1.0))
     assert "word" not in str(e.value)
@@ -210,7 +212,7 @@ def test_sound_of_a_file_on_a_web_server_is_kept(tmp_path: Path, web: str, run: 
     assert [bytes(packet) for packet in packets(out, "audio")] == same
 
 
-def test_sound_from_a_start_on_of_a_server_that_sends_whole_files(
+def test_start_keeps_sound_if_the_server_sends_whole_files(
     tmp_path: Path, web: str, run: Any
 ) -> None:
     write_video(
@@ -225,9 +227,7 @@ def test_sound_from_a_start_on_of_a_server_that_sends_whole_files(
     assert sound[0] == sound[1] != []
 
 
-def test_sound_that_a_server_refuses_costs_no_picture_and_shows_no_password(
-    tmp_path: Path, web: str
-) -> None:
+def test_refused_sound_keeps_the_picture_and_hides_the_password(tmp_path: Path, web: str) -> None:
     write_video(tmp_path / "a.mp4", 30, audio="aac", muxer={"movflags": "faststart"})
     source = open_source(f"{web.replace('://', '://me:word@')}/a.mp4?token=word", PATIENT)
     (tmp_path / "a.mp4").unlink()

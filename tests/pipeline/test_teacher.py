@@ -30,7 +30,7 @@ def picture(width: int, height: int, colour: tuple[int, int, int] = (255, 0, 0))
     return np.full((height, width, 3), colour, np.uint8)
 
 
-def test_boxes_come_back_in_pixels_of_the_picture(tmp_path: Path) -> None:
+def test_boxes_are_in_pixels_of_the_picture(tmp_path: Path) -> None:
     rows = (
         (PERSON, 0.5, (10, 5, 20, 35)),
         (VEHICLE, 0.9, (40, 20, 85, 41)),
@@ -51,7 +51,7 @@ def test_the_network_sees_blue_green_red_from_0_to_255(tmp_path: Path, channel: 
     assert found.scores == pytest.approx([(51, 102, 204)[channel] / 255])
 
 
-def test_a_picture_without_anything(tmp_path: Path) -> None:
+def test_an_empty_picture_gives_no_boxes(tmp_path: Path) -> None:
     found = Teacher(write_teacher(tmp_path / "t.xml", (PERSON, 1.0, (1, 2, 3, 4)))).detect(
         picture(2000, 1000, (0, 255, 255))
     )
@@ -59,7 +59,7 @@ def test_a_picture_without_anything(tmp_path: Path) -> None:
     assert labels_of_teacher(found) == []
 
 
-def test_tiles_lie_beside_the_whole_picture(tmp_path: Path) -> None:
+def test_the_teacher_sees_the_picture_and_its_tiles(tmp_path: Path) -> None:
     path = write_teacher(tmp_path / "t.xml", (PERSON, 0.5, (32, 10, 48, 30)))
     image = picture(TILE[0] * 2, TILE[1])
     whole = Teacher(path, tiles=False).detect(image)
@@ -73,7 +73,7 @@ def test_tiles_lie_beside_the_whole_picture(tmp_path: Path) -> None:
     assert len(Teacher(path).detect(small).boxes) == 1
 
 
-def test_what_a_tile_cuts_off_is_left_to_others(tmp_path: Path) -> None:
+def test_objects_cut_off_by_a_tile_come_from_its_neighbours(tmp_path: Path) -> None:
     rows = (VEHICLE, 0.5, (0, 10, 20, 30)), (VEHICLE, 0.6, (60, 10, 80, 30))
     width = TILE[0] * 2
     found = Teacher(write_teacher(tmp_path / "t.xml", *rows)).detect(picture(width, TILE[1]))
@@ -94,7 +94,7 @@ def test_boxes_on_one_object_are_merged_by_class(tmp_path: Path) -> None:
     assert found.classes.tolist() == [PERSON, TWO_WHEELER, PERSON]
 
 
-def test_models_that_are_no_teachers(tmp_path: Path) -> None:
+def test_models_with_other_inputs_or_outputs_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match=r"t\.xml: no such file"):
         Teacher(tmp_path / "t.xml")
     row = (PERSON, 1.0, (1, 2, 3, 4))
@@ -135,7 +135,7 @@ def names(*rows: Row) -> list[str]:
     return [label.name for label in labels_of_teacher(found(*rows))]
 
 
-def test_what_the_teacher_is_sure_of_is_an_object_and_the_rest_is_ignored() -> None:
+def test_low_scores_become_regions_to_ignore() -> None:
     box = (10, 10, 60, 60)
     assert names((VEHICLE, 0.36, box)) == ["Car"]
     assert names((VEHICLE, 0.34, box)) == ["DontCare"]
@@ -178,7 +178,7 @@ def test_each_rider_has_one_two_wheeler() -> None:
     assert [label.name for label in labels_of_teacher(both)] == ["Cyclist", "DontCare"]
 
 
-def test_the_real_teacher_finds_what_is_on_kitti(shared: Path) -> None:
+def test_the_real_teacher_finds_objects_of_kitti(shared: Path) -> None:
     """Recall at IoU 0.5 of visible cars and pedestrians over 40 px, on five pictures."""
     teacher = Teacher(shared / "weights" / "teacher-2003" / "pvb2003.xml")
     dataset = load_dataset(shared / "data" / "kitti", "val", ("car", "pedestrian", "cyclist"))

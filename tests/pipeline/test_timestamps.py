@@ -33,7 +33,7 @@ TICK = Fraction(1, 1000)
         ([(0, 0), (5000, 5000), (10_000, 10_000)], [0, 5000, 10_000], 0),
     ],
 )
-def test_live_time_does_not_leap(
+def test_leaps_of_a_live_clock_are_corrected(
     given: list[tuple[int | None, int]], mended: list[int], warnings: int
 ) -> None:
     report = SourceReport()
@@ -57,7 +57,7 @@ def placed(
     return [(frame.pts, frame.frame_id) for frame in out]
 
 
-def test_time_and_numbers_go_on_over_connections() -> None:
+def test_time_and_numbers_continue_over_reconnections() -> None:
     timeline = Timeline()
     assert placed(timeline, (9000, 50.0), (9040, 50.04)) == [(9000, 0), (9040, 1)]
     # the camera's clock begins anew, ten seconds after the first frame
@@ -70,7 +70,7 @@ def test_time_and_numbers_go_on_over_connections() -> None:
     ]
 
 
-def test_time_never_runs_backwards_over_connections() -> None:
+def test_time_never_runs_backwards_over_reconnections() -> None:
     timeline = Timeline()
     # the first frame was held up by a second: the clock of the recording is ahead of the wall's
     assert placed(timeline, (0, 50.0), (1000, 50.04)) == [(0, 0), (1000, 1)]
@@ -79,7 +79,7 @@ def test_time_never_runs_backwards_over_connections() -> None:
     assert placed(timeline, (0, 53.0)) == [(3000, 4)]
 
 
-def test_old_frames_that_come_all_at_once_are_not_the_future() -> None:
+def test_a_burst_of_old_frames_is_not_dated_ahead() -> None:
     timeline = Timeline()
     assert placed(timeline, (0, 50.0), (3000, 50.1)) == [(0, 0), (3000, 1)]
     late = [(k * 500, 60 + k / 1000) for k in range(6)]

@@ -18,7 +18,7 @@ def test_percentiles_are_right_to_one_percent() -> None:
     assert durations.count == 5000
 
 
-def test_extremes_do_not_break_it() -> None:
+def test_extreme_times_are_counted() -> None:
     durations = Durations()
     assert durations.percentile(50) == 0.0
     durations.add(0.0)
@@ -39,7 +39,7 @@ def test_rate_follows_the_gaps() -> None:
     assert rate.at(27.86) == pytest.approx(10, rel=0.01)
 
 
-def test_rate_of_bursts() -> None:
+def test_rate_averages_bursts() -> None:
     rate = Rate()
     for i in range(500):
         rate.tick(0.1 * (i // 5) + 0.001 * (i % 5))

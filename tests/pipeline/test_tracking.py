@@ -55,7 +55,7 @@ class TestNumbers:
         assert ids(shown)[30] == [1]
         assert [sorted(i) for i in ids(shown)[42:]] == [[1, 2]] * 18
 
-    def test_numbers_are_never_given_again(self):
+    def test_numbers_are_never_reused(self):
         tracker, used = Tracker(controls()), []
         for k in range(30):  # each time somewhere else, or long after
             new = set()
@@ -66,14 +66,14 @@ class TestNumbers:
             used += new
         assert used == list(range(1, 31))
 
-    def test_what_is_never_shown_takes_no_number(self):
+    def test_objects_never_shown_use_no_number(self):
         tracker = Tracker(controls())
         for k in range(40):
             tracker.update(found(car(40 * k % 977, score=0.45)), k / FPS)  # noise, all over
         tracked = tracker.update(found(car(500, 400)), 41 / FPS)
         assert tracked.ids.tolist() == [1]
 
-    def test_many_objects(self):
+    def test_many_objects_keep_their_numbers(self):
         generator = np.random.default_rng(3)
         places = np.array(
             list(itertools.product(range(60, 1900, 130), range(60, 1000, 110))), float
@@ -167,7 +167,7 @@ class TestFlicker:
         assert ids(shown) == [[1]] * 20
 
     @pytest.mark.parametrize("fps", [3, 8, 15, 60])
-    def test_other_frame_rates(self, fps):
+    def test_works_at_other_frame_rates(self, fps):
         frames = [[] if k == 20 else [car(100 + 60 * k / fps, score=0.7)] for k in range(40)]
         assert numbers(follow(frames, fps)) == {1}
         if fps > 3:  # a third of a second is too long to be sure where something is
@@ -175,19 +175,19 @@ class TestFlicker:
 
 
 class TestClasses:
-    def test_flips_are_outvoted(self):
+    def test_short_changes_of_class_are_outvoted(self):
         kinds = [CYCLIST if k % 3 == 2 else PEDESTRIAN for k in range(60)]
         shown = follow([[car(100 + k, kind=kind)] for k, kind in enumerate(kinds)])
         assert ids(shown) == [[1]] * 60
         assert {t.found.classes[0] for t in shown} == {PEDESTRIAN}
 
-    def test_a_class_that_stays_wins(self):
+    def test_a_lasting_change_of_class_wins(self):
         shown = follow([[car(100, kind=PEDESTRIAN if k < 60 else CYCLIST)] for k in range(100)])
         classes = [int(t.found.classes[0]) for t in shown]
         assert classes[-1] == CYCLIST
         assert np.count_nonzero(np.diff(classes)) == 1
 
-    def test_the_own_class_is_preferred(self):
+    def test_a_detection_of_the_same_class_is_preferred(self):
         frames = [[car(100, kind=PEDESTRIAN)]] * 10
         frames += [[car(102, kind=CAR), car(110, kind=PEDESTRIAN)]]
         last = follow(frames)[-1]
@@ -196,7 +196,7 @@ class TestClasses:
 
 
 class TestTime:
-    def test_a_jump_forgets_everything(self):
+    def test_a_jump_in_time_forgets_all_tracks(self):
         for jump in (-5.0, FORGET + 0.1):
             tracker = Tracker(controls())
             before = [tracker.update(found(car(100)), 100 + k / FPS) for k in range(10)]
@@ -204,19 +204,19 @@ class TestTime:
             assert ids(before) == [[1]] * 10
             assert ids(after) == [[2]] * 10
 
-    def test_dropped_frames_change_nothing_but_their_own(self):
+    def test_dropped_frames_do_not_change_other_frames(self):
         tracker = Tracker(controls())
         kept = [k for k in range(120) if k % 7 not in (1, 2, 4)]
         shown = [tracker.update(found(car(100 + 3 * k)), k / FPS) for k in kept]
         assert ids(shown) == [[1]] * len(kept)
         assert shown[-1].found.boxes[0] == pytest.approx(car(100 + 3 * kept[-1])[:4], abs=2)
 
-    def test_two_frames_of_the_same_moment(self):
+    def test_two_frames_may_have_the_same_time(self):
         tracker = Tracker(controls())
         shown = [tracker.update(found(car(100)), k // 2 / FPS) for k in range(20)]
         assert ids(shown) == [[1]] * 20
 
-    def test_times_since_1970(self):
+    def test_times_may_be_seconds_since_1970(self):
         tracker = Tracker(controls())
         shown = [tracker.update(found(car(100 + 3 * k)), 1.8e9 + k / FPS) for k in range(30)]
         assert ids(shown) == [[1]] * 30
@@ -232,7 +232,7 @@ class TestControls:
         wanted.change(threshold=0.3)
         assert tracker.update(found(car(100), car(400, score=0.5)), 21 / FPS).ids.tolist() == [1, 2]
 
-    def test_classes_have_thresholds_of_their_own_until_all_get_another(self):
+    def test_class_thresholds_hold_until_one_is_set_for_all(self):
         wanted = Controls(ROAD, THRESHOLD, (), {"pedestrian": 0.7, "cyclist": 0.2})
         tracker = Tracker(wanted)
         three = [
@@ -265,13 +265,13 @@ class TestControls:
 
 
 class TestFrames:
-    def test_empty_frames(self):
+    def test_frames_may_be_empty(self):
         shown = follow([[]] * 10)
         assert ids(shown) == [[]] * 10
         assert shown[0].found.boxes.shape == (0, 4)
         assert shown[0].ids.dtype == np.int32
 
-    def test_best_score_first(self):
+    def test_results_are_sorted_by_score(self):
         frames = [[car(100, score=0.9), car(400, score=0.7)]] * 10
         frames += [[car(100, score=0.6), car(400, score=0.95)]] * 30
         shown = follow(frames)
@@ -279,7 +279,7 @@ class TestFrames:
         assert ids(shown)[-1] == [2, 1]
         assert (np.diff(shown[-1].found.scores) < 0).all()
 
-    def test_detections_are_left_as_they_are(self):
+    def test_input_detections_are_not_changed(self):
         given = found(car(100), car(400))
         copy = given.boxes.copy()
         tracker = Tracker(controls())

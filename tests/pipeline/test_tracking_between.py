@@ -17,7 +17,7 @@ from tests.support.tracks import (
 class TestBetween:
     """Frames that were not looked at."""
 
-    def test_objects_are_on_the_way(self):
+    def test_boxes_are_interpolated_between_detections(self):
         tracker = Tracker(controls())
         for k in range(0, 40, 4):
             tracker.update(found(car(100 + 3 * k)), k / FPS)
@@ -29,7 +29,7 @@ class TestBetween:
         # At the end of a source there is no next look.
         assert tracker.at(38 / FPS).found.boxes[0] == pytest.approx(car(214)[:4], abs=1)
 
-    def test_asking_changes_nothing(self):
+    def test_interpolation_does_not_change_the_tracks(self):
         asked, quiet = Tracker(controls()), Tracker(controls())
         generator = np.random.default_rng(0)
         for k in range(0, 60, 3):
@@ -39,7 +39,7 @@ class TestBetween:
             assert a.ids.tolist() == b.ids.tolist()
             assert a.found.boxes.tolist() == b.found.boxes.tolist()
 
-    def test_what_comes_and_goes(self):
+    def test_interpolates_objects_that_appear_or_leave(self):
         tracker = Tracker(controls())
         tracker.update(found(car(100), car(400, score=0.8)), 1.0)
         tracker.update(found(car(110), car(700, score=0.7)), 1.3)
@@ -50,7 +50,7 @@ class TestBetween:
         scores = tracker.at(1.4).found.scores.tolist()
         assert scores == sorted(scores, reverse=True)
 
-    def test_nothing_goes_on_far(self):
+    def test_extrapolation_is_limited(self):
         tracker = Tracker(controls())
         tracker.update(found(car(100)), 1.0)
         tracker.update(found(car(110)), 1.1)
@@ -58,13 +58,13 @@ class TestBetween:
         tracker.update(found(car(112)), 1.10001)  # a clock that stands still says nothing of speed
         assert tracker.at(1.2).found.boxes[0] == pytest.approx(car(112)[:4], abs=3)
 
-    def test_after_a_single_look_everything_stays(self):
+    def test_after_one_detection_boxes_do_not_move(self):
         tracker = Tracker(controls())
         assert len(tracker.at(0.5).ids) == 0
         tracker.update(found(car(100)), 1.0)
         assert tracker.at(1.1).found.boxes[0] == pytest.approx(car(100)[:4], abs=0.01)
 
-    def test_time_that_goes_back(self):
+    def test_no_interpolation_when_time_goes_back(self):
         """As when a file is shown from its beginning again: nothing moves between."""
         tracker = Tracker(controls())
         tracker.update(found(car(100)), 9.0)
@@ -72,7 +72,7 @@ class TestBetween:
         assert tracker.at(9.1).found.boxes[0] == pytest.approx(car(100)[:4], abs=0.01)
         assert tracker.at(2.1).found.boxes[0] == pytest.approx(car(500)[:4], abs=0.01)
 
-    def test_boxes_can_be_cut_off_at_a_pictures_edges(self):
+    def test_boxes_can_be_clipped_to_the_picture(self):
         shown = Tracker(controls()).update(found(car(10), car(200), car(330, wide=20)), 0.0)
         cut = shown.within(319, 110)
         assert cut.found.boxes.tolist() == [[0, 80, 40, 110], [170, 80, 230, 110]]

@@ -10,24 +10,24 @@ from squeezedrive.pipeline.tracking.motion import Motion
 
 
 class TestMatching:
-    def test_enlarged_boxes_meet_from_afar(self):
+    def test_enlarged_boxes_overlap_from_a_distance(self):
         a, b = np.array([[0.0, 0, 10, 10]]), np.array([[11.0, 0, 21, 10]])
         assert overlaps(a, b, 0.0)[0, 0] == 0
         assert overlaps(a, b, 0.2)[0, 0] > 0.1
 
-    def test_largest_values_first_each_row_and_column_once(self):
+    def test_pairs_are_assigned_largest_first(self):
         table = np.array([[0.9, 0.8, 0.0], [0.85, 0.0, 0.3], [0.0, 0.5, 0.1]])
         rows, columns = pair(table, 0.2)
         assert list(zip(rows.tolist(), columns.tolist(), strict=True)) == [(0, 0), (2, 1), (1, 2)]
 
     @pytest.mark.parametrize("shape", [(0, 0), (0, 3), (3, 0), (2, 2)])
-    def test_no_pairs(self, shape):
+    def test_an_empty_matrix_has_no_pairs(self, shape):
         rows, columns = pair(np.zeros(shape), 0.2)
         assert len(rows) == len(columns) == 0
 
 
 class TestMotion:
-    def test_velocity_is_found_whatever_the_rate(self):
+    def test_velocity_does_not_depend_on_the_frame_rate(self):
         generator = np.random.default_rng(4)
         motion, seconds = Motion(), 0.0
         motion.add(np.array([[0.0, 0, 50, 50]]), np.ones(1))
@@ -41,7 +41,7 @@ class TestMotion:
             np.array([0, 0, 50, 50]) + 30 * (seconds + 0.5), abs=1
         )
 
-    def test_one_long_step_is_as_many_short_ones(self):
+    def test_one_long_step_equals_many_short_ones(self):
         long, short = Motion(), Motion()
         for motion, steps in ((long, 1), (short, 10)):
             motion.add(np.array([[0.0, 0, 50, 50]]), np.ones(1))

@@ -104,7 +104,7 @@ class VideoSourceFrames:
         self.source.close()
 
 
-def test_the_output_is_what_browsers_play(tmp_path: Path) -> None:
+def test_the_output_has_a_format_that_browsers_play(tmp_path: Path) -> None:
     write_video(tmp_path / "a.mkv", 70)
     copy(tmp_path / "a.mkv", tmp_path / "out.mp4")
     data = (tmp_path / "out.mp4").read_bytes()
@@ -133,7 +133,7 @@ def test_key_frames_follow_time_not_number(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("size", [(160, 120), (161, 121), (162, 122), (854, 481), (35, 33)])
-def test_sizes(tmp_path: Path, size: tuple[int, int]) -> None:
+def test_odd_sizes_are_padded(tmp_path: Path, size: tuple[int, int]) -> None:
     rng = np.random.default_rng(0)
     image = np.repeat(np.repeat(rng.integers(0, 255, (12, 9, 3), np.uint8), 60, 0), 100, 1)
     image = np.ascontiguousarray(image[: size[1], : size[0]])
@@ -148,7 +148,7 @@ def test_sizes(tmp_path: Path, size: tuple[int, int]) -> None:
     assert np.abs(out.image[-1, -1].astype(int) - image[-1, -1]).mean() < 30
 
 
-def test_a_frame_of_another_size_is_fitted_in(tmp_path: Path) -> None:
+def test_a_frame_of_another_size_is_fitted_into_the_video(tmp_path: Path) -> None:
     sink = RecordingSink(Pictures(), VideoConfig(crf=5), tmp_path / "out.mp4")
     for pts, size in enumerate([(161, 120), (80, 120), (400, 100), (161, 120)]):
         sink.write(result(np.full((size[1], size[0], 3), 200, np.uint8), pts))
@@ -166,7 +166,7 @@ def test_a_frame_of_another_size_is_fitted_in(tmp_path: Path) -> None:
     [((1, 1), (160, 120)), ((6, 1), (160, 120)), ((1, 1), (1280, 720)), ((6, 2), (1280, 720))],
 )
 @pytest.mark.parametrize("colour", [(30, 60, 200), (90, 180, 20), (250, 250, 250), (10, 10, 10)])
-def test_colours_stay(
+def test_colours_are_kept(
     tmp_path: Path, tags: tuple[int, int], size: tuple[int, int], colour: tuple[int, int, int]
 ) -> None:
     write_video(
@@ -182,7 +182,7 @@ def test_colours_stay(
         assert (context.color_primaries, context.color_trc) == (1, 1)
 
 
-def test_pixels_that_are_not_square_stay_so(tmp_path: Path) -> None:
+def test_non_square_pixels_are_kept(tmp_path: Path) -> None:
     write_video(tmp_path / "a.mp4", 3, aspect=Fraction(16, 11))
     copy(tmp_path / "a.mp4", tmp_path / "out.mp4")
     with av.open(str(tmp_path / "out.mp4")) as output:
@@ -202,7 +202,7 @@ def test_nothing_is_created_before_the_first_frame(tmp_path: Path) -> None:
     ("name", "reason"),
     [("missing/out.mp4", "No such file or directory"), ("", "Is a directory")],
 )
-def test_a_file_that_cannot_be_created(tmp_path: Path, name: str, reason: str) -> None:
+def test_a_file_that_cannot_be_created_is_an_error(tmp_path: Path, name: str, reason: str) -> None:
     path = tmp_path / name
     sink = RecordingSink(Pictures(), VideoConfig(), path)
     with pytest.raises(SinkError) as caught:
@@ -214,9 +214,7 @@ def test_a_file_that_cannot_be_created(tmp_path: Path, name: str, reason: str) -
 
 
 @pytest.mark.parametrize(("preset", "tree"), [("ultrafast", 0), ("superfast", 1), ("medium", 1)])
-def test_bits_go_where_later_pictures_are_predicted_from(
-    tmp_path: Path, preset: Preset, tree: int
-) -> None:
+def test_mbtree_depends_on_the_preset(tmp_path: Path, preset: Preset, tree: int) -> None:
     sink = RecordingSink(Pictures(), VideoConfig(preset=preset), tmp_path / "out.mp4")
     for pts in range(8):
         sink.write(result(picture(pts), pts))
@@ -225,7 +223,7 @@ def test_bits_go_where_later_pictures_are_predicted_from(
     assert b" mbtree=%d " % tree in settings
 
 
-def test_a_preset_that_does_not_exist(tmp_path: Path) -> None:
+def test_an_unknown_preset_is_an_error(tmp_path: Path) -> None:
     sink = RecordingSink(
         Pictures(), VideoConfig.model_construct(preset="warp"), tmp_path / "out.mp4"
     )
@@ -277,7 +275,7 @@ def test_a_killed_process_leaves_all_but_the_last_second(tmp_path: Path) -> None
     assert [number_of(f.image) for f in frames] == list(range(len(seen)))
 
 
-def test_a_full_disk_leaves_what_was_written(tmp_path: Path) -> None:
+def test_a_full_disk_keeps_the_frames_written_before(tmp_path: Path) -> None:
     path = tmp_path / "out.mp4"
     limit = 1_000_000
     with start_writer(path, 1000, limit) as process:

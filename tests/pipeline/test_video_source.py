@@ -60,7 +60,7 @@ def test_every_frame_comes_once_with_its_own_time(
     assert not source.report.warnings
 
 
-def test_info_of_a_constant_rate(tmp_path: Path) -> None:
+def test_info_has_the_constant_rate(tmp_path: Path) -> None:
     write_video(tmp_path / "a.mp4", 40, rate=25)
     info = open_video(tmp_path / "a.mp4").info
     assert (info.fps, info.frames, info.origin, info.live) == (25, 40, 0, False)
@@ -92,7 +92,7 @@ def test_frames_an_edit_list_hides_are_neither_shown_nor_missed(tmp_path: Path) 
     assert not source.report.skipped
 
 
-def test_real_edit_list(shared: Path) -> None:
+def test_a_real_edit_list_is_followed(shared: Path) -> None:
     source = open_video(shared / "data" / "videos" / "tmo_seattlestreet1.mp4")
     assert source.info.frames == 1010
     frames = 0
@@ -208,7 +208,7 @@ def test_without_timestamps_frames_are_counted(
 
 @pytest.mark.parametrize("name", ["a.mp4", "a.mkv", "a.h264"])
 @pytest.mark.parametrize("start", [0.5, 1.0, 1.01])
-def test_start(tmp_path: Path, name: str, start: float) -> None:
+def test_start_skips_frames_exactly(tmp_path: Path, name: str, start: float) -> None:
     path = tmp_path / name
     write_video(path, 60, options={"g": "12"}, format="h264" if name.endswith("h264") else None)
     source = open_video(path, start=start)
@@ -222,13 +222,13 @@ def test_start(tmp_path: Path, name: str, start: float) -> None:
     assert "early" not in " ".join(source.report.warnings)
 
 
-def test_start_after_the_end(tmp_path: Path) -> None:
+def test_start_after_the_end_is_an_error(tmp_path: Path) -> None:
     write_video(tmp_path / "a.mp4", 25)
     with pytest.raises(SourceError, match=r"start before its end at 1 s, got 7 s"):
         open_video(tmp_path / "a.mp4", start=7.0)
 
 
-def test_frame_size_changes(tmp_path: Path) -> None:
+def test_the_frame_size_may_change(tmp_path: Path) -> None:
     path = tmp_path / "two.ts"
     write_video(tmp_path / "1.ts", 10, options={"bf": "0"})
     write_video(tmp_path / "2.ts", range(10, 20), options={"bf": "0"}, size=(200, 140))
@@ -260,7 +260,7 @@ def test_time_never_runs_backwards(
     assert len(report.warnings) == warnings
 
 
-def test_frames_of_the_decoder_go_without_the_garbage_collector(drive: Path) -> None:
+def test_decoded_frames_are_freed_without_the_garbage_collector(drive: Path) -> None:
     source = VideoSource(str(drive), SourceOptions())
     gc.collect()
     gc.disable()

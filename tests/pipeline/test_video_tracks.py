@@ -42,7 +42,7 @@ def write_tracks(path: Path, count: int) -> None:
 
 @pytest.mark.parametrize("suffix", ["mp4", "mkv", "ts", "avi"])
 @pytest.mark.parametrize("index", [0, 1, 2])
-def test_the_track_that_is_asked_for_is_read(tmp_path: Path, suffix: str, index: int) -> None:
+def test_the_requested_track_is_read(tmp_path: Path, suffix: str, index: int) -> None:
     path = tmp_path / f"a.{suffix}"
     write_tracks(path, 3)
     source = VideoSource(str(path), SourceOptions(track_index=index))
@@ -57,7 +57,7 @@ def test_the_track_that_is_asked_for_is_read(tmp_path: Path, suffix: str, index:
 
 @pytest.mark.parametrize("suffix", ["mp4", "mkv", "ts"])
 @pytest.mark.parametrize("count", [2, 3])
-def test_one_line_says_what_else_is_there(tmp_path: Path, suffix: str, count: int) -> None:
+def test_one_message_lists_the_other_tracks(tmp_path: Path, suffix: str, count: int) -> None:
     path = tmp_path / f"a.{suffix}"
     write_tracks(path, count)
     source = VideoSource(str(path), SourceOptions())
@@ -67,7 +67,7 @@ def test_one_line_says_what_else_is_there(tmp_path: Path, suffix: str, count: in
     source.close()
 
 
-def test_a_start_in_another_track(tmp_path: Path) -> None:
+def test_start_works_in_another_track(tmp_path: Path) -> None:
     write_tracks(tmp_path / "a.mkv", 2)
     source = VideoSource(str(tmp_path / "a.mkv"), SourceOptions(start=0.08, track_index=1))
     frames = read_all(source)
@@ -75,14 +75,14 @@ def test_a_start_in_another_track(tmp_path: Path) -> None:
     assert frames[0].image.shape == (64, 96, 3)
 
 
-def test_nothing_is_said_of_a_track_alone(tmp_path: Path) -> None:
+def test_a_single_track_gives_no_message(tmp_path: Path) -> None:
     write_video(tmp_path / "a.mp4", 3)
     source = VideoSource(str(tmp_path / "a.mp4"), SourceOptions())
     assert not source.report.warnings
     source.close()
 
 
-def test_an_index_too_high_is_rejected_with_what_there_is(tmp_path: Path) -> None:
+def test_a_track_index_too_high_is_refused_with_the_list(tmp_path: Path) -> None:
     write_tracks(tmp_path / "a.mp4", 2)
     with pytest.raises(SourceError, match=r"below 2, got 2; it has 0: h264 160x120, 1: h264 96x64"):
         VideoSource(str(tmp_path / "a.mp4"), SourceOptions(track_index=2))

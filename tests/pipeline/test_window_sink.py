@@ -47,7 +47,7 @@ def shown(pygame) -> np.ndarray:
     return pygame.surfarray.array3d(pygame.display.get_surface()).swapaxes(0, 1)[:, :, ::-1]
 
 
-def test_small_frame_is_shown_as_it_is(pygame, sink):
+def test_a_small_frame_is_shown_unscaled(pygame, sink):
     sink.write(result())
     np.testing.assert_array_equal(shown(pygame), result().frame.image)
     assert pygame.display.get_caption()[0] == "a street"
@@ -55,7 +55,7 @@ def test_small_frame_is_shown_as_it_is(pygame, sink):
 
 
 @pytest.mark.parametrize("width", [40, 80, 320])
-def test_pixels_that_are_not_square_are_shown_so(pygame, sink, width):
+def test_non_square_pixels_are_stretched_for_display(pygame, sink, width):
     frame = replace(result(90, width).frame, aspect=Fraction(160, width))
     sink.write(FrameResult(frame, Detections.empty()))
     picture = shown(pygame)
@@ -103,7 +103,7 @@ def test_picture_fills_a_window_made_larger(pygame, sink):
 
 
 @pytest.mark.parametrize("how", ["close button", "q", "escape"])
-def test_user_ends_it(pygame, sink, how):
+def test_the_user_can_end_the_run(pygame, sink, how):
     sink.write(result())
     events = {
         "close button": lambda: pygame.event.Event(pygame.QUIT),
@@ -140,14 +140,14 @@ def test_missing_pygame_names_the_command(monkeypatch):
         WindowSink("a street").write(result())
 
 
-def test_unusable_video_driver_is_one_line(pygame, monkeypatch):
+def test_an_unusable_video_driver_is_an_error_of_one_line(pygame, monkeypatch):
     monkeypatch.setenv("SDL_VIDEODRIVER", "nonsense")
     with pytest.raises(SinkError, match="cannot open a window: nonsense not available") as caught:
         WindowSink("a street").write(result())
     assert "\n" not in str(caught.value)
 
 
-def test_no_display_is_an_error_and_not_a_window_nobody_sees(pygame, monkeypatch):
+def test_a_missing_display_is_an_error(pygame, monkeypatch):
     for name in ("SDL_VIDEODRIVER", "DISPLAY", "WAYLAND_DISPLAY"):
         monkeypatch.delenv(name, raising=False)
     # A machine with a bare console could be drawn on all the same.
