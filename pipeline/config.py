@@ -38,7 +38,7 @@ BackendChoice = Annotated[str, AfterValidator(_known_backend)]
 
 
 class _Strict(BaseModel):
-    # Strict: `true` is no threshold and "0.3" no number.
+    # Strict: `true` is not a threshold and "0.3" is not a number.
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, strict=True)
 
 

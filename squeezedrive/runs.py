@@ -233,7 +233,7 @@ class _Handoff(Sink):
         self._failure: BaseException | None = None
 
     def write(self, result: FrameResult) -> None:
-        """Wait for room and add a result; results that nobody wants are dropped."""
+        """Wait for room and add a result; after `abandon`, drop it."""
         with self._changed:
             while len(self._waiting) >= ROOM and not self._abandoned:
                 self._changed.wait(POLL_SECONDS)

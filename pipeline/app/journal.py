@@ -66,7 +66,7 @@ class Journal:
         self._note("begun", key, dict.fromkeys(outputs))
 
     def finish(self, key: str, outputs: Iterable[Path]) -> None:
-        """Bring outputs to the disk, then note that they are complete.
+        """Sync outputs that are files to the disk, then note that outputs are complete.
 
         Raises
         ------

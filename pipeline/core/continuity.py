@@ -59,8 +59,8 @@ class Continuity:
     Attributes
     ----------
     jumps : list of Fraction
-        By how many seconds the clock was ahead (back if negative) at each jump that was closed and
-        that nobody has taken off the list yet.
+        Seconds by which the clock was ahead (back if negative) at each jump that was closed. The
+        reader removes what it has reported.
     """
 
     def __init__(self, container: InputContainer, begin: Fraction | None, step: Fraction) -> None:

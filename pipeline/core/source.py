@@ -88,7 +88,7 @@ class SourceInfo:
 
     @property
     def pixel_aspect(self) -> Fraction:
-        """`sample_aspect`, or 1 where it is so near that nobody sees the difference.
+        """`sample_aspect`, or 1 if it is so near that the difference is invisible.
 
         Programs that scale videos leave such ratios behind when they round to whole pixels.
         """
@@ -96,7 +96,7 @@ class SourceInfo:
 
     @property
     def live(self) -> bool:
-        """Whether frames come at their own pace and are lost if nobody takes them."""
+        """Whether frames come at the source's own pace and are lost if not read in time."""
         return self.kind in ("camera", "stream")
 
     def describe(self) -> str:

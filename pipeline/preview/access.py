@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from squeezedrive.pipeline.preview.attempts import Attempts
 
-COOKIE_SECONDS = 365 * 24 * 3600  # a tablet in a vehicle should not have to be let in again
+COOKIE_SECONDS = 365 * 24 * 3600  # a tablet in a vehicle should not need the password again
 
 Headers = Message
 
@@ -25,7 +25,7 @@ class Access:
     Parameters
     ----------
     token : str or None
-        The password; None if everybody who reaches the server may see everything.
+        The password; None if every client may see everything.
     loopback : bool
         Whether the server can be reached from this machine only.
     port : int

@@ -54,7 +54,7 @@ class Deliver:
                     feed.write(result)
                 except SinkError as error:
                     feed.broken = True
-                    feed.source.interrupt()  # or it might wait for ever for a picture nobody wants
+                    feed.source.interrupt()  # or it might wait for ever for the next picture
                     self._lose(error)
                 else:
                     self.latency.add(time.monotonic() - result.frame.captured_at)

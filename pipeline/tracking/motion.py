@@ -18,8 +18,8 @@ UNKNOWN = 1.5  # standard deviation of the velocity of a new object, in sizes a 
 class Motion:
     """Places and velocities of n boxes.
 
-    Each edge moves for itself, so that a box half out of the picture, some of whose edges stand
-    still, is no special case. The edges of a box are seen together and are equally uncertain
+    Each edge has a velocity of its own, so a box half out of the picture, some of whose edges stand
+    still, needs no special case. The edges of a box are measured together and are equally uncertain
     relative to its size, so they share one covariance and one gain.
 
     Attributes
