@@ -144,11 +144,15 @@ def _fix(record: dict[str, Any] | None) -> GpsFix | None:
     if record is None:
         return None
     utc = None if record["utc"] is None else parse_moment(record["utc"])
-    known = [
-        None if record[key] is None else _real(record[key]) for key in ("alt", "speed", "course")
-    ]
+    known = {key: record[key] for key in ("alt", "speed", "course")}
+    known = {key: None if value is None else _real(value) for key, value in known.items()}
     return GpsFix(
-        _real(record["lat"]), _real(record["lon"]), *known, None if utc is None else float(utc)
+        _real(record["lat"]),
+        _real(record["lon"]),
+        known["alt"],
+        known["speed"],
+        known["course"],
+        None if utc is None else float(utc),
     )
 
 

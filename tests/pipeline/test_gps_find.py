@@ -144,7 +144,7 @@ def test_without_a_time_of_creation_a_track_begins_with_the_recording(tmp_path: 
     assert lat_at(source, 1.5) == pytest.approx(latitude(51.5))
     (line,) = source.report.warnings
     assert "has no time of creation" in line
-    with pytest.raises(GpsError, match="has not"):
+    with pytest.raises(GpsError, match="does not have"):
         follow_gps(opened(path), str(track), 3.0)
 
 
