@@ -80,6 +80,9 @@ def _found(source: Source, offset: float | None, start: float) -> GpsTrack | Non
             beside = info.path.with_suffix(ending)
             if beside.is_file():
                 return _in_file(beside, source, offset, start)
+    # Last, as there may be positions that nothing can read.
+    if info.identity.side_tracks and sample_entries(info.path):
+        return GpsTrack(_in_subtitles(info.path), info.name)
     return None
 
 
@@ -106,6 +109,22 @@ def _in_recording(path: Path) -> list[TimedFix]:
                 raise
         if not fixes and exiftool.is_installed():
             return exiftool.read_by_exiftool(path, 0.0)
+    return fixes
+
+
+def _in_subtitles(path: Path) -> list[TimedFix]:
+    from squeezedrive.pipeline.gps import exiftool
+    from squeezedrive.pipeline.gps.text_tracks import OtherText, read_text_tracks
+
+    try:
+        return read_text_tracks(path)
+    except OtherText:
+        fixes = exiftool.read_by_exiftool(path, 0.0) if exiftool.is_installed() else []
+    if not fixes:
+        raise GpsError(
+            "its subtitles have positions in a layout that neither this program nor exiftool, if it"
+            " is installed, can read; they come along as text"
+        )
     return fixes
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import date, datetime, time, timezone
 from pathlib import Path
 
@@ -25,25 +26,31 @@ def read_nmea(path: Path) -> list[TimedFix]:
     OSError
         If it cannot be read.
     """
+    with path.open(encoding="ascii", errors="replace") as file:
+        fixes = parse_nmea(file)
+    if all(fix is None for _, fix in fixes):
+        raise GpsError(f"{path}: expected NMEA with RMC sentences that have a fix, got none")
+    return fixes
+
+
+def parse_nmea(lines: Iterable[str]) -> list[TimedFix]:
+    """Return the fixes in lines of text as `read_nmea` does, but none where there is none."""
     import pynmea2
 
     fixes: list[TimedFix] = []
     altitudes: dict[time, float] = {}
-    with path.open(encoding="ascii", errors="replace") as file:
-        for line in file:
-            text = line[line.find("$") :].strip() if "$" in line else ""
-            if text[3:6] not in ("RMC", "GGA"):
-                continue
-            try:
-                sentence = pynmea2.parse(text.split("[")[0].strip())
-                if isinstance(sentence, pynmea2.GGA):
-                    _note_altitude(sentence, altitudes)
-                elif isinstance(sentence, pynmea2.RMC):
-                    _add(sentence, altitudes, fixes)
-            except (ValueError, TypeError, AttributeError, IndexError):  # it is damaged
-                continue
-    if all(fix is None for _, fix in fixes):
-        raise GpsError(f"{path}: expected NMEA with RMC sentences that have a fix, got none")
+    for line in lines:
+        text = line[line.find("$") :].strip() if "$" in line else ""
+        if text[3:6] not in ("RMC", "GGA"):
+            continue
+        try:
+            sentence = pynmea2.parse(text.split("[")[0].strip())
+            if isinstance(sentence, pynmea2.GGA):
+                _note_altitude(sentence, altitudes)
+            elif isinstance(sentence, pynmea2.RMC):
+                _add(sentence, altitudes, fixes)
+        except (ValueError, TypeError, AttributeError, IndexError):  # it is damaged
+            continue
     return fixes
 
 

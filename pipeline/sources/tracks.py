@@ -18,7 +18,7 @@ def video_tracks(container: InputContainer) -> list[av.VideoStream]:
 def count_tracks(spec: str) -> int:
     """Return how many video tracks a file has; 0 if it is none or cannot be read."""
     try:
-        with av.open(f"file:{spec}") as container:
+        with av.open(f"file:{spec}", metadata_errors="replace") as container:
             return len(video_tracks(container))
     except (OSError, av.FFmpegError):
         return 0

@@ -11,7 +11,7 @@ from squeezedrive.pipeline.core.source import SourceOptions
 from squeezedrive.pipeline.gps.find import follow_gps
 from squeezedrive.pipeline.sources.video import VideoSource
 from tests.support.gps import CREATED, block, camm, gpx, latitude, rmc, write_data, write_novatek
-from tests.support.media import write_video
+from tests.support.media import Extra, write_video
 from tests.support.recordings import Pictures
 
 
@@ -160,3 +160,49 @@ def test_impossible_options_are_refused(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(GpsError, match="exiftool"):
         follow_gps(source, "exiftool", None)
+
+
+def with_texts(path: Path, texts: list[str]) -> Path:
+    samples = [(k * 500, 500, len(t).to_bytes(2, "big") + t.encode()) for k, t in enumerate(texts)]
+    return clip(path, extras=[Extra("mov_text", samples)])
+
+
+@pytest.mark.parametrize("layout", ["{}", "[1795601472]{}\r\n", "front\n{}\n$GPGSV,1,1,00*79"])
+def test_sentences_in_subtitles(tmp_path: Path, layout: str) -> None:
+    path = with_texts(tmp_path / "a.mp4", ["", *[layout.format(rmc(k)) for k in range(3)]])
+    source = opened(path)
+    follow_gps(source, "auto", None)
+    assert source.report.warnings == []
+    assert source.info.gps == str(path)
+    for shown, second in ((0.5, 0), (0.75, 0.5), (1.5, 2)):
+        assert lat_at(source, shown) == pytest.approx(latitude(second), abs=1e-6)
+
+
+def test_sentences_in_subtitles_without_a_fix(tmp_path: Path) -> None:
+    lost = rmc(1, "V")
+    source = opened(with_texts(tmp_path / "a.mp4", [lost, rmc(0), lost, lost, lost, lost]))
+    follow_gps(source, "auto", None)
+    assert [lat_at(source, seconds) is None for seconds in (0.5, 1.0, 2.0)] == [False, True, True]
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["48.13715, 11.57612", "F/2.0 GPS (11.5761, 48.1371, 519)", "N:48.13715° E:11.57612°"],
+)
+def test_positions_in_another_layout_are_reported(
+    tmp_path: Path, text: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", "")  # no exiftool
+    source = opened(with_texts(tmp_path / "a.mp4", [text] * 3))
+    follow_gps(source, "auto", None)
+    (line,) = source.report.warnings
+    assert "no GPS: its subtitles have positions in a layout" in line
+    assert source.gps is None
+
+
+@pytest.mark.parametrize("text", ["hello", "3.5, 7.25", "2026-11-25 10:11:12 50 km/h"])
+def test_other_subtitles_are_nothing_to_report(tmp_path: Path, text: str) -> None:
+    source = opened(with_texts(tmp_path / "a.mp4", [text] * 30))
+    follow_gps(source, "auto", None)
+    assert source.report.warnings == []
+    assert source.gps is None

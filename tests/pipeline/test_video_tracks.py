@@ -16,6 +16,7 @@ from squeezedrive.pipeline.core.errors import SourceError
 from squeezedrive.pipeline.core.sink import FrameResult
 from squeezedrive.pipeline.core.source import SourceOptions
 from squeezedrive.pipeline.sinks.recordings.recorder import RecordingSink
+from squeezedrive.pipeline.sources.tracks import count_tracks
 from squeezedrive.pipeline.sources.video import VideoSource
 from tests.support.media import read_all, write_video
 
@@ -139,3 +140,12 @@ def test_sound_follows_the_clock_of_the_track_that_is_read(
         assert begins == []  # it goes on without a pause
     else:
         assert begins == [pytest.approx(joint, abs=0.15)]
+
+
+def test_tracks_are_counted_whatever_the_file_says_of_itself(tmp_path: Path) -> None:
+    path = tmp_path / "a.mkv"
+    write_tracks(path, 2)
+    data = path.read_bytes()
+    assert b"Lavf" in data
+    path.write_bytes(data.replace(b"Lavf", b"L\xe4vf"))  # Latin-1
+    assert count_tracks(str(path)) == 2
