@@ -214,3 +214,14 @@ def test_chapters_are_cut_to_the_part() -> None:
 def test_other_files_than_mp4_have_no_entries(tmp_path: Path, data: bytes) -> None:
     (tmp_path / "a").write_bytes(data)
     assert all(entry.data == b"" for entry in sample_entries(tmp_path / "a"))
+
+
+@pytest.mark.parametrize("codec", ["subrip", "webvtt"])
+@pytest.mark.parametrize("bad", [b"Stra\xdfe", b"\xff\xfe", b"\xc3("])
+def test_a_damaged_text_costs_no_other(tmp_path: Path, codec: str, bad: bytes) -> None:
+    texts = Extra(codec, [(200, 300, b"one"), (800, 300, bad), (1400, 300, b"three")])
+    sink = copy(written(tmp_path / "a.mkv", [texts]), tmp_path / "out.mp4")
+    assert sink.warnings == ["subtitle track 1: texts left out, as they are damaged: 1"]
+    assert samples(tmp_path / "out.mp4", "subtitle") == [
+        (200, 300, b"\0\3one"), (1400, 300, b"\0\5three")
+    ]  # fmt: skip

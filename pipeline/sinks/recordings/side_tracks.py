@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -65,7 +66,8 @@ class SideTracks:
         self, location: str, path: Path | None, output: OutputContainer, zero: Fraction
     ) -> None:
         self.kinds: dict[int, bytes] = {}
-        self.warnings: list[str] = []
+        self._own_warnings: list[str] = []
+        self._damaged: Counter[int] = Counter()  # subtitles, by track
         self._output = output
         self._zero = zero
         self._tracks: dict[int, DataTrack | TextTrack] = {}
@@ -93,6 +95,15 @@ class SideTracks:
                 self._add_data(stream, [e for e in entries if e.track_id == stream.id], begins)
         self._samples = itertools.chain(early, self._samples)
         self._next = next(self._samples, None) if self._tracks else None
+
+    @property
+    def warnings(self) -> list[str]:
+        """One line for everything that could not be carried over."""
+        damaged = [
+            f"subtitle track {index}: texts left out, as they are damaged: {count}"
+            for index, count in self._damaged.items()
+        ]
+        return self._own_warnings + damaged
 
     def write_until(self, end: Fraction) -> None:
         """Mux what begins before `end`, in seconds of the output."""
@@ -130,13 +141,21 @@ class SideTracks:
                 if packet.stream.type == "video":
                     yield SideSample(None, begin, end, b"")
                 elif end > 0 or begin >= 0:
-                    data = (
-                        as_mov_text(packet) if packet.stream.type == "subtitle" else bytes(packet)
-                    )
+                    data = self._content(packet)
                     if data:
                         yield SideSample(packet.stream_index, max(begin, Fraction(0)), end, data)
         except FFmpegError as error:
-            self.warnings.append(f"subtitles and data end early: {error.strerror}")
+            self._own_warnings.append(f"subtitles and data end early: {error.strerror}")
+
+    def _content(self, packet: av.Packet) -> bytes:
+        """Return what is written of a packet; nothing of a subtitle that is damaged."""
+        if packet.stream.type != "subtitle":
+            return bytes(packet)
+        try:
+            return as_mov_text(packet)
+        except FFmpegError:
+            self._damaged[packet.stream_index] += 1
+            return b""
 
     def _read_early(self) -> list[SideSample]:
         """Read until all tracks of data have begun that do so in time."""
@@ -188,4 +207,4 @@ class SideTracks:
         track.disposition = stream.disposition
 
     def _leave_out(self, stream: Stream, kind: str, why: str) -> None:
-        self.warnings.append(f"{stream.type} track {stream.index} ({kind}) is left out: {why}")
+        self._own_warnings.append(f"{stream.type} track {stream.index} ({kind}) is left out: {why}")
