@@ -31,8 +31,8 @@ class Outputs:
     summary: Path | None = None  # the figures of the run as JSON
     profile: Path | None = None  # folder of the profile, see `pipeline.profiling`
     overwrite: bool = False  # whether outputs that exist may be replaced
-    replaceable: frozenset[Path] = frozenset()  # outputs that may be replaced without it
     folders: frozenset[str] = frozenset()  # options, "summary" too, whose paths end with a slash
+    replaceable: frozenset[Path] = frozenset()  # outputs replaced even without `overwrite`
 
 
 def plan_outputs(
