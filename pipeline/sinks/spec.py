@@ -1,4 +1,4 @@
-"""What a kind of output says about itself."""
+"""Describe a kind of output: its option, its checks and how it is opened."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ class SinkSpec:
 
     @property
     def ending_in_folder(self) -> str:
-        """What follows a file's own name where outputs of many lie in one folder.
+        """The ending that is added to a file's name in a folder with the outputs of many files.
 
         `0001.detected.mp4`, `0001.jsonl`, `0001.coco.json`; nothing for a folder.
         """

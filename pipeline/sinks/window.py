@@ -1,4 +1,4 @@
-"""Shows the pictures in a window."""
+"""Show the pictures in a window."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ class WindowSink(Sink):
 
 
 def _import_pygame() -> Any:
-    # pygame prints a greeting, and SDL takes SIGTERM for itself, unless told not to.
+    # pygame prints a greeting, and SDL takes SIGTERM for itself, unless these variables are set.
     os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")
     os.environ.setdefault("SDL_NO_SIGNAL_HANDLERS", "1")
     try:

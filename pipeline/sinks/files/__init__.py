@@ -1,1 +1,1 @@
-"""Sinks that write detections as text."""
+"""Sinks that write detections or positions to files."""

@@ -1,4 +1,4 @@
-"""Writes detections as annotations in the format of COCO."""
+"""Write detections as annotations in the format of COCO."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Writes detections as a table of comma-separated values."""
+"""Write detections as a table of comma-separated values."""
 
 from __future__ import annotations
 

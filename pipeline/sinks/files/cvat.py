@@ -1,4 +1,4 @@
-"""Writes objects in the XML that CVAT (cvat.ai) exports and imports as "CVAT for video 1.1"."""
+"""Write objects in the XML that CVAT (cvat.ai) exports and imports as "CVAT for video 1.1"."""
 
 from __future__ import annotations
 

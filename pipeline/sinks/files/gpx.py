@@ -1,4 +1,4 @@
-"""Writes where a recording was as a GPX track."""
+"""Write the positions of a recording as a GPX track."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Writes detections as JSON lines."""
+"""Write detections as JSON lines."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Writes detections as KITTI result files."""
+"""Write detections as KITTI result files."""
 
 from __future__ import annotations
 

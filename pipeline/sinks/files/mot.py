@@ -1,4 +1,4 @@
-"""Writes followed objects in the text format of the MOT Challenge."""
+"""Write followed objects in the text format of the MOT Challenge."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Writes detections as a Parquet table, for pandas, Polars, DuckDB and Spark."""
+"""Write detections as a Parquet table, for pandas, Polars, DuckDB and Spark."""
 
 from __future__ import annotations
 

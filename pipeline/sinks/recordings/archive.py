@@ -1,4 +1,4 @@
-"""The files of a recording that goes on in new ones: their names, and how many may be kept."""
+"""Name the segments and clips of a recording, and delete the oldest."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ NUMBER_AND_TIME = r"\.(?P<number>\d{6,})\.(?P<time>\d{8}T\d{6}Z)"
 
 @dataclass(frozen=True)
 class SegmentLabel:
-    """What tells the files of a recording apart.
+    """The number and time in the name of a segment or clip.
 
     The number goes on where earlier runs ended, so that the order is right even if the clock is
     not.
@@ -50,7 +50,7 @@ class _Group:
 
 
 class Archive:
-    """Names new files of a recording after those that exist, and deletes the oldest.
+    """Name new files of a recording, and delete the oldest.
 
     Files of earlier runs with the same output count as well; what has another name is never
     touched, nor a file that is being written.
@@ -130,7 +130,7 @@ class Archive:
         self._busy.add(path.absolute())
 
     def release(self, path: Path) -> None:
-        """Say that a file is not written any more."""
+        """Allow that a file is deleted, as it is no longer written."""
         self._busy.discard(path.absolute())
 
     def tidy(self) -> None:

@@ -1,4 +1,4 @@
-"""The audio tracks of a source, carried over into an output."""
+"""Copy or re-encode the audio tracks of a source into an output."""
 
 from __future__ import annotations
 

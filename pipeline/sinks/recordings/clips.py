@@ -1,4 +1,4 @@
-"""Clips of events, which begin some seconds before them, and the list of these clips."""
+"""Write clips that begin some seconds before an event, and the list of these clips."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ class _Clip:
 
 
 class Clips:
-    """Writes a clip for every event, from pictures that are encoded anyway.
+    """Write a clip for every event, from the pictures encoded for the video.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""When the pictures of a recording were taken."""
+"""Find out when the pictures of a recording were taken."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:  # the command line imports this for its help, which does not 
 
 
 class RecordingClock:
-    """Dates pictures: by the own time of a file that has it, else by this computer's clock.
+    """Date pictures by the time in the file, or by this computer's clock if the file has none.
 
     Parameters
     ----------
@@ -39,7 +39,7 @@ class RecordingClock:
 
     @property
     def began(self) -> Fraction | None:
-        """When the source's clock was at 0, in seconds since 1970; None where nobody knows."""
+        """When the source's clock was at 0, in seconds since 1970; None if it is not known."""
         live = self._source is not None and self._source.info.live
         return self._began if live else self._own
 

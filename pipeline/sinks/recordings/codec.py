@@ -1,4 +1,4 @@
-"""What encodes H.264: NVENC, the encoder of NVIDIA GPUs, or x264 on the processor."""
+"""Open the encoder of H.264: NVENC, the encoder of NVIDIA GPUs, or x264 on the processor."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def open_encoder(
         If x264 refuses.
     """
     if options.encoder != "x264":
-        # Nobody has to be told about a GPU that is not there.
+        # A missing GPU is not worth a message.
         level, reason = logging.DEBUG, "no NVIDIA driver"
         if cuda_of_driver() is not None:
             try:

@@ -1,4 +1,4 @@
-"""Pictures become H.264 packets, with the source's timestamps."""
+"""Encode pictures as H.264 packets, with the source's timestamps."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class EncodedPicture:
 
 
 class Encoder:
-    """Encodes pictures one after another, without rounding their timestamps.
+    """Encode pictures one after another, without rounding their timestamps.
 
     Pictures in YUV are encoded as they are, if they have the size and colours of the first one; all
     others are converted. Pictures of odd size get their last column or row twice, as the format
@@ -171,7 +171,7 @@ class Encoder:
         return image
 
     def _timed(self, packets: list[av.Packet]) -> list[EncodedPicture]:
-        """Let packets go one late, when the next one tells how long they are shown."""
+        """Return packets one later, when the next one gives their duration."""
         pictures = []
         for packet in packets:
             held, self._held = self._held, packet

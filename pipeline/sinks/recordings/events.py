@@ -112,7 +112,7 @@ class Event:
 
 
 class EventDetector:
-    """Tells for every frame whether it belongs to a clip, and to which event.
+    """Detect events, and return for every frame the event whose clip shows it.
 
     An event begins when a condition has held for a moment, and goes on until no condition of it
     has held for `after` seconds; what begins before that belongs to the same event.

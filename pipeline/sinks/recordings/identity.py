@@ -1,4 +1,4 @@
-"""What a recording says of itself, carried over into an output made from it."""
+"""Copy the metadata of a recording into an output made from it."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ MUXER = {
 
 
 class Mp4File:
-    """An MP4 file that browsers play, with all else that there is in the source file.
+    """An MP4 file that browsers play, with the other tracks of the source file.
 
     If the process is killed, or power is lost, the file can be played up to a second or so before
     that moment; likewise if it cannot be written to its end.

@@ -1,4 +1,4 @@
-"""Segments and clips of one recording, written in a thread of their own."""
+"""Write segments and clips of one recording in a separate thread."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def open_split(
 
 
 class Parts:
-    """Writes encoded pictures to segments and clips of events.
+    """Write encoded pictures to segments and clips of events.
 
     Segments follow each other without a gap, begin with a key frame at 0:00 and can each be played
     alone. Segments and clips are written in a thread; if they cannot be, the run goes on, and

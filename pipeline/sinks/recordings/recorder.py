@@ -34,7 +34,7 @@ class _Files:
 
 
 class RecordingSink(Sink):
-    """Encodes pictures once as H.264 and writes them to MP4 files that browsers play.
+    """Encode pictures once as H.264 and write them to MP4 files that browsers play.
 
     Every frame has the duration and the timestamp it has in the source, without rounding: in a
     whole file counted from `SourceInfo.origin`, in segments and clips from their first frame.

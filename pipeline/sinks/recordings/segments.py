@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class Segments:
-    """Decides for all files of a recording when a segment ends: by time, at the same frame.
+    """Decide when a segment ends: by time, for all files of a recording at the same frame.
 
     Parameters
     ----------

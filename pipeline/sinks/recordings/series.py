@@ -1,4 +1,4 @@
-"""Files one after another, of which one that cannot be written does not end the run."""
+"""Write files one after another; a file that cannot be written does not end the run."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class SeriesFile(Protocol[Item]):
 
 
 class Series(Generic[Item]):
-    """Writes frames to files, one for each label.
+    """Write frames to files, one for each label.
 
     A file that cannot be written stays as it is, and a new one is tried every few seconds; frames
     that come meanwhile are counted.

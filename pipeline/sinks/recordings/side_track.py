@@ -1,4 +1,4 @@
-"""One track of subtitles or data of an output."""
+"""Write one track of subtitles or data of an output."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The subtitles and the data beside picture and sound of a source, carried over into an output."""
+"""Copy the subtitles and data of a source into an output."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ class SideTracks:
             *self._container.streams.subtitles, *self._container.streams.data
         ]  # fmt: skip
         # MP4 has a list of each track's samples. In other formats a subtitle is looked for among
-        # all packets, so pictures say how far to read.
+        # all packets, so the pictures limit how far to read.
         if "mp4" not in self._container.format.name.split(","):
             wanted += self._container.streams.video[:1]
         for stream in self._container.streams:

@@ -1,4 +1,4 @@
-"""One track of sound on its way into an MP4 file: copied, or encoded anew."""
+"""Copy or re-encode one track of sound for an MP4 file."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ FIXED_BITS = {
 }
 OVERLAP = Fraction(1, 10)  # seconds a frame may begin before the end of the last one
 GAP = Fraction(1, 10)  # seconds between two frames from which on one is missing
-MAX_GAPS = 3  # told one by one
+MAX_GAPS = 3  # reported one by one
 
 
 class Track(Protocol):
@@ -50,7 +50,7 @@ class Track(Protocol):
 
 
 class CopiedTrack:
-    """Passes packets on as they are.
+    """Copy packets unchanged.
 
     Parameters
     ----------
@@ -118,7 +118,7 @@ class CopiedTrack:
 
 
 class EncodedTrack:
-    """Decodes packets and encodes them as AAC, in the rate that the track begins with.
+    """Decode packets and encode them as AAC, at the rate with which the track begins.
 
     Rate, layout and format may change on the way.
 
@@ -227,7 +227,7 @@ class EncodedTrack:
 
 
 def can_be_copied(stream: av.AudioStream, first: Sequence[av.Packet]) -> bool:
-    """Say whether MP4 takes a track as it is, by writing its first packets to memory."""
+    """Return whether MP4 accepts a track unchanged, by writing its first packets to memory."""
     codec = stream.codec_context.codec.canonical_name
     if codec not in COPIED:
         return False
@@ -252,7 +252,7 @@ def _is_mp3(packet: av.Packet) -> bool:
 
 
 class SoundGaps:
-    """Where a track has no sound that should have some.
+    """Collect the gaps in a track of sound.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""The packets of sound of a media file, read apart from its pictures."""
+"""Read the packets of sound of a media file, separately from its pictures."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ MAX_DAMAGED_READS = 16
 
 
 class SoundReader:
-    """Reads the sound of a file from a time on, with a clock mended like that of its pictures.
+    """Read the sound of a file from a given time, with the same corrected clock as its pictures.
 
     Parameters
     ----------
@@ -69,7 +69,7 @@ class SoundReader:
         start = Fraction(self._container.start_time or 0, av.time_base)
         self._packets = self._mended(start)
         if self.tracks and zero > start and (jumped or not self._seek(zero - PREROLL)):
-            # What cannot be looked up is read from the beginning.
+            # A file without a usable index is read from the beginning.
             self.close()
             self._peeked.clear()
             self._open()

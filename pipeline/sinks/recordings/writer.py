@@ -1,4 +1,4 @@
-"""A thread that writes encoded pictures, so that a slow disk does not hold up the pipeline."""
+"""Write encoded pictures in a thread, so that a slow disk does not hold up the pipeline."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Recorded:
 
 
 class Writer:
-    """Hands pictures to a function in a thread of its own.
+    """Pass pictures to a function in a separate thread.
 
     Pictures wait in a queue. When it is full, those that come are left out, up to a key frame that
     finds room again.
