@@ -49,7 +49,7 @@ class CameraSource(Source):
     """A camera, whose frames are stamped with the time they arrive, in microseconds.
 
     OpenCV offers no time-out for cameras, so a thread of its own opens and reads the device and
-    leaves each picture in a mailbox of one. A picture nobody took is replaced by the next one,
+    leaves each picture in a mailbox of one. A picture not taken is replaced by the next one,
     and counted as "overrun". `close` ends the thread; only one that is stuck in the driver stays
     behind, and does not keep the process from ending.
 
@@ -161,6 +161,6 @@ class CameraSource(Source):
 
 
 def _open_device(device: int) -> CaptureDevice:
-    # What OpenCV prints about a camera it cannot open is said by the error as well.
+    # The error has what OpenCV prints about a camera that it cannot open.
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
     return cast(CaptureDevice, cv2.VideoCapture(device))

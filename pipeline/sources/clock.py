@@ -1,4 +1,4 @@
-"""What a video's container says about time: rate, zero and end."""
+"""Read rate, zero and end of a video from its container."""
 
 from __future__ import annotations
 
@@ -59,14 +59,14 @@ class Clock:
 
 
 def read_clock(decoder: Decoder, location: str, options: SourceOptions) -> Clock:
-    """Find out about the time of a video that is open; `location` is what it was opened by."""
+    """Return the clock of an open video; `location` is what it was opened by."""
     container, stream = decoder.container, decoder.stream
     untimed = bool(container.format.flags & NO_TIMESTAMPS)
     has_length = stream.duration or container.duration
     is_file = location.lower().startswith("http") and has_length and not untimed
     live = decoder.is_url and not is_file
     frames = _listed_frames(stream)
-    if untimed and live:  # FFmpeg says 25 frames a second, whatever comes
+    if untimed and live:  # FFmpeg assumes 25 frames a second
         return Clock(live, untimed, options.fps, ARRIVAL, frames=frames)
     if untimed:
         rate = options.fps or stream.guessed_rate or DEFAULT_FPS

@@ -1,4 +1,4 @@
-"""Finds the files behind what the user names: folders, patterns and lists of videos."""
+"""Find the files that the user names by folders, patterns and lists."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class Collection:
     files : list of SourceFile
         One or more.
     notes : list of str
-        A line on each kind of file that was left out though somebody may have expected it.
+        A line on each kind of file that was left out and may be missed.
     """
 
     files: list[SourceFile]
@@ -99,7 +99,7 @@ def collect(specs: Sequence[str]) -> Collection:
     none, for its pictures as one sequence. A pattern stands for the videos it matches, and those in
     folders it matches, or else for the pictures it matches. Hidden files, links to folders and what
     the program wrote itself are left out. A file that is found twice counts once. A folder that
-    cannot be read stands for itself: whoever opens it will see why.
+    cannot be read stands for itself: opening it fails with the reason.
 
     Parameters
     ----------

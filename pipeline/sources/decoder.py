@@ -1,4 +1,4 @@
-"""Demuxing and decoding of one video track, past whatever is damaged in it."""
+"""Demux and decode one video track, beyond its damaged parts."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ class Decoder:
     is_pipe : bool
         Whether it can be read only once, from its beginning to its end.
     jumps : list of (int, Fraction)
-        Jumps of its clock that were closed, and that nobody has taken off the list yet: the pts at
+        Jumps of its clock that were closed, and that were not taken off the list yet: the pts at
         which it goes on, and by how many seconds the clock was ahead, or back if negative.
     has_jumped : bool
         Whether there were any.
@@ -260,7 +260,7 @@ class Decoder:
         if stream.codec_context is None or container.format.name == "tty":
             container.close()
             raise SourceError(f"{self._name}: has no video that FFmpeg can decode")
-        # PyAV lets FFmpeg make up what timestamps are missing. With H.264 in AVI it errs; in
+        # PyAV has FFmpeg make up missing timestamps. With H.264 in AVI they are wrong; in
         # MPEG-PS, where only some are there, it does not.
         if container.format.name != "mpeg":
             container.flags &= ~GENERATE_PTS
@@ -291,7 +291,7 @@ class Decoder:
             self._check_pictures()
 
     def _timed(self, packets: Iterator[av.Packet]) -> Iterator[av.Packet]:
-        """Note how far the tracks reach, and yield those with a clock that is mended."""
+        """Note the latest time of all tracks; yield the packets of tracks whose clock is mended."""
         for packet in packets:
             stamp = packet.dts if packet.pts is None else packet.pts
             if stamp is not None:

@@ -31,7 +31,7 @@ NO_PTS = -(1 << 63)  # AV_NOPTS_VALUE
 
 @dataclass
 class DeviceFrame:
-    """What of an `av.VideoFrame` the sources look at, and the picture on the device."""
+    """A picture on the device, with the attributes of `av.VideoFrame` that the sources use."""
 
     pts: int | None
     duration: int

@@ -1,4 +1,4 @@
-"""Where to begin to decode, in a file that cannot be looked up."""
+"""Find the key frame where decoding begins, in a file without an index."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reads what a media file says of its recording."""
+"""Read what a media file says of its recording."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the name of a source says about it, and what of it may be shown."""
+"""Recognise sources by their names, and hide passwords in them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _SECRET = re.compile(
 
 
 def live_kind(spec: str) -> SourceKind | None:
-    """Say by its name which kind of live source the user named; None for all others.
+    """Return the kind of a live source by its name; None for all others.
 
     A file on a web server looks like a stream until it is opened.
     """
@@ -31,7 +31,7 @@ def live_kind(spec: str) -> SourceKind | None:
 
 
 def shown(spec: str) -> str:
-    """Return how a video is called in messages and results."""
+    """Return the name of a video in messages and results."""
     return "standard input" if spec == STDIN else readable(redact(spec))
 
 

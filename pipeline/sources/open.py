@@ -1,4 +1,4 @@
-"""Opens whatever source the user named."""
+"""Open the source that the user named."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from squeezedrive.pipeline.sources.pipe import is_pipe
 
 
 def open_source(spec: str, options: SourceOptions) -> Source:
-    """Open whatever the user named.
+    """Open the source that the user named.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""From a decoded FFmpeg frame to an upright picture."""
+"""Convert a decoded FFmpeg frame to an upright picture."""
 
 from __future__ import annotations
 
@@ -92,13 +92,13 @@ def display_matrix(frame: av.VideoFrame) -> tuple[int, int, int, int]:
 
 
 def swaps_axes(matrix: tuple[int, int, int, int]) -> bool:
-    """Say whether a display matrix exchanges width and height."""
+    """Return whether a display matrix exchanges width and height."""
     a, b, _, _ = matrix
     return abs(b) > abs(a)
 
 
 def turn_upright(image: Image, matrix: tuple[int, int, int, int]) -> Image:
-    """Return the picture as the display matrix wants it shown."""
+    """Turn and mirror a picture as its display matrix requires."""
     a, b, c, d = matrix
     if swaps_axes(matrix):
         upright = cv2.transpose(image)

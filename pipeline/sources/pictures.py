@@ -1,4 +1,4 @@
-"""Finds the pictures that a folder or a pattern stands for, and says in which order they come."""
+"""Find the pictures of a folder or a pattern, and sort them."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def pictures_stem(spec: Path, files: list[Path]) -> Path:
 
 
 def natural_key(path: Path) -> list[tuple[int, str]]:
-    """Return what sorts paths as a person numbers them: 2 before 10, and 1 before 01."""
+    """Return a key that sorts paths by the numbers in them: 2 before 10, and 1 before 01."""
     # Digits sort as numbers; the text itself decides between 1 and 01.
     parts = re.split(r"([0-9]+)", str(path))
     return [(int(part), part) if part.isdecimal() else (-1, part) for part in parts]

@@ -21,14 +21,14 @@ def is_pipe(spec: str) -> bool:
         if spec == STDIN:
             return not stat.S_ISREG(os.fstat(0).st_mode)
         return Path(spec).is_fifo()
-    except OSError:  # there is no standard input, or no such name: whoever opens it will see
+    except OSError:  # there is no standard input, or no such name: opening it fails with the reason
         return False
 
 
 class Pipe:
     """The bytes of a pipe, as FFmpeg reads them.
 
-    A pipe may pause for as long as it likes: it ends when nobody writes to it any more.
+    A pipe may pause for as long as it likes: it ends when its last writer closes it.
 
     Parameters
     ----------

@@ -37,7 +37,7 @@ MAX_WARNINGS = 50  # of all connections together
 
 
 class Backoff:
-    """How long to wait before the next attempt: twice as long every time, and never quite alike.
+    """Choose the wait before the next attempt: twice as long every time, with some chance.
 
     Parameters
     ----------
@@ -126,12 +126,12 @@ class ReconnectingSource(Source):
 
     @property
     def state(self) -> SourceState:
-        """How the source is doing; may be asked from any thread."""
+        """The state of the connection; may be read from any thread."""
         return self._keeper.state
 
     @property
     def report(self) -> SourceReport:
-        """What went on in all connections so far."""
+        """The report on all connections so far."""
         with self._changed:
             total = SourceReport(self._report.skipped.copy(), list(self._report.warnings))
             if self._inner is not None:
@@ -266,7 +266,7 @@ class ReconnectingSource(Source):
             return self._interrupted_at is None
 
     def _stopping(self, seconds: float) -> bool:
-        """Say whether the source is to end, waiting that long for it."""
+        """Wait that long, and return whether the source is to end."""
         with self._changed:
             return self._changed.wait_for(lambda: self._interrupted_at is not None, seconds)
 

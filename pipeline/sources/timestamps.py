@@ -1,4 +1,4 @@
-"""Timestamps that never run backwards."""
+"""Correct timestamps, so that they never run backwards."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from squeezedrive.pipeline.core.source import DEFAULT_FPS, SourceReport
 
 
 class Timestamps:
-    """Passes a source's timestamps on and mends those that are missing or run backwards.
+    """Correct timestamps that are missing or run backwards; keep all others.
 
     Good timestamps are never changed. One that is missing is taken to follow the last one by a
     nominal frame. One that is not after the last one is put a single tick behind it; but if time
@@ -101,7 +101,7 @@ class Timestamps:
 
 
 class Timeline:
-    """Puts the frames of one connection after those of the one before.
+    """Put the frames of one connection after those of the one before.
 
     Timestamps stay in the time base of the first connection, and numbers go on. The first frame of
     a later connection comes as long after the very first one as the wall clock says, whatever the

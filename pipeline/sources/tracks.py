@@ -1,4 +1,4 @@
-"""Which of a file's video tracks is read: some cameras write the front and the rear into one."""
+"""Choose a video track: some cameras write front and rear into one file."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def choose_track(container: InputContainer, index: int | None, name: str) -> av.
 
 
 def describe_choice(container: InputContainer, chosen: av.VideoStream) -> str | None:
-    """Say which of several video tracks is read, and what others there are; None for one alone."""
+    """Return a line on which of several video tracks is read; None if there is only one."""
     tracks = video_tracks(container)
     if len(tracks) < 2:
         return None

@@ -113,7 +113,7 @@ class VideoSource(Source):
             self._first_at = time.monotonic()
             start = self._decoder.stream.start_time
             if clock.live and self._first and self._first.pts is None and start is not None:
-                self._first.pts = start - clock.step  # RTSP tells the time from the second one on
+                self._first.pts = start - clock.step  # RTSP has times from the second one on
             self.info = self._describe(location, self._first)
         except BaseException:
             self._decoder.close()
@@ -235,7 +235,7 @@ class VideoSource(Source):
         clock = self._clock
         if self.report.jumps > MAX_JUMPS:
             self.report.warn(f"{self._name}: the clock jumps {self.report.jumps} times, closed")
-        # What the file says of its length is not to be trusted where its clock jumps.
+        # The length in the file's header is wrong if its clock jumps.
         if clock.end is None or self._frame_id < 0 or self._decoder.has_jumped:
             return
         end = (self._pts + clock.step - clock.zero) * clock.time_base
