@@ -1,1 +1,1 @@
-"""What `squeezedrive doctor` looks at: this computer, its GPU, whether a network runs."""
+"""The checks of `squeezedrive doctor`: this computer, its GPU, whether a network runs."""

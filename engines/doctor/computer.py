@@ -11,11 +11,11 @@ from squeezedrive.engines.doctor.finding import Observation, ask
 from squeezedrive.kernels.cache_folder import cache_folder
 
 REINSTALL = "pip install -c constraints.txt -e . in a checkout, or pip install --force-reinstall"
-# What each library prints when a Python of its own loads it.
+# Of each library, its package, and code that prints its version in a process of its own.
 _LIBRARIES = {
     "OpenVINO": (
         "openvino",
-        # Without its telemetry, as engines.backends.cpu.openvino says.
+        # Without its telemetry, see engines.backends.cpu.openvino.
         "import sys; sys.modules['openvino_telemetry'] = None;"
         " import openvino; print(openvino.__version__)",
     ),
@@ -34,7 +34,7 @@ _INSTRUCTIONS = {
 
 
 def examine_computer() -> list[Observation]:
-    """Look at everything that a run on the processor needs."""
+    """Check everything that a run on the processor needs."""
     return [_python(), _processor(), *map(_library, _LIBRARIES), _cache()]
 
 

@@ -1,4 +1,4 @@
-"""What an examination finds, and how libraries are asked that may end the process."""
+"""The result of a check, and the way to ask libraries that may end the process."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Presence = Literal["ok", "missing", "problem"]
 
 @dataclass(frozen=True)
 class Observation:
-    """What was looked at, how it is, and one remedy if it is not well."""
+    """The result of a check: its name, a state, a text, and a remedy for a problem."""
 
     name: str
     state: Presence
@@ -26,14 +26,14 @@ class Observation:
 
 @dataclass(frozen=True)
 class Answer:
-    """What a Python of its own printed, or else why it failed, in one line."""
+    """The output of another Python process, or the reason of its failure in one line."""
 
     text: str
     failed: bool = False
 
 
 def ask(*arguments: str, seconds: float = 60.0) -> Answer:
-    """Run Python with these arguments in a process of its own and return what it prints.
+    """Run Python with these arguments in another process and return its output.
 
     A library that is broken, or lacks a driver, may end the process that imports it.
     """

@@ -25,7 +25,7 @@ _TENSORRT = ("tensorrt-cu13", "tensorrt-cu12", "tensorrt")
 
 
 def examine_gpu() -> list[Observation]:
-    """Look at everything that the back ends on an NVIDIA GPU need, most basic first."""
+    """Check everything that the back ends on an NVIDIA GPU need, most basic first."""
     return [
         _driver(),
         _gpu(),
@@ -62,7 +62,7 @@ def _gpu() -> Observation:
     problem = driver_problem()
     if problem is not None:
         if cuda_of_driver() is None or "knows CUDA" in problem:
-            return Observation("GPU", "missing", "not looked for: the driver comes first")
+            return Observation("GPU", "missing", "not checked: needs the driver first")
         return Observation("GPU", "problem", *_split(problem))
     try:
         gpu = first_gpu()
@@ -76,7 +76,7 @@ def _gpu() -> Observation:
 
 
 def _split(problem: str) -> tuple[str, str]:
-    """Return what is wrong, and the remedy, which follows in parentheses."""
+    """Split a problem from its remedy, which follows in parentheses."""
     text, _, remedy = problem.partition(" (")
     return text, remedy.removesuffix(")")
 
@@ -105,7 +105,7 @@ def _kernel_compiler() -> Observation:
 def _tensorrt() -> Observation:
     cuda = cuda_of_packages() or 13
     install = f"pip install tensorrt-cu{cuda}"
-    found = _package("TensorRT", "tensorrt", _TENSORRT, f"{install}; optional, PyTorch does, too")
+    found = _package("TensorRT", "tensorrt", _TENSORRT, f"{install}; or PyTorch in its place")
     known = numbers(found.text)
     if found.state == "ok" and known and known[0] not in TENSORRT:
         return Observation("TensorRT", "problem", f"{found.text}, expected 10 or 11", install)

@@ -1,4 +1,4 @@
-"""Run the network once in the back end that `auto` chooses: a program, as it may end the process.
+"""Run the network once in the back end of `auto`; a program, as libraries may end the process.
 
 It prints the back end, runtime, device, precision and reason, one a line.
 """

@@ -33,14 +33,14 @@ class DetectKernels:
     head : Head
         How to read the output.
     params : DetectParams
-        Which boxes to keep. The attribute of this name may be replaced at any time, from any
-        thread, by one with the same `top_n`; it counts from the next `enqueue` or `update` on.
-        They reach the GPU by a copy from memory of the host, which `enqueue` enqueues each time:
-        a CUDA graph of it copies what is there when the graph runs.
+        Which boxes to keep. Any thread may replace the attribute of this name at any time by one
+        with the same `top_n`; it applies from the next `enqueue` or `update` on. `enqueue` copies
+        the parameters to the GPU each time: a CUDA graph of it copies those that are there when it
+        runs.
     dtype : np.dtype
         float16 or float32: type of the output. The arithmetic is float32.
     max_batch : int
-        Most pictures of one launch.
+        Largest number of pictures of one launch.
 
     Raises
     ------
@@ -87,10 +87,10 @@ class DetectKernels:
         return batch, 1 + select.RECORD * self._top_n
 
     def update(self) -> None:
-        """Put `params`, if they are new, where the GPU takes them from.
+        """Write `params`, if they are new, into the memory from which they are copied to the GPU.
 
-        `enqueue` does it by itself; to be called before a graph of it is launched again. What was
-        enqueued before has to be done: it would copy the new ones.
+        `enqueue` calls this; before a graph of `enqueue` is launched again, the caller has to.
+        Earlier work has to be done, because it would copy the new parameters.
 
         Raises
         ------

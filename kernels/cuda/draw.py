@@ -98,7 +98,7 @@ def _argument_types() -> tuple[Any, ...]:
 
 @cuda.jit(device=True)
 def _toward(value, colour, share):
-    """Return what is `share` of the way from a value to a colour, 0 to 255 all three of them."""
+    """Move a value towards a colour, both 0 to 255, by a share of their distance, 0 to 1."""
     value = np.float32(value)
     return np.int32(value + (np.float32(colour) - value) * share + _HALF)
 
@@ -114,7 +114,7 @@ def _drawn(value, steps, i, channel, covered):
 
 @cuda.jit(device=True)
 def _covered(x, y, steps, i, coverage):
-    """Return how much the text of a step covers of a pixel, 0 to 255; -1 outside of the step."""
+    """Return how far a step's text covers a pixel, 0 to 255; -1 outside of the step."""
     if x < steps[i, X1] or x >= steps[i, X2] or y < steps[i, Y1] or y >= steps[i, Y2]:
         return np.int32(-1)
     if steps[i, TEXT] == NO_TEXT:

@@ -1,8 +1,8 @@
 """Kernels compiled once per machine, and launched without Numba in between.
 
-A launch through Numba takes 100 us of Python, in which it looks at each argument anew; here the
-types are known beforehand and the driver is called with the values. Numba's compiler and its cache
-on disk are used as they are.
+A launch through Numba takes 100 us of Python, because it inspects every argument; here the types
+are known beforehand, and the driver gets the values directly. Numba's compiler and its cache on
+disk are used as they are.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from squeezedrive.kernels.compile import machine_code_folder
 
 SIMULATED = bool(getattr(config, "ENABLE_CUDASIM", False))  # Numba's simulator runs the kernels
 
-# What machine code depends on beside the sources, the GPU and Numba, if it is installed.
+# Packages, where installed, that machine code depends on beside Numba.
 _COMPILERS = (
     *("numba-cuda", "cuda-bindings", "cuda-core", "nvidia-nvvm", "nvidia-nvjitlink"),
     *("nvidia-cuda-nvcc-cu12", "nvidia-nvjitlink-cu12"),
@@ -113,7 +113,7 @@ class Kernel:
 def copy_to_device(target: Any, pinned: NDArray[Any], stream: int) -> None:
     """Enqueue a copy of pinned memory of the host into a device array of the same size.
 
-    The values are read when the GPU comes to it, which may be long after this returns.
+    The GPU reads the values when it runs the copy, which may be long after this returns.
     """
     if SIMULATED:
         target.copy_to_device(pinned)
@@ -151,7 +151,7 @@ def _load(function: Any, signature: Any) -> Any:
 
 @functools.cache
 def _keep_on_disk(function: Any) -> Any:
-    """Have Numba keep machine code of a function in the user's cache; return the folder."""
+    """Make Numba keep a function's machine code in the user's cache; return the folder."""
     folder = machine_code_folder(*map(_version, _COMPILERS))
     if folder is not None:
         settings: Any = import_module("numba.cuda.core.config")
@@ -172,6 +172,6 @@ def _version(package: str) -> str:
 
 
 def pinned_array(size: int, dtype: np.dtype[Any]) -> NDArray[Any]:
-    """Return memory of the host that the GPU reads by itself; the context has to be current."""
+    """Return pinned memory of the host, for fast copies; the context has to be current."""
     array: NDArray[Any] = cuda.pinned_array(size, dtype)
     return array

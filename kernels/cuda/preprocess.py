@@ -51,7 +51,7 @@ class Preprocessor:
     Raises
     ------
     ValueError
-        If an argument is not one of those.
+        If `matrix`, `channels` or `dtype` is none of these.
     KernelRefused
         If the kernel cannot be compiled or loaded.
     """
@@ -150,7 +150,7 @@ def _check(name: str, array: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) 
 def _taps(
     crop: tuple[int, int], target: tuple[int, int], size: int, hold_edge: bool
 ) -> NDArray[np.int32]:
-    """Return what each output pixel of one axis is mixed from, as OpenCV's `resize` has it.
+    """Return the source pixels and weights of each output pixel of an axis, as in OpenCV.
 
     Pixel i of n covers the source's i L/n to (i + 1) L/n; the two source pixels whose centres lie
     around its centre are mixed with weights in units of 1/2048. See `INTER_LINEAR` in OpenCV's

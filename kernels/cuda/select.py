@@ -5,7 +5,7 @@ threshold to a list of keys. `select_boxes` takes one block a picture: of the ke
 first, then their boxes, then suppression. A key orders like the score, and among equal scores
 like the anchors, so the order in which threads happened to append changes nothing.
 
-Only what the simulator of Numba knows is used: no shuffles, ballots or barriers of a warp.
+They use only what Numba's simulator supports: no shuffles, ballots or barriers of a warp.
 """
 
 from __future__ import annotations
@@ -235,7 +235,7 @@ def select_boxes(
     output, anchors, channels, cells, exp_threshold, x_max, y_max, reach, settings, top_n, keys,
     counts, result,
 ):  # fmt: skip
-    """Write the boxes that are kept, best first, and how many there are; see `Detector`.
+    """Write the boxes that are kept, best first, and how many there are; see `DetectKernels`.
 
     Leaves `counts` at 0 for the next pictures.
     """

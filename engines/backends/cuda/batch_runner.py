@@ -48,7 +48,7 @@ class BatchRunner:
 
     Everything is enqueued on one stream; only `load` and `collect` wait. One step at a time may be
     called, each from any thread, with the context current (`GpuContext.current`). `batch` is the
-    most pictures at a time, 1 to `executor.max_batch`.
+    largest number of pictures at a time, 1 to `executor.max_batch`.
     """
 
     def __init__(
@@ -108,10 +108,10 @@ class BatchRunner:
         return sum(work.nodes for work in works)
 
     def load(self, pictures: Sequence[Picture]) -> None:
-        """Copy pictures into memory that the GPU reads by itself.
+        """Copy pictures into pinned memory.
 
-        Of pictures of the host, only the rows that the network sees are copied. Pictures that the
-        GPU has decoded stay where they are.
+        From a picture on the host, only the rows that the network sees are copied. Pictures decoded
+        by the GPU stay where they are.
 
         Parameters
         ----------
@@ -121,7 +121,7 @@ class BatchRunner:
         Raises
         ------
         ValueError
-            If they are not.
+            If a picture has another type or shape, or there are too many or none.
         """
         self._check(pictures)
         self._gpu.wait(self._marked.uploaded)
@@ -146,7 +146,7 @@ class BatchRunner:
             )
 
     def _open(self, count: int) -> None:
-        """Prepare for batches of so many pictures."""
+        """Prepare for batches of this number of pictures."""
         with self._gpu.recording:  # a library may wait for all streams here
             network = self._executor.new_context(self._workspace)
         self._cleanup.callback(network.close)
@@ -163,7 +163,7 @@ class BatchRunner:
         """Enqueue one of the three steps, as a graph if it has been done before, and its marks.
 
         "preprocess" includes the copy of the pictures to the GPU, "detect" that of the boxes to
-        the host. How long the GPU takes for each, `seconds` says.
+        the host. `seconds` gives the time of each on the GPU.
         """
         self._check_loaded()
         marked = self._marked
@@ -195,10 +195,10 @@ class BatchRunner:
         return Detections(boxes, found.scores, found.classes).split(counts)
 
     def _to_source(self, boxes: NDArray[np.float32], counts: Sequence[int]) -> NDArray[np.float32]:
-        """Return the boxes of all pictures in pixels of the picture that each belongs to.
+        """Convert boxes of all pictures to pixels of the picture that each belongs to.
 
-        A call of NumPy takes longer than the work on a few boxes, so those of one kind of picture
-        go together: all of them, where there is one source.
+        A call of NumPy takes longer than the work on a few boxes, so all boxes are converted
+        together where the pictures are of one kind, as those of one source are.
         """
         fits: list[Fit] = [path.fit for path in self._input.paths]
         if all(fit is fits[0] for fit in fits):
@@ -208,33 +208,33 @@ class BatchRunner:
         return np.concatenate([fit.to_source(part) for fit, part in parts])
 
     def seconds(self) -> dict[str, float]:
-        """Return how long the GPU took for each of `STEPS`, once all have been done."""
+        """Return the time of each of `STEPS` on the GPU, in seconds; all have to be done."""
         self._check_loaded()
         return self._marked.seconds()
 
     def copy_in(self) -> None:
-        """Enqueue the copy of the pictures to the GPU alone."""
+        """Enqueue only the copy of the pictures to the GPU."""
         self._check_loaded()
         self._input.copy_in()
 
     def preprocess(self) -> None:
-        """Enqueue what makes the network's input of pictures of the host alone."""
+        """Enqueue only the kernels that prepare pictures of the host for the network."""
         self._check_loaded()
         self._input.launch()
 
     def infer(self) -> None:
-        """Enqueue the network alone."""
+        """Enqueue only the network."""
         self._check_loaded()
         self._current.network.enqueue(self._marked.handle)
 
     def detect(self) -> None:
-        """Enqueue what finds the boxes in the network's output alone."""
+        """Enqueue only the search for boxes in the network's output."""
         self._check_loaded()
         current = self._current
         self._detector.enqueue(current.output, current.boxes, self._marked.handle)
 
     def copy_out(self) -> None:
-        """Enqueue the copy of the boxes to the host alone."""
+        """Enqueue only the copy of the boxes to the host."""
         self._gpu.driver.memcpy_dtoh_async(self._current.host, self._boxes_address, self.stream)
 
     def _find(self) -> None:
@@ -244,7 +244,7 @@ class BatchRunner:
     def close(self) -> None:
         """Release everything, in the reverse order; a second call does nothing.
 
-        On a GPU that is lost nothing can be released, and trying may take for ever.
+        A lost GPU releases nothing, and the attempt may never end.
         """
         if self._closed:
             return
@@ -268,7 +268,7 @@ class BatchRunner:
             raise RuntimeError("expected pictures first; a step was called before load()")
 
     def _forget(self) -> None:
-        """Let go of what refers to the GPU, while its context is current."""
+        """Drop all references to objects of the GPU, while its context is current."""
         self._sized.clear()
         self._whole = self._current = self._detector = self._input = None
         self._marked.forget()

@@ -1,9 +1,9 @@
-"""The GPU as this process uses it: one primary context, and what its errors mean.
+"""The GPU of this process: one primary context, and the meaning of its errors.
 
 TensorRT, PyTorch, PyCUDA and Numba share the device's primary context; Numba accepts no other.
-PyCUDA asks for care with it. A thread that ends with a context pushed aborts the process; an
-object whose last reference goes while its context is not pushed is never released; and PyCUDA's
-own destructor of a primary context fails, so that it has to be detached by hand at the end.
+PyCUDA has three rules for it. A thread must not end with a context pushed, or the process aborts.
+An object must lose its last reference while the context is pushed, or it is never released. And the
+context has to be detached by hand at the end, because PyCUDA's own destructor fails.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ from squeezedrive.engines.errors import BackendUnavailable, GpuLost, GpuMemoryEr
 # Seconds after which work on the GPU counts as hung. A picture takes a millisecond; a busy GPU
 # that others use as well may keep it waiting.
 PATIENCE = 30.0
-# Seconds between looks at an event. Linux adds 50 us to every sleep, however short.
+# Seconds between two queries of an event. Linux adds 50 us to every sleep, however short.
 POLL_SECONDS = 1e-6
 NON_BLOCKING = 1  # CU_STREAM_NON_BLOCKING: does not wait for the default stream of other libraries
-# What the driver says when a kernel did what it may not: a fault of the program, not of the GPU.
+# Words of the driver for an invalid access by a kernel: a fault of the program, not of the GPU.
 _FAULTS = ("illegal", "misaligned", "assert")
 
 
@@ -45,20 +45,20 @@ class GpuContext:
     cuda : module
         `numba.cuda`.
     graphs : module or None
-        `cuda.bindings.driver`; None where work on a stream is not to be recorded as a graph.
+        `cuda.bindings.driver`; with None, no work is recorded as a graph.
     ordinal : int
         Which GPU, as CUDA counts.
 
     Attributes
     ----------
     name : str
-        As the driver calls it.
+        Its name, from the driver.
     compute_capability : tuple of int
         Major and minor.
     lost : bool
         Whether it has stopped working. What it holds can no longer be released.
     recording : threading.Lock
-        Held while work is recorded as a graph: nobody may wait for all streams meanwhile.
+        Held while work is recorded as a graph: no thread may wait for all streams meanwhile.
     """
 
     def __init__(self, driver: Any, cuda: Any, graphs: Any, ordinal: int = 0) -> None:
@@ -76,14 +76,14 @@ class GpuContext:
 
     @property
     def handle(self) -> int:
-        """The primary context as the driver knows it."""
+        """The driver's handle of the primary context."""
         return int(self._context.handle)
 
     def current(self) -> AbstractContextManager[None]:
         """Make the context current for this thread within a `with` block, and explain errors.
 
-        Costs a few microseconds, which is why every step of a slot can do it for itself and no
-        thread has to remember that it has a context.
+        This costs a few microseconds, so every step of a slot does it anew, and no thread has a
+        context of its own.
 
         Raises
         ------
@@ -97,9 +97,9 @@ class GpuContext:
     def wait(self, event: Any) -> None:
         """Wait until the GPU has passed an event; the context has to be current.
 
-        Looks every 60 us or so, which costs a few hundredths of a core. `event.synchronize()`,
-        even of an event with blocking synchronisation, has no time-out: a GPU that hangs would
-        hang the run.
+        The event is queried every 60 us or so, which costs a few hundredths of a core.
+        `event.synchronize()`, even of an event with blocking synchronisation, has no time-out: a
+        GPU that hangs would hang the run.
 
         Raises
         ------
@@ -113,16 +113,16 @@ class GpuContext:
             if now > deadline:
                 self.lost = True
                 raise GpuLost(
-                    f"the GPU {self.name} has not finished a picture in {PATIENCE:.0f} s; ended"
-                    " without it (look at nvidia-smi and at the kernel's log for Xid)"
+                    f"the GPU {self.name} has not finished a picture in {PATIENCE:.0f} s; the run"
+                    " ends (look at nvidia-smi and at the kernel's log for Xid)"
                 )
             time.sleep(POLL_SECONDS)
 
     def synchronize(self) -> None:
         """Wait for all work in the context, on whatever stream.
 
-        Tables that a library has uploaded on the default stream are then there for streams like
-        ours, which do not wait for that one.
+        Our streams do not wait for the default stream: what a library uploads on that one is
+        complete for them only after this.
         """
         with self.recording:
             self._context.synchronize()
@@ -138,7 +138,7 @@ class GpuContext:
         return self.cuda.from_cuda_array_interface(description, owner=allocation, sync=False)
 
     def flush(self) -> None:
-        """Free what Numba keeps to free later, ten arrays at a time; the context is current."""
+        """Free the arrays whose release Numba has put off; the context has to be current."""
         self.cuda.current_context().memory_manager.deallocations.clear()
 
     def keep_forever(self, thing: object) -> None:
@@ -152,16 +152,16 @@ class GpuContext:
             self.lost = True  # what is still held by now can no longer be released
 
     def _explain(self, error: Exception) -> Exception | None:
-        """Return the error that tells the user what happened; None if it is a fault of ours."""
+        """Return the error to raise for the user; None if the program is at fault."""
         if isinstance(error, GpuLost | GpuMemoryError):
             return None
         text = (str(error) or type(error).__name__).splitlines()[0]
         plain = text.lower().replace("_", " ")
         if "out of memory" in plain:
             return GpuMemoryError(
-                f"the memory of the GPU {self.name} is not enough: {text}; fewer frames in flight"
-                " (--set queue.slots=2), a smaller network input, or other programs on the GPU"
-                " ended leave more"
+                f"the memory of the GPU {self.name} is not enough: {text}; use fewer frames in"
+                " flight (--set queue.slots=2) or a smaller network input, or end other programs"
+                " on the GPU"
             )
         if not self._broken():
             return None
@@ -185,7 +185,7 @@ class GpuContext:
 
 
 class _Current:
-    """What `GpuContext.current` returns; a class, as it is entered three times for every batch."""
+    """Context manager of `GpuContext.current`; a class, as a generator takes longer to enter."""
 
     def __init__(self, context: Any, explain: Callable[[Exception], Exception | None]) -> None:
         self._context = context

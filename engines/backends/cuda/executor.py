@@ -1,4 +1,4 @@
-"""What executes the network's graph on the GPU; everything around it is the same code."""
+"""The interface of a library that runs the network on the GPU."""
 
 from __future__ import annotations
 
@@ -20,8 +20,7 @@ class ExecutionContext(Protocol):
         Parameters
         ----------
         input_address : int
-            Of (batch, 3, height, width) in the executor's `input_type`: what `kernels` has
-            prepared, mean subtracted.
+            Of (batch, 3, height, width) in the executor's `input_type`: normalised pixels.
         output_address : int
             Of (batch, channels, rows, columns) in the executor's `output_type`.
         batch : int

@@ -1,4 +1,4 @@
-"""Work on a stream recorded as a CUDA graph, which PyCUDA does not know."""
+"""CUDA graphs of work on a stream, for which PyCUDA has no functions."""
 
 from __future__ import annotations
 
@@ -74,10 +74,10 @@ class Graph:
 
 
 class RepeatedWork:
-    """Work that is done again and again on a stream: from the second time on as a graph.
+    """Work that is repeated on a stream: from the second time on as a graph.
 
-    The first time it is enqueued as it is, so that libraries have what they need. Work that cannot
-    be recorded is enqueued as it is every time.
+    The first time, it is enqueued as it is, so that libraries can allocate what they need. Work
+    that cannot be recorded is enqueued as it is every time.
 
     Parameters
     ----------

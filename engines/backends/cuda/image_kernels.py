@@ -1,4 +1,4 @@
-"""The kernels that a batch goes through, before and after the network."""
+"""The interface of the kernels before and after the network."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ class DetectKernel(Protocol):
         """Decode, select and suppress into a result of fixed size."""
 
     def update(self) -> None:
-        """Have new parameters count when recorded work of `enqueue` is done again."""
+        """Apply new parameters to the next repetition of recorded work of `enqueue`."""
 
     def result_shape(self, batch: int) -> tuple[int, ...]:
-        """Return the shape of the result of so many pictures."""
+        """Return the shape of the result of this number of pictures."""
 
     def unpack(self, result: NDArray[Any]) -> tuple[Detections, list[int]]:
-        """Read a result that has come to the host, into memory of its own.
+        """Read a result on the host into memory of its own.
 
         Returns the detections of all pictures, one after the other, and how many each has.
         """
@@ -42,7 +42,7 @@ class DetectKernel(Protocol):
 
 @dataclass(frozen=True)
 class ImageKernels:
-    """What happens to pictures before and after the network.
+    """Functions that make the kernels before and after the network.
 
     Attributes
     ----------

@@ -1,4 +1,4 @@
-"""Where the pictures of a batch lie on the GPU, and their way into the network's input."""
+"""The pictures of a batch in the GPU's memory, and the network's input made from them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _PLANS = 64  # batches of them
 
 @dataclass(frozen=True, eq=False)
 class InputPath:
-    """How pictures of one size and kind get into the network's input.
+    """How pictures of one size and kind become the network's input.
 
     Attributes
     ----------
@@ -35,8 +35,8 @@ class InputPath:
     matrix : str or None
         Colour matrix of pictures that the GPU has decoded; None for pictures of the host.
     kernel : PreprocessKernel
-        Puts them there. From the host it gets the rows of the crop only, so for it the picture
-        begins there.
+        Makes the input. From the host it gets only the rows of the crop, so its pictures begin
+        with the first of these.
     rows : slice
         Which rows of a picture the network sees.
     """
@@ -49,22 +49,22 @@ class InputPath:
 
 @dataclass(frozen=True, eq=False)
 class InputPlan:
-    """What is done with batches of pictures of these kinds in this order.
+    """The steps for batches of pictures of certain kinds in a certain order.
 
     Attributes
     ----------
     paths : list of InputPath
         Of each picture.
     pixels : list of uint8 arrays (rows, width, 3)
-        Of each picture of the host, one behind the other: where it is copied to, in pinned memory.
+        The pinned memory that each picture of the host is copied to, one behind the other.
     host : uint8 array or None
-        All of these; None without pictures of the host.
+        All of these together; None without pictures of the host.
     address : int
-        Where they have to be on the GPU.
+        Where they are copied to on the GPU.
     launches : list of (kernel, source, target)
-        One for all pictures of the host of the same size that follow one another.
+        One for each series of pictures of the host of the same size.
     decoded : list of (path, target)
-        Of each picture that the GPU has decoded: how it is put where.
+        Of each picture that the GPU has decoded: its kernel, and the part of the input.
     """
 
     paths: list[InputPath]
@@ -107,11 +107,11 @@ class InputBatch:
         self._device: Any = None
 
     def take(self, pictures: Sequence[Picture]) -> None:
-        """Copy pictures into memory that the GPU reads by itself; those before have been read.
+        """Copy pictures into pinned memory; the GPU must have read those before.
 
-        Of a picture of the host, the rows that the network sees are copied. One that the GPU has
-        decoded stays where it is, and is kept until the next batch, so that its memory is not used
-        again too early.
+        From a picture on the host, only the rows that the network sees are copied. A picture that
+        the GPU has decoded stays where it is, and is kept until the next batch, so that its memory
+        is not used again too early.
         """
         self.paths = []  # if this fails, there is no batch
         kinds = tuple([_kind(picture) for picture in pictures])
@@ -132,7 +132,7 @@ class InputBatch:
         self.paths = self._plan.paths
 
     def enqueue(self) -> None:
-        """Enqueue all that makes the network's input of the pictures."""
+        """Enqueue everything that makes the network's input from the pictures."""
         assert self._plan is not None
         assert self._work is not None
         if self._plan.launches:
@@ -147,17 +147,17 @@ class InputBatch:
         return 0 if self._work is None else self._work.nodes
 
     def copy_in(self) -> None:
-        """Enqueue the copy of the pictures of the host, and nothing else."""
+        """Enqueue only the copy of the pictures of the host."""
         assert self._plan is not None
         self._copy(self._plan)
 
     def launch(self) -> None:
-        """Enqueue what makes the network's input of pictures that were copied, and nothing else."""
+        """Enqueue only the kernels for the pictures that were copied."""
         assert self._plan is not None
         self._launch(self._plan)
 
     def free(self) -> None:
-        """Release the memory, and let go of all that refers to the GPU."""
+        """Release the memory, and drop all references to objects of the GPU."""
         self._forget_plans()
         self.paths = []
         self._known.clear()
@@ -231,7 +231,7 @@ class InputBatch:
             self._device = self._gpu.driver.mem_alloc(size)
 
     def _forget_plans(self) -> None:
-        """Let go of all plans, whose work has to be done."""
+        """Drop all plans; their work has to be done."""
         for _, work in self._plans.values():
             work.close()
         self._plans.clear()

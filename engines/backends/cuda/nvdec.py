@@ -52,7 +52,7 @@ def open_nvdec(codec: Codec, matrix: ColourMatrix, to_bgr: ToBgr) -> NvDecoder:
 
 
 class NvPicture:
-    """A picture as NVDEC gives it, in memory of its own.
+    """A picture that NVDEC has decoded, in memory of its own.
 
     Attributes
     ----------
@@ -61,7 +61,8 @@ class NvPicture:
     matrix : str
         Colour matrix: "bt601" or "bt709".
     luma, chroma : Numba device arrays, uint8 (1, height, pitch), (1, (height + 1) // 2, pitch)
-        What `kernels.cuda.preprocess` takes as NV12. Complete: no stream has to be waited for.
+        The NV12 planes for `kernels.cuda.preprocess`. They are complete: no stream has to be
+        waited for.
     """
 
     def __init__(
@@ -98,9 +99,9 @@ class NvPicture:
 class NvDecoder:
     """Decodes one track of H.264 or H.265, 8 bits, 4:2:0.
 
-    NVDEC writes into a handful of buffers of its own and uses them again: each picture is copied
-    within the GPU, on the stream the decoder works on, before the next packet goes in. The copies
-    come from a pool that pictures return to when they are forgotten.
+    NVDEC uses its few buffers again, so each picture is copied within the GPU, on the decoder's
+    stream, before the next packet goes in. The memory of the copies comes from a pool, and returns
+    to it with the last reference to the picture.
 
     To be used by one thread at a time. `nvc` is the module PyNvVideoCodec.
     """
@@ -127,7 +128,7 @@ class NvDecoder:
             raise DecoderRefused(f"NVDEC: {error}") from None
 
     def decode(self, data: bytes, pts: int) -> list[tuple[int, NvPicture]]:
-        """Take a packet; see `engines.backends.video_decoder.VideoDecoder`."""
+        """Decode a packet; see `engines.backends.video_decoder.VideoDecoder`."""
         buffer = ctypes.create_string_buffer(data, len(data))
         packet = self._nvc.PacketData()
         packet.bsl_data = ctypes.addressof(buffer)
@@ -136,7 +137,7 @@ class NvDecoder:
         return self._pictures(packet)
 
     def flush(self) -> list[tuple[int, NvPicture]]:
-        """Return the pictures that are still held after the last packet."""
+        """Return the remaining pictures after the last packet."""
         return self._pictures(self._nvc.PacketData())  # an empty one means the end
 
     def close(self) -> None:

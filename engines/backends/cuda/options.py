@@ -1,4 +1,4 @@
-"""How the back ends on an NVIDIA GPU compute."""
+"""Options of the back ends on an NVIDIA GPU."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ CudaPrecision = Literal["fp16", "int8", "fp32"]
 
 
 class CudaOptions(BackendOptions):
-    """How the back ends on an NVIDIA GPU compute.
+    """Options of the back ends on an NVIDIA GPU.
 
     Attributes
     ----------

@@ -1,4 +1,4 @@
-"""Pictures in the GPU's memory, drawn over there on their way to the host."""
+"""Drawing over pictures in the GPU's memory, on their way to the host."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ class PictureKernel(Protocol):
 class PictureDrawer:
     """Draws over pictures and brings them to the host; made with the context current.
 
-    Of a picture, only what an encoder takes crosses the bus: 1.5 bytes a pixel, through pinned
-    memory. One call at a time, each from any thread, with the context current.
+    Only what an encoder takes crosses the bus: 1.5 bytes a pixel, through pinned memory.
+    One call at a time, each from any thread, with the context current.
     """
 
     def __init__(self, gpu: GpuContext, kernel: PictureKernel) -> None:
@@ -79,7 +79,7 @@ class PictureDrawer:
         return pixels
 
     def free(self) -> None:
-        """Release everything; of no use afterwards."""
+        """Release everything; nothing can be drawn afterwards."""
         for mirror in (self._steps, self._coverage, self._pixels):
             mirror.free()
         self._copies = None
@@ -96,17 +96,17 @@ class _Mirror:
         self.device: Any = None
 
     def make_room(self, rows: int) -> None:
-        """Have room for so many rows; what was there is gone if there was less."""
+        """Make room for this number of rows; the content is lost if the memory has to grow."""
         if self.device is not None and len(self.host) >= rows:
             return
         self.free()
-        rows = 1 << max(rows - 1, 1).bit_length()  # texts differ in size: not anew for each
+        rows = 1 << max(rows - 1, 1).bit_length()  # texts differ in size: rarely reallocated
         self.host = self._gpu.driver.pagelocked_empty((rows, *self._row), self._dtype)
         self.allocation = self._gpu.driver.mem_alloc(self.host.nbytes)
         self.device = self._gpu.array(self.allocation, self.host.shape, self._dtype)
 
     def send(self, values: NDArray[Any], stream: Any) -> None:
-        """Enqueue the copy of rows to the GPU; those before have to be there."""
+        """Enqueue the copy of rows to the GPU; earlier copies have to be complete."""
         self.make_room(len(values))
         if len(values):
             self.host[: len(values)] = values

@@ -1,4 +1,4 @@
-"""Memory on the GPU for decoded pictures, which threads without a context let go of."""
+"""Memory on the GPU for decoded pictures, which any thread may release."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ class PictureMemory:
         return int(self._filler.stream.handle)
 
     def take(self, luma: Layout, chroma: Layout) -> Planes:
-        """Return planes of these layouts, used before if there are any.
+        """Return planes of these layouts, from the pool if it has any.
 
         Raises
         ------
@@ -88,7 +88,7 @@ class PictureMemory:
             return planes
 
     def give_back(self, planes: Planes) -> None:
-        """Take planes that nothing reads any more."""
+        """Return planes to the pool; nothing may read them any more."""
         with self._lock:
             self._taken -= 1
             self._spare.append(planes)
@@ -96,12 +96,12 @@ class PictureMemory:
                 self._release()
 
     def fill(self, planes: Planes, addresses: tuple[int, int]) -> None:
-        """Copy pixels of the same layouts from elsewhere on the GPU, and wait for them.
+        """Copy pixels of the same layouts within the GPU, and wait for the copy.
 
         Raises
         ------
         GpuLost
-            If they do not come.
+            If the copy takes too long.
         """
         with self._gpu.current():
             for target, source, (rows, pitch) in zip(
@@ -115,8 +115,8 @@ class PictureMemory:
     def fetch(self, planes: Planes, width: int, to_bgr: ToBgr) -> NDArray[np.uint8]:
         """Return the picture on the host, as BGR (height, width, 3).
 
-        It passes through pinned memory: the GPU writes there at the speed of the bus, and others
-        may use the GPU meanwhile.
+        The copy goes through pinned memory, at the speed of the bus, and other streams go on
+        meanwhile.
 
         Raises
         ------
@@ -141,7 +141,7 @@ class PictureMemory:
         Raises
         ------
         KernelRefused
-            If what draws cannot be compiled or loaded.
+            If the drawing kernel cannot be compiled or loaded.
         GpuLost, GpuMemoryError
             See `GpuContext`.
         """
@@ -153,13 +153,13 @@ class PictureMemory:
             return self._drawer.draw(planes.luma, planes.chroma, width, overlay)
 
     def close(self) -> None:
-        """Release what no picture uses; a second call does nothing."""
+        """Release the memory that no picture uses; a second call does nothing."""
         with self._lock:
             self._closed = True
             self._release()
 
     def _staging(self, size: int) -> Any:
-        """Return pinned memory of at least so many bytes."""
+        """Return pinned memory of at least this number of bytes."""
         if self._pinned is None or self._pinned.nbytes < size:
             if self._pinned is not None:
                 pinned, self._pinned = self._pinned, None
@@ -183,7 +183,7 @@ class PictureMemory:
         return Planes(arrays[0], arrays[1], (luma, chroma), (allocations[0], allocations[1]))
 
     def _release(self) -> None:
-        """Free the planes that are spare, and all the rest once no planes are taken."""
+        """Free the spare planes, and everything else once no planes are taken."""
         if self._gpu.lost:  # freeing may hang
             self._gpu.keep_forever(self)
             return

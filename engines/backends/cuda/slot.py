@@ -13,14 +13,14 @@ from squeezedrive.kernels.detections import Detections
 
 
 class CudaSlot(Slot):
-    """A batch at a time through a `BatchRunner` of its own, each step from the thread of its stage.
+    """Takes batches through a `BatchRunner` of its own, each step from the thread of its stage.
 
     `open_runner` returns the runner; it is called with the context current.
 
     Attributes
     ----------
     abandoned : bool
-        Whether it was closed while a step had not returned, and could not release its memory.
+        Whether it was closed during a step, and could not release its memory.
     """
 
     def __init__(self, gpu: GpuContext, open_runner: Callable[[], BatchRunner]) -> None:
@@ -31,10 +31,10 @@ class CudaSlot(Slot):
             self._runner: BatchRunner | None = open_runner()
 
     def preprocess(self, images: Sequence[Picture]) -> None:
-        """Enqueue what makes the network's input of BGR pictures (height, width, 3).
+        """Enqueue the preparation of BGR pictures (height, width, 3) for the network.
 
-        Pixels of the host are copied: they may be changed when this returns. A picture that the
-        GPU's decoder made stays where it is.
+        Pictures of the host are copied: they may be changed when this returns. A picture that the
+        GPU has decoded stays where it is.
         """
         with self._step() as runner:
             runner.load(images)
@@ -60,7 +60,7 @@ class CudaSlot(Slot):
     def close(self) -> None:
         """Release the memory; a second call does nothing.
 
-        A step that another thread is still held in keeps it: the run was ended without it.
+        The memory is kept if another thread is still in a step: the run ended without that thread.
         """
         runner, self._runner = self._runner, None
         if runner is None:

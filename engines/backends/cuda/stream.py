@@ -13,18 +13,17 @@ STEPS: tuple[SlotStep, ...] = ("preprocess", "infer", "detect")
 class MarkedStream:
     """A stream with the events of a batch; made while the context of its GPU is current.
 
-    PyCUDA's streams and events have no method that frees them: their last reference has to go
-    while the context is current. So they are attributes of this object and never anything else,
-    until `forget`.
+    PyCUDA frees streams and events with their last reference, if the context is current then. So
+    only this object refers to them, until `forget`.
 
     Attributes
     ----------
     stream : pycuda.driver.Stream
-        On which everything is enqueued.
+        The stream on which everything is enqueued.
     uploaded, finished : pycuda.driver.Event
         Recorded when the pictures have been read, and when the boxes are on the host.
     handle : int
-        The stream as the driver knows it.
+        The driver's handle of the stream.
     graphs, recording
         See `GpuContext`.
     """
@@ -54,7 +53,7 @@ class MarkedStream:
         self._ended[STEPS.index(step)].record(self.stream)
 
     def seconds(self) -> dict[str, float]:
-        """Return how long the GPU took for each of `STEPS`, once all have been timed and done."""
+        """Return the time of each of `STEPS` on the GPU, in seconds; all have to be done."""
         return {
             step: self._begun[number].time_till(self._ended[number]) / 1e3
             for number, step in enumerate(STEPS)
@@ -72,7 +71,7 @@ class MarkedStream:
         self._gpu.wait(self.finished)
 
     def forget(self) -> None:
-        """Let go of stream and events, with the context current; of no use afterwards."""
+        """Drop stream and events, with the context current; nothing works afterwards."""
         self.stream = self.uploaded = self.finished = self._begun = self._ended = None
 
 
@@ -85,6 +84,6 @@ class CopyStream:
         self._done: Any = gpu.driver.Event(gpu.driver.event_flags.DISABLE_TIMING)
 
     def wait(self) -> None:
-        """Wait for what has been enqueued; raises `GpuLost` if that takes too long."""
+        """Wait for the copies enqueued so far; raises `GpuLost` if that takes too long."""
         self._done.record(self.stream)
         self._gpu.wait(self._done)

@@ -1,4 +1,4 @@
-"""From the network's graph to a TensorRT engine for the GPU at hand.
+"""Build a TensorRT engine for this GPU from the network's graph.
 
 Runs on TensorRT 10 and 11, and on TensorRT-RTX, which builds without a GPU: the module is a
 parameter, and only what all three have is used. The network is strongly typed: every value has the
@@ -28,7 +28,7 @@ _OUT_OF_MEMORY = ("outofmemory", "insufficientmemory", "badalloc")
 
 @dataclass(frozen=True)
 class Built:
-    """An engine, and the timings it was chosen by, which the next build on this GPU can use."""
+    """An engine, and the timings of its kernels, which the next build on this GPU can use."""
 
     plan: bytes
     timings: bytes
@@ -37,7 +37,7 @@ class Built:
 def build_engine(
     trt: Any, model: onnx.ModelProto, max_batch: int, say: Say, timings: bytes = b""
 ) -> Built:
-    """Build an engine; takes seconds to minutes, in which `say` is given a line now and then.
+    """Build an engine, which takes seconds to minutes; `say` gets a line now and then.
 
     Uses the first GPU that CUDA shows to this process. Ctrl-C ends the build at its next step.
 
@@ -48,7 +48,7 @@ def build_engine(
     max_batch : int
         Most pictures of one execution; any number from 1 on can be run.
     timings : bytes
-        Of an earlier build; those of another GPU or version are left aside.
+        Of an earlier build; those of another GPU or version are ignored.
 
     Raises
     ------
@@ -96,7 +96,7 @@ def build_engine(
 
 
 def failure(what: str, reason: str) -> UserError:
-    """Return the error for something that TensorRT could not do, quoting what it said last."""
+    """Return the error for a failure of TensorRT, with its last message."""
     text = f"{what}: {reason or 'it gives no reason'}"
     plain = reason.lower().replace(" ", "").replace("_", "")
     if any(words in plain for words in _OUT_OF_MEMORY):
@@ -121,9 +121,9 @@ def _unreadable(parser: Any) -> BackendUnavailable:
 
 
 def _attend(work: Callable[[], Any], progress: BuildProgress, say: Say) -> Any:
-    """Run a build in a thread of its own; say how far it is, and end it if interrupted.
+    """Run a build in another thread, report its progress, and end it if interrupted.
 
-    In this thread Python would see Ctrl-C only after the build.
+    In this thread, Python would handle Ctrl-C only after the build.
     """
     result: list[Any] = []
     failed: list[BaseException] = []
@@ -146,7 +146,7 @@ def _attend(work: Callable[[], Any], progress: BuildProgress, say: Say) -> Any:
     except KeyboardInterrupt:
         progress.cancel()
         say("interrupted: waiting for TensorRT to end its step (Ctrl-C again: do not wait)")
-        # No exception would do for the second: TensorRT's threads abort a process that goes on.
+        # The second ends the process at once: TensorRT's threads would abort it otherwise.
         before = signal.signal(signal.SIGINT, signal.SIG_DFL)
         finished.wait()
         signal.signal(signal.SIGINT, before)

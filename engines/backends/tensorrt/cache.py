@@ -1,10 +1,10 @@
-"""Engines on disk: each under a key that holds everything that changes it.
+"""Engines on disk, each under a key that holds everything that changes it.
 
 An engine is two files in the user's cache folder: `NAME.engine`, what TensorRT made and its
-SHA-256, and `NAME.json`, the key. NAME ends with a hash of the key, so whoever writes a file
-writes the same key and an engine that does the same. Each file appears as a whole or not at all:
-two processes that build the same engine at once replace each other's, and one that is killed
-leaves at most a temporary file, which goes when its time comes.
+SHA-256, and `NAME.json`, the key. NAME ends with a hash of the key, so all processes that write a
+file write the same key and an equivalent engine. Each file appears as a whole or not at all: two
+processes that build the same engine at once replace each other's, and a process that is killed
+leaves at most a temporary file, which is removed with the oldest engines.
 """
 
 from __future__ import annotations
@@ -92,14 +92,14 @@ class Entry:
 
 
 class EngineCache:
-    """The engines in a folder. Trouble with files is said in a line and never ends a run.
+    """The engines in a folder. Problems with files are reported in a line and never end a run.
 
     Parameters
     ----------
     folder : Path or None
-        Where; None keeps nothing.
+        The folder; with None, nothing is kept.
     limit : int
-        Bytes that all files together may take; those not used for longest go first.
+        Most bytes of all files together; those not used for longest are removed first.
     """
 
     def __init__(self, folder: Path | None, say: Say, limit: int = LIMIT) -> None:
@@ -108,7 +108,7 @@ class EngineCache:
         self._say = say
 
     def load(self, key: EngineKey) -> bytes | None:
-        """Return the engine of this key; None if there is none, after saying what differs."""
+        """Return the engine of this key; None if there is none, after reporting what differs."""
         if self.folder is None:
             return None
         path = self.folder / f"{key.name}.engine"
@@ -134,7 +134,7 @@ class EngineCache:
         return plan
 
     def store(self, key: EngineKey, plan: bytes) -> None:
-        """Keep an engine; older ones go if they are too many."""
+        """Keep an engine; remove older ones if all together are too large."""
         fields = json.dumps(asdict(key), indent=2).encode() + b"\n"
         self._write(f"{key.name}.json", fields)
         self._write(f"{key.name}.engine", plan + hashlib.sha256(plan).digest(), say=True)
@@ -163,7 +163,7 @@ class EngineCache:
         return sorted(found, key=lambda entry: entry.idle)
 
     def clear(self) -> tuple[list[Path], int]:
-        """Remove every file; return those that went, and their bytes."""
+        """Remove every file; return the removed ones, and their bytes."""
         return self._remove([path for path, _, _ in self._files()])
 
     def _say_what_differs(self, key: EngineKey) -> None:

@@ -19,7 +19,7 @@ class FirstGpu(NamedTuple):
 
 
 def first_gpu() -> FirstGpu:
-    """Ask the driver; `tensorrt_obstacles` has to have found none.
+    """Return the first GPU; `tensorrt_obstacles` must have found no obstacle.
 
     Raises
     ------

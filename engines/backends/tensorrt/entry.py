@@ -1,4 +1,4 @@
-"""What the table of back ends has of this one; TensorRT is loaded when it is opened."""
+"""The entry of TensorRT in the table of back ends; it is imported when it is opened."""
 
 from __future__ import annotations
 

@@ -86,7 +86,7 @@ class TensorRTExecutor:
         return TensorRTContext(context, self._logger, self._picture)
 
     def layers(self) -> str:
-        """Return what TensorRT's engine inspector says of the layers, as JSON."""
+        """Return the layers as JSON, from TensorRT's engine inspector."""
         inspector = self._engine.create_engine_inspector()
         return str(inspector.get_engine_information(self._trt.LayerInformationFormat.JSON))
 
@@ -157,11 +157,11 @@ def open_engine(
     max_batch : int
         Most pictures of one execution.
     say : callable
-        Takes lines for the user: what is wrong with a cached engine, and how a build goes on.
+        Takes lines for the user: problems of a cached engine, and the progress of a build.
     trt : module, optional
-        What builds and executes; tensorrt where not given.
+        The library that builds and executes; tensorrt by default.
     cache : EngineCache, optional
-        Where engines are kept; the user's cache folder where not given.
+        The engines on disk; those in the user's cache folder by default.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""The network as TensorRT gets it: normalised pixels, as many pictures as one likes.
+"""The network for TensorRT: normalised pixels, any number of pictures.
 
 It differs from the graph of the CPU back end in what lies around the layers. The kernel that fits
 a frame into the input normalises it, since it has every pixel in hand anyway, and writes the
@@ -70,7 +70,7 @@ def engine_graph(settings: EngineSettings, precision: EnginePrecision) -> onnx.M
 
 
 def _without_normalisation(graph: onnx.GraphProto) -> None:
-    """Take out the difference, and the product if there is one, that the input goes through."""
+    """Remove the subtraction, and the multiplication if there is one, of the input."""
     while (first := graph.node[0]).op_type in ("Sub", "Mul"):
         assert first.input[0] == INPUT
         for node in graph.node:
@@ -83,7 +83,7 @@ def _without_normalisation(graph: onnx.GraphProto) -> None:
 
 
 def _halve(model: onnx.ModelProto) -> None:
-    """Make every float32 a half."""
+    """Convert every float32 to float16."""
     graph = model.graph
     scales = {
         node.input[1]

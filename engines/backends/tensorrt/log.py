@@ -1,4 +1,4 @@
-"""What TensorRT says: to Python's logging, and its last error into our own messages."""
+"""Pass the messages of TensorRT to Python's logging, and keep its last error for ours."""
 
 from __future__ import annotations
 

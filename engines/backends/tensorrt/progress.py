@@ -1,4 +1,4 @@
-"""How far a build is: TensorRT's phases, as one line every few seconds."""
+"""The progress of a build: TensorRT's phases, as one line every few seconds."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ SECONDS = 5.0
 
 
 class BuildProgress:
-    """Collects TensorRT's phases from its threads, and says where it is from the caller's.
+    """Collects TensorRT's phases in its threads, and reports the progress in the caller's.
 
-    `say` is given a line every `SECONDS`, with the phase and the time since the start.
+    `say` gets a line every `SECONDS`, with the phase and the time since the start.
 
     Attributes
     ----------
@@ -39,7 +39,7 @@ class BuildProgress:
         self._cancelled.set()
 
     def tick(self) -> None:
-        """Say where the build is, if it is time to."""
+        """Report the progress, if the last line is `SECONDS` ago."""
         now = time.monotonic()
         if now - self._said >= SECONDS:
             self._said = now
@@ -56,7 +56,7 @@ class BuildProgress:
 
 
 def _monitor(trt: Any, progress: BuildProgress) -> Any:
-    """Return what TensorRT's threads call; a class of its own because the module is a parameter."""
+    """Return the monitor for TensorRT's threads; its base class comes from the module `trt`."""
     lock, phases = progress._lock, progress._phases
 
     class Monitor(trt.IProgressMonitor):

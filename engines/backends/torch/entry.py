@@ -1,4 +1,4 @@
-"""What the table of back ends has of this one; PyTorch is loaded when it is asked for."""
+"""The entry of PyTorch in the table of back ends; it is imported when it is asked for."""
 
 from __future__ import annotations
 

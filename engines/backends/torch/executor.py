@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 class TorchExecutor:
     """SqueezeDet as PyTorch functions; see `engines.backends.cuda.executor.Executor`."""
 
-    # A graph would go on using memory that PyTorch has given to others since.
+    # PyTorch may give the memory that a graph goes on using to other work.
     recordable = False
     workspace_bytes = 0  # PyTorch keeps the memory in between for each stream by itself
 
@@ -40,7 +40,7 @@ class TorchExecutor:
         )
         self.max_batch = max_batch
         self.device = torch.device(device)
-        # Sizes never change: the fastest algorithm for each convolution is worth looking for.
+        # Sizes never change: it pays to try all algorithms for each convolution.
         torch.backends.cudnn.benchmark = True
         if precision == "fp32":  # or convolutions would compute in TF32, with 10 bits
             torch.backends.cudnn.allow_tf32 = False
@@ -100,7 +100,7 @@ class TorchContext:
             output.copy_(run_network(executor.steps, convolutions, x))
 
     def close(self) -> None:
-        """Let go of the memory, also of what PyTorch has kept for a stream that ends now."""
+        """Release the memory, also that which PyTorch keeps for a stream that ends now."""
         import torch
 
         self._bound = None
