@@ -8,7 +8,7 @@ from importlib import import_module
 from types import ModuleType
 from typing import NoReturn
 
-from squeezedrive.engines.program import exit_code, run_program
+from squeezedrive.engines.program import ProgramParser, exit_code, run_program
 
 # A verb's file in engines/cli has DESCRIPTION, EXAMPLES, add_options(parser) and run(arguments).
 # `run` raises UserError for mistakes that the user can correct.
@@ -46,7 +46,7 @@ examples:
 
 
 def _parse(argv: list[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
+    parser = ProgramParser(
         prog="python -m engines",
         description="Look at the network, write it as ONNX, measure how well it detects, train it.",
         epilog=EXAMPLES,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import errno
 import io
 import os
@@ -89,6 +90,17 @@ def printable(text: str) -> str:
 def printable_lines(text: str) -> str:
     """Return a text of several lines as `printable` does each of them."""
     return "\n".join(map(printable, text.split("\n")))
+
+
+class ProgramParser(argparse.ArgumentParser):
+    """A parser whose errors are lines to read, however long an argument is and whatever is in it.
+
+    A shell replaces * by names of files, which may come from strangers.
+    """
+
+    def error(self, message: str) -> NoReturn:
+        """Print the usage and what is wrong; exit with code 2."""
+        super().error(_cut(printable(message)))
 
 
 def _cut(line: str) -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from squeezedrive.engines.backends.select import CHOICES
+from squeezedrive.engines.program import ProgramParser
 
 if TYPE_CHECKING:
     from squeezedrive.engines.settings import Setting
@@ -36,7 +37,7 @@ SHORTCUTS = {
 }
 
 
-class Parser(argparse.ArgumentParser):
+class Parser(ProgramParser):
     """A parser that takes an @FILE with one argument a line, as people write lists of files."""
 
     def convert_arg_line_to_args(self, arg_line: str) -> list[str]:

@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from squeezedrive.engines.errors import ConfigError
-from squeezedrive.engines.program import exit_code, printable
+from squeezedrive.engines.program import ProgramParser, exit_code, printable
 from squeezedrive.pipeline.core.errors import SinkError
 from squeezedrive.pipeline.core.sink import STDOUT
 from squeezedrive.pipeline.sinks.registry import file_specs, open_sinks
@@ -24,7 +24,7 @@ To process a video file called convert, write ./convert.
 def main(argv: list[str], program: str) -> int:
     """Write the files; return the exit code: 0, 2 for wrong input, 130 if interrupted."""
     specs = [spec for spec in file_specs() if spec.kind != "switch"]
-    parser = argparse.ArgumentParser(
+    parser = ProgramParser(
         prog=f"{program} convert",
         description="Converts results to other formats.",
         epilog=NOTE,

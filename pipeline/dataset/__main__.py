@@ -10,7 +10,7 @@ from itertools import islice
 from pathlib import Path
 
 from squeezedrive.engines.errors import DatasetError
-from squeezedrive.engines.program import exit_code, run_program
+from squeezedrive.engines.program import ProgramParser, exit_code, run_program
 from squeezedrive.pipeline.core.source import SourceOptions
 from squeezedrive.pipeline.dataset.labels import labels_of_teacher
 from squeezedrive.pipeline.dataset.layout import LabelledPicture, write_kitti_layout
@@ -53,7 +53,7 @@ def _run(arguments: argparse.Namespace) -> int:
 
 
 def _parse(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
+    parser = ProgramParser(
         prog="python -m pipeline.dataset",
         description="Take frames from footage, label them with a teacher, write them in KITTI"
         " layout.",

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
-from squeezedrive.engines.program import exit_code, printable_lines, run_program
+from squeezedrive.engines.program import (
+    ProgramParser,
+    exit_code,
+    printable_lines,
+    run_program,
+)
 from squeezedrive.pipeline.profiling.compare import format_comparison, read_profile
 
 
 def main(argv: list[str] | None = None) -> int:
     """Print the comparison; return the exit code: 0, or 2 for wrong input."""
-    parser = argparse.ArgumentParser(
+    parser = ProgramParser(
         prog="python -m pipeline.profiling",
         description="Work on what `run_pipeline.py SOURCE --profile DIR` has written.",
     )

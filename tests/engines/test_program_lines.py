@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 from squeezedrive.engines.__main__ import main
 from squeezedrive.engines.errors import UserError
 from squeezedrive.engines.program import exit_code, printable, printable_lines
+from squeezedrive.pipeline.app import command_line
 from tests.support.labelled import kitti_line, write_kitti, write_picture
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -65,6 +67,23 @@ def test_a_name_that_is_too_long(capsys: pytest.CaptureFixture[str]) -> None:
     assert err.startswith("error: ")
     assert err.endswith("xxx: File name too long\n")
     assert len(err) < 1300
+
+
+@pytest.mark.parametrize(
+    ("program", "begin"),
+    [(main, ["describe"]), (command_line.main, ["a.mp4"]), (command_line.main, ["convert"])],
+)
+def test_an_argument_that_is_too_long_or_no_text(
+    program: Callable[[list[str]], int], begin: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The shell makes names of files out of *, which may come from strangers."""
+    with pytest.raises(SystemExit) as ended:
+        program([*begin, f"--what=\x1b[2J{'x' * 5000}"])
+    assert ended.value.code == 2
+    *_, line = capsys.readouterr().err.splitlines()
+    assert "error: " in line
+    assert len(line) < 1300
+    assert "\x1b" not in line
 
 
 def test_opencv_says_nothing_about_damage(tmp_path: Path) -> None:
