@@ -23,7 +23,7 @@ from typing import Any
 from tests.fuzz.case import Case
 from tests.fuzz.observe import ROOT
 
-START_SECONDS = 300.0  # until the first input: libraries are loaded, seeds are made
+START_SECONDS = 300.0  # at least, until the first input: libraries are loaded, seeds are made
 PATIENCE = 10.0  # seconds for one input, on a machine that has nothing else to do
 KILL_MEMORY = 3 << 30  # bytes of a worker, beyond what is found to be too much
 LOOK_SECONDS = 0.1
@@ -228,7 +228,9 @@ class _Worker:
                         running, since = "begin" in event, time.monotonic()
                         self.has_begun = True
                         yield event
-                limit = self._patience if self.has_begun else START_SECONDS
+                limit = (
+                    self._patience if self.has_begun else max(START_SECONDS, 10 * self._patience)
+                )
                 if time.monotonic() - since > limit:
                     self._killed_for = "hang"
                 elif self._memory() > KILL_MEMORY:

@@ -29,9 +29,9 @@ ERROR = re.compile(r"(error|[\w. -]+\.py\b.*: error|python -m \w+.*: error): ")
 # The messages of the program, and of argparse with the usage before them. What libjpeg and libpng
 # inside OpenCV print of damage cannot be turned off.
 MESSAGE = re.compile(
-    r"(error|warning|info): |interrupted|.+: error: |usage: |\s|frame \d+|\d+ of \d+"
+    r"(error|warning|info): |interrupted|.+: error: |usage: |\s|(frame|file) \d+|\d+ of \d+"
     "|in, train: |Corrupt JPEG|Inconsistent progr|Invalid SOS|Premature end|Unsupported marker"
-    "|Bogus |libpng "
+    "|Bogus |libpng |Warning: unknown JFIF"
 )
 CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 PLACE = re.compile(r'File "([^"]+)", line (\d+), in (\S+)')
@@ -215,6 +215,8 @@ class Observer:
 
     def _check_path(self, event: str, path: Any) -> None:
         place = os.path.realpath(os.path.join(self._folder, os.fsdecode(path)))
+        if event == "os.mkdir":
+            place += os.sep  # the output's folder itself
         if not place.startswith(self._allowed) and "__pycache__" not in place:
             self._touched.append(f"{event} {path!r}"[:100])
 

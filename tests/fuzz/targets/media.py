@@ -33,11 +33,12 @@ PICTURE_OPTIONS = (
 def without_network() -> Iterator[None]:
     """Let the program run without a network, which pictures would only wait for."""
     from squeezedrive.engines.model.weights import load_weights
-    from squeezedrive.pipeline.app import network, session
+    from squeezedrive.pipeline.app import files, network, session
     from tests.support.fakes import FakeBackend
 
     with (
         mock.patch.object(session, "open_network", side_effect=lambda *_: FakeBackend()),
+        mock.patch.object(files, "open_network", side_effect=lambda *_: FakeBackend()),
         mock.patch.object(network, "load_weights", cache(load_weights)),
     ):
         yield
