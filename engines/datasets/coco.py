@@ -24,6 +24,8 @@ from squeezedrive.engines.errors import DatasetError
 from squeezedrive.engines.files import without_hidden
 from squeezedrive.engines.json_text import load_json
 
+MAX_SIDE = 1 << 20  # pixels of a picture, which no camera has
+
 
 def load_coco(
     root: Path,
@@ -89,9 +91,9 @@ def _read(
     pictures = _pictures(root, split, path, content["images"], faults)
     builders = {
         image["id"]: LabelledImageBuilder(
-            pictures[image["id"]], (image["width"], image["height"]), path
+            pictures[image["id"]], _size(f"{path}: images[{place}]", image), path
         )
-        for image in content["images"]
+        for place, image in enumerate(content["images"])
     }
     for place, annotation in enumerate(content["annotations"]):
         with noted(faults):
@@ -130,6 +132,16 @@ def _add(
 def _name(name: Any) -> str:
     """Return a class name as text; a number is accepted as a name."""
     return name if isinstance(name, str) else json.dumps(name)
+
+
+def _size(where: str, image: Any) -> tuple[int, int]:
+    """Return width and height of a picture in pixels."""
+    size = image["width"], image["height"]
+    if any(type(side) not in (int, float) or not 0 < side < MAX_SIDE or side % 1 for side in size):
+        raise DatasetError(
+            f"{where}: expected width and height in pixels, got {size[0]!r} and {size[1]!r}"
+        )
+    return int(size[0]), int(size[1])
 
 
 def _corners(where: str, bbox: Any) -> tuple[float, float, float, float]:

@@ -312,6 +312,17 @@ def test_a_box_beyond_any_picture_is_refused(tmp_path: Path, corner: str) -> Non
             load_dataset(root, "val", NAMES)
 
 
+@pytest.mark.parametrize("width", ["640", None, [640], True, 0, -1, 0.5, 10**400])
+def test_a_coco_picture_without_a_width_in_pixels_is_refused(tmp_path: Path, width: object) -> None:
+    content = coco_content()
+    content["images"][0]["width"] = width
+    root = write_coco(tmp_path, content)
+    for picture in ("a.jpg", "b.jpg"):
+        write_picture(root / "val" / picture)
+    with pytest.raises(DatasetError, match=r"images\[0\]: expected width and height in pixels"):
+        load_dataset(root, "val")
+
+
 @pytest.mark.parametrize(("written", "read"), [("7", 3), ("-5", -1), ("9" * 30, 3), ("1", 1)])
 def test_an_occlusion_out_of_range(tmp_path: Path, written: str, read: int) -> None:
     line = kitti_line("Car", (1, 1, 50, 50)).replace(" 0 ", f" {written} ", 1)
