@@ -94,7 +94,7 @@ def run(arguments: argparse.Namespace) -> int:
     print(printable_lines(report.as_text()))
     if arguments.json:
         write_whole(arguments.json, json.dumps(report.as_data(), indent=1).encode() + b"\n")
-        print(f"wrote {arguments.json}")
+        print(printable_lines(f"wrote {arguments.json}"))
     return 2 if report.stops() else 0
 
 

@@ -24,6 +24,7 @@ from squeezedrive.engines.cli.arguments import (
 from squeezedrive.engines.cli.boxes import Found, find_boxes, read_found
 from squeezedrive.engines.errors import ConfigError, UserError
 from squeezedrive.engines.files import check_free, check_output
+from squeezedrive.engines.program import printable_lines
 
 if TYPE_CHECKING:
     from squeezedrive.engines.datasets.dataset import Dataset
@@ -177,7 +178,7 @@ def run(arguments: argparse.Namespace) -> None:
         _write_json(arguments.json, figures, runs)  # first, because printing may fail
     _print(figures, runs)
     if arguments.json:
-        print(f"\nwrote {arguments.json}")
+        print(printable_lines(f"\nwrote {arguments.json}"))
     for place, folder in enumerate(folders):
         _write_plots(figures[place].evaluation, folder)
 
@@ -308,4 +309,4 @@ def _write_plots(evaluation: Evaluation, folder: Path) -> None:
     except OSError as error:
         raise UserError(f"{folder}: cannot be written: {error.strerror}") from None
     for path in paths:
-        print(f"wrote {path}")
+        print(printable_lines(f"wrote {path}"))

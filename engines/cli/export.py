@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from squeezedrive.engines.cli.arguments import input_size
 from squeezedrive.engines.errors import UserError
 from squeezedrive.engines.files import check_output, readable, write_whole
+from squeezedrive.engines.program import printable_lines
 
 if TYPE_CHECKING:
     from squeezedrive.engines.model.weights import Weights
@@ -56,12 +57,13 @@ def run(arguments: argparse.Namespace) -> None:
     if output.suffix == ".npz":
         profile = weights.profile.model_copy(update={"name": readable(output.stem)})
         save_weights(Weights(profile, weights.arrays), output)
-        print(f"wrote {output} and {output.with_suffix('.json')}")
+        print(printable_lines(f"wrote {output} and {output.with_suffix('.json')}"))
         return
     width, height = arguments.size or (None, None)
     model = build_onnx(weights, width, height, arguments.precision)
     write_whole(output, model.SerializeToString())
-    print(f"wrote {output}: {arguments.precision}, {output.stat().st_size / 2**20:.2f} MiB")
+    size = output.stat().st_size / 2**20
+    print(printable_lines(f"wrote {output}: {arguments.precision}, {size:.2f} MiB"))
 
 
 def _check_output(arguments: argparse.Namespace) -> None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from squeezedrive.engines.cli.arguments import input_size, names
 from squeezedrive.engines.errors import UserError
 from squeezedrive.engines.files import readable
+from squeezedrive.engines.program import printable_lines
 
 if TYPE_CHECKING:
     from squeezedrive.engines.importing.conventions import Convention
@@ -150,11 +151,12 @@ def run(arguments: argparse.Namespace) -> None:
         print(f"  --{name:12} {value}{'  (given)' if name in given.given else ''}")
     for note in usual.notes:
         print(f"note: {note}")
-    print(
+    text = (
         f"wrote {out} and {out.with_suffix('.json')}: {weights.profile.parameters:,} parameters,"
-        f" {out.stat().st_size / 2**20:.2f} MiB, licence {arguments.licence}"
+        f" {out.stat().st_size / 2**20:.2f} MiB, licence {arguments.licence}\n"
+        f"to check: python -m engines evaluate --weights {out} --data ROOT --fit stretch"
     )
-    print(f"to check: python -m engines evaluate --weights {out} --data ROOT --fit stretch")
+    print(printable_lines(text))
 
 
 def _reader(layout: str) -> Callable[[Path], Tensors]:

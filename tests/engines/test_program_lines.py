@@ -86,6 +86,16 @@ def test_an_argument_that_is_too_long_or_no_text(
     assert "\x1b" not in line
 
 
+def test_the_name_of_an_output_controls_no_terminal(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = write_kitti(tmp_path / "set", {"a": kitti_line("Car", (1, 1, 50, 50))}, "train")
+    main(["check-data", str(root), "--json", str(tmp_path / "a\x1b[2J.json")])
+    printed = capsys.readouterr().out
+    assert "\x1b" not in printed
+    assert "a\\x1b[2J.json" in printed
+
+
 def test_opencv_says_nothing_about_damage(tmp_path: Path) -> None:
     write_picture(tmp_path / "a.png")
     content = (tmp_path / "a.png").read_bytes()
