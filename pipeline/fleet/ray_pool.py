@@ -5,10 +5,12 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import sys
 import tempfile
 import time
 from collections import Counter, deque
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack, redirect_stdout
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import ModuleType
@@ -80,6 +82,9 @@ class RayPool(Pool):
 
         _start(ray, address)
         self._ray = ray
+        # Ray prints what becomes of workers; the standard output is for results.
+        self._redirected = ExitStack()
+        self._redirected.enter_context(redirect_stdout(sys.stderr))
         self._options = options
         self._again: deque[Job] = deque()  # given to workers that have ended
         self._deaths: Counter[Job] = Counter()
@@ -147,6 +152,7 @@ class RayPool(Pool):
     def close(self) -> None:
         """End the workers, and Ray if it was started here."""
         self._ray.shutdown()
+        self._redirected.close()
         remove_abandoned()
 
     def _free(self, actor: _Actor) -> int:

@@ -64,7 +64,7 @@ def run_fleet(
     # Whole and in parts, a recording has different rows.
     split = "" if options.split is None else f" split {options.split:g}"
     settings = weights_hash(network), config_hash(options.config) + split
-    versions = [FileVersion(one.name, one.size, str(one.modified), track) for one in listed]
+    versions = (FileVersion(one.name, one.size, str(one.modified), track) for one in listed)
     jobs = [Job(version.name, version.size, run_key(version, *settings)) for version in versions]
     folder = ResultFolder(options.out)
     tally = FleetTally(len(jobs), sum(job.size for job in jobs))

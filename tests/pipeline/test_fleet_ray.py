@@ -102,7 +102,10 @@ def open_pool(tmp_path: Path) -> RayPool:
 
 
 def test_all_files_are_done_once_whichever_workers_die(
-    fake: FakeRay, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    fake: FakeRay,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     script = {"/1": [Died()], "/4": [Died()] * 4, "/5": [Died()] * 5, "/7": [GpuLost("gone")]}
     monkeypatch.setattr(ScriptedWorker, "script", script)
@@ -127,6 +130,8 @@ def test_all_files_are_done_once_whichever_workers_die(
     assert pool.workers == 2
     pool.close()
     assert not fake.running
+    print("result")
+    assert capsys.readouterr().out == "result\n"  # what Ray prints goes to the standard error
 
 
 def test_workers_that_cannot_start_are_done_without(
@@ -171,6 +176,7 @@ def test_a_worker_that_dies_gives_its_files_back(
     monkeypatch.setattr(ray_pool, "DEATHS", 3)
     code, text, err = run("fleet", *options, "--out", tmp_path / "ray", "--cores", "1")
     assert code == 1, err
+    assert text.startswith("files ")
     assert "3 done" in text
     assert "1 bad file, 1 infrastructure" in text  # what was beside it is not to blame
     assert "always.mp4: worker: its process has ended 3 times" in err

@@ -82,6 +82,7 @@ class FakeRay:
         except Exception as error:
             outcome = RayTaskError(error)
         except Died:
+            print("(raylet) A worker died or was killed")
             outcome = RayActorError("The actor died unexpectedly.")
 
         def get() -> Any:
