@@ -231,7 +231,8 @@ def _start(ray: ModuleType, address: str | None) -> None:
         for left in reversed(range(STARTS)):
             try:
                 ray.init(
-                    address=address,
+                    # Without a name Ray would join whatever cluster this machine last belonged to.
+                    address=address or os.environ.get("RAY_ADDRESS") or "local",
                     include_dashboard=False,
                     log_to_driver=False,
                     logging_level=logging.ERROR,

@@ -147,6 +147,26 @@ def test_workers_that_cannot_start_are_done_without(
         finish(open_pool(tmp_path), ["/a"])
 
 
+@pytest.mark.parametrize(
+    ("address", "variable", "joined"),
+    [("head:1", "other:2", "head:1"), (None, "other:2", "other:2"), (None, None, "local")],
+)
+def test_only_a_cluster_that_is_named_is_joined(
+    fake: FakeRay,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    address: str | None,
+    variable: str | None,
+    joined: str,
+) -> None:
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    if variable is not None:
+        monkeypatch.setenv("RAY_ADDRESS", variable)
+    options = WorkerOptions(load_config(), str(tmp_path), False, 100)
+    RayPool(options, address, None, None).close()
+    assert fake.address == joined
+
+
 def test_a_cluster_that_does_not_answer_is_reported(fake: FakeRay, tmp_path: Path) -> None:
     def fail(**_: object) -> None:
         raise ConnectionError("no answer")

@@ -41,11 +41,13 @@ class FakeRay:
     def __init__(self, nodes: Sequence[dict[str, float]]) -> None:
         self._nodes = nodes
         self.asked: dict[str, Any] = {}  # options of the workers
+        self.address = ""
         self.killed = 0
         self.running = False
         self.answers: list[Callable[[], Any]] = []
 
-    def init(self, **_: Any) -> None:
+    def init(self, address: str, **_: Any) -> None:
+        self.address = address
         self.running = True
 
     def shutdown(self) -> None:
