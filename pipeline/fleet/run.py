@@ -112,7 +112,9 @@ def _work(
             )
         if not pool.under_way and (received or pool.room):
             return
-        for row in pool.wait(WAIT_SECONDS):
+        rows = pool.wait(WAIT_SECONDS)
+        tally.workers = pool.workers
+        for row in rows:
             tally.add(row)
             if row.exit_kind != "done":
                 progress.close()
@@ -121,7 +123,7 @@ def _work(
                 remove_rows(folder, [place_of(row.source)])  # of before it was divided
                 parts.extend(left_of(row.following, folder, tally))
         if progress.due():
-            progress.show(*tally.line(pool.workers))
+            progress.show(*tally.line())
 
 
 def _chain(first: Job, others: Iterator[Job]) -> Iterator[Job]:

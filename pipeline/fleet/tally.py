@@ -31,6 +31,8 @@ class FleetTally(Collector):
     ----------
     failed : int
         Files that were not done, in this run or before.
+    workers : int
+        How many are ready now.
     """
 
     def __init__(self, files: int, size: int) -> None:
@@ -41,7 +43,7 @@ class FleetTally(Collector):
         self._frames = self._detections = self._retries = 0
         self._size_done = self._size_before = self._video_seconds = 0.0
         self._failures: list[FileRow] = []
-        self._workers = 0
+        self.workers = 0
 
     @property
     def failed(self) -> int:
@@ -69,9 +71,8 @@ class FleetTally(Collector):
         if row.exit_kind != "done" and len(self._failures) < SHOWN:
             self._failures.append(row)
 
-    def line(self, workers: int) -> tuple[str, float]:
+    def line(self) -> tuple[str, float]:
         """Return how far the fleet is, as a line and from 0 to 1."""
-        self._workers = workers
         seconds = max(time.monotonic() - self._begun, 1e-3)
         done = self._kinds.total() + self._before.total()
         # Files differ in length: what is left is told by bytes, where they are known.
@@ -81,7 +82,7 @@ class FleetTally(Collector):
         failed = f", {self.failed} failed" if self.failed else ""
         return (
             f"file {done:,} of {self._files:,}, {self._frames:,} frames,"
-            f" {self._frames / seconds:.1f} fps, {workers} workers{failed}{left}",
+            f" {self._frames / seconds:.1f} fps, {self.workers} workers{failed}{left}",
             min(here + before, 1.0),
         )
 
@@ -118,5 +119,5 @@ class FleetTally(Collector):
             ("retries", "Tries of files beyond the first", self._retries),
         ):
             yield CounterMetricFamily(f"{PREFIX}_{name}", text, count)
-        yield GaugeMetricFamily(f"{PREFIX}_workers", "Workers that are ready", self._workers)
+        yield GaugeMetricFamily(f"{PREFIX}_workers", "Workers that are ready", self.workers)
         yield GaugeMetricFamily(f"{PREFIX}_files_expected", "Files of the fleet", self._files)

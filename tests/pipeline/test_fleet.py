@@ -22,6 +22,7 @@ from squeezedrive.pipeline.fleet import pool as pools  # noqa: E402
 from squeezedrive.pipeline.fleet import worker  # noqa: E402
 from squeezedrive.pipeline.fleet.job import FileRow, Job  # noqa: E402
 from squeezedrive.pipeline.fleet.storage import ResultFolder  # noqa: E402
+from squeezedrive.pipeline.fleet.tally import FleetTally  # noqa: E402
 from squeezedrive.pipeline.fleet.worker import FleetWorker  # noqa: E402
 
 VARYING = {"tries", "seconds", "finished", "host"}
@@ -313,6 +314,15 @@ def test_a_gpu_that_is_lost_ends_the_worker(
     assert pools.AT_ONCE > 1
     message = refused("fleet", card / "drive.mp4", "--out", tmp_path / "out", "--local")
     assert "the GPU does not answer" in message
+
+
+def test_workers_are_counted_without_a_line_of_progress(
+    fleet: Any, card: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counted: list[int] = []
+    monkeypatch.setattr(FleetTally, "add", lambda self, row: counted.append(self.workers))
+    fleet(card / "drive.mp4")
+    assert counted == [1]
 
 
 def test_one_video_track_is_read_of_all_recordings(fleet: Any, card: Path, tmp_path: Path) -> None:

@@ -29,7 +29,7 @@ def test_counters_are_those_of_the_rows() -> None:
     tally.skip("done", 100)
     tally.add(row("a", tries=3))
     tally.add(failed("b"))
-    tally.line(4)
+    tally.workers = 4
     registry = CollectorRegistry()
     registry.register(tally)
     lines = generate_latest(registry).decode().splitlines()
@@ -52,7 +52,8 @@ def test_parts_count_as_files_and_share_the_size_of_theirs() -> None:
     tally.expect(2)
     tally.add(FileRow("a", "key", 300, part=1, parts=3, frames=50))
     tally.skip("done", 300, parts=3)
-    line, part = tally.line(1)
+    tally.workers = 1
+    line, part = tally.line()
     assert line.startswith("file 2 of 4, 50 frames")
     assert part == 0.5
 
@@ -61,11 +62,13 @@ def test_the_line_tells_what_is_left_by_bytes(monkeypatch: pytest.MonkeyPatch) -
     now = [0.0]
     monkeypatch.setattr("time.monotonic", lambda: now[0])
     tally = FleetTally(4, 1000)
-    assert tally.line(0) == ("file 0 of 4, 0 frames, 0.0 fps, 0 workers", 0.0)
+    tally.workers = 0
+    assert tally.line() == ("file 0 of 4, 0 frames, 0.0 fps, 0 workers", 0.0)
     tally.skip("bad file", 200)
     tally.add(row("a", size=100))
     now[0] = 10.0
-    line, part = tally.line(2)
+    tally.workers = 2
+    line, part = tally.line()
     # A tenth of the bytes took 10 s, and seven tenths are left.
     assert line == "file 2 of 4, 50 frames, 5.0 fps, 2 workers, 1 failed, 0:01:10 left"
     assert part == pytest.approx(0.3)
