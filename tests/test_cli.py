@@ -116,7 +116,7 @@ def test_a_drive_becomes_a_video_and_readable_detections(
         assert part in out
 
 
-def test_the_network_may_see_every_third_frame_only(run: Any, drive: Path, tmp_path: Path) -> None:
+def test_the_network_may_see_only_every_third_frame(run: Any, drive: Path, tmp_path: Path) -> None:
     out, jsonl, summary = (tmp_path / f"out{end}" for end in (".mp4", ".jsonl", ".json"))
     code, text, _ = run(drive, "-n", "12", "-o", out, "--jsonl", jsonl, "--summary", summary,
                         "--detect-every", "3")  # fmt: skip
@@ -132,7 +132,7 @@ def test_the_network_may_see_every_third_frame_only(run: Any, drive: Path, tmp_p
     assert figures["stages"]["sinks"]["frames"] == 12
 
 
-def test_frames_in_the_network_at_once_change_nothing(
+def test_results_do_not_depend_on_the_number_of_slots(
     run: Any, drive: Path, tmp_path: Path
 ) -> None:
     found = []
@@ -145,9 +145,7 @@ def test_frames_in_the_network_at_once_change_nothing(
     assert sum(len(line["detections"]) for line in found[0]) > 0
 
 
-def test_nothing_is_drawn_into_the_picture_without_need(
-    run: Any, clip: Path, tmp_path: Path
-) -> None:
+def test_nothing_is_drawn_unless_an_output_needs_it(run: Any, clip: Path, tmp_path: Path) -> None:
     jsonl = tmp_path / "out.jsonl"
     code, _, _ = run(clip, "--no-video", "--jsonl", jsonl)
     assert code == 0
@@ -172,7 +170,7 @@ def test_the_default_output_lies_beside_the_source(run: Any, refused: Any, tmp_p
 
 @pytest.mark.parametrize("option", ["-o", "--jsonl", "--summary"])
 @pytest.mark.parametrize("link", [None, "symlink", "hard link"])
-def test_no_output_replaces_the_source(
+def test_an_output_may_not_be_the_source(
     refused: Any, tmp_path: Path, option: str, link: str | None
 ) -> None:
     source = target = tmp_path / "drive.mp4"
@@ -187,7 +185,9 @@ def test_no_output_replaces_the_source(
 
 
 @pytest.mark.parametrize("option", ["--jsonl", "--mot", "--summary"])
-def test_nothing_is_replaced_unasked(refused: Any, clip: Path, tmp_path: Path, option: str) -> None:
+def test_existing_outputs_need_overwrite(
+    refused: Any, clip: Path, tmp_path: Path, option: str
+) -> None:
     path = tmp_path / "old"
     path.write_text("precious")
     message = refused(clip, "--no-video", option, path)
@@ -195,7 +195,7 @@ def test_nothing_is_replaced_unasked(refused: Any, clip: Path, tmp_path: Path, o
     assert path.read_text() == "precious"
 
 
-def test_outputs_need_a_file_each(refused: Any, clip: Path, tmp_path: Path) -> None:
+def test_two_outputs_may_not_share_a_file(refused: Any, clip: Path, tmp_path: Path) -> None:
     message = refused(clip, "--no-video", "--jsonl", "-", "--mot", "-")
     assert "-: is named for two outputs" in message
     same = tmp_path / "same.x"
@@ -204,7 +204,7 @@ def test_outputs_need_a_file_each(refused: Any, clip: Path, tmp_path: Path) -> N
     assert not same.exists()
 
 
-def test_a_video_is_not_written_into_a_pipe(refused: Any, clip: Path, tmp_path: Path) -> None:
+def test_a_video_output_may_not_be_a_pipe(refused: Any, clip: Path, tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.mp4")
     assert "expected a regular file" in refused(clip, "-o", tmp_path / "pipe.mp4", "-y")
 
@@ -220,7 +220,7 @@ def test_an_explicit_output_is_written_whatever_the_configuration_says(
     assert caught.value.code == 2
 
 
-def test_frames_that_were_all_too_old_are_reported_as_such(run: Any, clip: Path) -> None:
+def test_the_summary_reports_that_all_frames_were_too_old(run: Any, clip: Path) -> None:
     # A queue that holds them all, or some might be overtaken before anyone sees how old they are.
     code, out, _ = run(clip, "--no-video", "--policy", "bounded_age",
                        "--set", "queue.max_age=0.0000001", "--set", "queue.depth=12")  # fmt: skip
@@ -228,7 +228,7 @@ def test_frames_that_were_all_too_old_are_reported_as_such(run: Any, clip: Path)
     assert "12 read, 0 processed, 12 too old" in out
 
 
-def test_a_reader_that_goes_away_does_not_end_the_run(
+def test_a_closed_standard_output_does_not_end_the_run(
     small_network: Path, clip: Path, tmp_path: Path
 ) -> None:
     video = tmp_path / "out.mp4"
@@ -259,7 +259,9 @@ def test_an_output_that_blocks_can_be_interrupted(
     assert "Traceback" not in err
 
 
-def test_names_that_the_system_refuses(refused: Any, clip: Path, tmp_path: Path) -> None:
+def test_file_names_that_the_system_refuses_are_errors(
+    refused: Any, clip: Path, tmp_path: Path
+) -> None:
     long = tmp_path / ("x" * 300 + ".mp4")
     assert "File name too long" in refused(clip, "-o", long)
     assert "no such file" in refused(long, "--no-video")
@@ -283,7 +285,7 @@ def test_classes_and_top_n_limit_what_is_found(run: Any, clip: Path, tmp_path: P
 
 
 @pytest.mark.parametrize(("fit", "warned"), [("band", True), ("letterbox", False)])
-def test_another_fit_than_the_weights_were_trained_with_is_told(
+def test_warns_if_fit_differs_from_training(
     run: Any, small_network: Path, clip: Path, tmp_path: Path, fit: str, warned: bool
 ) -> None:
     shipped = load_weights(DEFAULT)
@@ -298,7 +300,7 @@ def test_another_fit_than_the_weights_were_trained_with_is_told(
 
 
 @pytest.mark.parametrize("fit", ["band", "letterbox", "stretch"])
-def test_boxes_come_back_in_source_pixels_in_every_fit(run: Any, tmp_path: Path, fit: str) -> None:
+def test_boxes_are_in_source_pixels_with_every_fit(run: Any, tmp_path: Path, fit: str) -> None:
     image, jsonl = tmp_path / "odd.png", tmp_path / "out.jsonl"
     cv2.imwrite(str(image), picture(0, (641, 359)))
     run(image, "--no-video", "-t", "0", "--fit", fit, "--jsonl", jsonl)
@@ -308,7 +310,7 @@ def test_boxes_come_back_in_source_pixels_in_every_fit(run: Any, tmp_path: Path,
 
 
 @pytest.mark.parametrize("option", ["--jsonl", "--mot"])
-def test_what_goes_to_standard_output_is_alone_there(
+def test_standard_output_has_only_the_requested_output(
     small_network: Path, clip: Path, option: str
 ) -> None:
     process = start(
@@ -324,7 +326,9 @@ def test_what_goes_to_standard_output_is_alone_there(
     assert "12 processed" in err
 
 
-def test_from_another_folder_with_spaces_in_its_name(small_network: Path, tmp_path: Path) -> None:
+def test_runs_from_another_folder_with_spaces_in_its_name(
+    small_network: Path, tmp_path: Path
+) -> None:
     folder = tmp_path / "a folder with spaces"
     folder.mkdir()
     process = start("demo:", "-n", "12", "--set", f"network={small_network}", cwd=folder)
@@ -355,7 +359,7 @@ def test_a_signal_ends_the_run_with_finished_outputs(
     assert "Traceback" not in err
 
 
-def test_after_kill_the_outputs_can_be_read(small_network: Path, tmp_path: Path) -> None:
+def test_outputs_can_be_read_after_a_kill(small_network: Path, tmp_path: Path) -> None:
     video, jsonl = tmp_path / "out.mp4", tmp_path / "out.jsonl"
     process = start(
         "demo:loop", "-o", video, "--jsonl", jsonl,
@@ -378,7 +382,7 @@ def wait_for_lines(process: subprocess.Popen[str], path: Path, count: int) -> No
     pytest.fail(f"the run wrote no {count} lines")
 
 
-def test_a_full_disk_ends_the_run_and_loses_nothing_written(
+def test_a_full_disk_ends_the_run_and_keeps_what_was_written(
     small_network: Path, tmp_path: Path
 ) -> None:
     def no_room() -> None:
@@ -400,7 +404,7 @@ def test_a_full_disk_ends_the_run_and_loses_nothing_written(
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
-def test_a_full_disk_under_the_detections_finishes_the_video(
+def test_a_full_disk_for_the_detections_still_finishes_the_video(
     refused: Any, clip: Path, tmp_path: Path
 ) -> None:
     message = refused(clip, "--jsonl", "/dev/full", "-o", tmp_path / "out.mp4")
@@ -415,7 +419,7 @@ def test_a_full_disk_under_the_detections_finishes_the_video(
         ("/x/squeezedrive/__main__.py", "python -m squeezedrive"),
     ],
 )
-def test_help_calls_the_program_as_the_user_does(
+def test_help_shows_the_command_that_the_user_typed(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], started: str, program: str
 ) -> None:
     monkeypatch.setattr(sys, "argv", [started])

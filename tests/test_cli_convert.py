@@ -56,9 +56,7 @@ def frames_in(table: Path) -> list[int]:
     return sorted({int(row.split(",")[1]) for row in table.read_text().splitlines()[1:]})
 
 
-def test_the_files_are_those_that_the_run_would_have_written(
-    run: Any, convert: Any, tmp_path: Path
-) -> None:
+def test_converted_files_equal_those_of_a_run(run: Any, convert: Any, tmp_path: Path) -> None:
     clip = tmp_path / "clip.mp4"
     write_video(clip, 6, size=(320, 192))
     for folder in ("run", "convert"):
@@ -94,7 +92,7 @@ def test_a_table_can_go_to_standard_output(convert: Any, tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("tail", [b"", b'{"frame"', b"\xff\xfe", b"\0" * 4096])
-def test_of_results_that_are_cut_off_the_whole_lines_count(
+def test_truncated_results_are_converted_up_to_the_last_whole_line(
     convert: Any, tmp_path: Path, tail: bytes
 ) -> None:
     path, table = tmp_path / "in.jsonl", tmp_path / "out.csv"
@@ -136,7 +134,7 @@ def test_of_results_that_are_cut_off_the_whole_lines_count(
     ],
     ids=range(18),
 )
-def test_what_comes_after_damage_is_converted_too(
+def test_lines_after_a_damaged_one_are_converted(
     convert: Any, tmp_path: Path, damage: bytes
 ) -> None:
     path, table = tmp_path / "in.jsonl", tmp_path / "out.csv"
@@ -153,7 +151,7 @@ def test_what_comes_after_damage_is_converted_too(
 
 
 @pytest.mark.parametrize("first", [b"", b'{"type":"header"}\n', b'{"type":"header","model":3}\n'])
-def test_without_a_header_the_classes_are_those_that_were_found(
+def test_without_a_header_the_classes_come_from_the_detections(
     convert: Any, tmp_path: Path, first: bytes
 ) -> None:
     path, table = tmp_path / "in.jsonl", tmp_path / "out.csv"
@@ -177,7 +175,7 @@ def test_a_position_that_is_not_numbers_is_damage(tmp_path: Path) -> None:
     assert "damaged lines were left out: 3" in warning
 
 
-def test_wrong_input_is_one_line(convert: Any, tmp_path: Path) -> None:
+def test_wrong_input_is_an_error_of_one_line(convert: Any, tmp_path: Path) -> None:
     path, table = tmp_path / "in.jsonl", tmp_path / "out.csv"
     lines = jsonl(path)
     table.write_text("precious")
@@ -211,7 +209,7 @@ def test_a_pipe_is_refused_as_it_cannot_be_read_twice(convert: Any, tmp_path: Pa
     assert "pipe: expected a regular file" in err
 
 
-def test_a_disk_that_fails_ends_the_files_in_time(
+def test_a_failing_disk_is_an_error(
     convert: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What was read until then is in files that can be read."""

@@ -133,7 +133,7 @@ main(sys.argv[1:])
 
 @pytest.mark.timeout(400)
 @pytest.mark.usefixtures("no_run_is_left")
-def test_a_card_of_twenty_files_run_interrupted_and_resumed(
+def test_a_card_of_twenty_files_can_be_interrupted_and_resumed(
     card: Path, run: Any, small_network: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def arguments(folder: str) -> list[str]:
@@ -198,7 +198,7 @@ def test_a_card_of_twenty_files_run_interrupted_and_resumed(
                 assert path.stat().st_mtime_ns == before[path]
 
 
-def test_outputs_beside_the_files_are_no_sources(two: Path, run: Any, refused: Any) -> None:
+def test_outputs_beside_the_files_are_not_read(two: Path, run: Any, refused: Any) -> None:
     assert run(two, "--jsonl", two)[0] == 0
     written = ["a.detected.mp4", "a.jsonl", "a.mp4", "b.detected.mp4", "b.jsonl", "b.mp4"]
     assert files_in(two) == written
@@ -214,7 +214,7 @@ def test_outputs_beside_the_files_are_no_sources(two: Path, run: Any, refused: A
         assert (code, out) == (0, "files       2 done before\n")
 
 
-def test_one_file_is_run_as_ever(two: Path, run: Any) -> None:
+def test_a_single_file_needs_no_folder_of_outputs(two: Path, run: Any) -> None:
     code, out, _ = run(two / "a.mp4")
     assert code == 0
     assert "stage        busy" in out
@@ -225,7 +225,9 @@ def test_one_file_is_run_as_ever(two: Path, run: Any) -> None:
     assert files_in(Path("out")) == ["a.detected.mp4"]
 
 
-def test_resume_makes_anew_what_is_not_as_it_would_be(two: Path, run: Any, refused: Any) -> None:
+def test_resume_repeats_files_whose_source_or_settings_changed(
+    two: Path, run: Any, refused: Any
+) -> None:
     arguments = [two, "--no-video", "--jsonl", "out"]
     assert run(*arguments)[0] == 0
     first, second = Path("out/a.jsonl"), Path("out/b.jsonl")
@@ -259,7 +261,7 @@ def test_resume_makes_anew_what_is_not_as_it_would_be(two: Path, run: Any, refus
     assert "a.jsonl: exists already, but no run" in refused(*arguments, "--resume")
 
 
-def test_what_is_begun_and_not_finished_is_replaced(
+def test_unfinished_outputs_are_replaced(
     two: Path, run: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     arguments = [two, "-o", "out/", "--kitti", "out", "--csv", "out"]
@@ -275,7 +277,7 @@ def test_what_is_begun_and_not_finished_is_replaced(
     assert "2 done before" in run(*arguments, "--resume")[1]
 
 
-def test_a_list_with_remarks(two: Path, run: Any) -> None:
+def test_a_list_may_contain_comments(two: Path, run: Any) -> None:
     Path("list.txt").write_bytes(
         b"\xef\xbb\xbf# the second camera\r\n\r\ntwo/b.mp4\r\ntwo/a.mp4\r\ntwo/b.mp4\r\n"
     )
@@ -286,7 +288,7 @@ def test_a_list_with_remarks(two: Path, run: Any) -> None:
     assert files_in(Path("out")) == ["a.jsonl", "b.jsonl"]
 
 
-def test_summaries_of_each_file_and_of_all(two: Path, run: Any) -> None:
+def test_summaries_are_written_for_each_file_and_for_all(two: Path, run: Any) -> None:
     (two / "c.mp4").touch()
     code, out, _ = run(two, "--no-video", "--csv", "out", "--summary", "sum/")
     assert code == 1
@@ -325,7 +327,7 @@ def test_every_track_has_outputs(two: Path, run: Any, refused: Any) -> None:
     assert "all: expected a file" in refused("demo:", "--track-index", "all", "--no-video")
 
 
-def test_pictures_of_a_folder_are_one_sequence_as_ever(two: Path, run: Any) -> None:
+def test_pictures_in_a_folder_are_one_sequence(two: Path, run: Any) -> None:
     import cv2
 
     from tests.support.media import picture
@@ -343,7 +345,7 @@ def test_pictures_of_a_folder_are_one_sequence_as_ever(two: Path, run: Any) -> N
                                   "--resume")[1]  # fmt: skip
 
 
-def test_what_is_refused_before_anything_is_read(two: Path, refused: Any) -> None:
+def test_wrong_options_are_refused_before_any_file_is_read(two: Path, refused: Any) -> None:
     for arguments, part in (
         (["-o", "none/out"], "the folder"),
         (["-o", "out.avi"], "expected a name that ends in .mp4"),
@@ -361,7 +363,7 @@ def test_what_is_refused_before_anything_is_read(two: Path, refused: Any) -> Non
     assert files_in(Path()) == ["two/a.mp4", "two/b.mp4"]
 
 
-def test_a_fault_with_one_file_is_reported_and_ends_nothing_else(
+def test_a_fault_in_one_file_does_not_end_the_others(
     two: Path, run: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(_: VideoSource) -> None:
@@ -376,7 +378,7 @@ def test_a_fault_with_one_file_is_reported_and_ends_nothing_else(
     assert len(lines_of(Path("out/b.jsonl"))) == FRAMES + 1
 
 
-def test_what_all_files_need_ends_the_run(
+def test_a_fault_that_concerns_all_files_ends_the_run(
     two: Path, run: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def lose(_: VideoSource) -> None:
@@ -390,7 +392,7 @@ def test_what_all_files_need_ends_the_run(
     assert "--resume to process the remaining" in err
 
 
-def test_what_no_file_can_be_opened_with_ends_the_run(two: Path, run: Any) -> None:
+def test_an_option_with_which_no_file_can_be_opened_ends_the_run(two: Path, run: Any) -> None:
     code, out, err = run(two, "--no-video", "--jsonl", "out", "--set", "queue.batch=9")
     assert code == 2
     assert "files       1 failed, 1 left\n" in out

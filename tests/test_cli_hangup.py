@@ -73,7 +73,7 @@ def check_finished(outputs: tuple[Path, Path]) -> None:
         assert sum(1 for _ in container.decode(video=0)) == len(frames) > 0
 
 
-def test_a_terminal_that_is_closed_ends_the_run_in_order(
+def test_closing_the_terminal_ends_the_run_cleanly(
     small_network: Path, outputs: tuple[Path, Path], tmp_path: Path
 ) -> None:
     summary = tmp_path / "summary.json"
@@ -95,9 +95,7 @@ def test_a_terminal_that_is_closed_ends_the_run_in_order(
     assert json.loads(summary.read_text())["ended"] == "SIGTERM"
 
 
-def test_a_hang_up_that_comes_twice_counts_once(
-    small_network: Path, outputs: tuple[Path, Path]
-) -> None:
+def test_a_second_hang_up_is_ignored(small_network: Path, outputs: tuple[Path, Path]) -> None:
     with started(command(small_network, outputs, "--no-progress")) as process:
         wait_for_lines(outputs[1], 20)
         process.send_signal(signal.SIGHUP)  # from the shell
@@ -107,7 +105,9 @@ def test_a_hang_up_that_comes_twice_counts_once(
     check_finished(outputs)
 
 
-def test_under_nohup_a_run_goes_on(small_network: Path, outputs: tuple[Path, Path]) -> None:
+def test_a_run_under_nohup_survives_a_hang_up(
+    small_network: Path, outputs: tuple[Path, Path]
+) -> None:
     with started(["nohup", *command(small_network, outputs, "--no-progress")]) as process:
         wait_for_lines(outputs[1], 20)
         process.send_signal(signal.SIGHUP)
@@ -119,7 +119,7 @@ def test_under_nohup_a_run_goes_on(small_network: Path, outputs: tuple[Path, Pat
 
 
 @pytest.mark.parametrize("once", [False, True])
-def test_handlers_are_as_before(once: bool) -> None:
+def test_signal_handlers_are_restored(once: bool) -> None:
     def handlers() -> list[Callable[..., object] | int | None]:
         return [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)]
 

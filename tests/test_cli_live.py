@@ -36,7 +36,7 @@ def port() -> int:
     return number
 
 
-def test_each_source_has_outputs_of_its_own(
+def test_each_source_has_its_own_outputs(
     run: Any, refused: Any, clips: tuple[Path, Path], tmp_path: Path
 ) -> None:
     figures = tmp_path / "figures.json"
@@ -79,7 +79,7 @@ def test_sources_that_are_read_at_the_same_time_share_the_figures(
     assert [len(lines_of(tmp_path / f"ride.{number}.jsonl")) for number in (0, 1)] == [8, 8]
 
 
-def test_the_videos_of_several_sources_lie_beside_them(
+def test_videos_of_several_sources_go_beside_them(
     run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_video(tmp_path / "a.mp4", 3)
@@ -90,7 +90,7 @@ def test_the_videos_of_several_sources_lie_beside_them(
     ]  # fmt: skip
 
 
-def test_results_of_several_sources_in_the_current_folder(
+def test_results_of_several_sources_may_go_to_the_current_folder(
     run: Any, clips: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = tmp_path / "results"
@@ -100,7 +100,7 @@ def test_results_of_several_sources_in_the_current_folder(
     assert sorted(p.name for p in tmp_path.iterdir()) == ["results", "results.0", "results.1"]
 
 
-def test_what_several_sources_cannot_share(
+def test_outputs_that_several_sources_cannot_share_are_refused(
     refused: Any, clips: tuple[Path, Path], tmp_path: Path
 ) -> None:
     for arguments, part in (
@@ -121,7 +121,7 @@ def test_what_several_sources_cannot_share(
     assert "is the source itself" in refused(*clips, "-y", "-o", clips[1].with_name("c.mp4"))
 
 
-def test_a_source_that_does_not_answer_costs_the_others_nothing(
+def test_a_silent_source_does_not_delay_the_others(
     run: Any, clips: tuple[Path, Path], tmp_path: Path, port: int
 ) -> None:
     """Without `source.reconnect` it is given up at once, and the exit code says so."""
@@ -136,7 +136,9 @@ def test_a_source_that_does_not_answer_costs_the_others_nothing(
     assert not (tmp_path / "out.0.jsonl").exists()
 
 
-def test_arguments_may_stand_in_a_file(run: Any, clips: tuple[Path, Path], tmp_path: Path) -> None:
+def test_arguments_may_be_read_from_a_file(
+    run: Any, clips: tuple[Path, Path], tmp_path: Path
+) -> None:
     cameras, jsonl = tmp_path / "cameras", tmp_path / "out.jsonl"
     cameras.write_text(f"{clips[0]}\n{clips[1]}\n--set\npreview.token=hunter2\n")
     assert run(f"@{cameras}", "--no-video", "--jsonl", jsonl)[0] == 0
@@ -166,7 +168,9 @@ def test_a_source_that_never_answers_is_tried_until_a_signal_comes(
 
 
 @pytest.mark.parametrize("comes_back", [True, False])
-def test_a_camera_that_fails(small_network: Path, tmp_path: Path, comes_back: bool) -> None:
+def test_a_failing_camera_is_reconnected(
+    small_network: Path, tmp_path: Path, comes_back: bool
+) -> None:
     """It comes back into the same files; without `source.reconnect` they are finished."""
     video, jsonl = tmp_path / "out.mp4", tmp_path / "out.jsonl"
     camera = Server("mjpeg", "--fps=20")
@@ -193,7 +197,7 @@ def test_a_camera_that_fails(small_network: Path, tmp_path: Path, comes_back: bo
     assert len(frames_of(video)) == len(stamps)
 
 
-def test_segments_and_clips_of_events(run: Any, drive: Path, tmp_path: Path) -> None:
+def test_writes_segments_and_event_clips(run: Any, drive: Path, tmp_path: Path) -> None:
     code, out, err = run(
         drive, "-o", tmp_path / "ride.mp4", "--jsonl", tmp_path / "ride.jsonl", "--segment", "1",
         "--keep", "1", "--event", "car>=1", "-t", "0.001",
@@ -217,7 +221,7 @@ def test_segments_and_clips_of_events(run: Any, drive: Path, tmp_path: Path) -> 
     assert len(list(tmp_path.glob("ride.0*.mp4"))) == 5
 
 
-def test_clips_without_the_video(run: Any, drive: Path, tmp_path: Path) -> None:
+def test_writes_clips_without_the_video(run: Any, drive: Path, tmp_path: Path) -> None:
     code, _, err = run(drive, "-n", "40", "--no-video", "-o", tmp_path / "x.mp4",
                        "--event", "car>=1", "-t", "0.001",
                        "--jsonl", tmp_path / "x.jsonl")  # fmt: skip
@@ -228,7 +232,9 @@ def test_clips_without_the_video(run: Any, drive: Path, tmp_path: Path) -> None:
     assert len(lines_of(tmp_path / "x.jsonl")) == 41
 
 
-def test_recordings_that_cannot_be(refused: Any, clips: tuple[Path, Path], tmp_path: Path) -> None:
+def test_impossible_recording_options_are_refused(
+    refused: Any, clips: tuple[Path, Path], tmp_path: Path
+) -> None:
     for arguments, part in (
         (["--keep", "5"], "record.keep: deletes segments and clips, and there are none"),
         (["--segment", "0"], "--segment: record.segment: expected"),
@@ -242,7 +248,7 @@ def test_recordings_that_cannot_be(refused: Any, clips: tuple[Path, Path], tmp_p
     assert not list(tmp_path.iterdir())
 
 
-def test_objects_have_numbers_that_last(run: Any, drive: Path, tmp_path: Path) -> None:
+def test_tracked_objects_keep_their_numbers(run: Any, drive: Path, tmp_path: Path) -> None:
     jsonl, mot = tmp_path / "out.jsonl", tmp_path / "out.txt"
     options = "--no-video", "-t", "0.01", "--jsonl", jsonl, "--mot", mot
     assert run(drive, "-n", "60", *options)[0] == 0
@@ -309,7 +315,7 @@ def test_the_live_page_shows_and_changes_the_run(
     assert "hunter2" not in out + err + jsonl.read_text()
 
 
-def test_a_port_that_is_taken(refused: Any, clips: tuple[Path, Path], tmp_path: Path) -> None:
+def test_a_port_in_use_is_an_error(refused: Any, clips: tuple[Path, Path], tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         taken = other.getsockname()[1]
         message = refused(clips[0], "-o", tmp_path / "x.mp4", "--preview", str(taken))

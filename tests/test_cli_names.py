@@ -31,13 +31,13 @@ def run_verb(*arguments: str | Path) -> str:
     return stream.read()
 
 
-def test_names_that_any_program_can_read() -> None:
+def test_hostile_names_are_escaped() -> None:
     assert readable(LATIN) == SHOWN
     assert readable(Path("a/ü→🚗.mp4")) == "a/ü→🚗.mp4"
     assert readable(os.fsdecode(b"\xff\xc3(")) == "\\xff\\xc3("
 
 
-def test_a_video_with_such_a_name(run: Any, tmp_path: Path) -> None:
+def test_messages_escape_the_name_of_a_video(run: Any, tmp_path: Path) -> None:
     folder = tmp_path / LATIN
     folder.mkdir()
     clip = folder / f"{LATIN}.mp4"
@@ -63,7 +63,7 @@ def test_names_do_not_control_the_terminal(run: Any, tmp_path: Path) -> None:
     assert "b\\x1b[31m.mp4" in out
 
 
-def test_a_profile_of_such_a_video(run: Any, tmp_path: Path) -> None:
+def test_a_profile_escapes_the_name_of_its_video(run: Any, tmp_path: Path) -> None:
     clip = tmp_path / f"{LATIN}.mp4"
     write_video(clip, 60, size=(320, 192))
     code, _, err = run(clip, "--no-video", "--profile", tmp_path / LATIN, "--set",
@@ -72,7 +72,7 @@ def test_a_profile_of_such_a_video(run: Any, tmp_path: Path) -> None:
     assert SHOWN in (tmp_path / LATIN / "report.html").read_text(encoding="utf-8")
 
 
-def test_pictures_with_such_names(tmp_path: Path) -> None:
+def test_messages_escape_the_names_of_pictures(tmp_path: Path) -> None:
     folder = tmp_path / LATIN
     folder.mkdir()
     _, content = cv2.imencode(".png", picture(0))
@@ -83,7 +83,7 @@ def test_pictures_with_such_names(tmp_path: Path) -> None:
     assert source.stem(0) == LATIN
 
 
-def test_a_verb_prints_such_a_name(tmp_path: Path) -> None:
+def test_verbs_escape_file_names(tmp_path: Path) -> None:
     made = write_kitti(tmp_path / "kitti", {"a": kitti_line("Car", (10, 10, 50, 40))})
     data = made.rename(tmp_path / LATIN)  # OpenCV, which wrote the picture, cannot write there
     results = tmp_path / f"{LATIN} results"
@@ -95,7 +95,7 @@ def test_a_verb_prints_such_a_name(tmp_path: Path) -> None:
     assert json.loads(figures.read_bytes())
 
 
-def test_weights_of_such_a_name(tmp_path: Path) -> None:
+def test_messages_escape_the_name_of_weights(tmp_path: Path) -> None:
     out = tmp_path / f"{LATIN}.npz"
     assert "wrote" in run_verb("export", out, "--weights", DEFAULT)
     assert load_profile(out.with_suffix(".json")).name == SHOWN

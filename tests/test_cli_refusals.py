@@ -17,7 +17,7 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def test_wrong_options_are_told_in_one_line(refused: Any, clip: Path, tmp_path: Path) -> None:
+def test_wrong_options_are_an_error_of_one_line(refused: Any, clip: Path, tmp_path: Path) -> None:
     video = tmp_path / "out.mp4"
     for arguments, part in (
         (["--threshold", "1.5"], "--threshold: detect.threshold: expected less than or equal to 1"),
@@ -52,7 +52,7 @@ def test_wrong_options_are_told_in_one_line(refused: Any, clip: Path, tmp_path: 
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
-def test_a_folder_without_permission(refused: Any, clip: Path, tmp_path: Path) -> None:
+def test_an_unwritable_folder_is_refused(refused: Any, clip: Path, tmp_path: Path) -> None:
     tmp_path.chmod(0o500)
     assert "no permission" in refused(clip, "-o", tmp_path / "out.mp4")
 
@@ -66,7 +66,7 @@ def test_a_profile_that_contradicts_the_configuration(
     assert "classes: ['pedestrian', 'car', 'cyclist'] contradicts the profile" in message
 
 
-def test_an_input_that_the_network_cannot_read(
+def test_an_input_size_that_the_network_cannot_take_is_refused(
     refused: Any, clip: Path, small_network: Path, tmp_path: Path
 ) -> None:
     path = tmp_path / "net.yaml"
@@ -77,13 +77,13 @@ def test_an_input_that_the_network_cannot_read(
 
 
 @pytest.mark.parametrize("backend", ["tensorrt", "torch"])
-def test_asking_for_a_back_end_that_cannot_run(refused: Any, clip: Path, backend: str) -> None:
+def test_an_unavailable_back_end_is_refused(refused: Any, clip: Path, backend: str) -> None:
     message = refused(clip, "--no-video", "--backend", backend)
     assert f"backend {backend} cannot run here" in message
     assert "--backend cpu" in message
 
 
-def test_a_file_of_arguments_that_is_no_text(
+def test_an_arguments_file_that_is_not_text_is_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "options").write_bytes(b"--track\n\xff\xfe")

@@ -19,9 +19,7 @@ ROUNDS = 4
 CROWD = 40
 
 
-def test_faults_leave_no_threads_and_no_file_handles_behind(
-    small_network: Path, tmp_path: Path
-) -> None:
+def test_faults_leave_no_threads_or_file_handles(small_network: Path, tmp_path: Path) -> None:
     """A connection cut and a crowd of clients that never read, several times."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = int(free.getsockname()[1])

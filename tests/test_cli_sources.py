@@ -23,26 +23,26 @@ def warnings_of(err: str) -> list[str]:
     return [line for line in err.splitlines() if line.startswith("warning: ")]
 
 
-def test_no_such_file(refused: Any, tmp_path: Path) -> None:
+def test_a_missing_file_is_an_error(refused: Any, tmp_path: Path) -> None:
     message = refused(tmp_path / "none.mp4", "--no-video")
     assert "none.mp4" in message
     assert "no such file" in message.lower()
 
 
-def test_a_folder_without_images(refused: Any, tmp_path: Path) -> None:
+def test_an_empty_folder_is_an_error(refused: Any, tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("hello")
     assert "image" in refused(tmp_path, "--no-video")
     assert "match" in refused(tmp_path / "*.png", "--no-video")
 
 
-def test_a_text_that_is_called_mp4(refused: Any, tmp_path: Path) -> None:
+def test_a_text_file_called_mp4_is_an_error(refused: Any, tmp_path: Path) -> None:
     path = tmp_path / "notes.mp4"
     path.write_text("dear diary")
     assert f"{path}: expected a video" in refused(path)
     assert [p.name for p in tmp_path.iterdir()] == ["notes.mp4"]
 
 
-def test_a_video_without_frames(refused: Any, tmp_path: Path) -> None:
+def test_a_video_without_frames_is_an_error(refused: Any, tmp_path: Path) -> None:
     path = tmp_path / "empty.y4m"
     write_video(path, 0, codec="rawvideo")
     assert "has no frames that can be shown" in refused(path)
@@ -75,7 +75,7 @@ def test_a_corrupt_frame_is_left_out_and_counted(run: Any, tmp_path: Path) -> No
     assert frames_of(tmp_path / "hurt.detected.mp4") == [Fraction(i, 25) for i in expected]
 
 
-def test_a_frame_size_that_changes(run: Any, tmp_path: Path) -> None:
+def test_the_frame_size_may_change(run: Any, tmp_path: Path) -> None:
     first, second = tmp_path / "a.h264", tmp_path / "b.h264"
     write_video(first, 10, size=(320, 192))
     write_video(second, 10, size=(480, 272))
@@ -125,9 +125,7 @@ def test_images_of_one_name_keep_a_result_each(run: Any, tmp_path: Path) -> None
     assert (tmp_path / "set.v2.detected.mp4").exists()
 
 
-def test_patterns_put_their_output_beside_the_folder_they_look_into(
-    run: Any, tmp_path: Path
-) -> None:
+def test_outputs_of_a_pattern_go_beside_its_folder(run: Any, tmp_path: Path) -> None:
     for folder in ("a", "b"):
         (tmp_path / "im" / folder).mkdir(parents=True)
         cv2.imwrite(str(tmp_path / "im" / folder / "1.png"), np.full((96, 320, 3), 90, np.uint8))
@@ -145,7 +143,7 @@ def test_rotation_is_applied_once(run: Any, tmp_path: Path) -> None:
         assert (frame.width, frame.height, frame.rotation) == (192, 320, 0)
 
 
-def test_audio_and_uneven_timestamps_come_through(run: Any, tmp_path: Path) -> None:
+def test_audio_and_uneven_timestamps_are_kept(run: Any, tmp_path: Path) -> None:
     path = tmp_path / "phone.mp4"
     stamps = [0, 33, 67, 150, 151, 400, 1000]
     write_video(path, stamps, Fraction(1, 1000), audio="aac")
@@ -186,7 +184,7 @@ def test_every_class_is_found_in_a_real_city(
     assert len(cars) > 80
 
 
-def test_kitti_labels_are_met(shared: Path, tmp_path: Path) -> None:
+def test_detections_match_kitti_labels(shared: Path, tmp_path: Path) -> None:
     """Large, unhidden cars of the held-out images are found where the labels say."""
     kitti = shared / "data" / "kitti"
     names = (kitti / "ImageSets" / "val.txt").read_text().split()[::5]
@@ -213,7 +211,7 @@ def test_kitti_labels_are_met(shared: Path, tmp_path: Path) -> None:
     assert met / total > 0.7
 
 
-def test_the_header_says_what_was_run(run: Any, tmp_path: Path) -> None:
+def test_the_header_describes_the_run(run: Any, tmp_path: Path) -> None:
     path, jsonl = tmp_path / "a.mkv", tmp_path / "a.jsonl"
     write_video(path, 3)
     run(path, "--jsonl", jsonl, "--no-video", "--fit", "stretch", "--set", "detect.nms_iou=0.3")

@@ -37,13 +37,13 @@ def test_an_example_runs(
     exec(compile(example, "example", "exec"), {"__name__": "__main__"})
 
 
-def test_there_are_examples() -> None:
+def test_the_pages_have_examples() -> None:
     assert len(examples("docs/python.md")) >= 6
     assert examples("README.md")
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_links_lead_somewhere(page: str) -> None:
+def test_links_have_a_target(page: str) -> None:
     text = (ROOT / page).read_text(encoding="utf-8")
     for link in LINK.findall(text):
         if link.startswith("https://"):
@@ -68,7 +68,7 @@ def test_the_options_of_commands_exist(page: str, monkeypatch: pytest.MonkeyPatc
         assert main(shlex.split(command, comments=True)) == 0, command
 
 
-def test_there_are_commands() -> None:
+def test_the_pages_have_commands() -> None:
     assert len(verbs("docs/training.md")) >= 18
     assert verbs("README.md")
     with pytest.raises(SystemExit):

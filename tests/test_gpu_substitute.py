@@ -22,7 +22,7 @@ pytestmark = [
 ]
 
 
-def test_the_kernels_do_nothing_wrong_on_their_real_ptx() -> None:
+def test_the_kernels_pass_all_checks_on_their_real_ptx() -> None:
     done = substitute.run_kernels(SECONDS)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "never launched" not in done.stdout
@@ -32,7 +32,7 @@ def test_the_kernels_do_nothing_wrong_on_their_real_ptx() -> None:
 
 
 @pytest.mark.parametrize("group", substitute.GROUPS)
-def test_the_real_driver_packages_find_nothing_wrong(group: str) -> None:
+def test_the_real_driver_packages_accept_our_calls(group: str) -> None:
     if substitute.pycuda_folder() is None:
         pytest.skip("PyCUDA is not built for it: python -m tests.support.substitute, 3 to 8 min")
     done = substitute.run_checks(group, SECONDS)

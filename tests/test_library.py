@@ -39,7 +39,7 @@ FRAMES = 90  # of the fixture `drive`
 pytestmark = pytest.mark.usefixtures("no_run_is_left")
 
 
-def test_results_are_what_the_program_writes(
+def test_results_equal_the_programs_output(
     drive: Path, small: dict[str, Any], run: Any, tmp_path: Path
 ) -> None:
     jsonl = tmp_path / "out.jsonl"
@@ -122,7 +122,7 @@ def leave_unused(run: Callable[[], DetectionRun]) -> None:
     "leave",
     [leave_by_break, leave_by_exception, leave_with_block, leave_by_collection, leave_unused],
 )
-def test_every_thread_ends_with_the_results(
+def test_no_thread_is_left_after_the_results(
     leave: Callable[[Callable[[], DetectionRun]], None], small: dict[str, Any]
 ) -> None:
     leave(lambda: detect("demo:loop", settings=small))
@@ -179,7 +179,7 @@ def test_several_sources_share_a_run(drive: Path, small: dict[str, Any]) -> None
         assert [r.frame for r in results if r.source == source] == list(range(5))
 
 
-def test_a_camera_and_a_loop_that_is_too_slow_for_it(small: dict[str, Any]) -> None:
+def test_frames_are_dropped_if_the_loop_is_slower_than_the_camera(small: dict[str, Any]) -> None:
     """Frames give way to newer ones; the end of the loop is the end of the camera."""
     camera = Server("mjpeg", "--fps=20")
     try:
@@ -196,7 +196,7 @@ def test_a_camera_and_a_loop_that_is_too_slow_for_it(small: dict[str, Any]) -> N
     assert frames[-1] - frames[0] > 2 * len(frames)
 
 
-def test_a_camera_that_is_not_there_is_an_error_at_once(small: dict[str, Any]) -> None:
+def test_a_missing_camera_is_an_error_at_once(small: dict[str, Any]) -> None:
     with pytest.raises(SourceError, match="77"):
         detect(77, settings=small)
 
@@ -215,7 +215,7 @@ class Keeper:
         self.closed += 1
 
 
-def test_sinks_drawing_and_outputs_of_the_users_own(
+def test_a_user_can_pass_sinks_drawing_and_outputs(
     drive: Path, small: dict[str, Any], tmp_path: Path
 ) -> None:
     def draw(result: Result) -> None:
@@ -243,7 +243,7 @@ def test_boxes_are_drawn_when_asked_for(drive: Path, small: dict[str, Any]) -> N
     assert any(not np.array_equal(a.image, b.image) for a, b in zip(plain, drawn, strict=True))
 
 
-def test_what_fails_in_a_sink_reaches_the_loop(drive: Path, small: dict[str, Any]) -> None:
+def test_an_error_in_a_sink_is_raised_in_the_loop(drive: Path, small: dict[str, Any]) -> None:
     class Broken(Keeper):
         def write(self, result: Result) -> None:
             if result.frame == 4:
@@ -254,7 +254,9 @@ def test_what_fails_in_a_sink_reaches_the_loop(drive: Path, small: dict[str, Any
     assert isinstance(caught.value.__cause__, ZeroDivisionError)
 
 
-def test_a_source_that_breaks_gives_what_it_has(small: dict[str, Any], tmp_path: Path) -> None:
+def test_a_failing_source_gives_its_frames_before_the_error(
+    small: dict[str, Any], tmp_path: Path
+) -> None:
     whole, cut = tmp_path / "whole.mp4", tmp_path / "empty.mp4"
     write_video(whole, 10, size=(320, 192))
     cut.write_bytes(b"")
@@ -278,7 +280,7 @@ def test_a_source_that_breaks_gives_what_it_has(small: dict[str, Any], tmp_path:
         ("demo:", {"config": "none.yaml"}, ConfigError, "none.yaml: cannot read"),
     ],
 )
-def test_what_cannot_be_is_refused_at_once(
+def test_wrong_arguments_are_refused_at_once(
     source: Any, arguments: dict[str, Any], error: type[UserError], message: str,
     small: dict[str, Any],
 ) -> None:  # fmt: skip
@@ -366,7 +368,7 @@ def test_results_of_the_real_supervision(
     assert len(taken[taken.confidence > 0.1]) == int((result.scores > 0.1).sum())
 
 
-def test_names_are_handed_on_and_imported_when_used() -> None:
+def test_public_names_are_imported_on_first_use() -> None:
     assert set(squeezedrive.__all__) <= set(dir(squeezedrive))
     for name in squeezedrive.__all__:
         assert getattr(squeezedrive, name).__name__ == name

@@ -45,7 +45,7 @@ class Keeper:
         self.closed += 1
 
 
-def test_a_folder_is_its_videos_one_after_the_other(
+def test_the_videos_of_a_folder_are_read_in_turn(
     card: Path, small: dict[str, Any], caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "squeezedrive")
@@ -64,13 +64,13 @@ def test_a_folder_is_its_videos_one_after_the_other(
     assert sum("the other files go on" in text for text in texts) == 1
 
 
-def test_a_pattern_and_a_list(card: Path, small: dict[str, Any]) -> None:
+def test_a_pattern_or_a_list_can_be_read(card: Path, small: dict[str, Any]) -> None:
     for source in (str(card / "**" / "*.mp4"), [card / "1.mp4", str(card / "below")]):
         counts = Counter(result.source for result in detect(source, settings=small, frames=2))
         assert sorted(counts.values()) == [2, 2]
 
 
-def test_outputs_of_each_file(card: Path, small: dict[str, Any], tmp_path: Path) -> None:
+def test_each_file_has_its_own_outputs(card: Path, small: dict[str, Any], tmp_path: Path) -> None:
     outputs = {"jsonl": tmp_path / "out", "output": f"{tmp_path}/v.2/"}
     for _ in detect(card, outputs=outputs, settings={**small, "video.write": True}):
         pass
@@ -81,7 +81,7 @@ def test_outputs_of_each_file(card: Path, small: dict[str, Any], tmp_path: Path)
         detect(card, outputs=outputs, settings=small)
 
 
-def test_every_track(tmp_path: Path, small: dict[str, Any]) -> None:
+def test_every_video_track_can_be_read(tmp_path: Path, small: dict[str, Any]) -> None:
     write_tracks(tmp_path / "a.mp4", 2)
     run = detect(tmp_path / "a.mp4", settings={**small, "source.track_index": "all"})
     widths = {result.source: result.image.shape[1] for result in run}
@@ -102,7 +102,7 @@ def test_a_break_ends_all_files(card: Path, small: dict[str, Any]) -> None:
     assert list(run) == []
 
 
-def test_what_the_user_raises_is_the_users(card: Path, small: dict[str, Any]) -> None:
+def test_an_exception_of_the_user_is_passed_through(card: Path, small: dict[str, Any]) -> None:
     class Refusing(Keeper):
         def write(self, result: Result) -> None:
             raise SourceError("of the sink's own")
@@ -135,6 +135,6 @@ def test_a_file_that_fails_before_its_first_frame_is_reported_once(
     assert sum("the other files go on" in text for text in texts) == 1
 
 
-def test_a_file_that_is_not_there_is_an_error_at_once(card: Path, small: dict[str, Any]) -> None:
+def test_a_missing_file_is_an_error_at_once(card: Path, small: dict[str, Any]) -> None:
     with pytest.raises(SourceError, match=r"none\.mp4: no such file"):
         detect([card / "1.mp4", card / "none.mp4"], settings=small)

@@ -62,7 +62,7 @@ def refusing(result: Result) -> None:
 
 
 @pytest.mark.parametrize("arguments", [{"sinks": [Refusing()]}, {"draw": refusing}])
-def test_a_source_error_of_the_users_code_ends_the_run(
+def test_a_source_error_raised_by_the_user_ends_the_run(
     arguments: dict[str, Any], small: dict[str, Any]
 ) -> None:
     """It is not that of the run's own source, which ends only what is read."""
@@ -90,7 +90,7 @@ def test_a_sink_may_close_the_run(small: dict[str, Any]) -> None:
 
 
 @pytest.mark.usefixtures("patient")
-def test_a_run_may_be_collected_in_a_thread_of_its_own(small: dict[str, Any]) -> None:
+def test_a_run_may_be_garbage_collected_in_its_own_thread(small: dict[str, Any]) -> None:
     took = []
 
     class Collecting(Sink):
@@ -115,7 +115,7 @@ def test_a_run_may_be_collected_in_a_thread_of_its_own(small: dict[str, Any]) ->
     wait_until(lambda: not threads_of_runs())
 
 
-def test_close_waits_for_the_end_in_every_thread(small: dict[str, Any]) -> None:
+def test_close_waits_for_the_end_in_whatever_thread_it_is_called(small: dict[str, Any]) -> None:
     class Slow(Sink):
         def close(self) -> None:
             time.sleep(0.5)
@@ -152,7 +152,7 @@ for result in detect("demo:loop", settings=settings, sinks=[Slow()]):
 """
 
 
-def test_ctrl_c_again_does_not_leave_sinks_open(small_network: Path) -> None:
+def test_a_second_ctrl_c_does_not_leave_sinks_open(small_network: Path) -> None:
     with subprocess.Popen(
         [sys.executable, "-c", INTERRUPTED, str(small_network)],
         cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
@@ -179,7 +179,7 @@ def test_a_sink_sees_a_picture_before_the_loop_draws_into_it(small: dict[str, An
     assert sink.white == 0
 
 
-def test_arguments_may_be_numpys_own(small: dict[str, Any]) -> None:
+def test_arguments_may_be_numpy_values(small: dict[str, Any]) -> None:
     run = detect(
         "demo:", frames=np.int64(2), threshold=np.float32(0.2), track=np.True_, settings=small
     )  # type: ignore[call-overload,unused-ignore]

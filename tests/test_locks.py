@@ -55,7 +55,7 @@ def test_a_lock_has_the_versions_of_constraints_for_every_python(lock: Path) -> 
 @pytest.mark.parametrize(
     ("lock", "table"), [("base", "dependencies"), ("test", "dependencies"), ("test", "test")]
 )
-def test_a_lock_has_what_is_asked_for(lock: str, table: str) -> None:
+def test_a_lock_has_every_requirement(lock: str, table: str) -> None:
     locked = {canonicalize_name(one.name) for one in entries(ROOT / "locks" / f"{lock}.txt")}
     wanted = needed(table)
     assert len(wanted) >= 10

@@ -33,7 +33,7 @@ def make(tmp_path: Path, *words: str, without: str = "") -> subprocess.Completed
     )  # fmt: skip
 
 
-def test_no_compiler_is_the_first_thing_said(tmp_path: Path) -> None:
+def test_a_missing_compiler_is_reported_first(tmp_path: Path) -> None:
     done = make(tmp_path, without="g++")
     assert done.returncode == 2
     assert "error: no g++" in done.stderr
@@ -41,13 +41,13 @@ def test_no_compiler_is_the_first_thing_said(tmp_path: Path) -> None:
     assert "1/2" not in done.stdout
 
 
-def test_another_cuda_is_refused(tmp_path: Path) -> None:
+def test_an_unknown_cuda_version_is_refused(tmp_path: Path) -> None:
     done = make(tmp_path, "CUDA=11")
     assert done.returncode == 2
     assert "error: CUDA=11: expected 13, or 12" in done.stderr
 
 
-def test_an_environment_has_one_cuda(tmp_path: Path) -> None:
+def test_an_environment_has_only_one_cuda(tmp_path: Path) -> None:
     (tmp_path / "venv").mkdir()
     (tmp_path / "venv" / "installed-cuda13").touch()
     done = make(tmp_path, "CUDA=12")
@@ -55,7 +55,7 @@ def test_an_environment_has_one_cuda(tmp_path: Path) -> None:
     assert "has the packages of another CUDA; first: rm -r" in done.stderr
 
 
-def test_a_failure_leaves_it_to_be_done_again(tmp_path: Path) -> None:
+def test_a_failed_installation_is_repeated(tmp_path: Path) -> None:
     if shutil.which("g++") is None:
         pytest.skip("g++ is not installed")
     done = make(tmp_path, "CUDA=12")

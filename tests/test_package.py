@@ -72,14 +72,14 @@ def files(wheel: ZipFile) -> dict[str, int]:
     return {i.filename: i.CRC for i in wheel.infolist() if not i.filename.endswith("/RECORD")}
 
 
-def test_the_only_name_it_installs_is_its_own(wheel: ZipFile) -> None:
+def test_it_installs_only_one_top_level_name(wheel: ZipFile) -> None:
     top = {name.split("/")[0] for name in wheel.namelist()}
     assert top == {"squeezedrive", DIST_INFO}
     (names,) = (name for name in wheel.namelist() if name.endswith("/top_level.txt"))
     assert wheel.read(names).split() == [b"squeezedrive"]
 
 
-def test_everything_of_the_checkout_is_in_it_and_nothing_else(wheel: ZipFile) -> None:
+def test_it_contains_exactly_the_files_of_the_checkout(wheel: ZipFile) -> None:
     expected = {file for folder in FOLDERS for file in sources(folder)}
     own = (path for path in (ROOT / "squeezedrive").iterdir() if path.is_file())
     expected |= {path.name for path in own}
@@ -87,7 +87,7 @@ def test_everything_of_the_checkout_is_in_it_and_nothing_else(wheel: ZipFile) ->
     assert {name.removeprefix("squeezedrive/") for name in package} == expected
 
 
-def test_it_is_small(wheel: ZipFile) -> None:
+def test_the_wheel_is_small(wheel: ZipFile) -> None:
     assert sum(member.compress_size for member in wheel.infolist()) < LARGEST
 
 
@@ -107,7 +107,7 @@ def requirements(installed: Path) -> list[Requirement]:
     return [Requirement(line) for line in lines or []]
 
 
-def test_what_it_needs_has_bounds_and_what_tests_use_is_within_them(installed: Path) -> None:
+def test_requirements_have_bounds_that_include_the_tested_versions(installed: Path) -> None:
     lines = (ROOT / "constraints.txt").read_text().splitlines()
     pins = [Requirement(line.split("#")[0]) for line in lines if not line.startswith("#")]
     pinned = {canonicalize_name(pin.name): pin.specifier for pin in pins}
@@ -153,7 +153,7 @@ def test_its_commands_run_from_any_folder(installed: Path, tmp_path: Path) -> No
     assert "16,848 anchors" in run(installed, tmp_path, "-m", "squeezedrive.engines", "describe")
 
 
-def test_it_finds_its_own_files_and_writes_none(installed: Path, tmp_path: Path) -> None:
+def test_it_finds_its_files_and_writes_none(installed: Path, tmp_path: Path) -> None:
     """Where neither the package nor a cache can be written, code is compiled without a word."""
     before = set(installed.rglob("*"))
     script = """

@@ -46,7 +46,7 @@ def large() -> Street:
         ("street:seconds=0.001", StreetSpec(frames=1)),
     ],
 )
-def test_parse(text: str, expected: StreetSpec) -> None:
+def test_parses_specifications(text: str, expected: StreetSpec) -> None:
     assert parse_street(text) == expected
 
 
@@ -73,7 +73,7 @@ def test_parse(text: str, expected: StreetSpec) -> None:
         ("scene:", ["street:", "'scene:'"]),
     ],
 )
-def test_parse_names_what_is_wrong(text: str, named: list[str]) -> None:
+def test_parse_errors_name_the_wrong_part(text: str, named: list[str]) -> None:
     with pytest.raises(SourceError) as caught:
         parse_street(text)
     message = str(caught.value)
@@ -81,20 +81,20 @@ def test_parse_names_what_is_wrong(text: str, named: list[str]) -> None:
     assert all(name in message for name in named), message
 
 
-def test_same_seed_same_pixels(street: Street) -> None:
+def test_the_same_seed_gives_the_same_pixels(street: Street) -> None:
     again = Street(parse_street(SMALL))
     for index in (0, 7):
         np.testing.assert_array_equal(street.render(index), again.render(index))
         assert street.truth(index) == again.truth(index)
 
 
-def test_other_seed_other_street(street: Street) -> None:
+def test_another_seed_gives_another_street(street: Street) -> None:
     other = Street(parse_street(SMALL + ",seed=1"))
     assert np.mean(street.render(5) != other.render(5)) > 0.5
     assert street.truth(5) != other.truth(5)
 
 
-def test_any_order_gives_the_same_frames(street: Street) -> None:
+def test_frames_do_not_depend_on_the_order_of_rendering(street: Street) -> None:
     indexes = [0, 1, 2, 40, 41, 299]
     forward = {index: street.render(index) for index in indexes}
     fresh = Street(parse_street(SMALL))
@@ -102,14 +102,14 @@ def test_any_order_gives_the_same_frames(street: Street) -> None:
         np.testing.assert_array_equal(fresh.render(index), forward[index])
 
 
-def test_it_moves(street: Street) -> None:
+def test_the_picture_changes_over_time(street: Street) -> None:
     first, second = street.render(10), street.render(11)
     assert not np.shares_memory(first, second)
     assert np.mean(first != second) > 0.3
 
 
 @pytest.mark.parametrize("size", ["33x17", "16x16", "641x359", "1248x384", "180x320", "100x16"])
-def test_any_size(size: str) -> None:
+def test_renders_any_size(size: str) -> None:
     width, height = (int(side) for side in size.split("x"))
     street = Street(parse_street(f"street:size={size}"))
     for index in (0, 100):
@@ -134,7 +134,7 @@ def _check(boxes: tuple[TruthBox, ...], width: int, height: int) -> None:
         assert 0 <= box.occluded < 1
 
 
-def test_truth_is_tight_on_the_pixels_drawn(large: Street) -> None:
+def test_true_boxes_fit_the_drawn_pixels(large: Street) -> None:
     checked: Counter[str] = Counter()
     for index in (30, 120):
         full = large.render(index).astype(int)
@@ -149,7 +149,7 @@ def test_truth_is_tight_on_the_pixels_drawn(large: Street) -> None:
     assert set(checked) == {"car", "pedestrian", "cyclist"}, checked
 
 
-def test_truth_says_what_is_hidden_and_cut_off(large: Street) -> None:
+def test_the_truth_reports_occlusion_and_truncation(large: Street) -> None:
     boxes = [box for index in range(0, 300, 25) for box in large.truth(index)]
     assert any(box.occluded > 0.5 for box in boxes)
     cut = [box for box in boxes if box.truncated > 0]
@@ -162,7 +162,7 @@ def test_truth_says_what_is_hidden_and_cut_off(large: Street) -> None:
             assert 0 < box.box[0] < box.box[2] < 959
 
 
-def test_occlusion_is_the_share_of_pixels_lost(large: Street) -> None:
+def test_occlusion_is_the_share_of_hidden_pixels(large: Street) -> None:
     """What changes when it goes, beside what changes when it goes from an empty street."""
     index = 60
     boxes = large.truth(index)
@@ -203,7 +203,7 @@ def test_objects_move_smoothly(large: Street) -> None:
         before = now
 
 
-def test_nobody_who_crosses_is_run_over() -> None:
+def test_crossing_people_do_not_collide_with_cars() -> None:
     walkers = {len(STREAMS) + 1, len(STREAMS) + 2}
     crossed = 0
     for seed in range(4):
@@ -230,7 +230,7 @@ def test_crossings_are_free_of_parked_cars() -> None:
                 assert min(place, CROSSING - place) > 3
 
 
-def test_endless_and_of_bounded_memory() -> None:
+def test_an_endless_street_uses_bounded_memory() -> None:
     street = Street(parse_street("street:size=64x36,fps=1"))
     for index in (10**6, 10**9):
         assert street.render(index).std() > 10
@@ -243,7 +243,7 @@ def test_endless_and_of_bounded_memory() -> None:
     assert info.misses > info.maxsize >= info.currsize
 
 
-def test_what_is_hidden_or_low_is_ignored_in_labels() -> None:
+def test_hidden_or_small_objects_are_ignored_in_labels() -> None:
     there = [
         TruthBox(1, "car", (1, 2, 50, 40), 0.2, 0.0),
         TruthBox(2, "cyclist", (1, 2, 20, 40), 0.0, 0.3),
@@ -257,7 +257,9 @@ def test_what_is_hidden_or_low_is_ignored_in_labels() -> None:
     assert len(labels[0].line().split()) == 15
 
 
-def test_streets_become_a_data_set(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_streets_can_be_written_as_a_data_set(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     out, name = tmp_path / "street", "street:size=320x180,seed=3,frames=40"
     assert main(["data", str(out), name, name, "--every", "15", "--frames", "2"]) == 0
     assert f"wrote {out}: 4 pictures" in capsys.readouterr().out

@@ -41,7 +41,7 @@ def test_imports_point_one_way(path: Path) -> None:
     assert known <= set(LAYERS[: LAYERS.index(path.relative_to(ROOT).parts[0]) + 1])
 
 
-def test_kernels_and_pipeline_know_nothing_of_each_others_trade() -> None:
+def test_kernels_and_pipeline_do_not_import_each_others_packages() -> None:
     def packages(layer: str) -> set[str]:
         found = set()
         for path in (ROOT / layer).rglob("*.py"):
@@ -92,13 +92,13 @@ def in_a_circle(edges: Mapping[str, set[str]]) -> set[str]:
     return {name for name in edges if name in reached(name)}
 
 
-def test_no_imports_go_in_a_circle() -> None:
+def test_imports_have_no_cycle() -> None:
     edges = {name: imported(name) for name in MODULES}
     edges["squeezedrive"] = set()  # hands names on, each imported when it is used
     assert not in_a_circle(edges)
 
 
-def test_a_circle_of_imports_is_seen() -> None:
+def test_a_cycle_of_imports_is_found() -> None:
     edges = {"a": {"b"}, "b": {"c"}, "c": {"b", "d"}, "d": set()}
     assert in_a_circle(edges) == {"b", "c"}
 
@@ -119,7 +119,7 @@ FLOORS = {  # what a room may know of its own layer; rooms that are not listed k
 
 
 @pytest.mark.parametrize("room", FLOORS)
-def test_lower_rooms_know_nothing_of_higher_ones(room: str) -> None:
+def test_lower_packages_do_not_import_higher_ones(room: str) -> None:
     layer = room.split(".")[0]
     inside = [module for module in MODULES if module.startswith(f"squeezedrive.{room}.")]
     assert inside
@@ -137,7 +137,7 @@ def public_types(path: Path) -> Iterator[str]:
         yield from (name for name in names if re.fullmatch("[A-Z][A-Za-z0-9]*[a-z]\\w*", name))
 
 
-def test_a_name_stands_for_one_type() -> None:
+def test_no_type_name_occurs_twice() -> None:
     places: dict[str, list[str]] = {}
     for path in SOURCES:
         for name in public_types(path):
@@ -163,7 +163,7 @@ for name in sys.argv[1:]:
     assert done.stdout == ""
 
 
-def test_help_loads_no_heavy_package() -> None:
+def test_help_imports_no_heavy_package() -> None:
     script = (
         "import sys\nfrom squeezedrive.pipeline.app.command_line import main\n"
         "try: main(['--help'])\n"
@@ -179,6 +179,6 @@ def test_help_loads_no_heavy_package() -> None:
         assert f"'{heavy}'" not in done.stderr
 
 
-def test_files_hold_one_concept_each() -> None:
+def test_no_file_is_longer_than_400_lines() -> None:
     for path in SOURCES:
         assert len(path.read_text().splitlines()) <= 400, path
