@@ -124,12 +124,33 @@ def test_start_and_length_also_cut_the_sound(tmp_path: Path, codec: str) -> None
     assert np.corrcoef(heard, tone)[0, 1] > 0.95
 
 
-def test_a_track_that_begins_too_late_is_left_out(tmp_path: Path) -> None:
-    write_video(tmp_path / "a.mkv", 15, Fraction(1), rate=1, audio="aac", audio_from=11.5)
+@pytest.mark.parametrize("codec", ["aac", "mp2", "pcm_s16le"])
+def test_a_track_that_begins_late(tmp_path: Path, codec: str) -> None:
+    write_video(tmp_path / "a.mkv", 15, Fraction(1), rate=1, audio=codec, audio_from=11.5)
     out, sink = copy(tmp_path / "a.mkv")
     assert len(times(out)) == 15
     (warning,) = sink.warnings
-    assert "audio track 1 has no sound within 10 s, left out" in warning
+    assert re.fullmatch(
+        r"audio track 1 begins late, no sound from 0\.00 to 11\.[45]\d s", warning
+    ), warning
+    with av.open(str(out)) as container:
+        heard = [
+            frame.time
+            for frame in container.decode(audio=0)
+            if np.abs(frame.to_ndarray()).max() > 0.05
+        ]
+    assert heard[0] == pytest.approx(11.5, abs=0.15)
+    assert heard[-1] > 14
+
+
+def test_a_track_that_never_begins(tmp_path: Path) -> None:
+    write_video(tmp_path / "a.mkv", 12, Fraction(1), rate=1, audio="aac", audio_until=-1)
+    out, sink = copy(tmp_path / "a.mkv")
+    assert len(times(out)) == 12
+    (warning,) = sink.warnings
+    assert re.fullmatch(r"audio track 1 is empty, no sound from 0\.00 to 12\.00 s", warning), (
+        warning
+    )
 
 
 def test_damaged_sound_does_not_end_the_video(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from squeezedrive.pipeline.sinks.recordings.sound import (
 )
 from squeezedrive.pipeline.sinks.recordings.sound_reader import PREROLL, SoundReader
 
-# The muxer writes nothing until every track has begun, so one that begins later is left out.
+# The muxer writes nothing until every track has begun, so one that begins later gets silence first.
 LATEST_BEGIN = 10  # seconds
 TRIED_PACKETS = 3  # of a track, to find out whether it can be copied
 
@@ -60,7 +60,9 @@ class AudioTracks:
         self._pending: av.Packet | None = None
         self._reader = reader
         self._packets: Iterator[av.Packet] = reader.packets()
-        for stream in self._begun():
+        self._late: set[int] = set()  # tracks that have not begun yet
+        self._wait_for_begin()
+        for stream in reader.tracks:
             self._add(stream)
         reader.keep(self._tracks)
         self._packets = itertools.chain(self._early, self._packets)
@@ -95,7 +97,8 @@ class AudioTracks:
                 self._lost(index, self._read_until, end, f"ends early: {self._reader.ended}")
             self._mux(index, track, None, end, end)
             if index in self._unheard:
-                self._lost(index, Fraction(0), end, "is damaged")
+                why = "is empty" if index in self._late else "is damaged"
+                self._lost(index, Fraction(0), end, why)
         self.close()
 
     def close(self) -> None:
@@ -107,20 +110,16 @@ class AudioTracks:
         stamp = packet.pts if packet.pts is not None else packet.dts
         return Fraction(0) if stamp is None else stamp * packet.time_base - self._zero
 
-    def _begun(self) -> list[av.AudioStream]:
-        """Return the tracks that begin in time, keeping the packets read to find out."""
-        tracks = self._reader.tracks
-        waiting = {track.index for track in tracks}
+    def _wait_for_begin(self) -> None:
+        """Find out which tracks begin in time, keeping the packets read for it."""
+        waiting = {track.index for track in self._reader.tracks}
         for packet in self._packets:
             if packet.stream.type == "audio":
                 self._early.append(packet)
                 waiting.discard(packet.stream_index)
             if not waiting or self._time(packet) > LATEST_BEGIN:
                 break
-        for track in tracks:
-            if track.index in waiting:
-                self._warn(track.index, f"has no sound within {LATEST_BEGIN} s, left out")
-        return [track for track in tracks if track.index not in waiting]
+        self._late = waiting
 
     def _add(self, stream: av.AudioStream) -> None:
         if stream.codec_context is None:
@@ -129,7 +128,7 @@ class AudioTracks:
         first = [packet for packet in self._early if packet.stream_index == stream.index]
         track: Track
         try:
-            if can_be_copied(stream, first[:TRIED_PACKETS]):
+            if first and can_be_copied(stream, first[:TRIED_PACKETS]):
                 track = CopiedTrack(stream, self._output, self._zero)
             else:
                 lost = partial(self._lost, stream.index)
@@ -163,10 +162,14 @@ class AudioTracks:
             self._lost(index, begin, end, str(error))
         else:
             self._write(index, packets, begin, end)
-            if packets:
-                self._gaps[index].end()
-                self._unwritten.discard(index)
-                self._unheard.discard(index)
+            if not packets or (packet is None and index in self._late):
+                return  # nothing, or the end of the silence
+            if index in self._late:
+                self._late.discard(index)
+                self._lost(index, Fraction(0), begin, "begins late")
+            self._gaps[index].end()
+            self._unwritten.discard(index)
+            self._unheard.discard(index)
 
     def _write(self, index: int, packets: list[av.Packet], begin: Fraction, end: Fraction) -> None:
         try:

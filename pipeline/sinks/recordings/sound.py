@@ -221,7 +221,7 @@ class EncodedTrack:
         """Report that there is no sound up to `begin`, if there were packets that should be it."""
         if self._fed is None:
             return
-        end = self._fed[0] if self._end is None else Fraction(self._end, self._rate)
+        end = max(self._fed[0], Fraction(self._end or 0, self._rate))
         if begin - end > GAP and self._fed[1] - end > GAP:
             self._lost(end, begin, "is damaged")
 
