@@ -1,18 +1,20 @@
-"""Power cuts by the hundred: `python -m tests.benchmarks.kills [--runs N] [--kinds K,K]`.
+"""Power cuts by the hundred: `python -m tests.benchmarks.kills [--kills N] [--kinds K,K]`.
 
-The program is killed by SIGKILL at a random moment: while it marks the clip demo:, while it records
-a live camera in segments with clips of events, while it trains. Everything it leaves has to be
-readable, a recording may lack at most its last second, and a training has to go on from where it
-was. What is not so is printed, its folder kept, and the exit code is 1.
+The program is killed by SIGKILL at a random moment: while it marks a file, while it records a live
+camera in segments with clips of events, while it trains, while it does a fleet's files. Everything
+it leaves has to be readable, a recording may lack at most its last second, a training and a fleet
+have to go on from where they were. What is not so is printed, its folder kept, and the exit code is
+1. Programs are copies of one that has begun, with a stand-in for the network: see `forked`.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import random
 import shutil
-import subprocess
+import signal
 import sys
 import tempfile
 import threading
@@ -27,8 +29,11 @@ import av
 
 from squeezedrive.engines.errors import UserError
 from squeezedrive.engines.model.weights import load_weights
-from tests.benchmarks.signals import NETWORK, ROOT, cancelling
+from squeezedrive.engines.signals import on_signals
+from tests.benchmarks import forked
+from tests.benchmarks.fleet import contents
 from tests.servers.process import Server
+from tests.support.media import write_video
 from tests.support.rectangles import small, write_kitti
 
 DEADLINE = 600.0  # seconds until a program has something that can be lost
@@ -36,54 +41,101 @@ LAST_SECOND = 1.2  # seconds of a recording that may be missing: a fragment, and
 LAST_FRAMES = 3  # or so many frames, where fewer come in a second
 STUB = 1024  # bytes; a video that was begun in its last second holds no picture yet
 LIVE_FPS = 20
+SIZE = (320, 192)
+FILE_FRAMES = 1500
+FLEET_FILES = 12
+FLEET_FRAMES = 30
+FLEET_KILLS = 4  # before a fleet may come to its end
+
+
+class TooSlow(Exception):
+    """The machine is too busy for a program to come to what can be lost."""
+
+
+@dataclass(frozen=True)
+class Given:
+    """What the programs work on."""
+
+    camera: str  # address
+    video: Path
+    pictures: Path  # labelled, in KITTI layout
+    card: Path  # folder of a fleet's files
+    tables: dict[str, str]  # those of a fleet that nothing disturbs, as `contents` returns them
+
+
+@dataclass
+class Found:
+    """What was seen after some kills of one program."""
+
+    kills: int = 0
+    files: int = 0
+    lost: float = 0.0  # most seconds of video
+    slow: int = 0  # 1 if it was not ready in time
+    faults: list[str] = field(default_factory=list)
 
 
 @dataclass
 class Table:
     """What was seen of each kind of run, by many threads."""
 
-    runs: Counter[str] = field(default_factory=Counter)
+    kills: Counter[str] = field(default_factory=Counter)
     files: Counter[str] = field(default_factory=Counter)
     lost: dict[str, float] = field(default_factory=dict)  # most seconds of video
+    slow: int = 0  # programs that were not ready in time
     faults: list[str] = field(default_factory=list)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def add(self, kind: str, files: int, lost: float, faults: list[str], folder: Path) -> None:
+    def add(self, kind: str, found: Found, folder: Path) -> None:
         """Take a run in; its folder is kept if something was wrong."""
         with self.lock:
-            self.runs[kind] += 1
-            self.files[kind] += files
-            self.lost[kind] = max(self.lost.get(kind, 0.0), lost)
-            if faults:
-                self.faults.append(f"{folder}: {kind}: {'; '.join(faults)}")
+            before = sum(self.kills.values())
+            self.kills[kind] += found.kills
+            self.slow += found.slow
+            self.files[kind] += found.files
+            self.lost[kind] = max(self.lost.get(kind, 0.0), found.lost)
+            if found.faults:
+                self.faults.append(f"{folder}: {kind}: {'; '.join(found.faults)}")
                 print(self.faults[-1], flush=True)
-            if not sum(self.runs.values()) % 20:
-                print(f"{sum(self.runs.values())} kills, {len(self.faults)} faults", flush=True)
-        if not faults:
+            if before // 20 < (before + found.kills) // 20:
+                print(f"{dict(self.kills)}, {len(self.faults)} faults", flush=True)
+        if not found.faults:
             shutil.rmtree(folder)
 
     def __str__(self) -> str:
         rows = ["| kind | kills | files read | most seconds lost |", "|---|---|---|---|"]
         rows += [
             f"| {kind} | {count} | {self.files[kind]} | {self.lost[kind]:.2f} |"
-            for kind, count in self.runs.items()
+            for kind, count in self.kills.items()
         ]
-        return "\n".join([*rows, f"faults: {len(self.faults)}"])
+        return "\n".join([*rows, f"not ready in time: {self.slow}", f"faults: {len(self.faults)}"])
 
 
-def kill_when(command: list[str], log: Path, ready: Callable[[], bool], most: float) -> None:
-    """Start a program and kill it up to `most` seconds after it is ready."""
-    with log.open("wb") as stderr:
-        process = subprocess.Popen(
-            command, cwd=ROOT,
-            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=stderr,
-        )  # fmt: skip
+def kill_when(
+    arguments: list[str], log: Path, ready: Callable[[], bool], most: float, verb: bool = False
+) -> int:
+    """Start a program and kill it up to `most` seconds after it is ready.
+
+    Returns
+    -------
+    int
+        1 if it was killed, 0 if it had ended before.
+
+    Raises
+    ------
+    TooSlow
+        If it is not ready within `DEADLINE`.
+    """
+    process = forked.start(verb, arguments, log)
     deadline = time.monotonic() + DEADLINE
-    while not ready() and process.poll() is None and time.monotonic() < deadline:
+    while process.is_alive() and not ready() and time.monotonic() < deadline:
         time.sleep(0.01)
     time.sleep(random.uniform(0.0, most))
+    late = process.is_alive() and not ready()
     process.kill()
-    process.wait()
+    process.join()
+    if late:
+        raise TooSlow
+    return int(process.exitcode == -signal.SIGKILL)
 
 
 def lines_in(paths: list[Path]) -> int:
@@ -120,109 +172,158 @@ def check_recording(video: Path, jsonl: Path, faults: list[str]) -> float:
     return max(lost, 0.0)
 
 
-def kill_file(folder: Path, network: Path, _: str) -> tuple[int, float, list[str]]:
-    """Kill a run that marks a file; return files read, seconds lost and what is wrong."""
-    video, jsonl = folder / "out.mp4", folder / "out.jsonl"
-    command = [
-        sys.executable, "run_pipeline.py", "demo:loop", "-o", str(video), "--jsonl", str(jsonl),
-        "--csv", str(folder / "out.csv"), "--no-progress", "-t", "0.02",
-        "--set", f"network={network}", "--set", "video.preset=ultrafast",
+def kill_file(folder: Path, given: Given) -> Found:
+    """Kill a run that marks a file."""
+    video, jsonl, found = folder / "out.mp4", folder / "out.jsonl", Found(files=2)
+    arguments = [
+        str(given.video), "-o", str(video), "--jsonl", str(jsonl), "--csv", str(folder / "out.csv"),
+        "--no-progress", "--set", "video.preset=ultrafast",
     ]  # fmt: skip
-    kill_when(command, folder / "log", lambda: lines_in([jsonl]) > 1, 5.0)
-    faults: list[str] = []
-    return 2, check_recording(video, jsonl, faults), faults
+    found.kills = kill_when(arguments, folder / "log", lambda: lines_in([jsonl]) > 1, 2.0)
+    found.lost = check_recording(video, jsonl, found.faults)
+    return found
 
 
-def kill_live(folder: Path, network: Path, camera: str) -> tuple[int, float, list[str]]:
-    """Kill a live recording in segments; as `kill_file`."""
-    command = [
-        sys.executable, "run_pipeline.py", camera, "-c", "configs/live.yaml",
-        "-o", str(folder / "ride.mp4"), "--jsonl", str(folder / "ride.jsonl"), "--segment", "2",
-        "--keep", "0.05", "--event", "car>=1", "--track", "--no-progress", "-t", "0.02",
-        "--set", f"network={network}", "--set", "record.before=1", "--set", "record.after=1",
+def kill_live(folder: Path, given: Given) -> Found:
+    """Kill a live recording in segments with events."""
+    found = Found()
+    arguments = [
+        given.camera, "-c", "configs/live.yaml", "-o", str(folder / "ride.mp4"),
+        "--jsonl", str(folder / "ride.jsonl"), "--segment", "2", "--keep", "0.05",
+        "--event", "car>=1", "--track", "--no-progress",
+        "--set", "record.before=1", "--set", "record.after=1",
     ]  # fmt: skip
-    kill_when(command, folder / "log", lambda: lines_in(list(folder.glob("*.jsonl"))) > 1, 7.0)
-    faults: list[str] = []
-    lost, read = 0.0, 0
-    for jsonl in sorted(folder.glob("ride.0*.jsonl")):
-        lost = max(lost, check_recording(jsonl.with_suffix(".mp4"), jsonl, faults))
-        read += 2
-    for clip in folder.glob("*.event.*.mp4"):
+    parts = folder.glob
+    found.kills = kill_when(
+        arguments, folder / "log", lambda: lines_in(list(parts("*.jsonl"))) > 1, 6.0
+    )
+    for jsonl in sorted(parts("ride.0*.jsonl")):
+        lost = check_recording(jsonl.with_suffix(".mp4"), jsonl, found.faults)
+        found.lost = max(found.lost, lost)
+        found.files += 2
+    for clip in parts("*.event.*.mp4"):
         if clip.stat().st_size >= STUB:
             seconds_of(clip)
-        read += 1
+        found.files += 1
     events = folder / "ride.events.jsonl"
     if events.exists():
         read_lines(events)
-        read += 1
-    return read, lost, faults
+        found.files += 1
+    return found
 
 
-def kill_training(folder: Path, _: Path, data: str) -> tuple[int, float, list[str]]:
-    """Kill a training, let it go on, and kill it again; as `kill_file`."""
-    out, log, again = folder / "run", folder / "log", folder / "log2"
-    train = [sys.executable, "-m", "engines", "train", "--out", str(out)]
-    settings = small(Path(data), epochs=1000, checkpoint_seconds=1)
+def kill_training(folder: Path, given: Given) -> Found:
+    """Kill a training, let it go on, and kill it again."""
+    out, log, again, found = folder / "run", folder / "log", folder / "log2", Found()
+    train = ["train", "--out", str(out)]
+    settings = small(given.pictures, epochs=1000, checkpoint_seconds=0.3)
     options = [f"{key}={json.dumps(value)}" for key, value in settings]
     begun = [*train, *(part for option in options for part in ("--set", option))]
-    kill_when(begun, log, (out / "checkpoint.pt").exists, 5.0)
+    found.kills = kill_when(begun, log, (out / "checkpoint.pt").exists, 2.0, verb=True)
     if not (out / "checkpoint.pt").exists():
-        return 0, 0.0, [f"no checkpoint within {DEADLINE:g} s"]
-    kill_when([*train, "--resume"], again, lambda: "epoch " in again.read_text(), 3.0)
-    faults = []
+        found.faults.append(f"no checkpoint: {log.read_text()[-300:]!r}")
+        return found
+    resumed = [*train, "--resume"]
+    found.kills += kill_when(
+        resumed, again, lambda: again.exists() and "epoch " in again.read_text(), 2.0, verb=True
+    )
     if "epoch " not in again.read_text():
-        faults.append(f"does not go on: {again.read_text()[-300:]!r}")
+        found.faults.append(f"does not go on: {again.read_text()[-300:]!r}")
     metrics = out / "metrics.jsonl"  # which begins with the end of the first epoch
     epochs = [line["epoch"] for line in read_lines(metrics)] if metrics.exists() else []
     if epochs != list(range(1, len(epochs) + 1)):
-        faults.append(f"metrics.jsonl has the epochs {epochs}")
+        found.faults.append(f"metrics.jsonl has the epochs {epochs}")
     for path in out.glob("*.npz"):
         load_weights(path)
-    return 2 + len(list(out.glob("*.npz"))), 0.0, faults
+    found.files = 2 + len(list(out.glob("*.npz")))
+    return found
 
 
-KINDS = {"file": kill_file, "live": kill_live, "training": kill_training}
+def fleet_of(card: Path, out: Path) -> list[str]:
+    """Return the arguments of a fleet."""
+    return ["fleet", str(card), "--out", str(out), "--local", "--event", "car>=1", "--no-progress"]
 
 
-def perform(kind: str, number: int, where: Path, network: Path, given: str, table: Table) -> None:
+def kill_fleet(folder: Path, given: Given) -> Found:
+    """Kill a fleet some times, then let it come to its end, and compare its tables."""
+    out, found = folder / "out", Found()
+    for number in range(FLEET_KILLS):
+        done = len(list(out.glob("files/**/*.parquet")))
+        found.kills += kill_when(
+            fleet_of(given.card, out), folder / f"log{number}",
+            lambda done=done: len(list(out.glob("files/**/*.parquet"))) > done, 0.5,
+        )  # fmt: skip
+        found.files += len(contents(str(out)))  # each can be read
+    last = forked.start(False, fleet_of(given.card, out), folder / "log")
+    last.join(DEADLINE)
+    tables = contents(str(out))
+    found.files += len(tables)
+    if last.exitcode != 0 or tables != given.tables:
+        found.faults.append(f"exit code {last.exitcode}, tables differ: {tables != given.tables}")
+    last.kill()
+    return found
+
+
+KINDS = {"file": kill_file, "live": kill_live, "training": kill_training, "fleet": kill_fleet}
+
+
+def perform(kind: str, number: int, where: Path, given: Given, table: Table) -> None:
     """Do one run, and look at what is left."""
     folder = where / f"{kind}.{number}"
     folder.mkdir()
     try:
-        read, lost, faults = KINDS[kind](folder, network, given)
+        found = KINDS[kind](folder, given)
+    except TooSlow:
+        found = Found(slow=1)
     except (av.FFmpegError, UserError, ValueError, OSError) as error:
-        read, lost, faults = 0, 0.0, [repr(error)]
-    table.add(kind, read, lost, faults, folder)
+        found = Found(faults=[repr(error)])
+    table.add(kind, found, folder)
+
+
+def prepare(where: Path, camera: str) -> Given:
+    """Write what the programs work on."""
+    video, pictures, card = where / "drive.mp4", where / "data", where / "card"
+    write_video(video, FILE_FRAMES, size=SIZE)
+    write_kitti(pictures, 4)
+    card.mkdir()
+    for number in range(FLEET_FILES):
+        write_video(card / f"{number}.mp4", FLEET_FRAMES + number, size=SIZE)
+    undisturbed = forked.start(False, fleet_of(card, where / "out"), where / "log")
+    undisturbed.join()
+    assert undisturbed.exitcode == 0, (where / "log").read_text()
+    return Given(camera, video, pictures, card, contents(str(where / "out")))
 
 
 def main() -> int:
-    """Do all runs, print the table; return the exit code."""
+    """Do all kills, print the table; return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--runs", type=int, default=1000)
-    parser.add_argument("--jobs", type=int, default=2, help="runs at the same time")
+    parser.add_argument("--kills", type=int, default=1000, help="at least so many")
+    parser.add_argument("--jobs", type=int, default=4, help="programs at the same time")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--kinds", default="file,live,training")
+    parser.add_argument("--kinds", default=",".join(KINDS))
     arguments = parser.parse_args()
     random.seed(arguments.seed)
     where = Path(tempfile.mkdtemp(prefix="kills-"))
-    network, data = where / "small.yaml", where / "data"
-    weights = ROOT / "engines" / "shipped" / "squeezedrive-v3.npz"
-    network.write_text(NETWORK.format(weights=weights))
-    write_kitti(data, 4)
     table = Table()
-    camera = Server("mjpeg", f"--fps={LIVE_FPS}", f"--seconds={arguments.runs * 60}")
-    kinds = arguments.kinds.split(",")
+    camera = Server("mjpeg", f"--fps={LIVE_FPS}", f"--seconds={arguments.kills * 60}")
+    kinds = itertools.cycle(arguments.kinds.split(","))
+    numbers = itertools.count()
+    stop = threading.Event()
     try:
-        with cancelling(ThreadPoolExecutor(arguments.jobs)) as pool:
-            done = []
-            for number in range(arguments.runs):
-                kind = kinds[number % len(kinds)]
-                given = str(data) if kind == "training" else camera.url()
-                done.append(pool.submit(perform, kind, number, where, network, given, table))
-            for run in done:
+        given = prepare(where, camera.url())
+
+        def work() -> None:
+            while not stop.is_set() and sum(table.kills.values()) < arguments.kills:
+                with table.lock:
+                    kind, number = next(kinds), next(numbers)
+                perform(kind, number, where, given, table)
+
+        with (
+            on_signals(lambda _: stop.set(), once=True),
+            ThreadPoolExecutor(arguments.jobs) as pool,
+        ):
+            for run in [pool.submit(work) for _ in range(arguments.jobs)]:
                 run.result()
-    except KeyboardInterrupt:
-        print("ended early")
     finally:
         camera.kill()
         print(table, flush=True)
