@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, model_validator
 from pydantic_core import PydanticCustomError
 
 from squeezedrive.engines.backends.cpu.options import CpuOptions
@@ -15,6 +15,7 @@ from squeezedrive.engines.backends.select import CHOICES
 from squeezedrive.engines.config_files import CONFIGS, find_config
 from squeezedrive.engines.settings import Count, Setting, Whole, file_layer, merge, setting_layer
 from squeezedrive.kernels.fit import FitMode
+from squeezedrive.pipeline.core.source import SourceKind
 from squeezedrive.pipeline.stages.feed import QueueOptions
 
 DEFAULTS = CONFIGS / "file.yaml"
@@ -99,13 +100,31 @@ class RecordConfig(_Strict):
 class TrackConfig(_Strict):
     """Whether objects are tracked, and how many frames the network sees."""
 
-    enabled: bool
+    enabled: bool | Literal["auto"]
     every: Annotated[int, Field(ge=1, le=MOST_EVERY)]
 
+    @model_validator(mode="after")
+    def _only_tracked_are_skipped(self) -> TrackConfig:
+        if self.enabled is False and self.every > 1:
+            raise PydanticCustomError(
+                "untracked",
+                "expected every: 1 with enabled: false, got {every}: frames that the network skips"
+                " need tracked objects",
+                {"every": self.every},
+            )
+        return self
+
     @property
-    def follows(self) -> bool:
-        """Whether there is a tracker: frames that the network does not see need one."""
-        return self.enabled or self.every > 1
+    def may_track(self) -> bool:
+        """Whether objects of some kind of source are tracked."""
+        return self.enabled is not False
+
+    def of(self, kind: SourceKind) -> TrackConfig:
+        """Return these options with "auto" decided for a kind of source."""
+        if self.enabled != "auto":
+            return self
+        follow = kind in ("file", "demo") or self.every > 1
+        return self.model_copy(update={"enabled": follow})
 
 
 class PreviewConfig(_Strict):

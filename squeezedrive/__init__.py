@@ -2,7 +2,7 @@
 
     from squeezedrive import detect
 
-    for result in detect("drive.mp4", track=True):
+    for result in detect("drive.mp4"):
         print(result.pts, result.class_names, result.boxes)
 
 `detect` reads videos, cameras and streams; `Detector` takes pictures that are in memory.

@@ -70,7 +70,7 @@ def detect(
         rtsp:// or http:// stream, a FIFO or "-" for standard input, or "demo:". Several share one
         network: files are read one after the other, all others at the same time.
     track : bool, optional
-        Whether to track objects: ids that last, steady boxes.
+        Whether to track objects: ids that last, steady boxes. By default in video files.
     classes : collection of str
         Only these; empty: all that the network knows.
     threshold : float, optional

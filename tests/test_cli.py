@@ -15,6 +15,7 @@ from typing import Any
 
 import av
 import cv2
+import numpy as np
 import pytest
 
 from squeezedrive.engines.model.weights import DEFAULT, load_weights, save_weights
@@ -77,6 +78,7 @@ def test_a_drive_becomes_a_video_and_readable_detections(
         figures,
         "-t",
         "0.001",
+        "--no-track",
     )
     assert code == 0, err
     assert frames_of(video) == [Fraction(i, 25) for i in range(12)]
@@ -84,6 +86,7 @@ def test_a_drive_becomes_a_video_and_readable_detections(
     header, *lines = lines_of(jsonl)
     assert header["model"]["name"] == "squeezedrive-v3"
     assert header["config"]["detect"]["threshold"] == 0.001
+    assert header["config"]["track"] == {"enabled": False, "every": 1}
     assert header["source"]["kind"] == "file"
     assert [line["frame"] for line in lines] == list(range(12))
     assert [line["pts"] for line in lines] == [pytest.approx(i / 25) for i in range(12)]
@@ -123,13 +126,37 @@ def test_the_network_may_see_only_every_third_frame(run: Any, drive: Path, tmp_p
     assert code == 0
     assert "12 read, 12 processed (4 by the network, between them by tracking)" in text
     header, *lines = lines_of(jsonl)
-    assert header["config"]["track"] == {"enabled": False, "every": 3}
+    assert header["config"]["track"] == {"enabled": True, "every": 3}
     assert [line["detected"] for line in lines] == [True, False, False] * 4
     assert len(frames_of(out)) == 12
     figures = json.loads(summary.read_text())
     assert figures["frames"]["detected"] == 4
     assert figures["stages"]["inference"]["frames"] == 4
     assert figures["stages"]["sinks"]["frames"] == 12
+
+
+def test_tracks_video_files_but_not_pictures_unless_asked(
+    run: Any, clip: Path, tmp_path: Path
+) -> None:
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    for index in range(3):
+        cv2.imwrite(str(pictures / f"{index}.png"), np.full((96, 160, 3), 90 * index, np.uint8))
+    jsonl = tmp_path / "out.jsonl"
+    for source, option, tracked in (
+        (clip, None, True), (clip, "--no-track", False),
+        (pictures, None, False), (pictures, "--track", True),
+    ):  # fmt: skip
+        options = "--no-video", "-t", "0.001", "--jsonl", jsonl, "-y", "-n", "3"
+        assert run(source, *options, *([option] if option else []))[0] == 0
+        header, *lines = lines_of(jsonl)
+        assert header["config"]["track"] == {"enabled": tracked, "every": 1}
+        assert ["detected" in line for line in lines] == [tracked] * 3
+
+
+def test_refuses_untracked_objects_between_frames(refused: Any, clip: Path) -> None:
+    message = refused(clip, "--no-track", "--detect-every", "2")
+    assert "track: expected every: 1 with enabled: false, got 2" in message
 
 
 def test_results_do_not_depend_on_the_number_of_slots(

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 SHORTCUTS = {
     "backend": ("backend", "|".join(CHOICES), "back end that runs the network"),
     "threshold": ("detect.threshold", "T", "lowest score of a box, 0 to 1"),
-    "detect-every": ("track.every", "N", "run the network on one frame in N, --track the others"),
+    "detect-every": ("track.every", "N", "run the network on one frame in N, track the others"),
     "top-n": ("detect.top_n", "N", "boxes kept before suppression"),
     "nms-iou": ("detect.nms_iou", "T", "overlap from which a box is suppressed, 0 to 1"),
     "classes": ("detect.classes", "A,B", "keep only these: car,cyclist,pedestrian"),
@@ -68,11 +68,14 @@ def add_messages(parser: argparse.ArgumentParser, level: str) -> argparse._Argum
 
 
 def add_settings(
-    settings: argparse._ArgumentGroup, shortcuts: Mapping[str, tuple[str, str, str]], event: str
+    settings: argparse._ArgumentGroup,
+    shortcuts: Mapping[str, tuple[str, str, str]],
+    event: str,
+    tracked: str = "in video files",
 ) -> None:
     """Add the options that change the configuration: `shortcuts` are some or all of `SHORTCUTS`.
 
-    `event` is the help text of --event.
+    `event` is the help text of --event, `tracked` where objects are tracked by default.
     """
     settings.add_argument(
         "-c", "--config", type=Path, metavar="FILE.yaml",
@@ -85,8 +88,9 @@ def add_settings(
     )  # fmt: skip
     settings.add_argument("--event", action="append", default=[], metavar="CONDITION", help=event)
     settings.add_argument(
-        "--track", action="store_true", help="track objects: lasting numbers, steady boxes"
-    )
+        "--track", action=argparse.BooleanOptionalAction,
+        help=f"track objects: lasting numbers, steady boxes (default: {tracked})",
+    )  # fmt: skip
     short = {"threshold": "-t", "frames": "-n"}
     for name, (_, metavar, text) in shortcuts.items():
         flags = [short[name]] if name in short else []
@@ -107,8 +111,9 @@ def read_settings(arguments: argparse.Namespace) -> list[Setting]:
             settings.append((f"--{name}", key, value))
     if arguments.event:
         settings.append(("--event", "record.events", arguments.event))
-    if arguments.track:
-        settings.append(("--track", "track.enabled", True))
+    if arguments.track is not None:
+        written = "--track" if arguments.track else "--no-track"
+        settings.append((written, "track.enabled", arguments.track))
     return settings
 
 

@@ -29,7 +29,7 @@ def build_feeds(
     shown: Sequence[Sequence[Sink]],
     own: OwnSinks,
     draw: Draw | None,
-    config: Config,
+    settings: Config,
     network: NetworkDescription,
     backend: Backend,
 ) -> list[Feed]:
@@ -46,6 +46,7 @@ def build_feeds(
     changed = Condition()  # one for all: the network waits for every feed
     feeds = []
     for source, paths, first in zip(sources, places, shown, strict=True):
+        config = settings.model_copy(update={"track": settings.track.of(source.info.kind)})
         header = partial(run_header, source, config, network, backend)
         written = open_sinks(
             paths, source, network.class_names, config, header, share=1 / len(sources)
@@ -58,7 +59,7 @@ def build_feeds(
             into_yuv = all(sink.takes_yuv for sink in sinks if sink.draws)
             painted = partial(_paint, painter, into_yuv)
         tracker = None
-        if config.track.follows and network.controls is not None:
+        if config.track.enabled and network.controls is not None:
             tracker = Tracker(network.controls)
         feeds.append(
             Feed(

@@ -59,7 +59,7 @@ def describe_network(config: Config) -> NetworkDescription:
     names = weights.profile.output.classes
     chosen = known_classes(config.detect, names)
     detect = detect_params(chosen, names)
-    if config.preview.address is None and not config.track.follows:
+    if config.preview.address is None and not config.track.may_track:
         return NetworkDescription(network, weights, detect, None)
     controls = Controls(names, chosen.threshold, chosen.classes, chosen.class_thresholds)
     lowest = _lowest(config, float(controls.thresholds.min()))
@@ -71,7 +71,7 @@ def _lowest(config: Config, threshold: float) -> float:
     """Return the lowest score that the live page and the tracker use."""
     if config.preview.address is not None:
         threshold = min(threshold, LOWEST)
-    return Tracker.weakest(threshold) if config.track.follows else threshold
+    return Tracker.weakest(threshold) if config.track.may_track else threshold
 
 
 def load_network(network_file: Path, network: NetworkConfig) -> Weights:

@@ -85,7 +85,7 @@ def _parse(argv: list[str], program: str) -> argparse.Namespace:
     shortcuts = {name: one for name, one in SHORTCUTS.items() if name not in NOT_HERE}
     add_settings(
         settings, shortcuts | {"track-index": TRACK_INDEX},
-        "list moments like 'pedestrian>=1' in the table of events; repeatable",
+        "list moments like 'pedestrian>=1' in the table of events; repeatable", "no",
     )  # fmt: skip
     messages = add_messages(parser, "warning")
     messages.add_argument(
@@ -183,6 +183,10 @@ def _run(arguments: argparse.Namespace) -> int:
     from squeezedrive.pipeline.fleet.worker import WorkerOptions
 
     config = load_config(arguments.config, read_settings(arguments))
+    track = config.track
+    if track.enabled == "auto":  # parts of a recording are to have the boxes of the whole
+        track = track.model_copy(update={"enabled": track.every > 1})
+        config = config.model_copy(update={"track": track})
     _check_split(arguments.split, arguments.video, config.source)
     listed = list_sources(arguments.sources)
     options = WorkerOptions(

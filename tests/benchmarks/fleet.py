@@ -152,7 +152,7 @@ def compare_with_plain(card: Path, work: Path, options: list[str], repeats: int)
         plain, fleet = work / f"plain{number}", work / f"fleet{number}"
         plain.mkdir()
         program = [sys.executable, "run_pipeline.py"]
-        one = [*program, str(card), "--no-video", "--parquet", f"{plain}/", *settings]
+        one = [*program, str(card), "--no-video", "--no-track", "--parquet", f"{plain}/", *settings]
         other = [*program, "fleet", str(card), "--out", str(fleet), *options]
         figures = [measure([*command, "--no-progress"]) for command in (one, other)]
         for name, (status, seconds, taken, _) in zip(("plain", "fleet"), figures, strict=True):

@@ -105,7 +105,10 @@ def test_every_file_has_its_part_of_each_table(
     assert str(places[2]) in err
 
     single = tmp_path / "single.parquet"
-    assert run(places[0], "--no-video", "-n", 12, "-t", "0.01", "--parquet", single)[0] == 0
+    assert (
+        run(places[0], "--no-video", "--no-track", "-n", 12, "-t", "0.01", "--parquet", single)[0]
+        == 0
+    )
     part = out / "detections" / f"file{places[0]}.parquet"
     rows = pq.ParquetFile(part).read().to_pylist()
     assert rows == pq.ParquetFile(single).read().to_pylist()

@@ -12,7 +12,8 @@ from squeezedrive.pipeline.config import load_config
 
 def describe(small_network: Path, **keys: Any) -> Any:
     settings = [("test", f"detect.{key}", value) for key, value in keys.items()]
-    return describe_network(load_config(None, [("test", "network", str(small_network)), *settings]))
+    fixed = [("test", "network", str(small_network)), ("test", "track.enabled", False)]
+    return describe_network(load_config(None, [*fixed, *settings]))
 
 
 @pytest.mark.parametrize("spelling", ["car", "Car", "CAR", " car "])

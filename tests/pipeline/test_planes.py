@@ -251,7 +251,7 @@ def test_a_run_that_writes_a_video_makes_no_bgr_of_it(
     with monkeypatch.context() as patch:
         patch.setattr(Frame, "image", property(lambda _: pytest.fail("BGR was asked for")))
         patch.setattr(Frame, "to_bgr", lambda _: pytest.fail("BGR was asked for"))
-        more = ["--track"] if tracking else []
+        more = ["--track" if tracking else "--no-track"]
         clip, out = tmp_path / "a.mp4", tmp_path / "out.mp4"
         code, _, err = run(clip, "-o", out, "--jsonl", tmp_path / "a.jsonl", *more)
     assert code == 0, err
