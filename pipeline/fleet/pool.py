@@ -76,7 +76,7 @@ class LocalPool(Pool):
         return len(self._under_way)
 
     def submit(self, job: Job) -> None:
-        """Give it a file."""
+        """Give the worker a file."""
         self._under_way.add(self._threads.submit(self._worker.process, job))
 
     def wait(self, seconds: float) -> list[FileRow]:

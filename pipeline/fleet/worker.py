@@ -128,7 +128,7 @@ class FleetWorker:
         self._scratch.close()
 
     def _try(self, job: Job, row: FileRow, last: bool) -> None:
-        """Do a file and fill in its row; commit it, unless another try may go better."""
+        """Process a file and fill in its row; commit the row if there is no further try."""
         row.host = socket.gethostname()
         header: dict[str, Any] = {
             "config": self._options.config.model_dump(mode="json"),
