@@ -38,7 +38,8 @@ class _Objects:
     """The state of n objects besides their motion; all arrays have n rows."""
 
     ids: NDArray[np.int32]  # 0 until first shown
-    scores: Array
+    scores: Array  # which decide whether it is shown
+    means: Array  # which are reported; they begin at the first score
     votes: Array  # (n, classes)
     seen: Array  # seconds
     shown: NDArray[np.bool_]
@@ -56,6 +57,7 @@ def _no_objects(classes: int) -> _Objects:
     return _Objects(
         ids=np.empty(0, np.int32),
         scores=np.empty(0),
+        means=np.empty(0),
         votes=np.empty((0, classes)),
         seen=np.empty(0),
         shown=np.empty(0, np.bool_),
@@ -174,8 +176,9 @@ class Tracker:
         """Update the scores and classes of the objects with their detections."""
         objects = self._objects
         remain = math.exp(-passed / SMOOTH)
-        objects.scores *= remain
-        objects.scores[rows] += (1 - remain) * scores
+        for means in (objects.scores, objects.means):
+            means *= remain
+            means[rows] += (1 - remain) * scores
         objects.scores[rows] = np.maximum(objects.scores[rows], FIRST * scores)
         objects.votes *= math.exp(-passed / VOTES)
         objects.votes[rows, classes] += scores
@@ -190,6 +193,7 @@ class Tracker:
         self._objects.add(
             ids=np.zeros(n, np.int32),
             scores=FIRST * scores,
+            means=scores,
             votes=scores[:, None] * np.eye(len(self._controls.class_names))[classes],
             seen=np.full(n, self._seconds),
             shown=np.zeros(n, np.bool_),
@@ -230,11 +234,12 @@ class Tracker:
         objects, controls = self._objects, self._controls
         classes = objects.votes.argmax(axis=1).astype(np.int32)
         wanted = np.isin(controls.class_names, controls.classes)
+        scores = np.maximum(objects.means, objects.scores)
         chosen = np.flatnonzero(objects.shown & wanted[classes])
-        chosen = chosen[np.argsort(-objects.scores[chosen], kind="stable")]
+        chosen = chosen[np.argsort(-scores[chosen], kind="stable")]
         found = Detections(
             self._motion.boxes[chosen].astype(np.float32),
-            objects.scores[chosen].astype(np.float32),
+            scores[chosen].astype(np.float32),
             classes[chosen],
         )
         return Tracked(found, objects.ids[chosen])

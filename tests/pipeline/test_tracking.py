@@ -271,6 +271,10 @@ class TestFrames:
         assert shown[0].found.boxes.shape == (0, 4)
         assert shown[0].ids.dtype == np.int32
 
+    def test_reports_the_score_of_an_object_that_has_just_appeared(self):
+        shown = follow([[car(100, score=0.9)]] * 3)
+        assert [float(t.found.scores[0]) for t in shown] == pytest.approx([0.9] * 3)
+
     def test_results_are_sorted_by_score(self):
         frames = [[car(100, score=0.9), car(400, score=0.7)]] * 10
         frames += [[car(100, score=0.6), car(400, score=0.95)]] * 30
