@@ -43,7 +43,7 @@ def main() -> None:
     """Check the package that this Python has installed."""
     checkout = Path(__file__).resolve().parent.parent
     assert not FOLDER.is_relative_to(checkout), f"not the installed package: {FOLDER}"
-    print(f"  {import_everything()} modules imported")
+    print(f"{import_everything()} modules imported")
 
     assert "examples:" in command("squeezedrive", "--help")
     assert "16,848 anchors" in command("squeezedrive-engines", "describe")
@@ -51,11 +51,11 @@ def main() -> None:
     lines = command("squeezedrive", "demo:", *run).splitlines()
     frames = sum(line.startswith('{"frame"') for line in lines)
     assert frames == 20, lines
-    print(f"  both commands, {frames} frames")
+    print(f"both commands, {frames} frames")
 
     results = sum(1 for _ in squeezedrive.detect("demo:", track=True, frames=20))
     assert results == 20, results
-    print(f"  the library, {results} frames")
+    print(f"the library, {results} frames")
 
 
 if __name__ == "__main__":
