@@ -24,14 +24,14 @@ ROOT = Path(__file__).resolve().parent.parent
 
 @pytest.fixture(autouse=True, scope="session")
 def _signals_work() -> None:
-    """Undo what a shell does to programs it starts in the background: they ignore signals."""
+    """Restore SIGINT and SIGHUP, which programs ignore that a shell starts in the background."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @pytest.fixture(autouse=True)
 def _log_as_before() -> Iterator[None]:
-    """Undo what a run of the whole program does to the log, which other tests listen to."""
+    """Restore the log, which a run of the whole program changes and other tests read."""
     log = logging.getLogger("squeezedrive")
     before = list(log.handlers), log.propagate, log.level
     yield
@@ -41,7 +41,7 @@ def _log_as_before() -> Iterator[None]:
 
 @pytest.fixture
 def no_thread_outlives() -> Iterator[None]:
-    """Check that all threads a test has started have ended with it."""
+    """Check that all threads that a test has started have ended when the test ends."""
     before = set(threading.enumerate())
     yield
     assert set(threading.enumerate()) <= before
@@ -66,7 +66,7 @@ def shared() -> Path:
 
 @pytest.fixture(scope="session")
 def small_network(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a network file with an input small enough for tests of everything around it."""
+    """Return a network file with a small input, for tests of all that surrounds the network."""
     path = tmp_path_factory.mktemp("network") / "small.yaml"
     path.write_text(
         "architecture: squeezedet\n"
@@ -109,7 +109,7 @@ def run(small_network: Path, capfd: pytest.CaptureFixture[str]) -> Any:
 
 @pytest.fixture
 def refused(run: Any) -> Any:
-    """Run the program, which has to refuse what it is given; return its only line."""
+    """Run the program with wrong arguments; return its only line, the error."""
 
     def line(*arguments: str | Path) -> str:
         code, out, err = run(*arguments)

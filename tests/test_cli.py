@@ -27,7 +27,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 @pytest.fixture(scope="module")
 def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a video of 12 frames, for tests to which its pictures do not matter."""
+    """Return a video of 12 frames, for tests that do not depend on its pictures."""
     path = tmp_path_factory.mktemp("clip") / "clip.mp4"
     write_video(path, 12, size=(320, 192))
     return path
@@ -47,7 +47,7 @@ def frames_of(path: Path) -> list[Fraction]:
 
 
 def readable_frames(path: Path) -> int:
-    """Count the frames that can be played of a file whose end is missing."""
+    """Count the frames that can be decoded from a file whose end is missing."""
     count = 0
     with av.open(str(path)) as container, contextlib.suppress(av.FFmpegError):
         for _ in container.decode(video=0):
@@ -248,7 +248,8 @@ def test_an_explicit_output_is_written_whatever_the_configuration_says(
 
 
 def test_the_summary_reports_that_all_frames_were_too_old(run: Any, clip: Path) -> None:
-    # A queue that holds them all, or some might be overtaken before anyone sees how old they are.
+    # The queue holds all 12 frames: from a shorter one, newer frames might push some out before
+    # their age is checked.
     code, out, _ = run(clip, "--no-video", "--policy", "bounded_age",
                        "--set", "queue.max_age=0.0000001", "--set", "queue.depth=12")  # fmt: skip
     assert code == 0
@@ -274,12 +275,12 @@ def test_an_output_that_blocks_can_be_interrupted(
 ) -> None:
     jsonl, kitti = tmp_path / "out.jsonl", tmp_path / "kitti"
     kitti.mkdir()
-    os.mkfifo(kitti / "000000.txt.tmp")  # nobody reads it, so who opens it waits
+    os.mkfifo(kitti / "000000.txt.tmp")  # it has no reader, so opening it blocks
     process = start(clip, "--no-video", "--jsonl", jsonl, "--kitti", kitti,
                     "--set", f"network={small_network}")  # fmt: skip
-    wait_for_lines(process, jsonl, 2)  # the pipe comes next
+    wait_for_lines(process, jsonl, 2)  # the program opens the pipe next
     process.send_signal(signal.SIGINT)
-    process.send_signal(signal.SIGTERM)  # two of one kind might be taken for one
+    process.send_signal(signal.SIGTERM)  # two SIGINT might arrive as one
     _, err = process.communicate(timeout=100)
     assert process.returncode == 2
     assert "sinks: a file or device does not answer" in err
@@ -397,7 +398,7 @@ def test_outputs_can_be_read_after_a_kill(small_network: Path, tmp_path: Path) -
     process.communicate(timeout=60)
     lines = lines_of(jsonl)[1:]
     lost = len(lines) - readable_frames(video)
-    assert lost <= 45  # of 25 fps: what the encoder and the open fragment held
+    assert lost <= 45  # frames at 25 fps that the encoder and the open fragment held
 
 
 def wait_for_lines(process: subprocess.Popen[str], path: Path, count: int) -> None:
@@ -406,7 +407,7 @@ def wait_for_lines(process: subprocess.Popen[str], path: Path, count: int) -> No
         if path.exists() and path.read_bytes().count(b"\n") >= count:
             return
         time.sleep(0.05)
-    pytest.fail(f"the run wrote no {count} lines")
+    pytest.fail(f"the run wrote fewer than {count} lines")
 
 
 def test_a_full_disk_ends_the_run_and_keeps_what_was_written(
@@ -427,7 +428,7 @@ def test_a_full_disk_ends_the_run_and_keeps_what_was_written(
     assert "Traceback" not in err
     lost = len(lines_of(jsonl)) - readable_frames(video)
     assert len(lines_of(jsonl)) > 1
-    assert lost <= 45  # likewise
+    assert lost <= 45  # as after a kill
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")

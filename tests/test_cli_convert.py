@@ -23,7 +23,7 @@ HEADER = {
     "model": {"classes": ROAD},
     "source": {"name": "drive.mp4", "kind": "file"},
 }
-# Every kind of file that a run and `convert` both write, by option.
+# The kinds of files that both a run and `convert` write: option and name of the output.
 KINDS = {
     "csv": "t.csv",
     "coco": "coco.json",
@@ -75,7 +75,7 @@ def test_converted_files_equal_those_of_a_run(run: Any, convert: Any, tmp_path: 
     assert len(files) == len(KINDS) - 1 + 6
     for path in files:
         other = tmp_path / "convert" / path.relative_to(tmp_path / "run")
-        if path.name == "mot.txt":  # sizes, there of corners that are not rounded
+        if path.name == "mot.txt":  # a run takes sizes from corners that are not rounded
             theirs, ours = (np.loadtxt(one, delimiter=",") for one in (path, other))
             np.testing.assert_allclose(ours, theirs, rtol=0, atol=0.0151)
         else:
@@ -212,7 +212,7 @@ def test_a_pipe_is_refused_as_it_cannot_be_read_twice(convert: Any, tmp_path: Pa
 def test_a_failing_disk_is_an_error(
     convert: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What was read until then is in files that can be read."""
+    """The frames read before the error are in files that can be read."""
     path, table, coco = (tmp_path / name for name in ("in.jsonl", "out.csv", "out.json"))
     lines = jsonl(path)
     opened = Path.open
@@ -229,7 +229,7 @@ def test_a_failing_disk_is_an_error(
 
 
 class Failing(io.BytesIO):
-    """A file of which the part behind these lines cannot be read."""
+    """A file that cannot be read beyond the given lines."""
 
     def __init__(self, lines: list[bytes]) -> None:
         super().__init__(b"".join(lines))

@@ -1,4 +1,4 @@
-"""Folders, patterns and lists of videos: outputs of each; a broken file does not end the others."""
+"""Folders, patterns and lists of videos: each file has outputs, a broken file stops no other."""
 
 import errno
 import json
@@ -31,9 +31,9 @@ from tests.test_cli import frames_of, lines_of
 
 ROOT = Path(__file__).resolve().parent.parent
 FRAMES = 6
-BROKEN = {3: b"", 9: b"no video at all", 17: None}  # what files hold; None: the first half
+BROKEN = {3: b"", 9: b"no video at all", 17: None}  # contents of files; None: cut off
 WHOLE = [k for k in range(1, 21) if k not in BROKEN]
-DEADLINE = 200  # seconds, on a machine that has other things to do
+DEADLINE = 200  # seconds, on a machine that runs other programs too
 
 
 @pytest.fixture(scope="module")
@@ -53,14 +53,14 @@ def card_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def card(card_files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Return a copy of it in the current folder."""
+    """Return a copy of the card in the current folder."""
     monkeypatch.chdir(tmp_path)
     return Path(shutil.copytree(card_files, tmp_path / "card")).relative_to(tmp_path)
 
 
 @pytest.fixture
 def two(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Return a folder of two videos in the current one."""
+    """Return a folder of two videos, in the current folder."""
     monkeypatch.chdir(tmp_path)
     Path("two").mkdir()
     for name in ("a.mp4", "b.mp4"):
@@ -73,12 +73,12 @@ def place(k: int) -> str:
 
 
 def results(folder: Path) -> dict[str, bytes]:
-    """Return what is in all files with detections, by their names in the folder."""
+    """Return the contents of all files with detections, by their names in the folder."""
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("F*.jsonl")}
 
 
 def files_in(folder: Path) -> list[str]:
-    """Return all files in a folder and below, but for hidden ones."""
+    """Return all files in a folder and below, except hidden ones."""
     paths = (path for path in folder.rglob("*") if path.is_file())
     return sorted(str(p.relative_to(folder)) for p in paths if not p.name.startswith("."))
 
@@ -88,7 +88,7 @@ def states(path: Path) -> list[str]:
 
 
 def at_frame(monkeypatch: pytest.MonkeyPatch, name: str, frame: int, act: Any) -> None:
-    """Call `act` with the source before a frame of the file of this name is read."""
+    """Call `act` with the source before this frame of the file `name` is read."""
     read = VideoSource.read
 
     def watched(source: VideoSource) -> Any:
@@ -102,7 +102,7 @@ def at_frame(monkeypatch: pytest.MonkeyPatch, name: str, frame: int, act: Any) -
 
 
 def send_interrupt(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Return what sends Ctrl-C and waits until the run has heard of it."""
+    """Return a function that sends Ctrl-C and waits until the run interrupts the source."""
     heard = threading.Event()
     monkeypatch.setattr(VideoSource, "interrupt", lambda source: heard.set())
 
@@ -146,7 +146,7 @@ def test_a_card_of_twenty_files_can_be_interrupted_and_resumed(
     assert [line.split()[0] for line in table] == [f"card/{place(k)}.MP4" for k in BROKEN]
     assert all("expected a video" in line for line in table)
     assert err.count("; the other files go on") == 3
-    assert err.count("info: backend ") == 1  # the network is opened once
+    assert err.count("info: backend ") == 1  # all files share one network
     summary = json.loads(Path("whole.json").read_text())
     assert [source["name"] for source in summary["sources"]] == [
         f"card/{place(k)}.MP4" for k in range(1, 21)
@@ -156,7 +156,7 @@ def test_a_card_of_twenty_files_can_be_interrupted_and_resumed(
     wanted = sorted(f"{place(k)}{end}" for k in WHOLE for end in (".detected.mp4", ".jsonl"))
     assert files_in(Path("whole")) == wanted
 
-    # Ctrl-C within a file.
+    # Ctrl-C in the middle of a file.
     with monkeypatch.context() as patch:
         at_frame(patch, "F7.MP4", 3, send_interrupt(patch))
         code, out, err = run(*arguments("out"))
@@ -164,10 +164,10 @@ def test_a_card_of_twenty_files_can_be_interrupted_and_resumed(
     assert "files       5 done, 1 failed, 1 interrupted, 13 left\n" in out
     assert "--resume to process the remaining" in err
     assert json.loads(Path("out.json").read_text())["ended"] == "SIGINT"
-    assert 0 < len(frames_of(Path("out") / f"{place(7)}.detected.mp4")) < FRAMES  # finished
+    assert 0 < len(frames_of(Path("out") / f"{place(7)}.detected.mp4")) < FRAMES  # playable
     before = {path: path.stat().st_mtime_ns for path in Path("out").rglob("F*.*")}
 
-    # The power fails within another.
+    # A power cut in the middle of another file.
     done = subprocess.run(
         [sys.executable, "-c", KILLED, *arguments("out"), "--resume",
          "--set", f"network={small_network}"],
@@ -177,7 +177,7 @@ def test_a_card_of_twenty_files_can_be_interrupted_and_resumed(
     assert done.returncode == -signal.SIGKILL, done.stderr
     record = Journal().find(Path("out") / f"{place(14)}.jsonl")
     assert record is not None
-    assert record.size is None  # begun
+    assert record.size is None  # begun, not finished
     assert not (Path("out") / f"{place(15)}.jsonl").exists()
 
     code, out, err = run(*arguments("out"), "--resume")
@@ -192,7 +192,7 @@ def test_a_card_of_twenty_files_can_be_interrupted_and_resumed(
     assert results(Path("out")) == results(Path("whole"))
     for k in WHOLE:
         assert len(frames_of(Path("out") / f"{place(k)}.detected.mp4")) == FRAMES
-        if k < 7:  # what was finished was left alone
+        if k < 7:  # finished outputs were not touched
             for end in (".detected.mp4", ".jsonl"):
                 path = Path("out") / f"{place(k)}{end}"
                 assert path.stat().st_mtime_ns == before[path]
@@ -208,7 +208,7 @@ def test_outputs_beside_the_files_are_not_read(two: Path, run: Any, refused: Any
     assert "info: two: videos left out, as this program wrote them: 2" in err
     assert "backend" not in err  # nothing needs the network
     assert files_in(two) == written
-    # What a shell makes of two/*.mp4, and a pattern that it leaves alone.
+    # two/*.mp4 as a shell expands it, and as a pattern that the shell did not expand.
     for sources in (sorted(two.glob("*.mp4")), ["two/*.mp4"]):
         code, out, _ = run(*sources, "--jsonl", two, "--resume")
         assert (code, out) == (0, "files       2 done before\n")
@@ -220,7 +220,7 @@ def test_a_single_file_needs_no_folder_of_outputs(two: Path, run: Any) -> None:
     assert "stage        busy" in out
     assert files_in(two) == ["a.detected.mp4", "a.mp4", "b.mp4"]
     assert not (two / ".squeezedrive.jsonl").exists()
-    # With a folder for outputs it is a run of files, of one.
+    # With a folder for outputs, a single file is a run of files too.
     assert run(two / "a.mp4", "-o", "out/")[0] == 0
     assert files_in(Path("out")) == ["a.detected.mp4"]
 
@@ -232,31 +232,31 @@ def test_resume_repeats_files_whose_source_or_settings_changed(
     assert run(*arguments)[0] == 0
     first, second = Path("out/a.jsonl"), Path("out/b.jsonl")
     header = lines_of(first)[0]
-    # Threads change nothing in the results.
+    # The number of threads does not change the results.
     assert "2 done before" in run(*arguments, "--resume", "--set", "cpu.threads=1")[1]
-    # Other settings: nothing that was finished is lost unasked.
+    # With other settings, finished outputs are not replaced without -y.
     assert "a.jsonl: was finished with other settings" in refused(*arguments, "--resume", "-n", "2")
     assert "2 done" in run(*arguments, "--resume", "-y", "-n", "2")[1]
     assert len(lines_of(first)) == 3
     assert "2 done" in run(*arguments, "--resume", "-y")[1]
     assert lines_of(first)[0] == header
-    # Another output is asked for.
+    # One more kind of output.
     assert "2 done" in run(*arguments, "--resume", "--csv", "out")[1]
     assert files_in(Path("out")) == ["a.csv", "a.jsonl", "b.csv", "b.jsonl"]
     assert "2 done before" in run(*arguments, "--resume")[1]
-    # Another video has taken the place of one.
+    # One video is replaced by another.
     write_video(two / "b.mp4", FRAMES + 2, size=(320, 192))
     assert "b.jsonl: was finished with other settings" in refused(*arguments, "--resume")
     assert "1 done before, 1 done" in run(*arguments, "--resume", "-y")[1]
     assert len(lines_of(second)) == FRAMES + 3
-    # An output that is gone is made again, one that was changed is not replaced unasked.
+    # A missing output is made again, a changed one is not replaced without -y.
     first.unlink()
     second.write_text(second.read_text() + "\n")
     assert "b.jsonl: was finished with other settings" in refused(*arguments, "--resume")
     second.unlink()
     _, out, err = run(*arguments, "--resume")
     assert "2 done" in out, err
-    # What no run of files has written is not replaced either.
+    # Outputs that are not in the journal are not replaced either.
     Path("out/.squeezedrive.jsonl").unlink()
     assert "a.jsonl: exists already, but no run" in refused(*arguments, "--resume")
 
@@ -319,9 +319,9 @@ def test_every_track_has_outputs(two: Path, run: Any, refused: Any) -> None:
     ]
     sizes = [lines_of(Path(f"out/cameras.track{track}.jsonl"))[1]["width"] for track in (0, 1)]
     assert sizes == [160, 96]
-    assert "video tracks" not in err  # nothing is left out
+    assert "video tracks" not in err  # the warning about tracks that are left out
     assert "4 done before" in run(*arguments, "--resume")[1]
-    # A file alone, and what has no end.
+    # A single file, and a source that is not a file.
     assert run(two / "cameras.mp4", "--track-index", "all")[0] == 0
     assert (two / "cameras.track1.detected.mp4").exists()
     assert "all: expected a file" in refused("demo:", "--track-index", "all", "--no-video")
@@ -374,7 +374,7 @@ def test_a_fault_in_one_file_does_not_end_the_others(
     assert code == 1
     assert "files       1 failed, 1 done\n" in out
     assert "stage capture failed: ValueError: a fault of ours" in out
-    assert "Traceback" in err  # it is ours to mend
+    assert "Traceback" in err  # the error is in the program itself
     assert len(lines_of(Path("out/b.jsonl"))) == FRAMES + 1
 
 
@@ -434,7 +434,7 @@ def test_the_live_page_stays_open(
         outcome = watch(session, *others)
         (source,) = json.loads(fetch(f"{urls[-1]}status"))["sources"]
         seen.append((source["name"], fetch(f"{urls[-1]}pictures/0?last=0")[:2] == b"\xff\xd8"))
-        time.sleep(STATUS_SECONDS)  # for which the page may say the same
+        time.sleep(STATUS_SECONDS)  # the page may repeat a status for so long
         return outcome
 
     monkeypatch.setattr(LivePage, "show", show)
@@ -445,5 +445,5 @@ def test_the_live_page_stays_open(
     assert len(urls) == 2
     assert urls[0] == urls[1]
     assert err.count("live page: ") == 1
-    with pytest.raises(urllib.error.URLError):  # it is closed with the run
+    with pytest.raises(urllib.error.URLError):  # the page closes when the run ends
         fetch(f"{urls[0]}status")

@@ -1,4 +1,4 @@
-"""The program when its terminal goes away."""
+"""The program when its terminal is closed."""
 
 import json
 import os
@@ -36,7 +36,7 @@ def command(small_network: Path, outputs: tuple[Path, Path], *more: str) -> list
 
 @contextmanager
 def started(arguments: list[str]) -> Iterator[subprocess.Popen[bytes]]:
-    """Start a program that does not outlive the test."""
+    """Start a program; kill it when the block ends."""
     with subprocess.Popen(
         arguments, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     ) as process:
@@ -52,7 +52,7 @@ def wait_for_lines(jsonl: Path, count: int) -> None:
         if jsonl.exists() and jsonl.read_bytes().count(b"\n") >= count:
             return
         time.sleep(0.05)
-    pytest.fail(f"the run wrote no {count} lines")
+    pytest.fail(f"the run wrote fewer than {count} lines")
 
 
 def read_until(terminal: int, text: bytes) -> None:
@@ -78,7 +78,7 @@ def test_closing_the_terminal_ends_the_run_cleanly(
 ) -> None:
     summary = tmp_path / "summary.json"
     pid, terminal = pty.fork()
-    if pid == 0:  # a child with a terminal of its own, of which it is the leader
+    if pid == 0:  # the child leads a session with a terminal of its own
         arguments = command(small_network, outputs, "--summary", str(summary))
         os.execv(arguments[0], arguments)
     try:

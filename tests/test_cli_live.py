@@ -30,7 +30,7 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 @pytest.fixture
 def port() -> int:
-    """Return a port on which nobody answers."""
+    """Return a port on which no program listens."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         number = int(server.getsockname()[1])
     return number
@@ -75,7 +75,7 @@ def test_sources_that_are_read_at_the_same_time_share_the_figures(
     assert code == 0, err
     assert "14 read, 14 processed" in out
     (line,) = [line for line in out.splitlines() if line.startswith("preprocess")]
-    assert re.search(r"  \d\.\d, \d\.\d of 2$", line)  # frames that waited of each source
+    assert re.search(r"  \d\.\d, \d\.\d of 2$", line)  # waiting frames of each source
     assert [len(lines_of(tmp_path / f"ride.{number}.jsonl")) for number in (0, 1)] == [8, 8]
 
 
@@ -124,7 +124,7 @@ def test_outputs_that_several_sources_cannot_share_are_refused(
 def test_a_silent_source_does_not_delay_the_others(
     run: Any, clips: tuple[Path, Path], tmp_path: Path, port: int
 ) -> None:
-    """Without `source.reconnect` it is given up at once, and the exit code says so."""
+    """Without `source.reconnect` the silent source is given up at once; the exit code is 2."""
     jsonl = tmp_path / "out.jsonl"
     url = f"http://user:hunter2@127.0.0.1:{port}/stream"
     code, out, err = run(url, clips[0], "--no-video", "--jsonl", jsonl)
@@ -171,7 +171,7 @@ def test_a_source_that_never_answers_is_tried_until_a_signal_comes(
 def test_a_failing_camera_is_reconnected(
     small_network: Path, tmp_path: Path, comes_back: bool
 ) -> None:
-    """It comes back into the same files; without `source.reconnect` they are finished."""
+    """The same files go on after the reconnection; with `source.reconnect=0` they are finished."""
     video, jsonl = tmp_path / "out.mp4", tmp_path / "out.jsonl"
     camera = Server("mjpeg", "--fps=20")
     process = start(
@@ -216,7 +216,7 @@ def test_writes_segments_and_event_clips(run: Any, drive: Path, tmp_path: Path) 
     assert len(lines_of(tmp_path / "ride.events.jsonl")) == 1
     assert str(tmp_path / "ride") in out
     assert not (tmp_path / "ride.mp4").exists()
-    # Numbers go on, so that nothing has to be replaced.
+    # A second run continues the numbers and replaces no file.
     assert run(drive, "-n", "5", "-o", tmp_path / "ride.mp4", "--segment", "1")[0] == 0
     assert len(list(tmp_path.glob("ride.0*.mp4"))) == 5
 
@@ -267,7 +267,7 @@ def test_tracked_objects_keep_their_numbers(run: Any, drive: Path, tmp_path: Pat
 
 
 def ask(port: int, path: str, body: Any = None, token: str = "") -> tuple[int, Any]:
-    """Ask the live page; return the status and, if it is JSON, the answer."""
+    """Ask the live page; return the status and the answer, decoded if it is JSON."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
     headers = {"Authorization": f"Bearer {token}"} if token else {}
     if body is None:
@@ -309,7 +309,7 @@ def test_the_live_page_shows_and_changes_the_run(
     assert process.returncode == 130, err
     header, *lines = lines_of(jsonl)
     assert lines[0]["detections"]
-    # What was on its way, a frame or two a stage, is written first.
+    # Frames that were already in the pipeline, one or two a stage, have the old threshold.
     assert not any(line["detections"] for line in lines[before + 20 :])
     assert header["config"]["preview"]["token"] == "**********"
     assert "hunter2" not in out + err + jsonl.read_text()

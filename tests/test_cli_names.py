@@ -1,4 +1,4 @@
-"""Files whose names are bytes that no encoding knows, as on old disks and from old archives."""
+"""Files whose names are not valid UTF-8, as on old disks and in old archives."""
 
 import contextlib
 import io
@@ -23,7 +23,7 @@ SHOWN = "fahrt_\\xfc"
 
 
 def run_verb(*arguments: str | Path) -> str:
-    """Run a verb where standard output takes UTF-8 and nothing else; return what it prints."""
+    """Run a verb with strict UTF-8 as standard output; return what it prints."""
     stream = io.TextIOWrapper(io.BytesIO(), "utf-8", errors="strict", write_through=True)
     with contextlib.redirect_stdout(stream):
         assert engines(list(map(str, arguments))) == 0
@@ -51,7 +51,7 @@ def test_messages_escape_the_name_of_a_video(run: Any, tmp_path: Path) -> None:
     header = json.loads(jsonl.read_bytes().splitlines()[0])
     for name in (figures["source"], *figures["outputs"], header["source"]["name"]):
         assert SHOWN in name
-        name.encode()  # whole characters only
+        name.encode()  # raises for a lone surrogate
 
 
 def test_names_do_not_control_the_terminal(run: Any, tmp_path: Path) -> None:
@@ -85,7 +85,7 @@ def test_messages_escape_the_names_of_pictures(tmp_path: Path) -> None:
 
 def test_verbs_escape_file_names(tmp_path: Path) -> None:
     made = write_kitti(tmp_path / "kitti", {"a": kitti_line("Car", (10, 10, 50, 40))})
-    data = made.rename(tmp_path / LATIN)  # OpenCV, which wrote the picture, cannot write there
+    data = made.rename(tmp_path / LATIN)  # OpenCV cannot write a picture there
     results = tmp_path / f"{LATIN} results"
     results.mkdir()
     (results / "a.txt").write_text("")

@@ -1,4 +1,4 @@
-"""What the program refuses, as its users see it."""
+"""Arguments and files that the program refuses, and the messages that users see."""
 
 import os
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Passwords in the address of a camera: in no output of the program."""
+"""No output of the program shows a password from the address of a camera."""
 
 import json
 import signal
@@ -28,7 +28,7 @@ def camera():
 def test_no_output_shows_the_password_of_a_camera(
     camera: Server, small_network: Path, tmp_path: Path
 ) -> None:
-    """In every file, line of the log and page, also when the camera goes away."""
+    """Check every file, log line and page, also after the camera has failed."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = int(free.getsockname()[1])
     out = {name: tmp_path / f"ride.{name}" for name in ("jsonl", "csv", "mot", "coco", "cvat")}
@@ -62,13 +62,13 @@ def test_no_output_shows_the_password_of_a_camera(
 
 
 def ask(port: int, path: str) -> str:
-    """Return a page, or what is answered in its place."""
+    """Return a page, or the text of the error that is sent instead."""
     asked = urllib.request.Request(
         f"http://127.0.0.1:{port}{path}", headers={"Authorization": f"Bearer {SECRET}"}
     )
     try:
         with urllib.request.urlopen(asked, timeout=10) as answer:
             return str(answer.read().decode())
-    except urllib.error.HTTPError as refused:  # /health, while there is no picture
+    except urllib.error.HTTPError as refused:  # /health while no picture comes
         with refused:
             return refused.read().decode()

@@ -1,4 +1,4 @@
-"""A short version of `tests.benchmarks.soak`: what is left behind by faults."""
+"""A short version of `tests.benchmarks.soak`: threads and file handles left after faults."""
 
 import contextlib
 import json
@@ -20,7 +20,7 @@ CROWD = 40
 
 
 def test_faults_leave_no_threads_or_file_handles(small_network: Path, tmp_path: Path) -> None:
-    """A connection cut and a crowd of clients that never read, several times."""
+    """Cut a connection and open a crowd of clients that never read, several times."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = int(free.getsockname()[1])
     camera = Server("mjpeg", "--fps=20")
@@ -43,7 +43,7 @@ def test_faults_leave_no_threads_or_file_handles(small_network: Path, tmp_path: 
                     client.sendall(b"GET /pictures/0 HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
             assert until(lambda back=number: reconnects(port) == back, 60)
             levels.append(settled(process.pid))
-        # Segments and clips begin and end meanwhile, so a handle more or less is no leak.
+        # One handle more is not a leak: segments and clips begin and end in the meantime.
         assert levels[-1][0] <= levels[0][0] + 1, levels
         assert levels[-1][1] <= levels[0][1] + 1, levels
         process.send_signal(signal.SIGTERM)
@@ -58,16 +58,16 @@ def test_faults_leave_no_threads_or_file_handles(small_network: Path, tmp_path: 
 
 
 def reconnects(port: int) -> int | None:
-    """Return how often the camera was reconnected to, or None while the crowd fills the page."""
+    """Return how often the camera was reconnected, or None while the page refuses connections."""
     try:
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/status", timeout=10) as answer:
             return int(json.load(answer)["sources"][0]["reconnects"])
-    except OSError:  # 503, or a reset, until the threads of those who left have noticed it
+    except OSError:  # 503 or a reset, until the page notices that the crowd has left
         return None
 
 
 def settled(pid: int) -> tuple[int, int]:
-    """Return threads and file handles as soon as they have not fallen for a second."""
+    """Return the numbers of threads and file handles once neither has fallen for a second."""
     _, threads, handles = usage(pid)
     quiet_since = time.monotonic()
     deadline = quiet_since + 60

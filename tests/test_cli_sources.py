@@ -1,4 +1,4 @@
-"""What the program makes of sources that are not as they should be, and of real clips."""
+"""Missing, damaged and unusual sources, and real clips."""
 
 import json
 from fractions import Fraction
@@ -15,7 +15,7 @@ from squeezedrive.pipeline.app import command_line
 from tests.support.media import damage, times, write_video
 from tests.test_cli import frames_of, lines_of
 
-# Every frame by itself, so that damage stays where it is.
+# Encodes each frame on its own, so that damage in one frame does not spread to others.
 ALONE = {"g": "1"}
 
 
@@ -185,7 +185,7 @@ def test_every_class_is_found_in_a_real_city(
 
 
 def test_detections_match_kitti_labels(shared: Path, tmp_path: Path) -> None:
-    """Large, unhidden cars of the held-out images are found where the labels say."""
+    """Most of the large, visible cars in validation images are found where their labels are."""
     kitti = shared / "data" / "kitti"
     names = (kitti / "ImageSets" / "val.txt").read_text().split()[::5]
     folder = tmp_path / "images"

@@ -1,4 +1,4 @@
-"""The examples of the documentation, run as they stand."""
+"""The examples of the documentation, run without changes."""
 
 import re
 import shlex
@@ -63,7 +63,7 @@ def verbs(page: str) -> list[str]:
 
 @pytest.mark.parametrize("page", PAGES)
 def test_the_options_of_commands_exist(page: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("squeezedrive.engines.__main__.exit_code", lambda run: 0)  # parse only
+    monkeypatch.setattr("squeezedrive.engines.__main__.exit_code", lambda run: 0)  # only parsed
     for command in verbs(page):
         assert main(shlex.split(command, comments=True)) == 0, command
 

@@ -34,7 +34,7 @@ def test_the_kernels_pass_all_checks_on_their_real_ptx() -> None:
 @pytest.mark.parametrize("group", substitute.GROUPS)
 def test_the_real_driver_packages_accept_our_calls(group: str) -> None:
     if substitute.pycuda_folder() is None:
-        pytest.skip("PyCUDA is not built for it: python -m tests.support.substitute, 3 to 8 min")
+        pytest.skip("the substitute has no PyCUDA yet: python -m tests.support.substitute, 3-8 min")
     done = substitute.run_checks(group, SECONDS)
     report = done.stdout + done.stderr
     assert done.returncode == 0, report

@@ -1,4 +1,4 @@
-"""The package as a library: detect() and Detector, used as a program of somebody else's does."""
+"""The package as a library: detect() and Detector, used as in a user's program."""
 
 import gc
 import json
@@ -32,7 +32,7 @@ from tests.support.media import write_video
 from tests.support.threads import threads_of_runs
 
 ROOT = Path(__file__).resolve().parent.parent
-END_SECONDS = 10.0  # for every thread of a run to end: promised are two, on a machine at leisure
+END_SECONDS = 10.0  # for all threads of a run to end; two are promised on an idle machine
 FRAMES = 90  # of the fixture `drive`
 
 
@@ -51,7 +51,7 @@ def test_results_equal_the_programs_output(
     results = list(detect(drive, track=True, settings=small))
     assert [result.to_dict() for result in results] == written
     assert any(len(result) for result in results)
-    for number, result in enumerate(results):  # long after the next one
+    for number, result in enumerate(results):  # each stays valid after the next ones
         count = len(result)
         assert (result.frame, result.source, result.pts) == (number, 0, number / 25)
         assert result.image.shape == (192, 320, 3)
@@ -61,7 +61,7 @@ def test_results_equal_the_programs_output(
         assert result.ids is not None
         assert len(result.ids) == count
         assert result.detected
-    # Each owns its picture: none is the next one's.
+    # Each result owns its picture; no two share memory.
     assert len({result.image.ctypes.data for result in results}) == FRAMES
     assert not np.array_equal(results[0].image, results[40].image)
 
@@ -99,7 +99,7 @@ def leave_by_exception(run: Callable[[], DetectionRun]) -> None:
         for _ in run():
             raise KeyError("the user's own")
 
-    with pytest.raises(KeyError):  # which keeps the traceback
+    with pytest.raises(KeyError):  # the traceback still refers to the run
         fail()
 
 
@@ -152,7 +152,7 @@ for result in results:
 def test_a_program_ends_with_ctrl_c_or_an_exception(
     small_network: Path, body: str, sent: int | None, code: int
 ) -> None:
-    """Even while a name still refers to the run."""
+    """The program ends although a variable still refers to the run."""
     script = SCRIPT.replace("BODY", body)
     with subprocess.Popen(
         [sys.executable, "-c", script, str(small_network)],
@@ -182,7 +182,7 @@ def test_several_sources_share_a_run(drive: Path, small: dict[str, Any]) -> None
 
 
 def test_frames_are_dropped_if_the_loop_is_slower_than_the_camera(small: dict[str, Any]) -> None:
-    """Frames give way to newer ones; the end of the loop is the end of the camera."""
+    """Newer frames replace older ones; the run and its camera end with the loop."""
     camera = Server("mjpeg", "--fps=20")
     try:
         with detect(camera.url(), config="live", track=True, settings=small) as results:
@@ -204,7 +204,7 @@ def test_a_missing_camera_is_an_error_at_once(small: dict[str, Any]) -> None:
 
 
 class Keeper:
-    """A sink of the user's own."""
+    """A sink as a user writes it."""
 
     def __init__(self) -> None:
         self.results: list[Result] = []
@@ -332,7 +332,7 @@ def test_a_detector_refuses_what_is_not_a_picture(small: dict[str, Any]) -> None
         for wrong in (np.zeros((9, 9), np.uint8), np.zeros((9, 9, 3), np.float32), "picture.png"):
             with pytest.raises(SourceError, match=r"picture 1: expected a uint8 array"):
                 detector([np.zeros((9, 9, 3), np.uint8), wrong])  # type: ignore[list-item]
-        for alone in (np.zeros((9, 8), np.uint8), None):  # None: cv2.imread found no file
+        for alone in (np.zeros((9, 8), np.uint8), None):  # None: from cv2.imread, no such file
             with pytest.raises(SourceError, match=r"got (uint8 \(9, 8\)|NoneType)"):
                 detector(alone)  # type: ignore[call-overload]
         assert detector([]) == []

@@ -32,7 +32,7 @@ def card(tmp_path: Path) -> Path:
 
 
 class Keeper:
-    """A sink of the user's own."""
+    """A sink as a user writes it."""
 
     def __init__(self) -> None:
         self.frames: list[tuple[int, int]] = []

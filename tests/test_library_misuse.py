@@ -22,7 +22,8 @@ ROOT = Path(__file__).resolve().parent.parent
 pytestmark = [pytest.mark.usefixtures("no_run_is_left"), pytest.mark.timeout(60)]
 
 
-PATIENCE = 15.0  # seconds: a run that ends in order, where a test has to see who waits for it
+# Seconds that a run waits for its frames when it ends: long, so that a test notices such a wait.
+PATIENCE = 15.0
 
 
 @pytest.fixture
@@ -38,7 +39,7 @@ def wait_until(reached: Callable[[], bool]) -> None:
 
 
 class Sink:
-    """A sink of the user's own: does with each result what a test wants."""
+    """A sink as a user writes it; tests override `write`."""
 
     def __init__(self) -> None:
         self.closed = 0
@@ -51,7 +52,7 @@ class Sink:
 
 
 class Refusing(Sink):
-    """Uses the library itself, and gives it something wrong."""
+    """A sink whose own use of the library raises SourceError."""
 
     def write(self, result: Result) -> None:
         raise SourceError("a picture of the sink's own")
@@ -65,7 +66,7 @@ def refusing(result: Result) -> None:
 def test_a_source_error_raised_by_the_user_ends_the_run(
     arguments: dict[str, Any], small: dict[str, Any]
 ) -> None:
-    """It is not that of the run's own source, which ends only what is read."""
+    """Only a SourceError of the run's own source is an error of that source alone."""
     with pytest.raises(SourceError, match="of the sink's own"):
         list(detect("demo:loop", settings=small, **arguments))
 
@@ -84,7 +85,7 @@ def test_a_sink_may_close_the_run(small: dict[str, Any]) -> None:
     sink = Closing()
     run = detect("demo:loop", settings=small, sinks=[sink])
     assert len(list(run)) <= 4
-    assert sink.took < PATIENCE  # it does not wait for itself
+    assert sink.took < PATIENCE  # the run does not wait for its own thread
     assert sink.closed == 1
     assert not threads_of_runs()
 

@@ -15,9 +15,9 @@ ENTRY = re.compile(rf"^(\S+==[^\\\n]+?) \\\n{HASHES}", re.MULTILINE)
 
 
 def entries(lock: Path) -> list[Requirement]:
-    """Return what a lock pins; all of it has to have hashes."""
+    """Return the requirements that a lock pins; fail if one of them has no hash."""
     text = "".join(line for line in lock.open() if not line.startswith("#"))
-    assert not ENTRY.sub("", text), "entries that have no hashes, or are something else"
+    assert not ENTRY.sub("", text), "lines that are not requirements with hashes"
     return [Requirement(entry) for entry in ENTRY.findall(text)]
 
 

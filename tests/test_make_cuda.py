@@ -1,4 +1,4 @@
-"""`make cuda`: what it refuses to begin, and how its packages fit each other."""
+"""`make cuda`: conditions that it checks first, and whether its packages fit each other."""
 
 import os
 import re
@@ -15,7 +15,7 @@ pytestmark = pytest.mark.skipif(shutil.which("make") is None, reason="make is no
 
 
 def make(tmp_path: Path, *words: str, without: str = "") -> subprocess.CompletedProcess[str]:
-    """Run make for an environment of its own, which is there already and has no pip."""
+    """Run make for a virtual environment that exists already and whose pip fails."""
     tools, scripts = tmp_path / "tools", tmp_path / "venv" / "bin"
     tools.mkdir()
     scripts.mkdir(parents=True, exist_ok=True)

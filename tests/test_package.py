@@ -1,4 +1,4 @@
-"""The wheel: what is in it, what it asks for, and that it runs where no checkout is."""
+"""The wheel: its files, its requirements, and that it runs without a checkout."""
 
 import os
 import re
@@ -19,7 +19,7 @@ VERSION = re.search(r'^version = "(.+)"$', (ROOT / "pyproject.toml").read_text()
 assert VERSION is not None
 DIST_INFO = f"squeezedrive-{VERSION[1]}.dist-info"
 FOLDERS = ("pipeline", "engines", "kernels", "configs")
-LARGEST = 14 * 2**20  # weights, the int8 model and a clip are most of it
+LARGEST = 14 * 2**20  # mostly weights, the int8 model and a clip
 BUILD = "import sys; from setuptools import build_meta as b; print(getattr(b, sys.argv[1])('.'))"
 
 
@@ -35,14 +35,14 @@ def build(kind: str, source: Path) -> Path:
 
 
 def sources(folder: str) -> set[str]:
-    """Return the files of a folder of the checkout, but for what running it has left."""
+    """Return the files of a folder of the checkout, without compiled bytecode."""
     found = (path for path in (ROOT / folder).rglob("*") if path.is_file())
     return {str(path.relative_to(ROOT)) for path in found if path.suffix != ".pyc"}
 
 
 @pytest.fixture(scope="module")
 def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a copy of what a package is built from, as building leaves folders behind."""
+    """Return a copy of the sources of a package, because a build leaves folders behind."""
     copy = tmp_path_factory.mktemp("checkout")
     for name in (*FOLDERS, "squeezedrive", "tests"):
         shutil.copytree(
@@ -68,7 +68,7 @@ def installed(wheel: ZipFile, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def files(wheel: ZipFile) -> dict[str, int]:
-    """Return the checksums of a wheel's files, without the list of those."""
+    """Return the checksums of a wheel's files, except of RECORD, which lists them."""
     return {i.filename: i.CRC for i in wheel.infolist() if not i.filename.endswith("/RECORD")}
 
 
@@ -111,17 +111,17 @@ def test_requirements_have_bounds_that_include_the_tested_versions(installed: Pa
     lines = (ROOT / "constraints.txt").read_text().splitlines()
     pins = [Requirement(line.split("#")[0]) for line in lines if not line.startswith("#")]
     pinned = {canonicalize_name(pin.name): pin.specifier for pin in pins}
-    needed = [one for one in requirements(installed) if one.name != "squeezedrive"]  # its extras
+    needed = [one for one in requirements(installed) if one.name != "squeezedrive"]  # an extra
     toolkits = [
         one for one in needed if one.name == "cuda-toolkit"
-    ]  # of CUDA 12 and 13: no one pin
+    ]  # of CUDA 12 and 13, not pinned
     assert len(toolkits) == 2
     assert all({part.operator for part in one.specifier} == {">=", "<"} for one in toolkits)
     needed = [one for one in needed if one not in toolkits]
-    # One place: everything that is asked for is pinned, and nothing else.
+    # constraints.txt pins all required packages and no others.
     assert {canonicalize_name(one.name) for one in needed} == set(pinned)
     for one in needed:
-        if one.marker is None:  # not of an extra
+        if one.marker is None:  # not from an extra
             assert {part.operator for part in one.specifier} == {">=", "<"}, one
         (pin,) = pinned[canonicalize_name(one.name)]
         assert pin.operator == "=="
@@ -132,7 +132,7 @@ def run(installed: Path, cwd: Path, *arguments: str) -> str:
     environment = os.environ | {
         "PYTHONPATH": str(installed),
         "PYTHONDONTWRITEBYTECODE": "1",
-        "XDG_CACHE_HOME": os.devnull,  # as where nothing can be written
+        "XDG_CACHE_HOME": os.devnull,  # a cache that cannot be written
     }
     done = subprocess.run(
         [sys.executable, *arguments],
@@ -154,7 +154,7 @@ def test_its_commands_run_from_any_folder(installed: Path, tmp_path: Path) -> No
 
 
 def test_it_finds_its_files_and_writes_none(installed: Path, tmp_path: Path) -> None:
-    """Where neither the package nor a cache can be written, code is compiled without a word."""
+    """Without a cache that can be written, code is compiled without a message."""
     before = set(installed.rglob("*"))
     script = """
 from pathlib import Path

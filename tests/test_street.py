@@ -1,4 +1,4 @@
-"""The rendered street: its name, its pictures, its truth, and the data sets made of them."""
+"""The rendered street: its name, pictures and truth, and the data sets made from them."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ def test_renders_any_size(size: str) -> None:
 
 
 def _check(boxes: tuple[TruthBox, ...], width: int, height: int) -> None:
-    """Check what holds for every truth."""
+    """Check rules that all true boxes follow."""
     assert len({box.track_id for box in boxes}) == len(boxes)
     for box in boxes:
         x1, y1, x2, y2 = box.box
@@ -163,7 +163,7 @@ def test_the_truth_reports_occlusion_and_truncation(large: Street) -> None:
 
 
 def test_occlusion_is_the_share_of_hidden_pixels(large: Street) -> None:
-    """What changes when it goes, beside what changes when it goes from an empty street."""
+    """Compare the pixels that an object changes with those that it changes in an empty street."""
     index = 60
     boxes = large.truth(index)
     everybody = {box.track_id for box in boxes}
@@ -188,7 +188,7 @@ def test_every_class_appears_in_the_default_street() -> None:
 
 
 def test_objects_move_smoothly(large: Street) -> None:
-    """No jumps: in the middle of the picture, boxes only appear small or from behind others."""
+    """Boxes do not jump, and new boxes in the middle of the picture are small or occluded."""
     before = {box.track_id: box for box in large.truth(0)}
     for index in range(1, 60):
         now = {box.track_id: box for box in large.truth(index)}

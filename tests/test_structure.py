@@ -11,17 +11,17 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-LAYERS = ["kernels", "engines", "pipeline", "squeezedrive"]  # each may import those before it
-TORCH = find_spec("torch") is not None  # the extra that training needs
-PYARROW = find_spec("pyarrow") is not None  # the extra that fleets need
+LAYERS = ["kernels", "engines", "pipeline", "squeezedrive"]  # each may import the layers before it
+TORCH = find_spec("torch") is not None  # training needs this extra
+PYARROW = find_spec("pyarrow") is not None  # fleets need this extra
 SOURCES = [
     *sorted(path for layer in LAYERS[:-1] for path in (ROOT / layer).rglob("*.py")),
-    *sorted((ROOT / "squeezedrive").glob("*.py")),  # the rest of it are links to the others
+    *sorted((ROOT / "squeezedrive").glob("*.py")),  # its folders are links to the layers
 ]
 
 
 def names_imported(path: Path) -> set[str]:
-    """Return the modules that a file imports, also in functions, and names it takes from them."""
+    """Return the modules that a file imports, also inside functions, and their imported names."""
     found = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
@@ -34,7 +34,7 @@ def names_imported(path: Path) -> set[str]:
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_imports_point_one_way(path: Path) -> None:
     names = names_imported(path)
-    # The bare names and those of the checkout alone belong to other people's packages.
+    # Without `squeezedrive.` before them, these names could be packages of other projects.
     assert not {name.split(".")[0] for name in names} & {*LAYERS[:-1], "tests", "run_pipeline"}
     own = {tuple(name.split(".")[1:]) for name in names if name.startswith("squeezedrive.")}
     known = {name[0] if name[0] in LAYERS else "squeezedrive" for name in own}
@@ -72,12 +72,12 @@ MODULES = {
 
 
 def imported(name: str) -> set[str]:
-    """Return the modules of this project that one imports, be it in a function when it runs."""
+    """Return the modules of this project that a module imports, also inside functions."""
     return ({name.rpartition(".")[0]} | names_imported(MODULES[name])) & MODULES.keys()
 
 
 def in_a_circle(edges: Mapping[str, set[str]]) -> set[str]:
-    """Return the modules from which imports lead back to themselves."""
+    """Return the modules that import themselves through other modules."""
 
     def reached(name: str) -> set[str]:
         seen: set[str] = set()
@@ -94,7 +94,7 @@ def in_a_circle(edges: Mapping[str, set[str]]) -> set[str]:
 
 def test_imports_have_no_cycle() -> None:
     edges = {name: imported(name) for name in MODULES}
-    edges["squeezedrive"] = set()  # hands names on, each imported when it is used
+    edges["squeezedrive"] = set()  # it imports each public name on first use
     assert not in_a_circle(edges)
 
 
@@ -103,7 +103,7 @@ def test_a_cycle_of_imports_is_found() -> None:
     assert in_a_circle(edges) == {"b", "c"}
 
 
-FLOORS = {  # what a room may know of its own layer; rooms that are not listed know all
+FLOORS = {  # what a package may import from its layer; a package that is not listed may import all
     "pipeline.core": "core",
     "pipeline.tracking": "core tracking",
     "pipeline.stages": "core tracking stages",
@@ -129,7 +129,7 @@ def test_lower_packages_do_not_import_higher_ones(room: str) -> None:
 
 
 def public_types(path: Path) -> Iterator[str]:
-    """Yield the names of a file's classes and of its aliases for types."""
+    """Yield the names of a file's classes and type aliases."""
     for node in ast.parse(path.read_text()).body:
         names = [node.name] if isinstance(node, ast.ClassDef) else []
         if isinstance(node, ast.Assign):
@@ -147,7 +147,7 @@ def test_no_type_name_occurs_twice() -> None:
 
 
 def test_every_module_can_be_imported() -> None:
-    """No GPU package is needed."""
+    """Modules can be imported without any GPU package."""
     script = """
 import importlib, sys
 for name in sys.argv[1:]:
