@@ -1,6 +1,6 @@
-"""A picture that shows the time it was made, as black and white squares.
+"""A picture that shows the time at which it was made, as black and white squares.
 
-No libraries: the RTSP server runs in the system's Python, which has none of the project's.
+Imports no libraries: the RTSP server runs in the system's Python, without the project's packages.
 """
 
 from __future__ import annotations
@@ -8,17 +8,18 @@ from __future__ import annotations
 import time
 from typing import Any
 
-BITS = 24  # milliseconds of `time.monotonic`, which all processes share: four and a half hours
-SQUARES = BITS + 2  # with a margin on either side
+# For milliseconds of `time.monotonic`, which all processes share; repeats after 4.6 hours.
+BITS = 24
+SQUARES = BITS + 2  # with a margin of one square on either side
 
 
 def now() -> int:
-    """Return the time as a picture shows it, in milliseconds."""
+    """Return the time in milliseconds, as a picture shows it."""
     return int(time.monotonic() * 1000) % (1 << BITS)
 
 
 def luma(moment: int, width: int, height: int) -> bytes:
-    """Return a grey picture (height, width) with a moment along its top."""
+    """Return a grey picture (height, width) that shows a moment along its top."""
     square = width // SQUARES
     row = b"\x80" * square
     for bit in range(BITS):
@@ -28,7 +29,7 @@ def luma(moment: int, width: int, height: int) -> bytes:
 
 
 def moment_of(image: Any) -> int:
-    """Read the moment back from a picture (height, width, 3)."""
+    """Return the moment that a picture (height, width, 3) shows."""
     square = image.shape[1] // SQUARES
     middle = square // 2
     bits = [image[middle, (bit + 1) * square + middle].mean() > 127 for bit in range(BITS)]
@@ -36,5 +37,5 @@ def moment_of(image: Any) -> int:
 
 
 def age(image: Any) -> float:
-    """Return for how many seconds a picture has been on its way."""
+    """Return the age of a picture in seconds."""
     return (now() - moment_of(image)) % (1 << BITS) / 1000

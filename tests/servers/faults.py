@@ -1,4 +1,4 @@
-"""What can go wrong between a camera and the program, to be brought about and ended."""
+"""Faults between a camera and the program, which tests can begin and end."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.servers.proxy import Mode, Proxy
 
 @dataclass(frozen=True)
 class Fault:
-    """How to begin and to end a fault of a server that is reached through a proxy."""
+    """Functions that begin and end a fault of a server behind a proxy."""
 
     begin: Callable[[Server, Proxy], None]
     end: Callable[[Server, Proxy], None] = lambda server, proxy: None
@@ -42,7 +42,7 @@ FAULTS = {
 
 @dataclass
 class Outage:
-    """A fault under way; `over_at` is when it was ended, in seconds of `time.monotonic`."""
+    """A fault in progress; `over_at` is its end in seconds of `time.monotonic`, None before."""
 
     over_at: float | None = None
 

@@ -18,7 +18,7 @@ BOUNDARY = "frame"
 
 
 class Camera(BaseHTTPRequestHandler):
-    """Answers every GET with an endless row of pictures."""
+    """A request handler that answers every GET with an endless series of pictures."""
 
     width, height, fps = 320, 240, 25.0
     password = ""
@@ -44,9 +44,9 @@ class Camera(BaseHTTPRequestHandler):
                     jpeg = jpeg[:2] + bytes(len(jpeg) - 4) + jpeg[-2:]
                 head = f"--{BOUNDARY}\r\nContent-Type: image/jpeg\r\nContent-Length: {len(jpeg)}"
                 self.wfile.write(f"{head}\r\n\r\n".encode() + jpeg + b"\r\n")
-                due = max(due + 1 / self.fps, time.monotonic())  # late pictures are left out
+                due = max(due + 1 / self.fps, time.monotonic())  # skips late pictures
                 time.sleep(max(due - time.monotonic(), 0))
-        except OSError:  # the client has gone
+        except OSError:  # the client has closed the connection
             self.close_connection = True
 
     def log_message(self, *args: object) -> None:
@@ -59,8 +59,8 @@ def main() -> None:
     parser.add_argument("--size", default="320x240")
     parser.add_argument("--fps", type=float, default=25.0)
     parser.add_argument("--password", default="")
-    parser.add_argument("--good", type=int, help="pictures after which there is nothing in them")
-    parser.add_argument("--seconds", type=float, default=300.0, help="end after this")
+    parser.add_argument("--good", type=int, help="number of good pictures; later ones are broken")
+    parser.add_argument("--seconds", type=float, default=300.0, help="seconds until the end")
     options = parser.parse_args()
     Camera.width, Camera.height = map(int, options.size.split("x"))
     Camera.fps, Camera.password, Camera.good = options.fps, options.password, options.good

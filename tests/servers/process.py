@@ -1,4 +1,4 @@
-"""Cameras that run in processes of their own, to be killed, frozen and started again."""
+"""Cameras in processes of their own, which tests can kill, freeze and start again."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ SYSTEM_PYTHON = "/usr/bin/python3"
 GSTREAMER = (
     "import gi; gi.require_version('GstRtspServer', '1.0'); import gi.repository.GstRtspServer"
 )
-START_SECONDS = 60.0  # a server may take to answer
-LIFE_SECONDS = 300  # after which a server ends by itself
+START_SECONDS = 60.0  # until a server has to answer
+LIFE_SECONDS = 300  # until a server ends by itself
 
 
 @cache
 def rtsp_missing() -> str:
-    """Say what the RTSP server lacks here; empty if nothing."""
+    """Return which packages the RTSP server lacks on this machine; empty if none."""
     command = [SYSTEM_PYTHON, "-c", GSTREAMER]
     try:
         found = subprocess.run(command, capture_output=True, timeout=60).returncode == 0
@@ -35,7 +35,7 @@ def rtsp_missing() -> str:
 
 
 class Server:
-    """A camera on the loopback interface, running from the start on.
+    """A camera on the loopback interface; it runs as soon as it is created.
 
     Parameters
     ----------
@@ -57,13 +57,13 @@ class Server:
         self.start()
 
     def url(self, port: int | None = None, user: str = "") -> str:
-        """Return the address of the picture, of a proxy's port or with "USER:PASSWORD@"."""
+        """Return the camera's address; `port` may be a proxy's, `user` may be "USER:PASSWORD@"."""
         return f"{self._scheme}://{user}127.0.0.1:{port or self.port}/cam"
 
     def start(self, *more: str) -> None:
-        """Start, on the same port as before, and wait until the server answers.
+        """Start the server on the same port as before and wait until it answers.
 
-        `more` options hold until it is started again.
+        The options in `more` are for this start only.
         """
         self._process = subprocess.Popen(
             [*self._command, *more], cwd=HERE.parent.parent, stdin=subprocess.DEVNULL
@@ -79,18 +79,18 @@ class Server:
         raise RuntimeError(f"{' '.join(self._command)}: does not answer")
 
     def kill(self) -> None:
-        """End the server at once, as a power cut does."""
+        """Kill the server, as a power cut would."""
         if self._process is not None:
             self._process.kill()
             self._process.wait(10)
             self._process = None
 
     def freeze(self) -> None:
-        """Let the server keep its connections and do nothing more."""
+        """Stop the server; its connections stay open."""
         self._signal(signal.SIGSTOP)
 
     def thaw(self) -> None:
-        """Let a frozen server go on."""
+        """Continue a frozen server."""
         self._signal(signal.SIGCONT)
 
     def _signal(self, number: signal.Signals) -> None:
@@ -99,10 +99,10 @@ class Server:
 
 
 def _free_port() -> int:
-    """Return a port that no client is given by the system while the server is away.
+    """Return a port that the system does not give to clients while the server is down.
 
-    A client that asks for a port of its own range, where nobody listens, may even be connected to
-    itself, and the server then finds its port taken.
+    A client that connects to a free port in the range of client ports may even get that port for
+    itself and be connected to itself; the server then finds its port in use.
     """
     while True:
         port = 20000 + secrets.randbelow(12000)  # Linux gives clients 32768 to 60999

@@ -1,4 +1,4 @@
-"""A network that can be made to fail: passes TCP connections on, until it is told not to."""
+"""A network that tests can make fail: it forwards TCP connections, or breaks them on demand."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ TICK = 0.05  # seconds
 
 
 class Proxy:
-    """Passes connections to its port on to another one.
+    """A proxy that forwards connections from its port to another port.
 
     Parameters
     ----------
@@ -24,10 +24,10 @@ class Proxy:
     Attributes
     ----------
     port : int
-        Where it listens.
+        Port on which the proxy listens.
     mode : str
-        "pass"; "stall": nothing gets through, nothing is lost; "garble": some of the bytes from
-        the server are wrong; "refuse": every new connection is closed at once.
+        "pass": forward all data; "stall": hold all data back without loss; "garble": change
+        some of the bytes from the server; "refuse": close every new connection at once.
     """
 
     def __init__(self, target: int) -> None:
@@ -44,7 +44,7 @@ class Proxy:
         self._threads[0].start()
 
     def cut(self) -> None:
-        """Close all connections in the middle of what they are doing."""
+        """Close all connections, also in the middle of a transfer."""
         with self._lock:
             for end in self._open:
                 with contextlib.suppress(OSError):
@@ -94,7 +94,7 @@ class Proxy:
                     break
                 to.sendall(self._garbled(data) if is_answer and self.mode == "garble" else data)
         except OSError:
-            pass  # the other end has gone
+            pass  # the other end has closed the connection
         with contextlib.suppress(OSError):
             to.shutdown(socket.SHUT_RDWR)
         with self._lock:

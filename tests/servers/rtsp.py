@@ -1,6 +1,6 @@
 """A network camera that sends H.264 over RTSP, made with GStreamer's RTSP server.
 
-Runs in the system's Python, which has GStreamer: `/usr/bin/python3 tests/servers/rtsp.py PORT`.
+It runs in the system's Python, which has GStreamer: `/usr/bin/python3 tests/servers/rtsp.py PORT`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ LAUNCH = (
 
 
 class Camera:
-    """Makes a picture whenever one is due, for as long as somebody looks."""
+    """A camera that makes pictures at its frame rate while a client is connected."""
 
     def __init__(self, width: int, height: int, fps: int) -> None:
         self._size = width, height
@@ -32,7 +32,7 @@ class Camera:
         self._chroma = b"\x80" * (width * height // 2)
 
     def start(self, _: Any, media: Any) -> None:
-        """Begin to make pictures for a medium that was just set up."""
+        """Begin to make pictures for a stream that was just set up."""
         source = media.get_element().get_by_name("pictures")
         GLib.timeout_add(1000 // self._fps, self._push, source)
 
@@ -43,7 +43,7 @@ class Camera:
 
 
 def serve(port: int, width: int, height: int, fps: int, password: str) -> Any:
-    """Return a server of rtsp://127.0.0.1:port/cam."""
+    """Return a server for rtsp://127.0.0.1:port/cam."""
     server = GstRtspServer.RTSPServer()
     server.set_address("127.0.0.1")
     server.set_service(str(port))
@@ -74,7 +74,7 @@ def main() -> None:
     parser.add_argument("--size", default="320x240")
     parser.add_argument("--fps", type=int, default=25)
     parser.add_argument("--password", default="")
-    parser.add_argument("--seconds", type=int, default=300, help="end after this")
+    parser.add_argument("--seconds", type=int, default=300, help="seconds until the end")
     options = parser.parse_args()
     width, height = map(int, options.size.split("x"))
     Gst.init(None)

@@ -1,4 +1,4 @@
-"""A fake GPU with the network on it, and what tests of the CUDA runtime do with it."""
+"""A fake GPU with the network on it, and functions for tests of the CUDA runtime."""
 
 import threading
 from collections.abc import Callable, Sequence
@@ -23,7 +23,7 @@ SETTINGS = EngineSettings(load_weights(DEFAULT), 96, 64, DetectParams(threshold=
 
 
 def picture(seed: int, width: int = 120, height: int = 100) -> np.ndarray:
-    """Coarse blocks: an untrained eye may see objects in them."""
+    """Return a picture of coarse blocks, in which the network finds some objects."""
     rng = np.random.default_rng(seed)
     blocks = rng.integers(0, 256, (height // 10, width // 10, 3), np.uint8)
     return blocks.repeat(10, 0).repeat(10, 1)
@@ -58,7 +58,7 @@ def run_all(slot: CudaSlot, images: Sequence[Any]) -> list[Detections]:
 
 
 def in_thread(work: Callable[[], Any]) -> Any:
-    """Run in a thread of its own, as the stages do; raise what it raises."""
+    """Call `work` in its own thread, as the stages do; return its result or raise its error."""
     results: list[Any] = []
 
     def call() -> None:

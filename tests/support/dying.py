@@ -1,4 +1,4 @@
-"""A worker of a fleet whose process ends at files of certain names."""
+"""A worker of a fleet whose process dies at files with certain names."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from squeezedrive.pipeline.fleet.worker import FleetWorker
 
 
 class DyingWorker(FleetWorker):
-    """Is killed at once.mp4, but only the first time, and whenever it is given always.mp4."""
+    """A worker that is killed each time at always.mp4, and at once.mp4 the first time only."""
 
     def process(self, job: Job, before: int = 0) -> FileRow:
-        """Do a file, or die."""
+        """Process a file, or die."""
         path = Path(job.name)
         mark = path.with_suffix(".died")
         if path.name == "always.mp4" or (path.name == "once.mp4" and not mark.exists()):

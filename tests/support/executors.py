@@ -1,4 +1,4 @@
-"""The network on a GPU alone, without the back end around it."""
+"""The network on a GPU, without the rest of a back end."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """The network and the kernels of the CUDA back ends, computed on the host.
 
-They enqueue their work on the streams of `fake_driver`, which does it as late as it may.
+They enqueue their work on the streams of `fake_driver`, which runs it as late as possible.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from tests.support.fake_driver import (
 
 
 class FakeExecutor:
-    """The network by OpenVINO on the processor, from pixels whose mean has been subtracted."""
+    """The network, run by OpenVINO on the processor; its input has the mean subtracted."""
 
     runtime = "fake 1.0"
     precision = "fp32"
@@ -99,7 +99,7 @@ class FakePreprocessor:
         self.driver, self.fit, self.settings, self.matrix = driver, fit, settings, matrix
 
     def enqueue(self, source: Any, target: np.ndarray, stream: int) -> None:
-        if self.matrix is not None:  # NV12, of which this takes luma alone, for grey pictures
+        if self.matrix is not None:  # NV12: uses luma only, so pictures have to be grey
             source = np.repeat(source[0][:, :, : self.fit.source_size[0], None], 3, axis=3)
         mean = np.array(self.settings.weights.profile.input.mean, np.float32)
 
@@ -113,7 +113,7 @@ class FakePreprocessor:
 
 
 class FakeDetector:
-    """Rows of a count and six values a box, as those of `kernels.cuda.detect`."""
+    """A detector with the result of `kernels.cuda.detect`: rows of a count and six values a box."""
 
     def __init__(self, driver: FakeDriver, settings: EngineSettings) -> None:
         driver.call("detector")

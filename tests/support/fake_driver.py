@@ -1,9 +1,9 @@
-"""A GPU made of host memory, which does its work as late as it may.
+"""A GPU made of host memory, which runs its work as late as possible.
 
-Stands in for `pycuda.driver`, `numba.cuda` and `cuda.bindings`. What is enqueued is done when an
-event behind it is asked for the second time, so that whoever reads too early reads nothing. Every
-call wants the context to be current in its thread; what is not released while it is counts as
-leaked, as with PyCUDA.
+It replaces `pycuda.driver`, `numba.cuda` and `cuda.bindings`. Enqueued work runs when an event
+recorded after it is queried for the second time, so code that reads too early gets no results.
+Every call requires that the context is current in its thread. An object that is released without
+a current context counts as leaked, as with PyCUDA.
 """
 
 from __future__ import annotations
@@ -21,16 +21,15 @@ class DriverError(Exception):
 
 
 class Broken(DriverError):
-    """After an error of a kernel every call fails."""
+    """The error of every call after a kernel has failed."""
 
 
 class FakeDriver:
-    """`pycuda.driver`, with a log of (what, handle of the stream) in the order of execution.
+    """A fake `pycuda.driver`; its log has (name of the work, stream) in the order of execution.
 
-    `eager`: work is done when it is enqueued, for kernels that run in Numba's simulator, which
-    knows no streams. `fail` maps the name of a call or of work to what is raised when it is
-    enqueued; `crash` the name of work to the text of the error that breaks the context when it is
-    done.
+    With `eager`, work runs when it is enqueued, for kernels in Numba's simulator, which has no
+    streams. `fail` maps the name of a call or of work to the error that the call raises; `crash`
+    maps the name of work to the text of the error that breaks the context when the work runs.
     """
 
     event_flags = SimpleNamespace(DISABLE_TIMING=2)
@@ -95,7 +94,7 @@ class FakeDriver:
     def memcpy_htod_async(self, target: int, source: np.ndarray, stream: FakeStream) -> None:
         assert source.flags.c_contiguous
         handle = stream.handle
-        del stream  # PyCUDA has no frame whose locals a traceback would keep
+        del stream  # a traceback must not keep it alive, as with PyCUDA
 
         def copy() -> None:
             memory = self.memory[target]
@@ -130,7 +129,7 @@ class FakeDriver:
 
     @property
     def clean(self) -> bool:
-        """Whether everything has been released, and no thread has a context."""
+        """True if everything has been released and no thread has a context."""
         depths = set(self.depths.values())
         return not (self.memory or self.alive or self.leaked) and depths <= {0}
 
@@ -162,7 +161,7 @@ class FakeContext:
 
 
 class _Owned:
-    """Something that PyCUDA releases with its last reference, if the context is current."""
+    """An object that PyCUDA releases with its last reference, if the context is current."""
 
     def __init__(self, driver: FakeDriver) -> None:
         driver.call(type(self).__name__)
@@ -188,7 +187,7 @@ class FakeStream(_Owned):
 class FakeEvent(_Owned):
     def __init__(self, driver: FakeDriver, kind: str) -> None:
         super().__init__(driver)
-        self._kind = kind  # "event", or "time" for one that knows it
+        self._kind = kind  # "time" if it records a time, else "event"
         self._recorded: tuple[list[Any], Any] | None = None
         self._asked = 0
 
@@ -257,7 +256,7 @@ class FakePinned:
 
 
 class FakeNumba:
-    """`numba.cuda`: arrays and streams."""
+    """A fake `numba.cuda`: arrays and deallocations."""
 
     def __init__(self, driver: FakeDriver) -> None:
         self.driver = driver
@@ -280,7 +279,7 @@ class FakeNumba:
 
 
 class FakeGraphs:
-    """`cuda.bindings.driver`: records what a stream would do, and does it again."""
+    """A fake `cuda.bindings.driver`: records the work of a stream and repeats it."""
 
     class CUstreamCaptureMode:
         CU_STREAM_CAPTURE_MODE_THREAD_LOCAL = 1
@@ -290,7 +289,7 @@ class FakeGraphs:
         self.graphs: list[Any] = []
         self.alive = 0
         self.recording = False
-        self.invalidated = False  # by an error of the work that is recorded
+        self.invalidated = False  # by an error of the recorded work
 
     def CUstream(self, handle: int) -> int:
         return handle

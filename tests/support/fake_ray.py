@@ -1,4 +1,4 @@
-"""As much of Ray as the pool of a fleet uses: workers run when they are asked, in this process."""
+"""The part of Ray that the pool of a fleet uses; workers run at once, in this process."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import Any
 
 
 class RayError(Exception):
-    """Anything that went wrong in Ray."""
+    """Any error of Ray."""
 
 
 class RayTaskError(RayError):
-    """A method has raised something."""
+    """A method has raised an exception."""
 
     def __init__(self, cause: Exception) -> None:
         super().__init__(f"Traceback ...\n{type(cause).__name__}: {cause}")
@@ -20,7 +20,7 @@ class RayTaskError(RayError):
 
 
 class RayActorError(RayError):
-    """A worker's process has ended, or it never began."""
+    """A worker's process has died, or could not start."""
 
     def __init__(self, text: str, actor_init_failed: bool = False) -> None:
         super().__init__(text)
@@ -28,11 +28,11 @@ class RayActorError(RayError):
 
 
 class Died(BaseException):
-    """Raised by a worker in place of the end of its process."""
+    """The exception that a worker raises where its process would die."""
 
 
 class FakeRay:
-    """Stands for the module; an answer is a number, kept until it is fetched."""
+    """A fake of the module `ray`; a reference to an answer is a number."""
 
     exceptions = SimpleNamespace(
         RayError=RayError, RayTaskError=RayTaskError, RayActorError=RayActorError
@@ -77,7 +77,7 @@ class FakeRay:
         self.killed += 1
 
     def answer(self, work: Callable[[], Any]) -> int:
-        """Do some work; return the number of its answer."""
+        """Do some work; return the number of the answer."""
         outcome: Any
         try:
             outcome = work()
@@ -97,7 +97,7 @@ class FakeRay:
 
 
 class FakeActor:
-    """A worker that is made at once."""
+    """A worker that is created at once."""
 
     def __init__(self, ray: FakeRay, kind: type, arguments: tuple[Any, ...]) -> None:
         self._ray = ray

@@ -1,4 +1,4 @@
-"""A module that looks like tensorrt and does nothing but tell what was asked of it."""
+"""A module that looks like tensorrt and only records its calls."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ import onnx
 
 
 class FakeTensorRT(ModuleType):
-    """Builds "engines" that hold their graph, and executes by noting what it was given.
+    """A fake `tensorrt`: its engines hold their graph, and execution only records its arguments.
 
     Attributes
     ----------
     calls : list of tuple
-        What was asked, in order.
+        All calls, in order.
     errors : dict of str to str
-        What fails: the name of a method, and what TensorRT's logger is told.
+        Methods that fail: the name, and the message for TensorRT's logger.
     steps : int
-        Steps of a build; None for one that goes on until it is cancelled.
+        Steps of a build; None for a build that goes on until it is cancelled.
     """
 
     def __init__(self) -> None:
@@ -46,7 +46,7 @@ class FakeTensorRT(ModuleType):
         return dtype.type
 
     def fails(self, name: str, logger: Any) -> bool:
-        """Say whether this call is to fail; if so, TensorRT gives its reason to the logger."""
+        """Return whether this call has to fail; log the reason if so, as TensorRT does."""
         if name in self.errors:
             logger.log(_Logger.Severity.ERROR, self.errors[name])
         return name in self.errors

@@ -1,4 +1,4 @@
-"""Sources, networks and sinks that do exactly what a test of the pipeline needs."""
+"""Fake sources, networks and sinks for tests of the pipeline."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ def feed_of(
     changed: Condition | None = None,
     **rest: Any,
 ) -> Feed:
-    """A feed whose queue is as a pipeline with these options has it."""
+    """Return a feed with the queue that a pipeline with these options has."""
     return Feed(source, options.new_queue(source.info, changed), sinks, **rest)
 
 
 class FakeSource(Source):
-    """Frames 0, 1, 2, ...; `script` maps a frame number to what happens instead."""
+    """A source of frames 0, 1, 2, ...; `script` maps a frame number to a call before that frame."""
 
     def __init__(
         self,
@@ -69,7 +69,7 @@ class FakeSource(Source):
 
 
 class FakeSlot(Slot):
-    """Finds one car, of which the left edge says in which frame."""
+    """A slot that finds one car in each frame; the car's left edge is the frame number."""
 
     def __init__(self, backend: FakeBackend) -> None:
         self.backend = backend
@@ -96,7 +96,7 @@ class FakeSlot(Slot):
 
 
 class FakeBackend(Backend):
-    """Counts calls; `script` maps a step to what happens in it."""
+    """A back end that counts calls; `script` maps a step to a function that the step calls."""
 
     info = BackendInfo("fake", "none", "none", "fp32", "test")
     parallel = 1
@@ -122,7 +122,7 @@ class FakeBackend(Backend):
 
 
 class FakeSink(Sink):
-    """Keeps what it is given; `on_write` and `on_close` may fail."""
+    """A sink that keeps all results; it calls `on_write` and `on_close`, which may fail."""
 
     def __init__(
         self,
@@ -144,7 +144,7 @@ class FakeSink(Sink):
 
 
 class FakeRows:
-    """A picture that makes BGR of its rows when asked for them, and notes which."""
+    """A picture that converts rows to BGR on request, and records which rows were requested."""
 
     def __init__(self, image: Image) -> None:
         self.shape = image.shape
@@ -164,7 +164,7 @@ def fail(error: Exception) -> Callable[[], None]:
 
 
 class Camera(FakeSource):
-    """A source with a number of its own."""
+    """A fake source with a number, which its pictures show."""
 
     def __init__(
         self, number: int, frames: int, script: dict[int, Callable[[], Any]] | None = None

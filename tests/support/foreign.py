@@ -1,4 +1,4 @@
-"""The project's weights as other implementations would have them, and what weights find."""
+"""The project's weights in the form of other implementations, and the boxes that weights find."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ Arrays = dict[str, NDArray[np.float32]]
 
 
 def own_weights() -> Weights:
-    """Return the project's weights as if they had the published anchors, and boxes as published."""
+    """Return the project's weights with the published anchors and the published form of boxes."""
     weights = load_weights(DEFAULT)
     profile = weights.profile
     anchors = profile.anchors.model_copy(update={"shapes": SHAPES})
@@ -38,7 +38,7 @@ def own_weights() -> Weights:
 
 
 def with_head(weights: Weights, layout: HeadLayout, classes: Sequence[str]) -> Arrays:
-    """Return the arrays with the head's channels in another order."""
+    """Return the arrays with the channels of the head in another order."""
     head = weights.profile.head(*SIZE)
     other = Head(head.classes, head.anchors, head.anchors_per_cell, layout, 1.0, head.grid)
     logits = [weights.profile.output.classes.index(name) for name in classes]
@@ -81,7 +81,7 @@ def found_by(
 
 
 def assert_same_found(weights: Weights, other: Weights) -> None:
-    """Assert that both find the same."""
+    """Assert that both weights find the same boxes."""
     boxes, scores, classes = found_by(weights)
     other_boxes, other_scores, other_classes = found_by(other)
     np.testing.assert_allclose(other_boxes, boxes, atol=0.02)

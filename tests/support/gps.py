@@ -1,6 +1,6 @@
-"""Recordings with positions, made on the spot: as NovaTek, GoPro and Google have them, and texts.
+"""Recordings with positions in the formats of NovaTek, GoPro and Google, GPX and NMEA texts.
 
-A car that leaves 48 N 11 E at 2026-11-25 10:11:12 UTC and goes north at 20 m/s, a fix a second.
+In all of them a car starts at 48 N 11 E on 2026-11-25 at 10:11:12 UTC and goes north at 20 m/s.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from tests.support.media import Extra, write_video
 
 CREATED = "2026-11-25T10:11:12.000000Z"
 UTC = 1_795_601_472.0  # the same, in seconds since 1970
-STEP = 20 / 111_195  # degrees of latitude that it goes in a second
+STEP = 20 / 111_195  # degrees of latitude that the car goes in a second
 
 
 def latitude(second: float) -> float:
@@ -26,7 +26,7 @@ def latitude(second: float) -> float:
 
 
 def block(second: int, place: int, status: bytes = b"ANE\0", **other: float) -> bytes:
-    """Return a block of NovaTek's, with its record at byte 16 or 48."""
+    """Return a block in NovaTek's format, with its record at byte 16 or 48."""
     lat = other.get("lat", 4800 + 60 * STEP * second)
     record = struct.pack(
         "<6I4s4f", 10, 11, 12 + second, 26, 11, 25, status, lat, 1100.0, 20 * 3600 / 1852, 0.0
@@ -36,7 +36,7 @@ def block(second: int, place: int, status: bytes = b"ANE\0", **other: float) -> 
 
 
 def write_novatek(path: Path, blocks: Sequence[bytes], **options: object) -> None:
-    """Write a video with a block for each second, among its pictures and listed in moov/gps."""
+    """Write a video with a block for each second, between its pictures and listed in moov/gps."""
     data = Extra("bin_data", [(k * 1000, 1000, one) for k, one in enumerate(blocks)])
     _write(path, len(blocks), data, options)
     with av.open(str(path)) as container:
@@ -46,7 +46,7 @@ def write_novatek(path: Path, blocks: Sequence[bytes], **options: object) -> Non
         assert moov.end == path.stat().st_size
         track: Mp4Box = list(inside(file, top_boxes(file), b"moov", b"trak"))[1]
         file.seek(track.begin - 4)
-        file.write(b"free")  # the track was only needed to place the blocks
+        file.write(b"free")  # hides the track, which only placed the blocks
         table = b"".join(struct.pack(">II", place, 256) for place in places)
         gps = struct.pack(">I4sII", 16 + len(table), b"gps ", 0x101, len(places)) + table
         file.seek(moov.end)
@@ -56,14 +56,14 @@ def write_novatek(path: Path, blocks: Sequence[bytes], **options: object) -> Non
 
 
 def write_data(path: Path, kind: bytes, samples: Sequence[bytes], **options: object) -> None:
-    """Write a video with a track of data of a kind, a sample a second."""
+    """Write a video with a data track of this kind, one sample a second."""
     data = Extra("bin_data", [(k * 1000, 1000, one) for k, one in enumerate(samples)])
     _write(path, len(samples), data, options)
     rename_entries(path, {1: kind})
 
 
 def _write(path: Path, seconds: int, data: Extra, options: dict[str, object]) -> None:
-    """Write a video of five frames a second: the pipeline has enough to do with those."""
+    """Write a video of five frames a second; more would only take the pipeline longer."""
     base = Fraction(1, 5)
     write_video(path, 5 * seconds, base, rate=5, extras=[data], **options)  # type: ignore[arg-type]
 
@@ -74,7 +74,7 @@ def klv(key: bytes, kind: bytes, size: int, repeat: int, data: bytes) -> bytes:
 
 
 def gopro(second: int, fix: int = 3) -> bytes:
-    """Return a second of a GoPro: two points, with the time of the first."""
+    """Return a second of GoPro data: two points, with the time of the first."""
     points = b"".join(
         struct.pack(">5i", round(latitude(second + k / 2) * 1e7), 11 * 10**7, 519_000, 20_000, 2000)
         for k in (0, 1)
@@ -92,7 +92,7 @@ def gopro(second: int, fix: int = 3) -> bytes:
 
 
 def camm(second: int) -> bytes:
-    """Return a sample of Google's format, of type 6."""
+    """Return a sample of type 6 in Google's format."""
     since_1980 = UTC + second - 315_964_800 + 18
     return struct.pack(
         "<HHdidd7f", 0, 6, since_1980, 3, latitude(second), 11.0, 519.0, 1, 1, 0, 20, 0, 0.5

@@ -1,4 +1,4 @@
-"""Where tests of the CUDA kernels run: on a GPU, or in Numba's simulator."""
+"""The target of the tests of the CUDA kernels: a GPU, or Numba's simulator."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from numba import config, cuda
 
 SIMULATED = bool(getattr(config, "ENABLE_CUDASIM", False))
 if SIMULATED:
-    # The simulator looks without a pause whether threads have come to a barrier; with the usual
-    # 5 ms until another thread may run, that is what it does most.
+    # The simulator polls without a pause until all threads are at a barrier. With Python's usual
+    # 5 ms until another thread may run, it would spend most of its time on that.
     sys.setswitchinterval(5e-4)
 
     from numba.core import types
@@ -25,9 +25,9 @@ if SIMULATED:
     _allocating = threading.Lock()
 
     def _shared_array(self: Any, shape: Any, dtype: Any) -> np.ndarray[Any, Any]:
-        """Return the array of the line that asks for it: one for all threads of a block.
+        """Return the array of the line that calls this: one for all threads of a block.
 
-        The simulator's own way has no lock, and now and then gives a thread an array of its own.
+        The simulator's own function has no lock and sometimes gives a thread a separate array.
         """
         asking = sys._getframe(1)
         line = asking.f_code.co_filename, asking.f_lineno
@@ -47,11 +47,10 @@ needs_target = pytest.mark.skipif(
 
 
 def simulate_lightly(monkeypatch: pytest.MonkeyPatch, module: ModuleType, *in_turn: Any) -> None:
-    """Spare Numba's simulator what takes most of its time, and changes nothing, in a module.
+    """Make Numba's simulator faster for the kernels of a module, with the same results.
 
-    Device functions are called as the Python functions that they are there. The threads of the
-    kernels in `in_turn`, which have no barriers, run one after the other instead of each in a
-    thread of Python.
+    Device functions are called directly as Python functions. The threads of the kernels in
+    `in_turn`, which have no barriers, run one after the other, not each in a Python thread.
     """
     from numba.cuda.simulator.kernel import BlockManager, FakeCUDAKernel
     from numba.cuda.simulator.kernelapi import Dim3

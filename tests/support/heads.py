@@ -36,7 +36,7 @@ def small_head(
     exp_threshold: float = 1.0,
     reach: float = 0.0,
 ) -> Head:
-    """Return a head small enough to think about: by default 4x2 cells, 16 anchors."""
+    """Return a small head, by default with 4x2 cells and 16 anchors."""
     grid = padded_grid(width, height)
     anchors = anchor_grid(grid, shapes, "half_stride")
     return Head(classes, anchors, len(shapes), layout, exp_threshold, grid, reach)
@@ -54,16 +54,16 @@ def pack(head: Head, values: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def silent(head: Head) -> NDArray[np.float32]:
-    """Return `values` for `pack` in which no anchor sees anything: scores of 0, deltas of 0."""
+    """Return `values` for `pack` in which no anchor has an object: scores of 0, deltas of 0."""
     values = np.zeros((len(head.anchors), head.classes + 5), np.float32)
     values[:, head.classes] = -1000
     return values
 
 
 def palette(classes: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Return class and confidence logits of some anchors, and their scores, all clearly apart.
+    """Return class and confidence logits of some anchors, and their clearly different scores.
 
-    The logits are the same in half precision.
+    The logits are exact in half precision.
     """
     rng = np.random.default_rng(classes)
     logits = rng.normal(scale=2.5, size=(400, classes + 1)).astype(np.float16).astype(np.float32)
@@ -83,7 +83,7 @@ PALETTES = {classes: palette(classes) for classes in range(1, 5)}
 
 
 def assert_same(actual: Detections, expected: Detections, score_error: float = 1e-6) -> None:
-    """Assert that both are the same detections in the same order, but for rounding."""
+    """Assert that both have the same detections in the same order, except for rounding."""
     assert actual.classes.tolist() == expected.classes.tolist()
     np.testing.assert_allclose(actual.scores, expected.scores, rtol=score_error, atol=1e-37)
     np.testing.assert_allclose(actual.boxes, expected.boxes, atol=0.01)

@@ -1,4 +1,4 @@
-"""Labels and boxes by hand, and data sets on disk."""
+"""Labels and boxes for tests, and data sets on disk."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ Box = tuple[float, float, float, float]
 
 
 def box(x: float, y: float = 0, width: float = 100, height: float = 100) -> Box:
-    """Return corners of a box of this size."""
+    """Return the corners of a box."""
     return (x, y, x + width, y + height)
 
 
 def item(*labels: Mapping[str, object], ignore: Sequence[tuple[Box, int]] = ()) -> LabelledImage:
-    """Return a picture; labels are keywords of `LabelledImageBuilder.add`, class 0 unless given."""
+    """Return a picture; labels are arguments of `LabelledImageBuilder.add`, by default class 0."""
     builder = LabelledImageBuilder(Path("picture.png"))
     for label in labels:
         builder.add(**{"class_index": 0, **label})  # type: ignore[arg-type]
@@ -41,7 +41,7 @@ def found(*rows: tuple[Box, float] | tuple[Box, float, int]) -> ImageDetections:
 def random_pictures(
     seed: int, pictures: int, classes: int
 ) -> tuple[list[LabelledImage], list[ImageDetections]]:
-    """Return crowded pictures: objects of all kinds, boxes near them with tied scores."""
+    """Return crowded pictures: objects of all kinds, and boxes near them with tied scores."""
     rng = np.random.default_rng(seed)
     items, results = [], []
     for _ in range(pictures):
@@ -73,7 +73,7 @@ def random_pictures(
 
 
 def write_picture(path: Path, size: tuple[int, int] = (120, 60)) -> None:
-    """Write noise of this width and height."""
+    """Write a picture of noise with this width and height."""
     path.parent.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(0)
     assert cv2.imwrite(str(path), rng.integers(0, 256, (size[1], size[0], 3), np.uint8))
@@ -86,7 +86,7 @@ def kitti_line(name: str, corners: Box, truncation: float = 0.0, occlusion: int 
 
 
 def write_kitti(root: Path, pictures: Mapping[str, str], split: str = "val") -> Path:
-    """Write a data set of pictures and their label files' text; return its folder."""
+    """Write a data set from names of pictures and texts of label files; return its folder."""
     (root / "ImageSets").mkdir(parents=True)
     (root / "training" / "label_2").mkdir(parents=True)
     (root / "ImageSets" / f"{split}.txt").write_text("\n".join(pictures) + "\n")

@@ -1,4 +1,4 @@
-"""Clips with known frames and timestamps, made on the spot."""
+"""Clips with known frames and timestamps, written by tests."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from squeezedrive.pipeline.core.frame import Frame
 from squeezedrive.pipeline.core.source import Source
 
 SIZE = (160, 120)
-BITS = 10  # squares along the top that spell the number of a frame
+BITS = 10  # squares along the top that show the frame number
 BIT_SIZE = 12  # pixels
 BACKGROUND = (60, 90, 120)
 
 
 @dataclass(frozen=True)
 class Extra:
-    """A track of text or data: begin and duration in ms, and the data, of each sample."""
+    """A track of text or data; each sample has its begin and duration in ms, and its data."""
 
     codec: str
     samples: Sequence[tuple[int, int, bytes]]
@@ -44,7 +44,7 @@ def picture(number: int, size: tuple[int, int] = SIZE) -> NDArray[np.uint8]:
 
 
 def number_of(image: NDArray[np.uint8]) -> int:
-    """Read the number of a frame back from its picture."""
+    """Return the frame number that a picture shows."""
     middle = BIT_SIZE // 2
     bits = [image[middle, bit * BIT_SIZE + middle].mean() > 127 for bit in range(BITS)]
     return sum(1 << bit for bit, is_set in enumerate(bits) if is_set)
@@ -167,7 +167,7 @@ def read_all(source: Source) -> list[Frame]:
 
 
 def packets(path: Path, kind: str = "video", track: int = 0) -> list[av.Packet]:
-    """Demux a track, without what an edit list hides."""
+    """Demux a track, without packets that an edit list hides."""
     with av.open(str(path)) as container:
         stream = getattr(container.streams, kind)[track]
         return [p for p in container.demux(stream) if p.size and not p.is_discard]

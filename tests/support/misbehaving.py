@@ -1,4 +1,4 @@
-"""A worker of `tests.fuzz` with a target that does everything that is looked for."""
+"""A worker of `tests.fuzz` with a target that shows every fault that the fuzzer looks for."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ KEPT: list[object] = []
 
 
 def misbehave(case: Case) -> int:
-    """Do what the case asks for."""
+    """Show the fault that the case names."""
     (how,) = case.arguments
     if how == "exception":
         raise KeyError("x")
@@ -42,7 +42,7 @@ def misbehave(case: Case) -> int:
         np.ones(observe.MAX_MEMORY // 8 + 1)
     elif how == "forbidden":
         Path("../beside").touch()
-    elif how == "unseen":  # as a library of C would
+    elif how == "unseen":  # as a C library would
         system = ctypes.CDLL(None)
         system.close(system.open(b"in/new", os.O_WRONLY | os.O_CREAT, 0o600))
     elif how == "connects":
@@ -77,7 +77,7 @@ HOW = (
     "silent", "lines", "long", "noise", "control", "memory", "slow", "died", "good",
 )  # fmt: skip
 
-HANGS = len(HOW)  # the number of one more input
+HANGS = len(HOW)  # number of the input "hang"
 
 TARGETS["misbehaving"] = Target(
     lambda: st.sampled_from(HOW).map(lambda how: Case((how,))), misbehave, 0, 0

@@ -18,7 +18,7 @@ def plus_profile() -> Profile:
 
 
 def plus_weights() -> Weights:
-    """Return random weights that neither fade nor grow from layer to layer (He initialisation)."""
+    """Return random weights that keep the size of values in all layers (He initialisation)."""
     profile = plus_profile()
     rng = np.random.default_rng(0)
     arrays = {}

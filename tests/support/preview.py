@@ -1,4 +1,4 @@
-"""A live page with a run behind it that only pretends."""
+"""A live page with a fake run."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def source_status(number: int = 0, **changes: Any) -> SourceStatus:
 
 
 class Run:
-    """What a run gives to the live page."""
+    """The part of a run that the live page uses."""
 
     def __init__(self, sources: int = 1) -> None:
         self.sinks = [PreviewSink() for _ in range(sources)]
@@ -79,7 +79,7 @@ class Run:
 
     @contextmanager
     def feeding(self, picture: Callable[[], FrameResult] = result):
-        """Let pictures come, 25 a second."""
+        """Send 25 pictures a second to all sinks."""
         stop = threading.Event()
 
         def feed() -> None:
@@ -102,7 +102,7 @@ def connect(url: str) -> socket.socket:
 
 
 def ask(url: str, data: bytes) -> bytes:
-    """Send bytes and return all that comes until the server hangs up."""
+    """Send bytes; return all bytes that come until the server closes the connection."""
     with connect(url) as client:
         client.sendall(data)
         client.shutdown(socket.SHUT_WR)
@@ -120,7 +120,7 @@ def request(
     body: bytes | None = None,
     headers: dict[str, str] | None = None,
 ) -> tuple[int, dict[str, str], bytes]:
-    """Ask once; return the status, the headers with names in small letters, and the body."""
+    """Send a request; return the status, the headers with names in lower case, and the body."""
     where = urlsplit(url)
     connection = http.client.HTTPConnection(where.hostname or "", where.port, timeout=10)
     try:
@@ -132,7 +132,7 @@ def request(
 
 
 def post(url: str, value: Any, headers: dict[str, str] | None = None) -> tuple[int, Any]:
-    """Send JSON to /controls; return the status, and the answer as JSON or else as text."""
+    """Send JSON to /controls; return the status, and the answer as JSON or, for errors, as text."""
     body = value if isinstance(value, bytes) else json.dumps(value).encode()
     headers = {"Content-Type": "application/json"} | (headers or {})
     status, _, text = request(url, "/controls", "POST", body, headers)
@@ -148,7 +148,7 @@ def preview_threads() -> list[threading.Thread]:
 
 
 def until(condition: Callable[[], bool], seconds: float = 15.0) -> bool:
-    """Wait for something that happens in another thread; return whether it did."""
+    """Wait until a condition holds; return whether it did in time."""
     end = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > end:

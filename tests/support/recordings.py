@@ -1,4 +1,4 @@
-"""Parts of recordings for tests: frames with known numbers, what was found in them, disks."""
+"""Parts of recordings for tests: frames with known numbers, their detections, and disks."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ TIME_BASE = Fraction(1, 25)
 
 
 class Pictures(Source):
-    """A source that tells a sink about itself; the test makes the frames."""
+    """A source that only describes itself to a sink; the tests make the frames."""
 
     def __init__(self, time_base: Fraction = TIME_BASE, live: bool = False) -> None:
         kind = "camera" if live else "demo"
@@ -56,12 +56,12 @@ def results(
     time_base: Fraction = TIME_BASE,
     noise: bool = False,
 ) -> list[FrameResult]:
-    """Make a result for each pts; the picture spells the number of the frame, which is its pts."""
+    """Make a result for each pts; its frame number is its pts, and the picture shows it."""
     made = []
     rng = np.random.default_rng(0)
     for stamp in pts:
         image = picture(stamp)
-        if noise:  # so that files grow
+        if noise:  # makes files larger
             image[90:] = rng.integers(0, 256, image[90:].shape, np.uint8)
         frame = Frame(0, stamp, stamp, time_base, 0.0, image)
         made.append(FrameResult(frame, detections or Detections.empty()))
@@ -69,17 +69,17 @@ def results(
 
 
 def renumbered(result: FrameResult, number: int) -> FrameResult:
-    """Let the picture of a result spell another number than its pts."""
+    """Return a result whose picture shows this number in place of its pts."""
     return replace(result, frame=replace(result.frame, picture=picture(number)))
 
 
 def numbers(path: Path) -> list[int]:
-    """Read the numbers of the frames in a file."""
+    """Return the frame numbers that the pictures in a file show."""
     return [number_of(f.image) for f in read_all(VideoSource(str(path), SourceOptions()))]
 
 
 def used(folder: Path) -> int:
-    """Return the bytes of all files in a folder."""
+    """Return the total size of all files in a folder, in bytes."""
     total = 0
     for path in folder.iterdir():
         with suppress(FileNotFoundError):  # another thread has just deleted it
@@ -88,14 +88,14 @@ def used(folder: Path) -> int:
 
 
 class Disk:
-    """Stands between the sinks and a folder: it may be small, or hang.
+    """A disk between the sinks and a folder, which may be full or hang.
 
     Attributes
     ----------
     room : int or None
-        Bytes that the files in the folder may take; None: any.
+        Bytes that the files in the folder may take; None: no limit.
     goes_on : Event
-        While it is not set, what is written to MP4 files hangs.
+        While it is not set, writing to MP4 files hangs.
     """
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:

@@ -17,7 +17,7 @@ SIZE = (320, 96)
 def write_kitti(
     root: Path, count: int, seed: int = 0, classes: tuple[int, ...] = (0, 1, 2)
 ) -> Path:
-    """Write a data set in KITTI layout whose splits `train` and `val` are the same pictures."""
+    """Write a data set in KITTI layout; the splits `train` and `val` have the same pictures."""
     rng = np.random.default_rng(seed)
     for folder in ("training/image_2", "training/label_2", "ImageSets"):
         (root / folder).mkdir(parents=True)
@@ -44,9 +44,9 @@ def write_kitti(
 def write_yolo(
     root: Path, count: int, names: tuple[str, ...] = ("lorry", "bike"), folders: bool = False
 ) -> Path:
-    """Write a data set in YOLO layout whose splits are the same pictures of an object a name.
+    """Write a data set in YOLO layout; its splits have the same pictures, with an object per name.
 
-    With `folders` each picture is called 0.png and has a folder of its own.
+    With `folders`, each picture is named 0.png and has a folder of its own.
     """
     lines = []
     for index in range(len(names)):
@@ -78,7 +78,7 @@ PLAIN = {
 
 
 def small(*roots: Path, **keys: Any) -> list[tuple[str, Any]]:
-    """Return settings of a training for small pictures, in one process and one thread."""
+    """Return settings to train on small pictures, in one process and one thread."""
     settings = {
         "network.input.width": SIZE[0],
         "network.input.height": SIZE[1],

@@ -1,7 +1,7 @@
-"""The runtime with the project's own kernels, between fake memory and a network on the processor.
+"""The CUDA runtime with the real kernels, fake GPU memory, and a network on the processor.
 
-Run by tests/engines/test_cuda_kernels.py with NUMBA_ENABLE_CUDASIM=1, so that the kernels run in
-Numba's simulator. Numba reads once, when it is imported, whether to simulate: hence a process.
+tests/engines/test_cuda_kernels.py runs this with NUMBA_ENABLE_CUDASIM=1, so the kernels run in
+Numba's simulator. It needs its own process, because Numba reads the variable at import.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def open_simulated(settings: EngineSettings) -> CudaBackend:
 
 
 def main() -> None:
-    select.SCORE_BLOCK = select.SELECT_BLOCK = 32  # a simulated thread is a thread of Python
+    select.SCORE_BLOCK = select.SELECT_BLOCK = 32  # small: simulated threads are Python threads
     select.CAPACITY = 64
     patch = pytest.MonkeyPatch()
     simulate_lightly(patch, preprocess, preprocess.resize_bgr)

@@ -1,9 +1,9 @@
-"""The real bindings of TensorRT without its library: every name and signature in use, checked.
+"""The real bindings of TensorRT without its library, to check every name and signature in use.
 
-Run as a program with `tensorrt_bindings` importable. Objects of TensorRT are replaced by ones that
-know their class: an attribute has to be one of the class, a call has to fit a signature in the
-bindings' documentation, argument by argument, and gives an object of the class that it returns. The
-project's own code is run on them, so that what it uses is found by using it.
+This runs as a program that can import `tensorrt_bindings`. It replaces objects of TensorRT by
+objects that know their class: an attribute has to exist in the class, a call has to fit a signature
+in the bindings' documentation, argument by argument, and returns an object of the documented class.
+The project's code runs on these objects, which shows the names that it uses.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any
 
 USED: set[str] = set()
 
-# What calls and properties give where a made-up value of their type would not do.
+# Results of calls and properties for which an invented value of their type does not suffice.
 GIVEN: dict[str, Any] = {}
 
 
@@ -50,12 +50,12 @@ class Strict:
             raise TypeError(f"{self._cls.__name__}.{name} = {value!r}, expected {kind[1]}")
 
     def __bytes__(self) -> bytes:
-        assert self._cls.__name__ == "IHostMemory"  # the one that is a buffer
+        assert self._cls.__name__ == "IHostMemory"  # the only class that is a buffer
         return b"bytes of TensorRT"
 
 
 def signatures(documentation: str) -> list[tuple[list[str], str]]:
-    """Return parameters, self left out, and result of each overload that pybind11 documents."""
+    """Return the parameters without self, and the result, of each overload in the documentation."""
     found = []
     for parameters, result in re.findall(
         r"^(?:\d+\. )?\w+\((self: .*)\) -> (.+)$", documentation, re.MULTILINE
@@ -70,7 +70,7 @@ def returned(documentation: str) -> str:
 
 
 def checked(name: str, documentation: str, bindings: ModuleType) -> Callable[..., Any]:
-    """Return a function that takes what a method takes and gives something of what it gives."""
+    """Return a function with a method's signature that returns a value of the documented type."""
 
     def call(*arguments: Any, **named: Any) -> Any:
         overloads = signatures(documentation)
@@ -94,14 +94,14 @@ def checked(name: str, documentation: str, bindings: ModuleType) -> Callable[...
 
 
 def class_of(kind: str, bindings: ModuleType) -> type | None:
-    """Return the class that the documentation names, as Python or as C++ has it."""
+    """Return the class with this name, which the documentation may write as in Python or C++."""
     name = re.split(r"\.|::", kind)[-1]
     found = getattr(bindings, name, None) or getattr(bindings, name.removeprefix("I"), None)
     return found if isinstance(found, type) else None
 
 
 def fits(value: Any, kind: str, bindings: ModuleType) -> bool:
-    """Say whether a value can be passed as the documented type."""
+    """Return whether a value can be passed as the documented type."""
     simple = {"str": str, "bool": bool, "int": int, "tuple": tuple, "list": list}
     if kind in simple:
         return isinstance(value, simple[kind])
@@ -127,7 +127,7 @@ def made_up(name: str, kind: str, bindings: ModuleType) -> Any:
         return simple[kind]
     cls = class_of(kind, bindings)
     if cls is None:
-        raise TypeError(f"{name} gives {kind}, of which nothing is known")
+        raise TypeError(f"{name} returns {kind}, which is unknown")
     return Strict(cls, bindings)
 
 
@@ -152,7 +152,7 @@ def strict(bindings: ModuleType) -> ModuleType:
 
 
 def exercise(bindings: ModuleType) -> None:
-    """Run everything of the project that speaks to TensorRT."""
+    """Run all code of the project that uses TensorRT."""
     from squeezedrive.engines.backends.tensorrt.builder import build_engine
     from squeezedrive.engines.backends.tensorrt.executor import TensorRTExecutor
     from squeezedrive.engines.backends.tensorrt.log import open_logger
@@ -193,7 +193,7 @@ def exercise(bindings: ModuleType) -> None:
     assert executor.layers() == "text"
     executor.close()
 
-    # What TensorRT calls has to have the parameters that it passes.
+    # Methods that TensorRT calls must have the parameters that it passes.
     for ours, theirs in (
         (open_logger(trt), bindings.ILogger),
         (BuildProgress(trt, print).monitor, bindings.IProgressMonitor),

@@ -1,10 +1,10 @@
-"""The substitute for a GPU, which is not part of the project, and how the project runs on it.
+"""The project on the substitute for a GPU, which is not part of the project.
 
-    python -m tests.support.substitute        # builds PyCUDA for it, once, and runs all there is
+    python -m tests.support.substitute        # builds PyCUDA for it, once, and runs all checks
 
-It translates the kernels' real PTX for the processor, with checks for races, bounds and barriers,
-and puts a driver in the host's memory under the real PyCUDA and Numba-CUDA. Its own checks ask
-this project for names through a module `seams`, which is `tests.support.substitute_seams` here.
+The substitute translates the kernels' real PTX for the processor, with checks of races, bounds and
+barriers. It gives the real PyCUDA and Numba-CUDA a fake driver, whose memory is the host's. Its own
+checks import names of this project from a module `seams`: `tests.support.substitute_seams`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = Path(os.environ.get("SQUEEZEDRIVE_SHARED", ROOT.parent / "shared")) / "tools" / "gpu"
 BUILD_SECONDS = 1200
-# What the driver is made to be for the groups of checks that are not of a good one.
+# Groups of checks, each with the environment variables that make the fake driver old or broken.
 GROUPS: dict[str, dict[str, str]] = {
     "run": {},
     "nvdec": {},
@@ -32,13 +32,13 @@ GROUPS: dict[str, dict[str, str]] = {
 
 
 def cache_folder() -> Path:
-    """Return where the substitute keeps what it has built."""
+    """Return the folder in which the substitute keeps its build results."""
     home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(home) / "gpu-substitute"
 
 
 def pycuda_folder() -> Path | None:
-    """Return what has to be on the path for PyCUDA to be found; None if it is not built yet."""
+    """Return the folder to import PyCUDA from; None if PyCUDA is not built yet."""
     installed = find_spec("pycuda")
     if installed is not None and installed.origin is not None:
         return Path(installed.origin).parents[1]
@@ -80,7 +80,7 @@ def _run(
 
 
 def _environment() -> dict[str, str]:
-    """Return the environment in which the fake driver is found; builds it if need be."""
+    """Return the environment for the fake driver; build the driver if necessary."""
     environment = os.environ | {
         "GPU_SUBSTITUTE_CACHE": str(cache_folder()),
         "GPU_SUBSTITUTE_SITE": str(pycuda_folder() or ""),

@@ -1,4 +1,4 @@
-"""Checks of the CUDA path on the substitute for a GPU, beside those that it comes with."""
+"""More checks of the CUDA path on the substitute for a GPU, besides its own checks."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.kernels.test_cuda_draw import drawn, noise, some_overlay
 
 
 def add_checks(checks: Any) -> None:
-    """Add the checks to those of the module `checks` of the substitute."""
+    """Add the checks to the substitute's module `checks`."""
     checks.check("nvdec")(pictures_are_drawn_over_as_numpy_does)
 
 

@@ -1,4 +1,4 @@
-"""The project as the checks of the substitute for a GPU see it; see tests/support/substitute.py."""
+"""The names that the checks of the substitute for a GPU import; see tests/support/substitute.py."""
 
 from __future__ import annotations
 
@@ -25,34 +25,34 @@ from squeezedrive.engines.model.weights import DEFAULT, load_weights
 from squeezedrive.kernels.detections import Detections
 from squeezedrive.kernels.params import DetectParams
 
-__all__ = ["UserError", "open_gpu"]  # which the checks look for here
+__all__ = ["UserError", "open_gpu"]  # for the checks
 
 WIDTH, HEIGHT = 320, 96
 WEIGHTS = load_weights(DEFAULT)
-# Low enough to find something in the coarse blocks that the checks show the network.
+# The threshold is low enough to find boxes in the coarse blocks of the checks' pictures.
 SETTINGS = EngineSettings(WEIGHTS, WIDTH, HEIGHT, DetectParams(threshold=0.02, top_n=64))
 
 
 def open_backend(dtype: str) -> CudaBackend:
-    """Return the CUDA back end with `HostExecutor` as its network, of this type at its ends."""
+    """Return the CUDA back end with `HostExecutor`, whose input and output have this type."""
     executor = HostExecutor(dtype)
     kernels = make_kernels(SETTINGS, executor)
     return CudaBackend("tensorrt", SETTINGS, open_gpu(), executor, kernels, "check")
 
 
 def cpu_slot() -> Slot:
-    """Return a slot of the CPU back end: what the boxes have to be."""
+    """Return a slot of the CPU back end, which gives the expected boxes."""
     return CpuBackend(SETTINGS, CpuOptions(precision="fp32"), "check").new_slot()
 
 
 def chain_of(slot: CudaSlot) -> Chain:
-    """Return what records and repeats the work of a slot."""
+    """Return the object that records and repeats the work of a slot."""
     assert slot._runner is not None
     return Chain(slot._runner)
 
 
 class Chain:
-    """A `BatchRunner`, which records its work by itself when it is done again."""
+    """A `BatchRunner`, which records its work when it does the work for the second time."""
 
     def __init__(self, runner: BatchRunner) -> None:
         self.runner = runner
@@ -67,7 +67,7 @@ class Chain:
         return self.runner.collect()
 
     def capture(self) -> int:
-        """Forget what was recorded and record it again; return how many nodes it has."""
+        """Discard the recorded work and record it again; return its number of nodes."""
         runner = self.runner
         current = runner._current
         for work in (runner._input._work, current.infer, current.detect):
@@ -79,7 +79,7 @@ class Chain:
 
 
 def replace_threshold(chain: Chain, threshold: float) -> None:
-    """Give the chain's detector another threshold, as a control of the live page would."""
+    """Set another threshold in the chain's detector, as a control of the live page would."""
     detector = chain.runner._detector
     detector.params = replace(detector.params, threshold=threshold)
 
@@ -90,16 +90,16 @@ def has_capture(chain: Chain) -> bool:
 
 
 def capture(chain: Chain) -> int:
-    """Record the chain as a graph; return how many nodes it has."""
+    """Record the chain as a graph; return its number of nodes."""
     return chain.capture()
 
 
 class HostExecutor:
-    """The network by OpenVINO, on memory of the fake driver, which is memory of the host."""
+    """The network, run by OpenVINO on memory of the fake driver, which is host memory."""
 
     runtime, precision, max_batch = "OpenVINO on the host", "fp16", 8
-    idle = False  # a network of no time
-    recordable = False  # it runs when it is enqueued
+    idle = False  # True: skip the network, which then takes no time
+    recordable = False  # the network runs when it is enqueued
     workspace_bytes = 0
 
     def __init__(self, dtype: str) -> None:
@@ -125,13 +125,13 @@ class HostContext:
         self.request: Any = executor.model.create_infer_request()
 
     def bind(self, input_address: int, output_address: int, batch: int) -> None:
-        """Set where input and output lie."""
+        """Set the addresses of input and output."""
         dtype = self.executor.input_type
         self.input: Any = _memory(input_address, (batch, 3, HEIGHT, WIDTH), dtype)
         self.output: Any = _memory(output_address, (batch, *self.executor.output_shape), dtype)
 
     def enqueue(self, stream: int) -> None:
-        """Run at once: the fake driver's streams are synchronous. No node of a graph."""
+        """Run at once, as the fake driver's streams are synchronous; add no node to a graph."""
         if self.executor.idle:
             return
         pixels = self.input.astype(np.float32) + self.executor.mean
@@ -139,7 +139,7 @@ class HostContext:
             self.output[i] = self.request.infer(pixels[i : i + 1])[0][0]
 
     def close(self) -> None:
-        """Let go of the memory."""
+        """Release the memory."""
         self.request = self.input = self.output = None
 
 
@@ -149,7 +149,7 @@ def _memory(address: int, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Any:
 
 
 def open_decoder() -> NvDecoder:
-    """Return the project's NVDEC decoder over a made-up PyNvVideoCodec: a picture a packet."""
+    """Return the project's NVDEC decoder on a fake PyNvVideoCodec, with a picture per packet."""
     gpu = open_gpu()
 
     class Packet:

@@ -1,4 +1,4 @@
-"""Results of a few frames, and what their tables hold."""
+"""Results of a few frames, and the rows of their tables."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def written(sink: Sink, *results: FrameResult) -> Path:
 
 
 def jsonl_rows(lines: list[dict[str, Any]]) -> list[tuple[Any, ...]]:
-    """Return what a table has of JSON lines, which begin with their header."""
+    """Return the rows of a table with the content of JSON lines, the first of which is a header."""
     source = lines[0]["source"]["name"]
     return [
         (

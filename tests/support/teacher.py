@@ -1,4 +1,4 @@
-"""A model such as a teacher's, whose boxes are known."""
+"""A fake teacher model whose boxes are known."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ Row = tuple[int, float, tuple[float, float, float, float]]
 
 
 def write_teacher(path: Path, *rows: Row, channel: int = 0, outputs: Sequence[str] = ()) -> Path:
-    """Write a model that always sees these boxes, in pixels of its input.
+    """Write a model that always finds these boxes, in pixels of its input.
 
-    Their scores are multiplied by the mean of a channel, divided by 255.
+    It multiplies their scores by the mean of a channel, divided by 255.
     """
     image = ops.parameter([1, 3, HEIGHT, WIDTH], np.float32, name="image")
     mean = ops.reduce_mean(image, ops.constant([2, 3], np.int64), keep_dims=False)

@@ -1,4 +1,4 @@
-"""Detections of a few frames, and what a tracker makes of them."""
+"""Detections of a few frames, and the tracks of a tracker."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ FPS = 30
 
 
 def found(*rows):
-    """Rows of x1, y1, x2, y2, score, class; best score first, as back ends give them."""
+    """Return detections from rows of x1, y1, x2, y2, score, class, sorted as back ends do."""
     table = np.array(sorted(rows, key=lambda row: -row[4]), np.float64).reshape(-1, 6)
     return Detections(
         table[:, :4].astype(np.float32),
@@ -28,7 +28,7 @@ def found(*rows):
 
 
 def car(x, y=100.0, score=0.9, kind=CAR, wide=60.0, high=40.0):
-    """A detection around x, y."""
+    """Return a detection around x, y."""
     return (x - wide / 2, y - high / 2, x + wide / 2, y + high / 2, score, kind)
 
 
@@ -37,7 +37,7 @@ def controls(threshold=THRESHOLD):
 
 
 def follow(frames, fps=FPS, tracker=None) -> list[Tracked]:
-    """Follow detections of frames at a constant rate."""
+    """Track the detections of frames at a constant rate."""
     tracker = tracker or Tracker(controls())
     return [tracker.update(found(*rows), k / fps) for k, rows in enumerate(frames)]
 
