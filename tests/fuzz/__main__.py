@@ -14,7 +14,7 @@ from tests.fuzz import __doc__ as about
 from tests.fuzz.campaign import PATIENCE, Outcome, replay, run_target, write_input
 from tests.fuzz.targets import TARGETS
 
-SLICE = 1000  # inputs of a target before the next one has its turn
+SLICE = 1000  # inputs of a target before the next target's turn
 
 
 def shares(names: list[str], inputs: int) -> dict[str, int]:
@@ -26,9 +26,9 @@ def shares(names: list[str], inputs: int) -> dict[str, int]:
 def campaign(
     names: list[str], inputs: int, seed: int, jobs: int, keep: Path, patience: float
 ) -> dict[str, Outcome]:
-    """Run the inputs in slices, so that all targets have had some when it is interrupted.
+    """Run the inputs in slices, so an interrupted campaign has tried all targets.
 
-    A signal ends it after the inputs under way, a second one at once.
+    The first signal ends it after the current inputs, the second one at once.
     """
     stop = threading.Event()
     wanted = shares(names, inputs)
@@ -74,7 +74,7 @@ def _add(total: Outcome, outcome: Outcome, name: str) -> None:
 
 
 def _print_table(totals: dict[str, Outcome]) -> int:
-    """Print what came of all; return how many inputs went wrong."""
+    """Print the results of all targets; return how many inputs went wrong."""
     print(f"\n{'target':9} {'inputs':>7} {'done':>7} {'refused':>8} {'wrong':>6} {'ms':>6}")
     wrong = 0
     for name, total in totals.items():
@@ -100,19 +100,19 @@ def main(argv: list[str] | None = None) -> int:
     )
     add = parser.add_argument
     add("targets", nargs="*", metavar="TARGET", help=f"default: all of {', '.join(TARGETS)}")
-    add("--inputs", type=int, default=10_000, metavar="N", help="in all (default: 10,000)")
-    add("--seed", type=int, default=0, metavar="N", help="the same inputs for the same number")
+    add("--inputs", type=int, default=10_000, metavar="N", help="inputs in all (default: 10,000)")
+    add("--seed", type=int, default=0, metavar="N", help="the same N makes the same inputs")
     add("--jobs", type=int, default=2, metavar="N", help="processes at once (default: 2)")
     add(
         "--keep", type=Path, default=Path("out/fuzz"), metavar="DIR",
-        help="where inputs are kept that went wrong (default: out/fuzz)",
+        help="folder for inputs that went wrong (default: out/fuzz)",
     )  # fmt: skip
     add(
         "--patience", type=float, default=PATIENCE, metavar="SECONDS",
-        help="for one input; more where other programs are running (default: 10)",
+        help="limit for one input; give more on a busy machine (default: 10)",
     )  # fmt: skip
-    add("--only", type=int, metavar="NUMBER", help="run this input of one target, and print")
-    add("--replay", type=Path, metavar="DIR", help="run an input of one target that was kept")
+    add("--only", type=int, metavar="NUMBER", help="run this input of one target; print the result")
+    add("--replay", type=Path, metavar="DIR", help="run a kept input of one target")
     arguments = parser.parse_args(argv)
     names = arguments.targets or list(TARGETS)
     for name in names:

@@ -1,4 +1,4 @@
-"""Starts workers, watches over them, and keeps the inputs that the program did not take well."""
+"""Starts and watches workers, and keeps the inputs that the program handled wrongly."""
 
 from __future__ import annotations
 
@@ -23,29 +23,29 @@ from typing import Any
 from tests.fuzz.case import Case
 from tests.fuzz.observe import ROOT
 
-START_SECONDS = 300.0  # at least, until the first input: libraries are loaded, seeds are made
-PATIENCE = 10.0  # seconds for one input, on a machine that has nothing else to do
-KILL_MEMORY = 3 << 30  # bytes of a worker, beyond what is found to be too much
+START_SECONDS = 300.0  # at least, for the first input: the worker loads libraries, makes seeds
+PATIENCE = 10.0  # seconds for one input on an idle machine
+KILL_MEMORY = 3 << 30  # bytes of a worker; the observer already reports less
 LOOK_SECONDS = 0.1
 WORKER = "tests.fuzz.worker"  # the module that a process runs
-PER_WORKER = 2000  # inputs of one process
-KEPT = 3  # inputs that are kept of each kind
+PER_WORKER = 2000  # inputs that one process runs
+KEPT = 3  # inputs to keep of each kind of fault
 
 
 @dataclass
 class Outcome:
-    """What came of the inputs of a target.
+    """The results of the inputs of a target.
 
     Attributes
     ----------
     inputs : int
-        How many were run.
+        Number of inputs that were run.
     ended : Counter of str
-        How they ended: "done", "refused", "died" and so on.
+        How many ended in which way: "done", "refused", "died" and so on.
     found : dict of str to list of int
-        Numbers of the inputs by what went wrong with them.
+        Numbers of the inputs for each kind of fault.
     kept : dict of str to list of Path
-        Folders of the inputs that were kept.
+        Folders of the kept inputs for each kind of fault.
     seconds : float
         Wall-clock time.
     """
@@ -67,26 +67,26 @@ def run_target(
     patience: float = PATIENCE,
     stop: threading.Event | None = None,
 ) -> Outcome:
-    """Run inputs of a target in processes that are started again when they die.
+    """Run inputs of a target in worker processes; start a new worker when one dies.
 
     Parameters
     ----------
     name : str
-        Of the target.
+        Name of the target.
     seed : int
         The same seed makes the same inputs.
     inputs : int
-        How many.
+        Number of inputs.
     keep : Path, optional
-        Where inputs are kept that went wrong.
+        Folder for inputs that went wrong; None keeps no input.
     first : int
-        Number of the first one.
+        Number of the first input.
     said : callable
-        Is given a line for each new kind of what went wrong.
+        Called with a message for each new kind of fault.
     patience : float
         Seconds after which a worker is killed in the middle of an input.
     stop : threading.Event, optional
-        When it is set, what has been done by then is all.
+        Ends the run after the current input when it is set.
     """
     outcome = Outcome()
     start = time.monotonic()
@@ -118,7 +118,7 @@ def run_target(
 
 
 def replay(name: str, kept: Path, patience: float = PATIENCE) -> tuple[list[tuple[str, str]], str]:
-    """Run an input that was kept once more, by itself; return what went wrong, and how it ended."""
+    """Run a kept input again, alone; return its faults and how it ended."""
     with tempfile.TemporaryDirectory(prefix="fuzz-") as scratch:
         folder = Path(scratch) / "case"
         shutil.copytree(kept, folder)
@@ -130,7 +130,7 @@ def replay(name: str, kept: Path, patience: float = PATIENCE) -> tuple[list[tupl
 
 
 def write_input(name: str, seed: int, number: int, folder: Path) -> Case:
-    """Write one input of a target into a folder, to look at."""
+    """Write one input of a target into a folder and return it."""
     from tests.fuzz.targets import TARGETS
     from tests.fuzz.worker import cases_of
 
@@ -164,16 +164,16 @@ def _note(
 
 
 class _Worker:
-    """A process that runs inputs, and what it reports; killed when it hangs or takes too much.
+    """A process that runs inputs and reports; it is killed if it hangs or takes too much memory.
 
     Attributes
     ----------
     has_begun : bool
-        Whether it came to its first input.
+        Whether it has reached its first input.
     failed : bool
         Whether it died.
     last_words : str
-        The end of what it printed then.
+        The end of its standard error.
     """
 
     def __init__(self, name: str, folder: Path, arguments: list[str], patience: float) -> None:
@@ -191,7 +191,7 @@ class _Worker:
             )  # fmt: skip
 
     def events(self) -> Iterator[dict[str, Any]]:
-        """Yield what it reports; what kills it is reported in its stead."""
+        """Yield its reports; if it dies during an input, yield a report about that."""
         try:
             running = yield from self._reported()
         finally:
@@ -241,6 +241,6 @@ class _Worker:
     def _memory(self) -> int:
         try:
             pages = Path(f"/proc/{self._process.pid}/statm").read_text().split()[1]
-        except (OSError, IndexError):  # it has just ended
+        except (OSError, IndexError):  # the process has just ended
             return 0
         return int(pages) * os.sysconf("SC_PAGE_SIZE")

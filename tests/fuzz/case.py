@@ -9,12 +9,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import SupportsBytes
 
-INPUT, OUTPUT = "in", "out"  # folders, from the folder in which the program runs
+INPUT, OUTPUT = "in", "out"  # subfolders of the program's current folder
 ARGUMENTS = "arguments.json"
 
 
 Content = bytes | SupportsBytes
-"""What a file holds: bytes, or what they are made of when they are needed."""
+"""The content of a file: bytes, or an object that makes them when they are needed."""
 
 
 @dataclass(frozen=True)
@@ -24,16 +24,16 @@ class Case:
     Attributes
     ----------
     arguments : tuple of str
-        Of the command line; what a target does with them is its own affair.
+        Arguments of the command line; each target decides how to use them.
     files : mapping of str to Content
-        By their paths below `in/`.
+        Contents of files, by their paths below `in/`.
     """
 
     arguments: tuple[str, ...] = ()
     files: Mapping[str, Content] = field(default_factory=dict)
 
     def write(self, folder: Path) -> None:
-        """Put it into a folder, of which nothing else is left but an empty `out/`."""
+        """Write the input into a folder, which is emptied first and gets an empty `out/`."""
         shutil.rmtree(folder, ignore_errors=True)
         (folder / OUTPUT).mkdir(parents=True)
         (folder / INPUT).mkdir()

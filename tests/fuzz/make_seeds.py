@@ -1,4 +1,4 @@
-"""Makes the seeds that are no text again: `python -m tests.fuzz.make_seeds`."""
+"""Makes the binary seeds again: `python -m tests.fuzz.make_seeds`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ FRAMES = 8
 
 
 def _draw(number: int, size: tuple[int, int]) -> np.ndarray:
-    """Draw something that moves, with a little of everything a codec has."""
+    """Draw a colour gradient that moves from frame to frame."""
     width, height = size
     y, x = np.mgrid[:height, :width]
     shade = ((x * 4 + number * 8) % 256, y * 5, np.full_like(x, 60 + number))
@@ -23,7 +23,7 @@ def _draw(number: int, size: tuple[int, int]) -> np.ndarray:
 
 
 def make(folder: Path) -> None:
-    """Write all of them into a folder."""
+    """Write all binary seeds into a folder."""
     quiet = "log-level=none:keyint=4"
     for name, options in {
         "h264.mp4": {"audio": "aac", "languages": ("eng", "deu"), "rotation": 90},
@@ -64,7 +64,7 @@ def make(folder: Path) -> None:
 
 
 def _exif(orientation: int) -> bytes:
-    """Return a segment that says how a JPEG picture is turned."""
+    """Return an EXIF segment with the orientation of a JPEG picture."""
     entry = bytes([1, 0x12, 0, 3, 0, 0, 0, 1, 0, orientation, 0, 0])
     tiff = b"MM\0*\0\0\0\x08\0\x01" + entry + bytes(4)
     return b"\xff\xe1" + (len(tiff) + 8).to_bytes(2, "big") + b"Exif\0\0" + tiff

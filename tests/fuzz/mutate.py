@@ -33,9 +33,9 @@ EDGES = (
 )
 LIMITS = (2**24 - 1, 2**31 - 1, 2**31, 2**32 - 1, 2**63 - 1, 2**63, 2**64 - 1)
 FORMATS = ("B", ">H", "<H", ">I", "<I", ">Q", "<Q")
-NEAR = 400  # bytes from an end: headers and indices matter more than the pixels between
+NEAR = 400  # bytes from either end: headers and indices matter more than the pixels between
 
-# Hypothesis draws the seed only: drawing each edit by itself, it repeats one input in six.
+# Hypothesis draws only the seed. If it drew each edit, one input in six would be a repetition.
 seeds = st.randoms(use_true_random=True).map(lambda source: source.getrandbits(64))
 
 
@@ -48,9 +48,9 @@ class Damaged:
     original : bytes
         The whole file.
     others : tuple of bytes
-        Files of which parts are spliced in.
+        Files whose parts are spliced in.
     seed : int
-        Decides the edits, 1 to 8 of them, fewer more often.
+        Decides the 1 to 8 edits; small numbers are more likely.
     """
 
     original: bytes
@@ -73,7 +73,7 @@ def damaged(original: bytes, others: Sequence[bytes] = ()) -> st.SearchStrategy[
 
 
 def damaged_one_of(originals: Sequence[bytes]) -> st.SearchStrategy[Damaged]:
-    """Return a strategy for damaged copies of any of some files, with parts of the others."""
+    """Return a strategy for damaged copies of one of several files, with parts of the others."""
     return st.one_of([damaged(one, originals) for one in originals])
 
 

@@ -1,4 +1,4 @@
-"""Runs one input and looks at what the program must not do with it, whatever it is."""
+"""Runs one input and looks for things that the program must never do."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from tests.fuzz.case import OUTPUT
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 MAX_MEMORY = 2 << 30  # bytes of the process
-MAX_SECONDS = 10.0  # of processor time
+MAX_SECONDS = 10.0  # seconds of processor time
 MAX_LINE = 2000  # characters of a message
-THREAD_SECONDS = 2.0  # in which threads end that are about to
+THREAD_SECONDS = 2.0  # for threads to end after the program
 
 ERROR = re.compile(r"(error|[\w. -]+\.py\b.*: error|python -m \w+.*: error): ")
-# The messages of the program, and of argparse with the usage before them. What libjpeg and libpng
-# inside OpenCV print of damage cannot be turned off.
+# Messages of the program, of argparse with the usage before them, and warnings of libjpeg and
+# libpng about damage, which OpenCV cannot turn off.
 MESSAGE = re.compile(
     r"(error|warning|info): |interrupted|.+: error: |usage: |\s|(frame|file) \d+|\d+ of \d+"
     "|in, train: |Corrupt JPEG|Inconsistent progr|Invalid SOS|Premature end|Unsupported marker"
@@ -45,14 +45,14 @@ STARTS = frozenset({"subprocess.Popen", "os.system", "os.exec", "os.posix_spawn"
 
 @dataclass(frozen=True)
 class Violation:
-    """What the program did that it must not do.
+    """A thing that the program did and must never do.
 
     Attributes
     ----------
     kind : str
-        What, and where in the program; the same for every input that has the same cause.
+        What happened and where in the program; the same for all inputs with the same cause.
     detail : str
-        The traceback or whatever else helps.
+        The traceback, or other details.
     """
 
     kind: str
@@ -60,17 +60,17 @@ class Violation:
 
 
 class Observer:
-    """Runs inputs in a folder, one after the other, and looks at each.
+    """Runs inputs in a folder, one after the other, and looks for faults in each run.
 
-    It takes over standard output and error of the process, and the process for good: what looks at
-    files that are opened cannot be taken away again.
+    It redirects standard output and error of the process and adds an audit hook, which sees files
+    that are opened. Python cannot remove such a hook, so the process is of no other use afterwards.
 
     Parameters
     ----------
     folder : Path
-        Holds the input as `Case.write` puts it, and is the current folder.
+        The current folder, with the input as `Case.write` writes it.
     allows_connections : bool
-        Whether connections within this machine are part of the inputs.
+        Whether the inputs may make connections.
     """
 
     def __init__(self, folder: Path, allows_connections: bool = False) -> None:
@@ -91,7 +91,7 @@ class Observer:
         sys.addaudithook(self._audit)
 
     def run(self, program: Callable[[], object]) -> tuple[list[Violation], str]:
-        """Run a program; return what it did wrong, and how it ended in a word."""
+        """Run a program; return its faults, and how it ended in one word."""
         for number, file in zip((1, 2), self._files, strict=True):
             os.ftruncate(number, 0)
             os.lseek(number, 0, os.SEEK_SET)
@@ -185,7 +185,7 @@ class Observer:
             gc.collect()
             handles = _open_files()
         grown, self._handles = handles - self._handles, max(handles, self._handles)
-        if grown <= 0 or self._handles == grown:  # the first input opens what stays
+        if grown <= 0 or self._handles == grown:  # files of the first input may stay open
             return []
         names = [os.readlink(f"/proc/self/fd/{n}") for n in os.listdir("/proc/self/fd")[-9:-1]]
         return [Violation("handles left", f"{grown}: {names}")]
@@ -216,13 +216,13 @@ class Observer:
     def _check_path(self, event: str, path: Any) -> None:
         place = os.path.realpath(os.path.join(self._folder, os.fsdecode(path)))
         if event == "os.mkdir":
-            place += os.sep  # the output's folder itself
+            place += os.sep  # the output folder itself is allowed
         if not place.startswith(self._allowed) and "__pycache__" not in place:
             self._touched.append(f"{event} {path!r}"[:100])
 
 
 def _snapshot(folder: Path) -> dict[str, tuple[int, int]]:
-    """Return size and time of all that is in and around a folder, but for its output."""
+    """Return size and time of everything in a folder, except in its output."""
     found = {}
     for place, folders, files in os.walk(folder):
         if place == str(folder) and OUTPUT in folders:
@@ -240,7 +240,7 @@ def _escaped(error: BaseException) -> Violation:
 
 
 def _last_place(text: str) -> str:
-    """Return the kind of the last error in a text, and the last place of the program before it."""
+    """Return the kind of the last error in a text, and the last place in the program's code."""
     place = "somewhere"
     for path, _, function in PLACE.findall(text):
         if path.startswith(f"{ROOT}{os.sep}") and f"{os.sep}tests{os.sep}" not in path:

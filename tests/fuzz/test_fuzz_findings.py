@@ -1,4 +1,4 @@
-"""What must not happen is found, and the input is kept."""
+"""The fuzzer finds forbidden behaviour and keeps the input."""
 
 import threading
 from pathlib import Path

@@ -45,7 +45,7 @@ Path = tuple[Any, ...]
 
 
 def paths_in(value: Any, before: Path = ()) -> Iterator[Path]:
-    """Yield where values are in a document of lists and dictionaries, the whole first."""
+    """Yield the paths of all values in a document of lists and dictionaries, from the top down."""
     yield before
     items = value.items() if isinstance(value, dict) else ()
     items = enumerate(value) if isinstance(value, list) else items
@@ -54,7 +54,7 @@ def paths_in(value: Any, before: Path = ()) -> Iterator[Path]:
 
 
 def odd_documents(document: Any, most: int = 3) -> st.SearchStrategy[Any]:
-    """Return a strategy for a document of which some values are odd, missing or there twice."""
+    """Return a strategy for documents in which some values are odd, missing or doubled."""
     paths = [path for path in paths_in(document) if path]
     change = st.tuples(st.sampled_from(paths), st.sampled_from("=====-+^"), odd_json)
     return st.lists(change, min_size=1, max_size=most).map(lambda found: _changed(document, found))
@@ -77,7 +77,7 @@ def _changed(document: Any, changes: Sequence[tuple[Path, str, Any]]) -> Any:
                 place[str(value)] = copy.deepcopy(place[last])
             elif kind == "^":
                 place[last] = [place[last]]
-        except (LookupError, TypeError):  # an earlier change took away what it leads to
+        except (LookupError, TypeError):  # an earlier change has removed this path
             continue
     return document
 
@@ -88,7 +88,7 @@ def json_bytes(document: Any) -> bytes:
 
 
 def odd_lines(text: str, separator: str | None = None, most: int = 4) -> st.SearchStrategy[bytes]:
-    """Return a strategy for lines of which some fields are odd, missing or there twice."""
+    """Return a strategy for lines in which some fields are odd, missing or doubled."""
     rows = [line.split(separator) for line in text.splitlines()]
     places = [(row, field) for row, fields in enumerate(rows) for field in range(len(fields))]
     change = st.tuples(st.sampled_from(places), st.sampled_from("===-+"), odd_texts)

@@ -1,6 +1,6 @@
-"""Runs inputs one after the other, in a process that may die of one: `campaign` starts it.
+"""Runs inputs one after the other in a process, which an input may kill; `campaign` starts it.
 
-Reports on its standard output, a line of JSON each: `{"begin": 12}` before an input and
+It reports in lines of JSON on its standard output: `{"begin": 12}` before an input and
 `{"end": 12, "ended": "refused", "found": [[kind, detail], ...]}` after it.
 """
 
@@ -26,14 +26,14 @@ from tests.fuzz.observe import Observer
 from tests.fuzz.targets import TARGETS, Target
 from tests.fuzz.targets.base import defaults_read_once
 
-CHUNK = 100  # inputs that are made together: any of them can be made again without those before
+CHUNK = 100  # inputs made together; a chunk can be made again without those before it
 
 
 def cases_of(name: str, target: Target, number: int, first: int) -> Iterator[Case]:
     """Yield the inputs of a target from the one numbered `first` on; `number` is the seed.
 
-    They are those of every run and of every machine with the same versions of Hypothesis and of the
-    libraries that make seeds.
+    The inputs are the same in every run and on every machine with the same versions of Hypothesis
+    and of the libraries that make seeds.
     """
     strategy = target.cases()
     chunk, skipped = divmod(first, CHUNK)
@@ -46,7 +46,7 @@ def cases_of(name: str, target: Target, number: int, first: int) -> Iterator[Cas
 def _made(strategy: st.SearchStrategy[Case], number: int) -> list[Case]:
     made: list[Case] = []
 
-    # Only made here: Hypothesis changes the depth to which functions may call each other.
+    # Inputs are only made here and run later, because Hypothesis changes the recursion limit.
     @seed(number)
     @settings(
         max_examples=CHUNK,
@@ -64,7 +64,7 @@ def _made(strategy: st.SearchStrategy[Case], number: int) -> list[Case]:
 
 
 def work(name: str, number: int, first: int, count: int, folder: Path, report: TextIO) -> None:
-    """Run inputs of a target, `count` from `first` on, in a folder."""
+    """Run `count` inputs of a target in a folder, from number `first` on."""
     target = TARGETS[name]
     place = folder / "case"
     place.mkdir(parents=True, exist_ok=True)
@@ -78,13 +78,13 @@ def work(name: str, number: int, first: int, count: int, folder: Path, report: T
             _say(report, begin=position)
             found, ended = observer.run(lambda: target.run(case))  # noqa: B023 (called here)
             os.chdir(folder)
-            if found:  # the next input takes its place before anybody can look
+            if found:  # copied, because the next input replaces it
                 shutil.copytree(place, folder / str(position), dirs_exist_ok=True)
             _say(report, end=position, ended=ended, found=[[v.kind, v.detail] for v in found])
 
 
 def replay(name: str, folder: Path, report: TextIO) -> None:
-    """Run an input that was kept, in the folder of its own."""
+    """Run a kept input in its own folder."""
     target = TARGETS[name]
     case = read_case(folder)
     case.write(folder)
@@ -102,7 +102,7 @@ def _say(report: TextIO, **values: object) -> None:
 
 
 def main() -> None:
-    """Do what the campaign asks for on the command line."""
+    """Run the inputs that the command line names."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("target", choices=TARGETS)
     parser.add_argument("folder", type=Path)
@@ -112,14 +112,14 @@ def main() -> None:
     arguments = parser.parse_args()
     report = os.fdopen(os.dup(1), "w")
     faulthandler.enable(os.dup(2))
-    sys.argv[0] = "run_pipeline.py"  # as which the program introduces itself
+    sys.argv[0] = "run_pipeline.py"  # the program's name in its messages
     folder = arguments.folder.resolve()
     if arguments.count is None:
         replay(arguments.target, folder, report)
     else:
         work(arguments.target, arguments.seed, arguments.first, arguments.count, folder, report)
     report.flush()
-    os._exit(0)  # threads of libraries may crash at the end, which is not what is looked for
+    os._exit(0)  # skips Python's own end, in which threads of libraries may crash
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ AS_OURS = (
     *("--padding", "symmetric", "--centres", "half_stride"),
     *("--anchors", OWN_SHAPES, "--exponential", "1"),
 )
-"""Options for the import of the project's weights: they are of no other code."""
+"""Options to import the project's own weights, which follow the conventions of no other code."""
 
 SHAPES = tuple(tuple(map(float, pair.split("x"))) for pair in OWN_SHAPES.split(","))
 

@@ -1,8 +1,8 @@
 """The parts of the program that take input, by name.
 
-A new one, for a reader of GPS tracks say, is a `Target` in a table of a file here: a strategy for
-its inputs, made of seeds and `tests.fuzz.mutate` or `tests.fuzz.values`, and what runs the program
-with one. What must not happen is looked for in all of them alike.
+To add a part, for example a reader of GPS tracks, put a `Target` into the table of a file here: a
+strategy for its inputs, made from seeds and `tests.fuzz.mutate` or `tests.fuzz.values`, and a
+function that runs the program with one input. The forbidden behaviour is the same for all targets.
 """
 
 from tests.fuzz.targets import labels, media, networks, page, results, settings

@@ -1,4 +1,4 @@
-"""What a target is."""
+"""The definition of a target."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ class Target:
         Run the program with an input that was written into the current folder, see `Case.write`;
         return its exit code.
     share : int
-        Part of the inputs of a campaign with all targets.
+        Weight of the target in a campaign, relative to the other targets.
     quick : int
-        Inputs in the normal tests.
+        Number of inputs in the normal tests.
     around : callable
-        Make what surrounds all runs, such as stand-ins for slow parts.
+        Make a context for all runs, for example with fakes of slow parts.
     connects : bool
-        Whether its runs may connect to this machine.
+        Whether its runs may make connections.
     """
 
     cases: Callable[[], st.SearchStrategy[Case]]
@@ -56,9 +56,9 @@ def seed_files(*names: str) -> list[bytes]:
 
 @contextmanager
 def defaults_read_once() -> Iterator[None]:
-    """Read what is the program's own once: it would be most of the work of most inputs.
+    """Read the program's own files only once, because this would take most of the time.
 
-    The configuration, the kinds of outputs, and translations of argparse, which are not there.
+    These are the configuration and the kinds of outputs. argparse looks for no translations.
     """
     from squeezedrive.engines.training import config as training
     from squeezedrive.pipeline import config as pipeline

@@ -58,7 +58,7 @@ def _broken(text: str, separator: str | None = None) -> st.SearchStrategy[Conten
 def _datasets(
     whole: Mapping[str, bytes], parts: Mapping[str, st.SearchStrategy[Content]]
 ) -> st.SearchStrategy[Case]:
-    """Return a strategy for a data set of which one file is another one than in the whole."""
+    """Return a strategy for data sets in which one file of `whole` comes from `parts` instead."""
     files = st.one_of(
         [
             part.map(lambda content, name=name: {**whole, name: content})

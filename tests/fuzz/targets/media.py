@@ -1,4 +1,4 @@
-"""Videos and pictures: containers and codecs, damaged."""
+"""Damaged videos and pictures in several containers and codecs."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ PICTURE_OPTIONS = (
 
 @contextmanager
 def without_network() -> Iterator[None]:
-    """Let the program run without a network, which pictures would only wait for."""
+    """Replace the network by a fake, because it would only make the runs slower."""
     from squeezedrive.engines.model.weights import load_weights
     from squeezedrive.pipeline.app import files, network, session
     from tests.support.fakes import FakeBackend
@@ -52,7 +52,7 @@ def run_program(case: Case) -> int:
 
 
 def media(names: Sequence[str], options: Sequence[tuple[str, ...]]) -> st.SearchStrategy[Case]:
-    """Return a strategy for runs with a damaged copy of one of some seeds."""
+    """Return a strategy for runs with a damaged copy of one of several seeds."""
     suffix = Path(names[0]).suffix
     contents = st.one_of(
         *[

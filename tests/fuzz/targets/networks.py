@@ -1,4 +1,4 @@
-"""Weights, their profiles, quantised models, and weights of other programs."""
+"""Damaged weights, profiles, quantised models, and weights of other programs."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ weights: w.npz
 classes: [car, pedestrian, cyclist]
 input: {width: 320, height: 96}
 """
-BOMB = 3 << 30  # bytes that a few kilobytes unpack to
+BOMB = 3 << 30  # bytes after unpacking; packed, they take a thousandth of that
 
 
 @cache
@@ -40,7 +40,7 @@ def _profile() -> Any:
 
 @cache
 def _archive() -> bytes:
-    """Return weights that are all 0, which take a thousandth of the space."""
+    """Return weights that are all 0, because they compress to a thousandth of the size."""
     zeros = {name: np.zeros_like(array) for name, array in load_arrays(DEFAULT).items()}
     file = io.BytesIO()
     np.savez_compressed(file, **zeros)  # type: ignore[arg-type]
@@ -55,7 +55,7 @@ def _small(arrays: Mapping[str, np.ndarray], **options: bool) -> bytes:
 
 @cache
 def _odd_archives() -> tuple[bytes, ...]:
-    """Return archives that are none of weights, though NumPy may read them."""
+    """Return archives that do not hold weights, although NumPy can read some of them."""
     whole = {"conv1_w": np.zeros((64, 3, 3, 3), np.float32), "conv1_b": np.zeros(64)}
     odd: list[np.ndarray] = [
         np.array("car"), np.array([b"car"]), np.array(None), np.array([{}, []], object),
@@ -100,7 +100,7 @@ def _bomb() -> bytes:
 
 
 def weights() -> st.SearchStrategy[Case]:
-    """Return a strategy for damaged weights and profiles, which are looked at."""
+    """Return a strategy for commands that read damaged weights and profiles."""
     archive, profile = _archive(), json.dumps(_profile()).encode()
     odd = _odd_archives()
     contents: st.SearchStrategy[Content] = st.one_of(
@@ -123,7 +123,7 @@ def weights() -> st.SearchStrategy[Case]:
 
 @cache
 def _foreign() -> dict[str, bytes]:
-    """Return files of other programs, by their ending; without what reads them, there are none."""
+    """Return weights of other programs by file ending, for each library that is installed."""
     arrays = {"conv1.weight": np.zeros((64, 3, 3, 3), np.float32), "conv1.bias": np.zeros(64)}
     found = {}
     try:
@@ -172,7 +172,7 @@ def _quantised() -> bytes:
 
 @dataclass(frozen=True)
 class DamagedGraph:
-    """The quantised model with something else in its graph."""
+    """The quantised model with a changed graph."""
 
     seed: int
 
@@ -300,7 +300,7 @@ def models() -> st.SearchStrategy[Case]:
 
 @contextmanager
 def with_own_weights() -> Iterator[None]:
-    """Load the project's weights once, whatever is asked for."""
+    """Load the project's weights once, and use them for every network file."""
     from squeezedrive.engines.model.weights import load_weights
     from squeezedrive.pipeline.app import network
 

@@ -22,7 +22,7 @@ from tests.support.preview import Run, preview_threads
 TOKEN = "secret"
 HOST = "Host: localhost"
 AUTHORISED = f"Authorization: Bearer {TOKEN}"
-ANSWER_SECONDS = 5.0  # a picture is waited for one second
+ANSWER_SECONDS = 5.0  # a request for a picture waits up to one second
 PATHS = (
     "/", "/page.js", "/page.css", "/icon.svg", "/pictures/0", "/pictures/0?last=1", "/pictures/1",
     "/status", "/controls", "/health", "/metrics", "/?token=secret", "/status?token=x", "//", "/..",
@@ -72,7 +72,7 @@ def _request(
 
 
 def requests() -> st.SearchStrategy[Case]:
-    """Return a strategy for what a client sends, in pieces."""
+    """Return a strategy for the bytes that a client sends, and for the way it sends them."""
     some = st.lists(
         st.one_of(st.sampled_from(HEADERS), odd_texts.map("X: {}".format), odd_texts), max_size=3
     )
@@ -100,7 +100,7 @@ def requests() -> st.SearchStrategy[Case]:
 
 
 class _Page:
-    """A page that is served while requests are sent to it."""
+    """The page that is served during the requests."""
 
     server: PreviewServer | None = None
 
@@ -121,10 +121,10 @@ def serving() -> Iterator[None]:
 
 
 def send(case: Case) -> int:
-    """Send a request; return 0 if it got an answer of HTTP, or none, and the page goes on."""
+    """Send a request; raise if the answer is not HTTP, or if the page fails the next request."""
     server = _Page.server
     assert server is not None
-    # What goes wrong is reported the first time only; and the stream is another one by now.
+    # The listener reports only its first error, and sys.stderr may have changed since then.
     server._listener._reported = False
     for handler in logging.getLogger("squeezedrive").handlers:
         handler.setStream(sys.stderr)  # type: ignore[attr-defined]

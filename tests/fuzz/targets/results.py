@@ -1,4 +1,4 @@
-"""Results that are converted, and profiles that are compared."""
+"""Conversions of results, and comparisons of profiles."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from tests.fuzz.targets.media import run_program, without_network
 from tests.fuzz.values import json_bytes, odd_documents, odd_lines, odd_texts
 
 VERBS = ("describe", "export", "check-data", "anchors", "import", "inspect", "evaluate")
-# Keys that the files of the package leave empty.
+# Keys that have no value in the package's configuration files.
 FILLED = """
 record: {segment: 2, keep: 1.5, events: ["car>=1"], before: 1.0, after: 1.0}
 preview: {address: "127.0.0.1:0", token: "secret"}
@@ -50,7 +50,7 @@ def configurations() -> st.SearchStrategy[Case]:
 
 
 def trainings() -> st.SearchStrategy[Case]:
-    """Return a strategy for damaged recipes of a training."""
+    """Return a strategy for damaged training configurations."""
     from squeezedrive.engines.training.config import TRAIN_DEFAULTS
 
     folder = TRAIN_DEFAULTS.parent
@@ -74,7 +74,7 @@ def run_verb(case: Case) -> int:
 
 
 def _argument(text: str) -> str:
-    """Return a text that can be an argument, and no path that leads anywhere else."""
+    """Return the text as an argument: without NUL, and without "/", which may leave the folder."""
     return text.replace("\0", "").replace("/", "_")
 
 
@@ -123,7 +123,7 @@ def command_lines() -> st.SearchStrategy[Case]:
 
 
 def _options(verb: str) -> list[st.SearchStrategy[tuple[str, ...]]]:
-    """Return a strategy for each option of a verb, with a value that is odd or sensible."""
+    """Return strategies for the options of a verb, each with an odd or a sensible value."""
     from squeezedrive.engines.__main__ import VERBS as modules
 
     parser = argparse.ArgumentParser()
@@ -136,7 +136,7 @@ def _options(verb: str) -> list[st.SearchStrategy[tuple[str, ...]]]:
                 found.append(st.just(tuple(name)))
             continue
         values: Sequence[str] = [str(choice) for choice in action.choices or ()]
-        # A verb takes "-" for a name.
+        # Verbs use "-" as a file name, outside out/.
         places = outputs.map(lambda text: text if text != "-" else "out/-")
         writes = action.dest in ("output", "out", "json", "csv", "kitti", "html", "markdown")
         value = places if writes else st.one_of(
