@@ -1,1 +1,1 @@
-"""A street as a dashcam sees it, rendered by the project itself, with exact ground truth."""
+"""A street as a dashcam sees it, rendered by this package, with exact ground truth."""

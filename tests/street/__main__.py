@@ -18,7 +18,7 @@ examples:
   python -m tests.street data OUT street:seed=101,seconds=20 street:seed=102 --every 97
 """
 
-# Where most of what the network finds is right, and all three classes are there all the time.
+# A part in which most detections are right and all three classes are always in view.
 DEMO = StreetSpec(fps=Fraction(25), frames=300, seed=3)
 DEMO_FROM = 350  # number of the first frame
 DEMO_CRF = 27
@@ -38,8 +38,8 @@ def main(argv: list[str] | None = None) -> int:
     data.add_argument("out", type=Path, metavar="OUT", help="a new folder")
     data.add_argument("streets", nargs="+", metavar="street:[KEY=VALUE,...]",
                       help="keys: size, fps, seconds or frames, seed")  # fmt: skip
-    data.add_argument("--every", type=int, default=10, metavar="N", help="each Nth frame (10)")
-    data.add_argument("--frames", type=int, metavar="N", help="at most so many of a street")
+    data.add_argument("--every", type=int, default=10, metavar="N", help="take each Nth frame (10)")
+    data.add_argument("--frames", type=int, metavar="N", help="at most N frames of each street")
     arguments = parser.parse_args(argv)
     try:
         if arguments.verb == "clip":

@@ -1,4 +1,4 @@
-"""What never moves: the sky and the skyline at the end of the street."""
+"""The fixed background: the sky and the skyline at the end of the street."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.street.light import HAZE, cloudiness, rng
 
 
 def backdrop(seed: int, camera: Camera) -> Image:
-    """Return a picture (height, width, 3) of the sky over far roofs and trees."""
+    """Return a picture (height, width, 3) of the sky above distant roofs and trees."""
     generator = rng(seed, 102)
     height, width = camera.height, camera.width
     horizon = int(camera.horizon)

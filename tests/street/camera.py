@@ -1,4 +1,4 @@
-"""The dashcam: where a point of the street lands in the picture."""
+"""The dashcam: it projects points of the street into the picture."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-NEAR = 0.4  # metres; what is closer is drawn as if it were here
+NEAR = 0.4  # metres; closer points are drawn at this distance
 Floats = NDArray[np.float64]
 
 
@@ -51,8 +51,8 @@ class Camera:
     def project(self, points: Floats) -> Floats:
         """Return the pixels (..., 2) of points (..., 3).
 
-        A point closer than `NEAR` or behind the camera is taken at `NEAR`. On lines along the road,
-        which is what long things here are made of, that leaves the visible part where it belongs.
+        A point closer than `NEAR` or behind the camera is moved to `NEAR`. Long objects consist of
+        lines along the road, and the visible part of such a line does not change by that.
         """
         scale = self.focal / np.maximum(points[..., 2], NEAR)
         return np.stack(

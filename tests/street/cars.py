@@ -36,10 +36,10 @@ PAINTS = (
 
 @dataclass(frozen=True)
 class Body:
-    """A car in a few lengths, in metres; z counts from the middle, the front is positive.
+    """The shape of a car, in metres; z counts from the middle and is positive towards the front.
 
-    `deck` is the line from the tail over the windows' lower edge to the nose as (z, height) and
-    `cabin` the z of: lower rear edge, upper rear edge, upper front edge, lower front edge.
+    `deck` is the line from the tail along the lower edge of the windows to the nose, as points
+    (z, height). `cabin` has the z of four edges: lower rear, upper rear, upper front, lower front.
     """
 
     length: float
@@ -101,7 +101,7 @@ def _lower(model: Modeller, body: Body, fine: bool) -> None:
 
 
 def _wheels(model: Modeller, body: Body, fine: bool) -> None:
-    """Add wheels and what else is on the sides."""
+    """Add the wheels and the other parts of the sides."""
     half, radius = body.width / 2, body.wheel
     discs = (
         (1.18, TRIM, 0.004), (1.0, RUBBER, 0.008), (0.66, RIM, 0.012), (0.5, TRIM, 0.014),
@@ -224,13 +224,13 @@ def _cabin(model: Modeller, body: Body, fine: bool) -> None:
 
 @cache
 def car_mesh(kind: int, fine: bool, turned: bool) -> Mesh:
-    """Return one of `BODIES`, its middle at 0, 0 on the ground; coarse for the distance."""
+    """Return one of `BODIES`, with its middle at 0, 0 on the ground; coarse unless `fine`."""
     if turned:
         return car_mesh(kind, fine, False).turned()
     body = BODIES[kind]
     model = Modeller((0.0, 0.6, 0.0))
     half, tail, nose = 0.86 * body.width / 2, -body.length / 2 + 0.12, body.length / 2 - 0.15
-    for z in (tail, nose):  # the dark gap under the bumpers, and the tyres in it
+    for z in (tail, nose):  # the dark gap under the bumpers
         model.face([(-half, 0.16, z), (half, 0.16, z), (half, 0.5, z), (-half, 0.5, z)], RUBBER)
     for z in (body.axles[0] - body.wheel, body.axles[1] + body.wheel):
         out = body.width / 2 - 0.01

@@ -15,8 +15,8 @@ from tests.street.spec import StreetSpec
 from tests.street.street import Street
 
 SOUND_RATE = 48000
-SOUND_BLOCK = 1024  # samples, as AAC has them
-IDLE, REVS = 31.0, 2.2  # Hz of the engine's lowest tone, and how far it swings
+SOUND_BLOCK = 1024  # samples in a frame of AAC
+IDLE, REVS = 31.0, 2.2  # Hz: the engine's lowest tone, and its change up and down
 TONES = ((1, 0.5), (2, 1.0), (3, 0.35), (4, 0.5), (6, 0.22), (8, 0.1))  # multiples, loudness
 
 
@@ -24,9 +24,9 @@ def write_clip(
     path: Path, spec: StreetSpec, first: int = 0, *, crf: int = 23, preset: str = "ultrafast",
     sound: bool = False,
 ) -> None:  # fmt: skip
-    """Write `spec.frames` frames of a street from number `first` on.
+    """Write `spec.frames` frames of a street, from frame `first` on.
 
-    The same file each time with the same versions of x264 and FFmpeg: one thread encodes.
+    The encoder has one thread, so the same versions of x264 and FFmpeg write the same file.
     """
     street = Street(spec)
     time_base = 1 / spec.fps
@@ -55,7 +55,7 @@ def write_clip(
 
 
 def _sound(spec: StreetSpec) -> Iterator[av.AudioFrame]:
-    """Yield an engine under load that changes a little, over the noise of tyres and wind."""
+    """Yield the sound of an engine at slightly changing speed, with noise of tyres and wind."""
     count = int(spec.frames / spec.fps * SOUND_RATE)
     t = np.arange(count) / SOUND_RATE
     pitch = IDLE + REVS * np.sin(2 * np.pi * t / 5.3) + 0.6 * np.sin(2 * np.pi * t / 1.7)
@@ -73,7 +73,7 @@ def _sound(spec: StreetSpec) -> Iterator[av.AudioFrame]:
 
 
 def _noise(seed: int, side: int, count: int) -> NDArray[np.float64]:
-    """Return noise whose high tones are weak, of standard deviation 1."""
+    """Return noise with weak high tones and a standard deviation of 1."""
     spectrum = np.fft.rfft(rng(seed, 112, side).standard_normal(count))
     hertz = np.fft.rfftfreq(count, 1 / SOUND_RATE)
     noise = np.fft.irfft(spectrum / (1 + (hertz / 220) ** 1.2), count)

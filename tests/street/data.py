@@ -12,7 +12,7 @@ from tests.street.street import Street, TruthBox
 
 
 def write_dataset(out: Path, streets: Sequence[StreetSpec], every: int, frames: int | None) -> int:
-    """Write each `every`th frame of streets, at most `frames` of each; return how many.
+    """Write each `every`th frame of streets, at most `frames` of each street; return the count.
 
     Raises
     ------
@@ -31,7 +31,7 @@ def write_dataset(out: Path, streets: Sequence[StreetSpec], every: int, frames: 
 
 
 def labels_of_street(truth: Sequence[TruthBox]) -> list[KittiLabel]:
-    """Turn the truth into labels; what is hidden almost completely is to be ignored."""
+    """Turn the truth into labels; objects that are small or mostly hidden become DontCare."""
     labels = []
     for there in truth:
         hidden = there.occluded > 0.7 or there.box[3] - there.box[1] < SMALLEST

@@ -1,4 +1,4 @@
-"""Street trees and lamps: what stands between the camera and the traffic."""
+"""Street trees and lamps, which may stand between the camera and the traffic."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from tests.street.layout import TREE_SPACING, TREES_LEFT, TREES_RIGHT
 from tests.street.shapes import Rods
 from tests.street.trees import KINDS
 
-REACH = 160.0  # metres
+REACH = 160.0  # metres from the camera
 LAMP_SPACING = 36.0  # metres
 BARK, METAL, GLOBE = (54.0, 66.0, 78.0), (112.0, 116.0, 114.0), (214.0, 220.0, 220.0)
 
 
 @dataclass(frozen=True)
 class Post:
-    """A stem or mast at x, z in metres; `crown` is the kind and the size in metres, if any."""
+    """A stem or mast at x, z in metres; `crown` is a crown's kind and size in metres, or None."""
 
     body: Rods
     x: float
@@ -31,7 +31,7 @@ class Post:
         return float(np.hypot(self.x, self.z))
 
     def rods(self) -> Rods:
-        """Return the stem or mast where it stands."""
+        """Return the stem or mast at its place."""
         return self.body.placed(self.x, self.z, 0.0)
 
 
@@ -60,11 +60,11 @@ LAMPS = {side: _lamp(side) for side in (-1, 1)}
 
 
 def posts(seed: int, travelled: float) -> Iterator[Post]:
-    """Yield the trees and lamps in front of the camera after some metres travelled."""
+    """Yield the trees and lamps in front of the camera after `travelled` metres."""
     for side, x in ((-1, TREES_LEFT), (1, TREES_RIGHT)):
         first = int(np.ceil((travelled + 1) / TREE_SPACING - 0.5))
         for cell in range(first, first + int(REACH / TREE_SPACING)):
-            pick = hash((seed, side, cell)) & 0xFFFF  # of numbers: the same in every run
+            pick = hash((seed, side, cell)) & 0xFFFF  # hashes of numbers are the same in every run
             size = 3.3 + 1.1 * (pick >> 8) / 255
             z = (cell + 0.5) * TREE_SPACING - travelled
             yield Post(TRUNK, x, z, (pick % KINDS, size))

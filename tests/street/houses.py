@@ -14,14 +14,14 @@ from tests.street.layout import HOUSES_LEFT, HOUSES_RIGHT
 from tests.street.light import VEIL, cloudiness, haze, rng
 from tests.street.shapes import Polygons, hazy
 
-LENGTH = 15.0  # metres of street one front takes
+LENGTH = 15.0  # width of a front in metres
 FRONTS = 9  # different fronts, one for each colour of `WALLS`
-RATIO = 1.7  # of the distances for which one size of wall is used
-REACH = 140.0  # metres
-CLEAR = 20.0  # metres without haze: a front that fills the picture is costly to tint
+RATIO = 1.7  # of the largest to the smallest distance for one size of wall
+REACH = 140.0  # metres from the camera
+CLEAR = 20.0  # metres without haze, because a front that fills the picture is slow to tint
 STOREY, SHOP, ROOF = 3.1, 3.7, 2.4  # metres
 TALLEST = SHOP + 4 * STOREY + ROOF
-SPARE = 2  # pixels around a wall: rounding may let a pixel look that far beside it
+SPARE = 2  # pixels around a wall: because of rounding, a map may point so far beside it
 SIDES = ((-1, HOUSES_LEFT), (1, HOUSES_RIGHT))
 WALLS = (
     (176, 206, 222), (160, 188, 206), (150, 176, 214), (196, 206, 210), (96, 112, 158),
@@ -47,7 +47,7 @@ def _window(wall: Image, box: tuple[int, int, int, int], generator: np.random.Ge
 
 
 def _paint(generator: np.random.Generator, kind: int, scale: float) -> tuple[Image, float]:
-    """Return a front at `scale` pixels per metre, row 0 is the ridge, and its height in metres."""
+    """Return a front at `scale` pixels per metre, ridge in row 0, and its height in metres."""
     storeys = int(generator.integers(2, 5))
     shop = generator.random() < 0.45
     ground = SHOP if shop else STOREY + 0.6
@@ -112,23 +112,23 @@ def _paint(generator: np.random.Generator, kind: int, scale: float) -> tuple[Ima
 
 @dataclass(frozen=True)
 class Band:
-    """A range of distances on one side of the street, and the walls as they look from there.
+    """A range of distances on one side of the street, with walls in the size for that distance.
 
     Attributes
     ----------
     near, far : float
-        Metres.
+        Smallest and largest distance in metres.
     along : float
         Pixels per metre of its walls along the street.
     left, top : int
-        Where in the picture its maps begin.
+        First column and row of its maps in the picture.
     fixed, fraction : int16 array (rows, columns, 2), uint16 array (rows, columns)
         Maps of `cv2.remap` into the strip.
     strip : uint8 array
-        Scratch: a wall as long as the band, filled for each house; row 0 is at the ground, so that
-        its end is at the roof, above which nothing is drawn.
+        Scratch memory: a wall as long as the band, filled for each house. Row 0 is at the ground,
+        so the last row is at the roof, and nothing is drawn above it.
     walls : list of uint8 array
-        Every front, upside down like the strip.
+        All fronts, upside down like the strip.
     """
 
     near: float
@@ -145,8 +145,9 @@ class Band:
 class Houses:
     """The house fronts along the street.
 
-    A wall along the street has the same perspective wherever the camera is: a column of the picture
-    is a distance. So there are fixed maps from pixels to walls, and a frame only shifts the walls.
+    A wall along the street has the same perspective at all positions of the camera: each column of
+    the picture is a distance. So the maps from pixels to walls are fixed, and each frame only
+    shifts the walls.
     """
 
     def __init__(self, seed: int, camera: Camera) -> None:
@@ -157,7 +158,7 @@ class Houses:
         self._kind = lru_cache(maxsize=128)(self._choose)
         self._bands: dict[int, list[Band]] = {}
         for side, x in SIDES:
-            near = 0.98 * abs(x) * camera.focal / (camera.width / 2)  # enters the view here
+            near = 0.98 * abs(x) * camera.focal / (camera.width / 2)  # where walls enter the view
             self._bands[side] = []
             while near < REACH:
                 self._bands[side].append(self._band(x, near, RATIO * near))
@@ -197,7 +198,7 @@ class Houses:
         return 0.0 if kind is None else self._fronts[kind][1]
 
     def draw(self, image: Image, travelled: float) -> None:
-        """Draw the houses, far ones first, after some metres travelled."""
+        """Draw the houses after `travelled` metres, far ones first."""
         for side, x in SIDES:
             for band in reversed(self._bands[side]):
                 first = int((travelled + band.near) // LENGTH)
@@ -212,7 +213,7 @@ class Houses:
                         self._wall(image, band, kind, x, near)
 
     def _gable(self, image: Image, kind: int, x: float, near: float, side: int) -> None:
-        """Draw the end of a house that is turned to the camera."""
+        """Draw the end wall of a house that faces the camera."""
         height = self._fronts[kind][1]
         eaves, back = height - ROOF, x + side * 11
         outline = np.array(
@@ -229,7 +230,7 @@ class Houses:
         Polygons(self._camera.project(outline), np.array([6]), colours).paint(image)
 
     def _wall(self, image: Image, band: Band, kind: int, x: float, near: float) -> None:
-        """Draw the part of a front that lies in a band."""
+        """Draw the part of a front that is in a band."""
         camera, height, wall = self._camera, self._fronts[kind][1], band.walls[kind]
         begin, end = max(near, band.near), min(near + LENGTH, band.far)
         ends = sorted(camera.centre_x + camera.focal * x / z for z in (begin, end))
@@ -249,7 +250,7 @@ class Houses:
             band.fraction[y1:y2, x1:x2],
             cv2.INTER_LINEAR,
             dst=image[rows, columns],
-            borderMode=cv2.BORDER_TRANSPARENT,  # above the roof
+            borderMode=cv2.BORDER_TRANSPARENT,  # no change above the roof
         )
 
     def _lay(self, band: Band, wall: Image, offset: int, distance: float) -> None:

@@ -1,4 +1,4 @@
-"""Sun, haze and the random patterns that keep surfaces from looking flat."""
+"""Sun, haze, and random patterns for surfaces."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from tests.street.camera import Floats
 
-SUN = np.array((0.42, 0.74, -0.53))  # unit vector towards the sun: high, behind us on the right
-HAZE = np.array((222.0, 214.0, 204.0))  # BGR of what is infinitely far away
-VEIL = float(HAZE.mean())  # where a grey will do
+SUN = np.array((0.42, 0.74, -0.53))  # unit vector to the sun: high, behind the camera, right
+HAZE = np.array((222.0, 214.0, 204.0))  # BGR at infinite distance
+VEIL = float(HAZE.mean())  # the haze as a grey, which is enough in some places
 VISIBILITY = 260.0  # metres at which haze hides 63 %
 
 
@@ -28,7 +28,7 @@ def haze(distance: float) -> float:
 
 
 def rng(seed: int, *key: int) -> np.random.Generator:
-    """Return the generator that belongs to a place; keys may be negative."""
+    """Return the random generator for a seed and keys, which may be negative."""
     return np.random.default_rng([seed, *(2 * k if k >= 0 else -2 * k - 1 for k in key)])
 
 
@@ -40,13 +40,13 @@ def cloudiness(
     Parameters
     ----------
     generator : np.random.Generator
-        Where the randomness comes from.
+        Source of the random numbers.
     shape : tuple of int
         Height and width in pixels.
     cell : float
-        Size in pixels of the coarsest lumps; each further octave halves size and strength.
+        Size of the largest lumps in pixels; each further octave halves size and strength.
     octaves : int
-        How many sizes of lumps to add up.
+        Number of sizes of lumps to add up.
     """
     height, width = shape
     total = np.zeros(shape, np.float32)

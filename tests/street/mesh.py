@@ -11,33 +11,33 @@ from tests.street.camera import Camera, Floats
 from tests.street.light import shade
 from tests.street.shapes import Ints, Polygons, hazy
 
-# Square pixels; smaller faces are left out, as a lens would blur them away.
+# Square pixels; smaller faces are not drawn, because a lens would blur them.
 SMALLEST_BODY, SMALLEST_DETAIL = 0.5, 6.0
-UNPAINTED = (-1.0, -1.0, -1.0)  # colour of faces that get the colour of the body
+UNPAINTED = (-1.0, -1.0, -1.0)  # stands for the colour of the body
 Point = tuple[float, float, float]
 Colour = tuple[float, float, float]
 
 
 @dataclass(frozen=True)
 class Mesh:
-    """Flat convex faces in the order they are painted.
+    """Flat convex faces in the order of painting.
 
     Attributes
     ----------
     points : float64 array (n, 3)
         Corners of all faces in metres, one face after the other; x right, y up, z forward.
     lengths : int array (m,)
-        How many corners each face has.
+        Number of corners of each face.
     normals, centres : float64 array (m, 3)
         Outward unit normal and middle of each face.
     areas : float64 array (m,)
         Square metres.
     colours : float64 array (m, 3)
-        BGR; negative where the body colour goes.
+        BGR; negative for the body colour.
     lit : float64 array (m,)
-        How far light and shade act on the colour, 0 to 1.
+        Effect of light and shade on the colour, 0 to 1.
     smallest : float64 array (m,)
-        Square pixels of the picture a face must cover to be drawn.
+        Square pixels that a face must cover to be drawn.
     """
 
     points: Floats
@@ -50,7 +50,7 @@ class Mesh:
     smallest: Floats
 
     def painted(self, body: Colour) -> Mesh:
-        """Return the mesh with a body colour and the light of the sun on it."""
+        """Return the mesh with a body colour, lit by the sun."""
         colours = np.where(self.colours[:, :1] < 0, body, self.colours)
         factor = 1 + self.lit * (shade(self.normals) - 1)
         return replace(self, colours=np.clip(colours * factor[:, None], 0, 255))
@@ -72,7 +72,7 @@ class Mesh:
 
 
 def project_meshes(camera: Camera, parts: Sequence[Mesh]) -> list[Polygons]:
-    """Return the faces of some bodies that are turned to the camera, all at once."""
+    """Return the faces of all bodies that the camera sees, from one computation for all."""
     if not parts:
         return []
     sight = np.concatenate([part.centres for part in parts])
@@ -95,10 +95,10 @@ def project_meshes(camera: Camera, parts: Sequence[Mesh]) -> list[Polygons]:
 
 
 class Modeller:
-    """Collects faces; whatever is added on the right appears on the left, too, if asked."""
+    """A collection of faces; with `mirror`, a face on the right is also added on the left."""
 
     def __init__(self, middle: Point) -> None:
-        self._middle = np.array(middle)  # a point inside: faces look away from it
+        self._middle = np.array(middle)  # a point inside the body; faces point away from it
         self._faces: list[tuple[Floats, Colour, float]] = []
 
     def face(
@@ -109,14 +109,14 @@ class Modeller:
         *,
         mirror: bool = False,
     ) -> None:
-        """Add a convex face by its corners, in either sense of rotation."""
+        """Add a convex face by its corners, clockwise or anticlockwise."""
         corners = np.array(points, np.float64)
         self._faces.append((corners, colour, lit))
         if mirror:
             self._faces.append((corners * (-1, 1, 1), colour, lit))
 
     def mesh(self) -> Mesh:
-        """Return everything that was added."""
+        """Return all added faces."""
         normals, centres, areas = [], [], []
         for corners, _, _ in self._faces:
             rays = corners - corners[0]
@@ -141,7 +141,7 @@ class Modeller:
 
 
 def inset(quad: Floats, u: tuple[float, float], v: tuple[float, float]) -> Floats:
-    """Return a part of a face: u runs from corner 0 to 1, v from that edge to the far one."""
+    """Return a part of a face; u runs from corner 0 to 1, v from that edge to the opposite edge."""
     corners = []
     for a, b in ((u[0], v[0]), (u[1], v[0]), (u[1], v[1]), (u[0], v[1])):
         near = quad[0] + a * (quad[1] - quad[0])

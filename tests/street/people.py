@@ -1,7 +1,7 @@
 """Pedestrians who walk and cyclists who pedal: rods between joints that move.
 
-Both movements are worked out once, in `POSES` steps, for somebody one metre high or on a bicycle of
-the usual size; a person picks a pose, a size and clothes.
+Both movements are computed once, in `POSES` steps: walking for a person one metre high, cycling for
+a bicycle of the usual size. Each person then has a pose, a size and clothes.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ TROUSERS: tuple[Colour, ...] = (
 BLACK: Colour = (32, 32, 34)
 GREY: Colour = (150, 150, 150)
 LIGHT: Colour = (48, 40, 205)
-CRANK, WHEEL, GEAR = 0.17, 0.34, 2.5  # metres, metres, turns of the wheel per turn of the pedals
+CRANK, WHEEL, GEAR = 0.17, 0.34, 2.5  # metres, metres, wheel turns per pedal turn
 
-Rod = tuple[Point, Point, float, float, str]  # two ends, radius at each, whose colour
+Rod = tuple[Point, Point, float, float, str]  # two ends, radius at each, name of its colour
 
 
 @dataclass(frozen=True)
 class Motion:
-    """The poses of a movement: ends (poses, 2, n, 3), radii (2, n), whose colour each rod has."""
+    """The poses of a movement: ends (poses, 2, n, 3), radii (2, n), and each rod's colour name."""
 
     ends: Floats
     radii: Floats
@@ -51,7 +51,7 @@ class Motion:
 
 
 def _dress(generator: np.random.Generator) -> dict[str, Colour]:
-    """Choose the colours of somebody."""
+    """Choose the colours of a person."""
 
     def pick(colours: tuple[Colour, ...]) -> Colour:
         return colours[int(generator.integers(len(colours)))]
@@ -59,7 +59,7 @@ def _dress(generator: np.random.Generator) -> dict[str, Colour]:
     clothes = {"top": pick(TOPS), "trousers": pick(TROUSERS), "skin": pick(SKINS)}
     clothes |= {"hair": pick(HAIRS), "frame": pick(TOPS), "bag": pick(TOPS)}
     clothes["sleeve"] = clothes["skin" if generator.random() < 0.5 else "top"]
-    if generator.random() < 0.55:  # no bag: the same rods, hidden in the back
+    if generator.random() < 0.55:  # no bag: its rod gets the colour of the back
         clothes["bag"] = clothes["top"]
     return clothes | {"black": BLACK, "grey": GREY, "light": LIGHT}
 
@@ -70,7 +70,7 @@ def _below(joint: Point, length: float, angle: float) -> Point:
 
 
 def _walker(turn: float, swing: float) -> list[Rod]:
-    """Return somebody one metre high, `turn` radians into a double step; swing 0 stands."""
+    """Return a person one metre high, `turn` radians into a double step; swing 0: standing."""
     rods: list[Rod] = []
     hip, shoulder, lowest = 0.515, 0.81, 1.0
     for side in (-1.0, 1.0):
@@ -116,7 +116,7 @@ def _bend(first: Point, last: Point, upper: float, lower: float, way: float) -> 
 
 
 def _bicycle(turn: float) -> list[Rod]:
-    """Return a bicycle whose wheels have turned by some radians."""
+    """Return a bicycle whose wheels have turned by `turn` radians."""
     rods: list[Rod] = []
     for hub in (-0.53, 0.53):
         rim = [
@@ -149,7 +149,7 @@ def _bicycle(turn: float) -> list[Rod]:
 
 
 def _rider(turn: float) -> list[Rod]:
-    """Return somebody on a bicycle, the pedals turned by some radians."""
+    """Return the rider of a bicycle whose pedals have turned by `turn` radians."""
     rods: list[Rod] = []
     neck = (0.0, 1.46, 0.12)
     for side in (-1.0, 1.0):
@@ -201,7 +201,7 @@ def _cycling() -> Motion:
 
 
 class Pedestrian:
-    """Somebody on foot; `length` is measured the way they walk, all sizes in metres."""
+    """A person on foot; `length` is in the direction of walking, all sizes are in metres."""
 
     name = "pedestrian"
     length, width = 0.5, 0.55
@@ -214,7 +214,7 @@ class Pedestrian:
         self._colours = np.array([clothes[role] for role in _walking().roles], np.float64)
 
     def rods(self, x: float, z: float, phase: float) -> Rods:
-        """Return the body at x, z after `phase` metres walked; 0 stands still."""
+        """Return the body at x, z after `phase` metres walked; 0: standing."""
         motion = _walking()
         pose = 0
         if phase:  # a double step is 0.78 of the height
@@ -224,7 +224,7 @@ class Pedestrian:
 
 
 class Cyclist:
-    """Somebody on a bicycle; sizes in metres."""
+    """A person on a bicycle; sizes in metres."""
 
     name = "cyclist"
     length, width, height = 1.75, 0.6, 1.78

@@ -26,13 +26,13 @@ from tests.street.mesh import Colour
 from tests.street.shapes import Polygons, hazy
 from tests.street.surface import paint_surface
 
-BANDS = 1.55  # ratio of the distances between which one size of texture is used
+BANDS = 1.55  # ratio of the largest to the smallest distance for one size of texture
 WHITE: Colour = (206, 208, 208)
 
 
 @dataclass(frozen=True)
 class Band:
-    """Some rows of the ground, and the surface as it looks from there.
+    """Some rows of the ground, with the surface in the size for their distance.
 
     Attributes
     ----------
@@ -45,7 +45,7 @@ class Band:
     surface : uint8 array
         More than one period of the ground from above.
     depth : int
-        How many rows of the surface are in view.
+        Number of rows of the surface in view.
     fixed, fraction : int16 array (rows, columns, 2), uint16 array (rows, columns)
         Maps of `cv2.remap` into a surface that begins at `near`.
     """
@@ -62,9 +62,9 @@ class Band:
 class Road:
     """The ground below the horizon.
 
-    The picture is cut into bands of rows. Each band has a copy of the surface in a resolution that
-    suits its distance and a fixed map from pixels into it; a frame only chooses where in the copy
-    the map begins.
+    The picture consists of bands of rows. Each band has a copy of the surface in a resolution that
+    suits its distance, and a fixed map from pixels to that copy. Each frame only chooses the row of
+    the copy at which the map begins.
     """
 
     def __init__(self, seed: int, camera: Camera) -> None:
@@ -87,7 +87,7 @@ class Road:
             end = start
 
     def _add(self, surface: Image, scale: float, rows: slice, distances: Floats) -> Image:
-        """Add the band of some rows, at these distances in metres, and return its surface."""
+        """Add a band of rows at these distances in metres, and return its surface."""
         camera = self._camera
         near, far = float(distances[-1]), float(distances[0])
         across = min(scale, 1.2 * camera.focal / near)
@@ -109,7 +109,7 @@ class Road:
         return copy
 
     def draw(self, image: Image, travelled: float) -> None:
-        """Fill everything below the horizon after some metres travelled."""
+        """Fill all rows below the horizon after `travelled` metres."""
         below = image[self._first :]
         for band in self._bands:
             begin = int((travelled + band.near) % PERIOD * band.along)
@@ -124,7 +124,7 @@ class Road:
         self._markings(travelled).paint(image)
 
     def _markings(self, travelled: float) -> Polygons:
-        """Return kerbs, edge lines and dashes."""
+        """Return kerbs, zebra crossings, edge lines and dashes."""
         strips: list[tuple[float, float, float, float, Colour]] = []
         for x, colour in ((KERB_RIGHT, (150.0, 152.0, 154.0)), (KERB_LEFT, (166.0, 168.0, 170.0))):
             strips.append((x - 0.08, x + 0.08, 0.5, 300, colour))

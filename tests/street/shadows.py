@@ -14,10 +14,10 @@ from tests.street.shapes import Polygons, hazy
 from tests.street.traffic import Actor
 
 DARK = 0.34  # brightness in the middle of a shadow
-SIDE, MARGIN = 48, 8  # pixels of the soft square that is laid on the ground
+SIDE, MARGIN = 48, 8  # pixels of the soft square that is mapped to the ground
 NEAREST = 1.5  # metres; shadows that begin nearer are below the picture
-SOFT = 24.0  # metres; beyond, a shadow is a few rows high and drawn as a flat one
-FLAT = (50.0, 48.0, 47.0)  # what asphalt looks like in the shade
+SOFT = 24.0  # metres; farther shadows are a few rows high and drawn without soft edges
+FLAT = (50.0, 48.0, 47.0)  # BGR of asphalt in the shade
 CORNERS = np.array(
     (
         (MARGIN, MARGIN),
@@ -39,14 +39,14 @@ SQUARE = _soft_square()
 
 
 def _on_ground(actor: Actor) -> list[tuple[float, float, float]]:
-    """Return the four corners of a shadow, nearest first, as the sun stands."""
+    """Return the four corners of a shadow on the ground, nearest first."""
     model, x, z = actor.model, actor.x, actor.z
     left, right = x - model.width / 2, x + model.width / 2
     if model.name == "car":
         aside, ahead = (-0.65 * model.height / SUN[1] * SUN[[0, 2]]).tolist()
         near, far = z - model.length / 2, z + model.length / 2 + ahead / 2
         corners = ((left + aside, near), (right, near), (right, far), (left + aside, far))
-    else:  # people: a stick's shadow
+    else:  # people: the shadow of a stick
         aside, ahead = (-model.height / SUN[1] * SUN[[0, 2]]).tolist()
         near = z - 0.15
         far = near + ahead
@@ -67,7 +67,7 @@ def draw_shadows(image: Image, camera: Camera, actors: Sequence[Actor]) -> None:
 
 
 def _draw_soft(image: Image, quad: Floats, top: int) -> None:
-    """Darken four corners (4, 2) in pixels with a soft edge, at half resolution."""
+    """Darken the area between corners (4, 2) in pixels, with soft edges, at half resolution."""
     middle = quad.mean(axis=0)
     spread = np.abs(quad - middle).max(axis=0) * 1.6 + 2
     low, high = np.floor(middle - spread).astype(int), np.ceil(middle + spread).astype(int)

@@ -1,4 +1,4 @@
-"""Coloured convex polygons in the picture, and the rods in space that people are made of."""
+"""Coloured convex polygons in the picture, and rods in space, of which people consist."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from tests.street.camera import NEAR, Camera, Floats
 from tests.street.light import HAZE, VISIBILITY
 
 Ints = NDArray[np.int64]
-SHIFT = 4  # corners are given to OpenCV in 1/16 pixel
-FARTHEST = 400_000.0  # pixels at which a corner is cut off; OpenCV counts on beyond that
-ROUND = np.linspace(-np.pi / 2, np.pi / 2, 5)  # directions of the corners of half a circle
-THINNEST, SUNNY = 0.3, 2.0  # pixels of radius: rods drawn at all, rods with a sunny side
+SHIFT = 4  # OpenCV gets corners in units of 1/16 pixel
+FARTHEST = 400_000.0  # pixels; corners are limited to this, or OpenCV's numbers would overflow
+ROUND = np.linspace(-np.pi / 2, np.pi / 2, 5)  # angles of the corners of half a circle
+THINNEST, SUNNY = 0.3, 2.0  # radius in pixels of rods that are drawn, and that have a sunny side
 
 
 @dataclass(frozen=True)
 class Polygons:
-    """Convex polygons in the picture, in the order they are painted.
+    """Convex polygons in the picture, in the order of painting.
 
     Attributes
     ----------
     points : float64 array (n, 2)
         Corners of all polygons in pixels, one polygon after the other.
     ends : int array (m,)
-        Where in `points` each polygon ends.
+        End of each polygon in `points`.
     colours : float64 array (m, 3)
         BGR.
     """
@@ -38,16 +38,16 @@ class Polygons:
     colours: Floats
 
     def box(self) -> tuple[float, float, float, float]:
-        """Return x1, y1, x2, y2 around everything, in pixels."""
+        """Return x1, y1, x2, y2 around all polygons, in pixels."""
         low, high = self.points.min(axis=0), self.points.max(axis=0)
         return float(low[0]), float(low[1]), float(high[0]), float(high[1])
 
     def paint(self, image: NDArray[np.uint8]) -> None:
-        """Draw with smooth edges on an image (height, width, 3)."""
+        """Draw the polygons with smooth edges on an image (height, width, 3)."""
         self._fill(image, self.colours.tolist(), cv2.LINE_AA)
 
     def stamp(self, labels: NDArray[np.uint8], label: int) -> None:
-        """Fill the covered pixels of a label map (height, width) with a number."""
+        """Write a number to all covered pixels of a label map (height, width)."""
         self._fill(labels, [label] * len(self.ends), cv2.LINE_8)
 
     def _fill(self, image: NDArray[np.uint8], colours: list, line: int) -> None:
@@ -58,7 +58,7 @@ class Polygons:
             start = end
 
     def split(self, owners: Ints, count: int) -> list[Polygons]:
-        """Return one record for each of `count` owners, given the sorted owner (m,) of each."""
+        """Return the polygons of each of `count` owners; `owners` (m,) is sorted."""
         faces = np.searchsorted(owners, np.arange(count + 1))
         corners = np.concatenate(([0], self.ends))[faces]
         return [
@@ -80,12 +80,12 @@ def hazy(colours: Floats, distances: Floats) -> Floats:
 
 @dataclass(frozen=True)
 class Rods:
-    """Round sticks with round ends in space: limbs, heads (no length), tubes, posts.
+    """Round rods with round ends in space: limbs, heads (of length 0), tubes, posts.
 
     Attributes
     ----------
     ends : float64 array (2, n, 3)
-        Where each begins and stops, in metres.
+        Both ends of each rod, in metres.
     radii : float64 array (2, n)
         Radius at either end, in metres.
     colours : float64 array (n, 3)
@@ -98,24 +98,24 @@ class Rods:
 
     @classmethod
     def of(cls, rods: Sequence[tuple]) -> Rods:
-        """Collect (start, stop, radius at start, radius at stop, colour) records."""
+        """Return rods from (start, stop, radius at start, radius at stop, colour) records."""
         starts, stops, first, last, colours = (
             np.array(column, np.float64) for column in zip(*rods, strict=True)
         )
         return cls(np.stack((starts, stops)), np.stack((first, last)), colours)
 
     def placed(self, x: float, z: float, heading: float) -> Rods:
-        """Turn by `heading` radians (0 looks away from the camera) and move to x, z."""
+        """Return the rods turned by `heading` radians (0: away from the camera), moved to x, z."""
         cos, sin = np.cos(heading), np.sin(heading)
         turn = np.array(((cos, 0.0, -sin), (0.0, 1.0, 0.0), (sin, 0.0, cos)))
         return Rods(self.ends @ turn + (x, 0.0, z), self.radii, self.colours)
 
 
 def project_rods(camera: Camera, parts: Sequence[Rods]) -> list[Polygons]:
-    """Return what the camera sees of some things made of rods.
+    """Return the polygons that the camera sees of objects made of rods.
 
-    All at once, because a street full of people is mostly the cost of many small arrays. Of each
-    thing the far rods come first; every rod has a dark side, thick ones a sunny one, too.
+    One computation for all objects is faster, because many small arrays are slow. The far rods of
+    each object come first. Every rod has a dark side; thick rods also have a sunny side.
     """
     if not parts:
         return []

@@ -1,4 +1,4 @@
-"""What a street is asked to show: size, rate, length and seed."""
+"""The settings of a street: size, rate, length and seed."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ LARGEST = 8192  # pixels a side
 
 @dataclass(frozen=True)
 class StreetSpec:
-    """A street in numbers.
+    """The settings of a street.
 
     Attributes
     ----------
@@ -25,9 +25,9 @@ class StreetSpec:
     fps : Fraction
         Frames per second.
     frames : int
-        Frames until the source ends.
+        Number of frames.
     seed : int
-        Chooses one of endless streets.
+        Chooses one of many streets.
     """
 
     width: int = 1280
@@ -90,13 +90,13 @@ def parse_street(spec: str) -> StreetSpec:
     Parameters
     ----------
     spec : str
-        `street:` and any of the keys size, fps, seconds or frames, and seed, with commas between.
-        What is left out is 1280x720, 30 fps, 10 seconds, seed 0. `fps` may be a ratio or a decimal.
+        `street:` and any of the keys size, fps, seconds or frames, and seed, separated by commas.
+        The defaults are 1280x720, 30 fps, 10 seconds and seed 0. `fps` may be a ratio or a decimal.
 
     Raises
     ------
     SourceError
-        If a key is unknown or given twice, or a value is not what the key takes.
+        If a key is unknown or given twice, or if a value is wrong for its key.
     """
     if not spec.startswith(PREFIX):
         raise SourceError(
@@ -107,7 +107,7 @@ def parse_street(spec: str) -> StreetSpec:
         raise SourceError("street: seconds and frames both say how long it is, give one of them")
     width, height = _size(values.get("size", "1280x720"))
     fps = _positive("fps", values.get("fps", "30"), "a rate such as 30, 12.5 or 30000/1001", 1000)
-    fps = fps.limit_denominator(1001)  # 29.97002997 is 30000/1001
+    fps = fps.limit_denominator(1001)  # turns 29.97002997 into 30000/1001
     if "frames" in values:
         frames = _whole("frames", values["frames"], 1)
     else:

@@ -1,4 +1,4 @@
-"""The whole picture, and what is in it."""
+"""The whole picture, and its ground truth."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ from tests.street.spec import StreetSpec
 from tests.street.traffic import SPEED, Actor, Traffic
 from tests.street.trees import Crowns
 
-SMALLEST = 8  # pixels of height; what is smaller is not in the truth
-FINE = 45  # pixels of height from which on a car is drawn in detail
-NOISE = 9  # levels of grey between the darkest and the brightest grain of the sensor
+SMALLEST = 8  # height in pixels; smaller objects are not in the truth
+FINE = 45  # height in pixels above which a car is drawn in detail
+NOISE = 9  # grey levels of the sensor's noise
 
 Box = tuple[float, float, float, float]
 Item = Actor | Post
@@ -42,12 +42,12 @@ class TruthBox:
     name : str
         "car", "pedestrian" or "cyclist" (with the bicycle).
     box : tuple of float
-        x1, y1, x2, y2 around what is drawn of it, shadow excluded, cut off at the picture's edges:
-        pixels, from the centre of the top left one, so at most width - 1 and height - 1.
+        x1, y1, x2, y2 around its drawn part without shadow, cut off at the picture's edges.
+        Pixels count from the centre of the top left one: at most width - 1 and height - 1.
     truncated : float
         Share of its corners that lie outside the picture, 0 to 1.
     occluded : float
-        Share of its pixels in the picture that something else hides, 0 to 1.
+        Share of its pixels in the picture that other objects hide, 0 to 1.
     """
 
     track_id: int
@@ -58,15 +58,15 @@ class TruthBox:
 
 
 class Street:
-    """A street seen from a car that drives along it for ever.
+    """A street seen from a car that drives along it without end.
 
-    Every picture is a function of the spec and the frame's index alone; nothing is kept from one
-    to the next but caches of bounded size. One thread at a time may use it.
+    Each picture depends only on the spec and the frame's index; only caches of limited size are
+    kept between pictures. Only one thread at a time may use a street.
 
     Parameters
     ----------
     spec : StreetSpec
-        Size, rate and seed; `frames` plays no part.
+        Size, rate and seed; `frames` is not used.
     """
 
     def __init__(self, spec: StreetSpec) -> None:
@@ -83,7 +83,7 @@ class Street:
     def render(self, index: int, hidden: Collection[int] = ()) -> Image:
         """Return frame `index`, counted from 0, as uint8 (height, width, 3), BGR.
 
-        Objects whose track_id is in `hidden` are left out, but for their shadows.
+        Objects whose track_id is in `hidden` are not drawn, only their shadows.
         """
         seconds = float(index / self.spec.fps)
         travelled = SPEED * seconds
@@ -102,9 +102,9 @@ class Street:
         return image
 
     def truth(self, index: int) -> tuple[TruthBox, ...]:
-        """Return what is visible in frame `index`, the nearest first.
+        """Return the visible objects in frame `index`, the nearest first.
 
-        Left out is what is less than 8 pixels high, outside the picture or entirely hidden.
+        Objects less than 8 pixels high, outside the picture or entirely hidden are not included.
         """
         size = (self.spec.width - 1, self.spec.height - 1)
         labels = np.zeros((self.spec.height, self.spec.width), np.uint8)  # far fewer than 255
@@ -123,7 +123,7 @@ class Street:
             part = alone[top : int(min(y2, size[1])) + 2, left : int(min(x2, size[0])) + 2]
             seen.stamp(alone, 1)
             pixels = cv2.countNonZero(part)
-            if outside.any():  # corners far outside say little about where the rest is
+            if outside.any():  # the box of the part inside
                 column, row, wide, high = cv2.boundingRect(part)
                 x1, y1 = float(left + column), float(top + row)
                 x2, y2 = x1 + wide - 1, y1 + high - 1
@@ -141,15 +141,15 @@ class Street:
         return tuple(reversed(boxes))
 
     def _items(self, seconds: float) -> list[Item]:
-        """Return everything that stands on the street and may be in view, the farthest first."""
+        """Return all actors and posts that may be in view, the farthest first."""
         wide = self._camera.width / 2 / self._camera.focal
         items: list[Item] = [*self._traffic.at(seconds), *posts(self.spec.seed, SPEED * seconds)]
-        # 2.5 m: nothing reaches farther from its middle, but for lamps and crowns, high up
+        # No item reaches more than 2.5 m from its middle, except lamps and crowns, high up.
         near = [item for item in items if abs(item.x) - 2.5 < (item.z + 2.5) * wide]
         return sorted(near, key=lambda item: -item.distance)
 
     def _project(self, items: list[Item]) -> list[Polygons]:
-        """Return what the camera sees of each item."""
+        """Return the polygons that the camera sees of each item."""
         rods, meshes, solid = [], [], []
         for item in items:
             solid.append(isinstance(item, Actor) and isinstance(item.model, Car))
@@ -165,7 +165,7 @@ class Street:
         return [next(flat_ones if car else round_ones) for car in solid]
 
     def _add_noise(self, image: Image, index: int) -> None:
-        """Add the grain of a sensor, another in every frame."""
+        """Add the noise of a sensor, shifted from frame to frame."""
         down, right = (index * 37) % 64, (index * 23) % 64
         height, width = image.shape[:2]
         cv2.add(image, self._noise[down : down + height, right : right + width], dst=image)

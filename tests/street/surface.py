@@ -1,4 +1,4 @@
-"""The ground from above: asphalt, cobbles and slabs, and the shadows that always lie there."""
+"""The ground from above: asphalt, cobbles, slabs, and the shadows of trees and houses."""
 
 from __future__ import annotations
 
@@ -89,13 +89,13 @@ def paint_surface(seed: int, scale: float) -> Image:
 def _shadows(
     generator: np.random.Generator, shape: tuple[int, int], scale: float, left: float
 ) -> np.ndarray:
-    """Return how much of the sun trees and houses take from the ground, 0 to 1, as float32."""
+    """Return the share of sunlight that trees and houses block on the ground, 0 to 1, float32."""
     shadow = np.zeros(shape, np.float32)
-    aside, ahead = -SUN[0] / SUN[1], -SUN[2] / SUN[1]  # metres per metre of height
+    aside, ahead = -SUN[0] / SUN[1], -SUN[2] / SUN[1]  # metres of shadow per metre of height
     for x in (TREES_LEFT, TREES_RIGHT):
         for z in (np.arange(-2, PERIOD / TREE_SPACING + 1) + 0.5) * TREE_SPACING:
             foot = np.array((x - left, z)) * scale
-            for _ in range(70):  # light falls through between the leaves
+            for _ in range(70):  # spots with gaps, as light comes through the leaves
                 up = generator.uniform(2.6, 6.4)
                 spot = generator.normal((aside * up, ahead * up), 0.85)
                 centre = np.rint(foot + spot * scale).astype(int)
@@ -105,7 +105,7 @@ def _shadows(
             thick = max(1, round(0.3 * scale))
             start = (round(foot[0]), round(foot[1]))
             cv2.line(shadow, start, (int(tip[0]), int(tip[1])), (1.0,), thick)
-    wall = round((HOUSES_RIGHT - 3.0 - left) * scale)  # the houses on the right stand in the sun
+    wall = round((HOUSES_RIGHT - 3.0 - left) * scale)  # shadow of the houses on the right
     shadow[:, wall:] = 1
     blur = max(1, round(0.12 * scale)) * 2 + 1
     return cv2.blur(shadow, (blur, blur))

@@ -1,4 +1,4 @@
-"""Who is where on the street: endless streams of cars, people and posts."""
+"""Positions of cars and people on the street, in endless streams."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from tests.street.layout import CROSSING, KERB_LEFT, KERB_RIGHT, crossing_at
 from tests.street.light import rng
 from tests.street.people import Cyclist, Pedestrian
 
-SPEED = 9.5  # metres per second of the camera
-BEHIND = 3.0  # metres behind the camera from which things are kept: long ones reach forward
+SPEED = 9.5  # of the camera, in metres per second
+BEHIND = 3.0  # metres behind the camera up to which actors are kept, as long ones reach forward
 AHEAD, AWAY = 0.0, np.pi  # headings: seen from behind, seen from the front
-WALK, WALK_MIDDLE = KERB_RIGHT - KERB_LEFT + 2.6, (KERB_RIGHT + KERB_LEFT) / 2  # of who crosses
+WALK, WALK_MIDDLE = KERB_RIGHT - KERB_LEFT + 2.6, (KERB_RIGHT + KERB_LEFT) / 2  # of a crossing
 
 
 Model = Car | Cyclist | Pedestrian
@@ -25,18 +25,18 @@ Maker = Callable[[np.random.Generator, float], Model]
 
 @dataclass(frozen=True)
 class Actor:
-    """Somebody or something on the street at one moment.
+    """A person or vehicle on the street at one moment.
 
     Attributes
     ----------
     track_id : int
         The same in all frames.
     model : Car, Cyclist or Pedestrian
-        What it looks like.
+        Shape and colours.
     x, z : float
         Metres to the right of and ahead of the camera.
     phase : float
-        Metres moved, for legs and wheels.
+        Metres moved; sets the pose of legs and wheels.
     """
 
     track_id: int
@@ -53,24 +53,24 @@ class Actor:
 
 @dataclass(frozen=True)
 class Stream:
-    """Actors of one kind in a row, all at one speed, each in a cell of its own.
+    """Actors of one kind in a row, all at the same speed, each in a cell of its own.
 
     Attributes
     ----------
     make : callable
         Makes a model from a generator and a heading.
     x, spread : float
-        Where across the street, and how far off that at most, in metres.
+        Position across the street, and largest difference from it, in metres.
     speed : float
         Metres per second, negative towards the camera.
     heading : float
         Radians.
     spacing, slack : float
-        Length of a cell and how far in it the actor may stand from its beginning, in metres.
+        Length of a cell, and largest distance of the actor from the cell's beginning, in metres.
     fill : float
         Share of the cells that have an actor.
     reach : float
-        Metres ahead of the camera from which on nothing is shown.
+        Metres ahead of the camera up to which actors are shown.
     """
 
     make: Maker
@@ -95,17 +95,17 @@ STREAMS = (
     Stream(Pedestrian, -10.0, 0.25, -1.4, AWAY, 13.0, 11.0, 0.5, 85.0),
     Stream(Pedestrian, -11.0, 0.25, 1.2, AHEAD, 19.0, 15.0, 0.5, 85.0),
 )
-# The cars ahead in the own lane: mean distance, how far they fall back and pull away, period in s.
-# The room between them is for people who cross.
+# Cars ahead in the camera's lane: mean distance, largest change of it, both in m, and period in s.
+# People cross the street between them.
 LEADERS = ((19.0, 4.0, 23.0), (70.0, 8.0, 37.0))
 
 
-MOVING = (0, 3, 4)  # streams that cross the way of who crosses the street
+MOVING = (0, 3, 4)  # streams that people who cross the street must avoid
 
 
 @dataclass(frozen=True)
 class Party:
-    """People who cross: to the right (way 1) or left (-1), how many, m/s, begin in seconds."""
+    """People who cross: to the right (way 1) or left (-1), number, m/s, begin in seconds."""
 
     way: float
     size: int
@@ -114,7 +114,7 @@ class Party:
 
 
 class Traffic:
-    """Everybody on the street, as a function of time alone."""
+    """All actors on the street; their positions depend only on the time."""
 
     def __init__(self, seed: int) -> None:
         self._seed = seed
@@ -125,14 +125,14 @@ class Traffic:
         self._turns = [float(rng(seed, 107, k).uniform(0, 2 * np.pi)) for k in range(len(LEADERS))]
 
     def at(self, seconds: float) -> list[Actor]:
-        """Return who is in front of the camera, the farthest first."""
+        """Return the actors in front of the camera, the farthest first."""
         actors = [*self._driving(seconds), *self._crossing(seconds)]
         for number, stream in enumerate(STREAMS):
             actors += self._members(number, stream, seconds)
         return sorted(actors, key=lambda actor: -actor.distance)
 
     def _members(self, number: int, stream: Stream, seconds: float) -> Iterator[Actor]:
-        shift = (stream.speed - SPEED) * seconds  # of the stream against the camera
+        shift = (stream.speed - SPEED) * seconds  # of the stream relative to the camera
         first = int(np.floor((-BEHIND - stream.slack - shift) / stream.spacing))
         last = int(np.floor((stream.reach - shift) / stream.spacing))
         for cell in range(first, last + 1):
@@ -146,14 +146,14 @@ class Traffic:
                 yield Actor(track_id, model, x, z, abs(stream.speed) * seconds)
 
     def _invite(self, number: int, cell: int) -> tuple[Model, float, float] | None:
-        """Return who is in a cell of a stream: model, x, and offset in the cell."""
+        """Return the model in a cell of a stream, its x and its offset in the cell, or None."""
         stream = STREAMS[number]
         generator = rng(self._seed, 108, number, cell)
         if generator.random() >= stream.fill:
             return None
         x = stream.x + float(generator.uniform(-1, 1)) * stream.spread
         offset = float(generator.uniform(0, stream.slack))
-        if stream.make is Car and stream.speed == 0:  # no parking before a zebra crossing
+        if stream.make is Car and stream.speed == 0:  # no parking near a zebra crossing
             beside = (cell * stream.spacing + offset - crossing_at(0)) % CROSSING
             if min(beside, CROSSING - beside) < 6:
                 return None
@@ -195,7 +195,7 @@ class Traffic:
         return Pedestrian(rng(self._seed, 109, place, member), heading)
 
     def _gather(self, place: int) -> Party | None:
-        """Return who crosses at a place, at a time that lets them; None if there is none."""
+        """Return people who cross at a place when no vehicle is near; None if there is no time."""
         generator = rng(self._seed, 110, place)
         way, size = float(generator.choice((-1, 1))), int(generator.integers(1, 3))
         pace = float(generator.uniform(1.5, 1.9))
@@ -207,7 +207,7 @@ class Traffic:
         return None
 
     def _clear(self, place: int, party: Party) -> bool:
-        """Whether nobody is run over; all vehicles keep their way."""
+        """Return whether people can cross without a collision; vehicles do not react to them."""
         for half_metre in range(int(2 * WALK) + 1):
             walked = half_metre / 2
             seconds = party.begin + walked / party.pace
@@ -224,5 +224,5 @@ class Traffic:
 
 
 def _number(stream: int, cell: int) -> int:
-    """Return a number that no other cell of any stream has."""
+    """Return a number that is unique to this cell of this stream."""
     return (2 * cell if cell >= 0 else -2 * cell - 1) * 16 + stream

@@ -11,21 +11,21 @@ from tests.street.camera import Camera
 from tests.street.light import VEIL, haze, rng
 
 KINDS = 4
-CROWN = 2.35  # metres above the ground where the crown begins; no car or person reaches that high
+CROWN = 2.35  # height in metres at which the crown begins, above all cars and people
 BOUGHS, LEAVES = 6, 1700
 GREENS = np.array(((34, 74, 58), (30, 92, 74), (40, 104, 92), (26, 60, 46), (48, 122, 112)))
-COARSE = 48  # pixels; larger crowns are drawn without smoothing, nobody sees it among leaves
+COARSE = 48  # pixels; larger crowns are not smoothed, which is not visible among leaves
 
 
 def _crown(generator: np.random.Generator, side: int) -> tuple[Image, NDArray[np.uint8]]:
-    """Return a crown (side, side, 3), black outside, and how far one sees through it, 0 to 255."""
+    """Return a crown (side, side, 3), black outside, and its transparency, 0 to 255."""
     image = np.zeros((side, side, 4), np.uint8)
     boughs = generator.normal(0.5, 0.1, (BOUGHS, 2)) * (1, 0.9) + (0, 0.04)
     bough = generator.integers(BOUGHS, size=LEAVES)
     angle, far = generator.uniform(0, 2 * np.pi, LEAVES), np.sqrt(generator.uniform(0, 1, LEAVES))
     x = boughs[bough, 0] + 0.25 * far * np.cos(angle)
     y = boughs[bough, 1] + 0.25 * far * np.sin(angle)
-    layer = np.arange(LEAVES) / LEAVES  # the last drawn are in front, in the sun
+    layer = np.arange(LEAVES) / LEAVES  # leaves drawn last are in front, in the sun
     sun = 0.5 + 0.8 * (0.62 * (x - 0.5) + 0.9 * (0.5 - y)) + 0.5 * layer
     sun += 0.25 * np.sin(angle - 0.6) * -far  # each bough has its own bright side
     colours = GREENS[generator.integers(len(GREENS), size=LEAVES)] * generator.uniform(0.8, 1.1, 3)
@@ -42,7 +42,7 @@ def _crown(generator: np.random.Generator, side: int) -> tuple[Image, NDArray[np
 
 
 class Crowns:
-    """Crowns to draw, in several kinds and sizes."""
+    """Crowns in several kinds and sizes."""
 
     def __init__(self, seed: int, camera: Camera) -> None:
         self._camera = camera
@@ -60,7 +60,7 @@ class Crowns:
             self._kinds.append(sizes)
 
     def draw(self, image: Image, kind: int, x: float, z: float, size: float) -> None:
-        """Draw a crown `size` metres across whose stem stands at x, z."""
+        """Draw a crown with a diameter of `size` metres, whose stem stands at x, z."""
         camera = self._camera
         scale = camera.focal / z
         side = size * scale
