@@ -1,10 +1,10 @@
-"""How old frames are when they are shown, with a detector that is slower than the camera.
+"""The age of frames when they are shown, with a detector that is slower than the camera.
 
     python -m tests.benchmarks.age [--seconds 3600] [--policy latest bounded_age]
 
-A camera of 30 frames a second and a network that takes 100 ms, both in real time, with the queues
-of configs/live.yaml. Prints each minute, and at the end the distribution of ages, the worst one,
-and what was dropped.
+The camera has 30 frames a second and the network takes 100 ms, both in real time; the queues are
+those of configs/live.yaml. The benchmark prints the state each minute, and at the end the
+distribution of ages, the highest age and the number of dropped frames.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ MAX_AGE = 0.149  # seconds
 
 
 class Camera(Source):
-    """Gives a picture whenever one is due, as long as the benchmark takes."""
+    """A source that gives pictures at its frame rate until the benchmark ends."""
 
     def __init__(self, seconds: float) -> None:
         self.info = SourceInfo("camera", "camera", 64, 48, Fraction(FPS), None, Fraction(1, FPS))
@@ -56,7 +56,7 @@ class Camera(Source):
 
 
 class SlowNetwork(Backend, Slot):
-    """A back end that only takes its time."""
+    """A back end that only waits."""
 
     info = BackendInfo("slow", "none", "none", "none", "benchmark")
     parallel = max_batch = 1
@@ -79,7 +79,7 @@ class SlowNetwork(Backend, Slot):
 
 
 class Screen(Sink):
-    """Notes how old each frame is that it is given."""
+    """A sink that records the age of each frame."""
 
     name = "screen"
 
@@ -97,7 +97,7 @@ class Screen(Sink):
 
 
 def measure(policy: Policy, seconds: float) -> None:
-    """Run for so long and print what was shown."""
+    """Run for `seconds` and print the ages of the frames."""
     queue = load_config(CONFIGS / "live.yaml").queue
     screen = Screen()
     options = QueueOptions(policy=policy, depth=queue.depth, max_age=MAX_AGE, slots=queue.slots)

@@ -1,10 +1,10 @@
-"""How far weights agree with a data set's labels, for example a teacher's, on objects one can see.
+"""The agreement of weights with a data set's labels, for example a teacher's, on visible objects.
 
     python -m tests.benchmarks.agreement DATA... [--weights FILE.npz ...] [--fit band]
 
-Recall and precision at IoU 0.5 of boxes with a score of 0.4 or more (the threshold of drawing),
-both for objects over 40 px in height. Boxes in regions to ignore count neither way. Also false
-alarms a picture. Each set of weights computes in int8 if it has such a model, else in fp32.
+It prints recall and precision at IoU 0.5 of boxes with a score of 0.4 or more (the threshold for
+drawing), for objects more than 40 px high, and false alarms per picture. Boxes in regions to ignore
+are not counted. Weights with an int8 model run in int8, others in fp32.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from squeezedrive.engines.evaluation.run import find_all
 from squeezedrive.engines.model.weights import DEFAULT, int8_model, load_weights
 from squeezedrive.kernels.params import DetectParams
 
-HEIGHT = 40  # pixels of the picture
+HEIGHT = 40  # pixels
 OVERLAP = 0.5
 
 
 def count(
     item: LabelledImage, found: ImageDetections, class_index: int
 ) -> tuple[int, int, int, int]:
-    """Return objects, those found, boxes that count, and those that are right, of one picture."""
+    """Return the numbers of objects, found objects, counted boxes and right boxes of a picture."""
     labels = item.labels[item.labels.classes == class_index]
     mine = found.classes == class_index
     order = np.argsort(-found.scores[mine], kind="stable")
@@ -49,14 +49,14 @@ def count(
     ignored |= (coverage(boxes, labels.boxes[labels.neighbour]) > 0.5).any(axis=1)
     ignored |= boxes[:, 3] - boxes[:, 1] <= HEIGHT
     hit = matched >= 0
-    # A box on an object that is too small or a neighbour is neither right nor wrong.
+    # A box on a small object or on a neighbour is neither right nor wrong.
     right = hit & large[matched.clip(min=0)] if len(labels) else hit
     counted = right | (~hit & ~ignored)
     return int(large.sum()), int(right.sum()), int(counted.sum()), int(right.sum())
 
 
 def row(dataset: Dataset, results: list[ImageDetections]) -> list[str]:
-    """Return recall and precision of each class, and false alarms a picture."""
+    """Return recall and precision of each class, and false alarms per picture."""
     cells, alarms = [], 0
     for index in range(len(dataset.classes)):
         sums = np.sum(
@@ -89,7 +89,7 @@ def main() -> None:
             int8=int8_model(path),
         )
         backend = CpuBackend(settings, CpuOptions(), "benchmark")
-        print(f"{weights.profile.name}: recall / precision (objects); false alarms a picture")
+        print(f"{weights.profile.name}: recall / precision (objects); false alarms per picture")
         print("| set | " + " | ".join(classes) + " | false |")
         print("|---" * (len(classes) + 2) + "|")
         for root in arguments.data:

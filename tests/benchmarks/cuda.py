@@ -1,14 +1,14 @@
-"""What the GPU path costs, against what the GPU could do and against the obvious way.
+"""The speed of the GPU path, compared with the limits of the GPU and with the obvious way.
 
     python -m tests.benchmarks.cuda [--size 1920x1080] [--executor tensorrt|torch] [--seconds 1]
 
-Takes a few minutes, the most where TensorRT has no engine yet. One rendered picture goes in again
-and again, boxes come out. GPU times are those of 20 repetitions of a step, recorded as a CUDA graph
-so that launching costs nothing, between two events. The floor is what reading and writing each
-byte once takes at the bandwidth of a copy, measured in the same run, and for the network, layer by
-layer, the longer of that and its operations at the rate of a large matrix product, where PyTorch
-is there to measure one. "GPU idle" is the share of time in which no kernel of ours ran, from the
-GPU times and the rate.
+It takes a few minutes, and longer if TensorRT has to build an engine. The input is always the same
+rendered picture, the output its boxes. GPU times are measured with two events around 20 repetitions
+of a step; the repetitions are a CUDA graph, so launches take no time. The floor of a step is the
+time to read and write each byte once, at the bandwidth of a copy in the same run. For the network
+it is a sum over the layers: the longer of that time and the time of the operations at the rate of a
+large matrix product, if PyTorch is installed to measure one. "GPU idle" is the share of time in
+which no kernel of this project ran, computed from the GPU times and the rate.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ COPY = 1 << 29  # bytes
 
 @dataclass
 class Machine:
-    """What the GPU can do, measured: bytes a second and operations a second; None if unknown."""
+    """The measured limits of the GPU, in bytes and operations a second; None if not measured."""
 
     bandwidth: float
     bus: float
@@ -71,7 +71,7 @@ class Machine:
 
 @dataclass
 class Report:
-    """Rows of the table, and what could not be measured."""
+    """The rows of the table, and the reasons for missing rows."""
 
     rows: list[tuple[str, str, str]] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
@@ -87,7 +87,7 @@ class Report:
 
 
 def elapsed(gpu: GpuContext, stream: Any, work: Callable[[], object]) -> float:
-    """Return seconds on the GPU from before to after the work; median of several rounds."""
+    """Return the seconds that the work takes on the GPU, as the median of several rounds."""
     times = []
     start, end = gpu.driver.Event(), gpu.driver.Event()
     for _ in range(ROUNDS):
@@ -100,7 +100,7 @@ def elapsed(gpu: GpuContext, stream: Any, work: Callable[[], object]) -> float:
 
 
 def step_time(gpu: GpuContext, runner: BatchRunner, step: Callable[[], None]) -> tuple[float, str]:
-    """Return seconds on the GPU of one step, and how that was measured if not as a graph."""
+    """Return the seconds of one step on the GPU, and a remark if it was not measured as a graph."""
 
     def steps() -> None:
         for _ in range(REPEATS):
@@ -163,7 +163,7 @@ def _matrix_rate(gpu: GpuContext) -> float:
 def floors(
     settings: EngineSettings, machine: Machine, executor: Executor, picture: np.ndarray, batch: int
 ) -> dict[str, float]:
-    """Return seconds that each step needs at least for a batch."""
+    """Return the shortest possible time of each step for a batch, in seconds."""
     fit = _fit(settings, picture)
     x0, y0, x1, y1 = fit.crop
     seen = (x1 - x0) * (y1 - y0) * 3
@@ -174,7 +174,7 @@ def floors(
     network = 0.0
     for step in steps:
         if step.kind == "concat":
-            continue  # may be written in place
+            continue  # takes no time if the layers before it write to the right place
         pixels = [w * h for w, h in (step.in_size, step.out_size)]
         values = batch * (step.in_channels * pixels[0] + step.out_channels * pixels[1])
         seconds = (values + step.parameters) * item / machine.bandwidth
@@ -196,7 +196,7 @@ def throughput(
     pictures: list[np.ndarray],
     seconds: float,
 ) -> float:
-    """Return pictures a second from host memory to boxes, with as many batches in flight."""
+    """Return pictures a second from host memory to boxes, with one batch in flight per runner."""
     done = 0
     start = time.perf_counter()
     while time.perf_counter() - start < seconds or done < len(runners):
@@ -222,7 +222,7 @@ def measure_executor(
     seconds: float,
     report: Report,
 ) -> float:
-    """Add the rows of one executor; return the most pictures a second at batch 1."""
+    """Add the rows of one executor; return its highest rate at batch 1, in pictures a second."""
     best = 0.0
     name = executor.runtime
     for batch in (1, MAX_BATCH):
@@ -230,7 +230,7 @@ def measure_executor(
         pictures = [picture] * batch
         runners = [BatchRunner(gpu, executor, kernels, batch) for _ in SLOTS]
         try:
-            for runner in runners * 2:  # the second time records graphs
+            for runner in runners * 2:  # the second pass records graphs
                 runner.load(pictures)
                 for step in STEPS:
                     runner.enqueue(step)
@@ -267,7 +267,7 @@ def measure_executor(
 
 
 class Repeat(Source):
-    """A source that gives the same picture for a while."""
+    """A source that gives the same picture for some seconds."""
 
     def __init__(self, number: int, picture: np.ndarray, seconds: float) -> None:
         size = picture.shape[1], picture.shape[0]
@@ -291,7 +291,7 @@ class Repeat(Source):
 def measure_pipeline(
     backend: CudaBackend, picture: np.ndarray, seconds: float, report: Report
 ) -> None:
-    """Add the rates of the pipeline, each stage in its thread, of one source and of a batch."""
+    """Add the rates of the whole pipeline for one source and for a batch of sources."""
     for sources, slots in itertools.product((1, MAX_BATCH), SLOTS):
         changed = threading.Condition()
         feeds = [
@@ -322,7 +322,7 @@ def measure_obvious(
 
 
 def compare(backend: CudaBackend, settings: EngineSettings, picture: np.ndarray) -> str:
-    """Say how far the boxes are from those of the processor in single precision."""
+    """Return a text about the difference to the boxes of the processor in single precision."""
     cpu = open_backend("cpu", settings, [CpuOptions(precision="fp32")])
     found = []
     for one in (backend, cpu):
@@ -392,7 +392,7 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--size", type=input_size, default=(1920, 1080), metavar="WxH")
     parser.add_argument("--executor", choices=("tensorrt", "torch"), action="append")
-    parser.add_argument("--seconds", type=float, default=1.0, help="of each rate (default: 1)")
+    parser.add_argument("--seconds", type=float, default=1.0, help="for each rate (default: 1)")
     arguments = parser.parse_args(argv)
     start = time.monotonic()
     try:

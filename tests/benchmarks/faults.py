@@ -1,8 +1,8 @@
-"""How live sources come through faults: `python -m tests.benchmarks.faults [--times N]`.
+"""Live sources during faults: `python -m tests.benchmarks.faults [--times N]`.
 
-Real servers on the loopback interface fail in every way of `tests.servers.faults`, over and over,
-while a source is read. A frame is lost if it was due and never came; recovery counts from the end
-of the fault to the next picture.
+Real servers on the loopback interface have all faults of `tests.servers.faults`, N times, while a
+source is read. A frame is lost if it was due and never came. The time of recovery is from the end
+of the fault to the first picture that was made after it.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from tests.servers.proxy import Proxy
 
 FPS = 25
 SETTLE = 3.0  # seconds of pictures before a fault
-DEADLINE = 60.0  # seconds a source may take to recover
+DEADLINE = 60.0  # seconds in which a source has to recover
 
 
 @dataclass
 class Row:
-    """What was seen of one fault."""
+    """The measurements of one fault."""
 
     lost: list[int] = field(default_factory=list)
     recovery: list[float] = field(default_factory=list)
@@ -45,7 +45,7 @@ def read(source: ReconnectingSource) -> Frame:
 
 
 def suffer(source: ReconnectingSource, name: str, server: Server, proxy: Proxy, row: Row) -> None:
-    """Bring about a fault while the source is read, and write down what it did."""
+    """Cause a fault while the source is read, and record the effects."""
     end = time.monotonic() + SETTLE
     while time.monotonic() < end:
         before = read(source)
@@ -54,7 +54,7 @@ def suffer(source: ReconnectingSource, name: str, server: Server, proxy: Proxy, 
     last = before
     deadline = time.monotonic() + DEADLINE
     with fault(name, server, proxy, random.uniform(1.0, 8.0)) as outage:
-        # Done is what shows a picture that was made after the fault.
+        # The source has recovered when it gives a picture that was made after the fault.
         while outage.over_at is None or time.monotonic() - age(last.image) < outage.over_at:
             frame = read(source)
             assert frame.pts > last.pts, "time runs backwards"
@@ -76,7 +76,7 @@ def mean(values: list[float] | list[int]) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--times", type=int, default=5, help="how often each fault")
+    parser.add_argument("--times", type=int, default=5, help="number of times for each fault")
     parser.add_argument("--kinds", default="rtsp,mjpeg")
     arguments = parser.parse_args()
     random.seed(0)

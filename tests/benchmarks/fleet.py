@@ -1,18 +1,18 @@
 """A fleet on one machine: `python -m tests.benchmarks.fleet --files 1000 [--kills SECONDS] ...`.
 
-Short clips are done by the command fleet, with Ray or with --local, and the tables are compared
-with those of a run that nothing disturbs:
+The command fleet processes short clips, with Ray or with --local. The benchmark compares its tables
+with those of an undisturbed run:
 
---plain   nothing disturbs it either: the plain command does the same clips in turn with the fleet,
-          N times, and the detections are compared;
---kills   a worker is killed (only with Ray) when it has had SECONDS of a processor, which a quiet
-          machine gives it in as many, and twice the command itself;
---store   clips and tables are in an object store on the loopback interface (of the package
-          moto[server], which is in no extra), behind a proxy that answers some requests with 503,
-          some not at all and breaks some answers off.
+--plain   no faults: the plain command and the fleet process the same clips in turn, N times, and
+          the benchmark compares the detections;
+--kills   each worker is killed (only with Ray) after SECONDS of processor time, and the command
+          itself is killed twice;
+--store   clips and tables are in an object store on the loopback interface (from the package
+          moto[server], which is not in any extra), behind a proxy that answers some requests with
+          503, does not answer others, and breaks off some answers.
 
-Prints seconds, processor time, frames a second, tries of files and the memory of the command as it
-goes on.
+It prints seconds, frames a second, the tries of files and the memory of the command over time, and
+with --plain the processor time.
 """
 
 from __future__ import annotations
@@ -42,13 +42,13 @@ from pyarrow import fs
 from tests.support.media import write_video
 
 VARYING = {"tries", "seconds", "finished", "host"}
-DISTINCT = 5  # clips; the others are copies
-FAULTS = 0.1  # of the requests to the store
-LONGEST = 3600.0  # seconds a run may take
+DISTINCT = 5  # different clips; the others are copies of them
+FAULTS = 0.1  # share of the requests to the store
+LONGEST = 3600.0  # seconds that a run may take
 
 
 def make_card(folder: Path, files: int, frames: int, size: tuple[int, int]) -> None:
-    """Make short clips, one of a hundred no video."""
+    """Make short clips; one of a hundred is not a video."""
     folder.mkdir()
     for number in range(files):
         path = folder / f"{number:05}.mp4"
@@ -61,7 +61,7 @@ def make_card(folder: Path, files: int, frames: int, size: tuple[int, int]) -> N
 
 
 def contents(out: str) -> dict[str, str]:
-    """Return a digest of each part, without what differs from run to run."""
+    """Return a digest of each part of the tables, without columns that differ from run to run."""
     filesystem, root = open_place(out)
     found = {}
     for info in filesystem.get_file_info(fs.FileSelector(root, recursive=True)):
@@ -85,7 +85,7 @@ def rows(out: str) -> list[dict[str, Any]]:
 
 
 def open_place(out: str) -> tuple[fs.FileSystem, str]:
-    """Return the file system of tables; that of a store without the proxy."""
+    """Return the file system and path of tables; a store is read without the proxy."""
     if not out.startswith("s3://"):
         return fs.LocalFileSystem(), out
     store = fs.S3FileSystem(endpoint_override=os.environ["STORE"], request_timeout=60)
@@ -93,12 +93,12 @@ def open_place(out: str) -> tuple[fs.FileSystem, str]:
 
 
 def finished(out: str) -> list[dict[str, Any]]:
-    """Return the rows of files that are not done again."""
+    """Return the rows of files that are not processed again."""
     return [row for row in rows(out) if row["exit_kind"] != "infrastructure"]
 
 
 def memory_of(pid: int) -> float:
-    """Return what a process has in memory, in MB."""
+    """Return the resident memory of a process in MB."""
     with suppress(OSError):
         for line in Path(f"/proc/{pid}/status").read_text().splitlines():
             if line.startswith("VmRSS:"):
@@ -107,9 +107,9 @@ def memory_of(pid: int) -> float:
 
 
 def descendants(pid: int) -> dict[int, tuple[str, float]]:
-    """Return a process and those that it has started, of all that run if 0.
+    """Return a process and its descendants; all processes if `pid` is 0.
 
-    Of each: its command line and the processor time it has taken, in seconds.
+    Each has its command line and its processor time in seconds.
     """
     parents: dict[int, int] = {}
     found: dict[int, tuple[str, float]] = {}
@@ -146,7 +146,7 @@ def measure(command: list[str]) -> tuple[int, float, float, str]:
 
 
 def compare_with_plain(card: Path, work: Path, options: list[str], repeats: int) -> None:
-    """Print what the fleet takes more than the plain command, N times in turn."""
+    """Print the time of the fleet relative to the plain command; run both in turn."""
     settings = options[options.index("--set") :]
     for number in range(repeats):
         plain, fleet = work / f"plain{number}", work / f"fleet{number}"
@@ -166,9 +166,9 @@ def compare_with_plain(card: Path, work: Path, options: list[str], repeats: int)
 
 
 def tired_workers(pid: int, seconds: float) -> list[int]:
-    """Return the workers with so much processor time that Ray has, started by a process.
+    """Return the Ray workers of a process with more than `seconds` of processor time.
 
-    Of all that run if it is 0.
+    If `pid` is 0, return those of all processes.
     """
     found = descendants(pid).items()
     return [n for n, (name, t) in found if name.startswith("ray::FleetWorker") and t > seconds]
@@ -177,13 +177,13 @@ def tired_workers(pid: int, seconds: float) -> list[int]:
 def run(
     sources: str, out: str, options: list[str], kills: float | None = None, files: int = 0
 ) -> None:
-    """Run the command until it has ended by itself; kill it and its workers meanwhile.
+    """Run the command again until it ends by itself; kill it and its workers in the meantime.
 
-    `kills` is after how many seconds of processor time a worker is killed, of so many files.
+    Workers are killed after `kills` seconds of processor time; `files` is the number of all files.
     """
     command = [sys.executable, "run_pipeline.py", "fleet", sources, "--out", out, *options]
     begun = time.monotonic()
-    driver_kills = 2 if kills else 0  # when a third and two thirds are done
+    driver_kills = 2 if kills else 0  # after a third and two thirds of the files
     killed = 0
     while True:
         program = subprocess.Popen([*command, "--no-progress"], stdout=subprocess.PIPE, text=True)
@@ -214,7 +214,7 @@ def run(
 
 
 class Faulty(BaseHTTPRequestHandler):
-    """Passes requests on to the store, or fails."""
+    """A proxy that forwards requests to the store, or fails."""
 
     protocol_version = "HTTP/1.1"
     target: tuple[str, int]
@@ -222,7 +222,7 @@ class Faulty(BaseHTTPRequestHandler):
     counts: dict[str, int]
 
     def handle_any(self) -> None:
-        """Answer a request."""
+        """Answer a request, maybe with a fault."""
         body = self._body()
         fault = random.choice(["503", "silence", "cut"]) if random.random() < self.rate else ""
         if fault:
@@ -261,19 +261,19 @@ class Faulty(BaseHTTPRequestHandler):
         while size := int(self.rfile.readline().split(b";")[0], 16):
             body += self.rfile.read(size)
             self.rfile.readline()
-        while self.rfile.readline().strip():  # what follows the body
+        while self.rfile.readline().strip():  # the lines after the body
             pass
         return body
 
     do_GET = do_PUT = do_POST = do_HEAD = do_DELETE = handle_any
 
     def log_message(self, *_: Any) -> None:
-        """Say nothing."""
+        """Print nothing."""
 
 
 @contextmanager
 def store_with_faults(card: Path) -> Iterator[dict[str, int]]:
-    """Start a store with the clips, and a proxy before it; give the faults that it has made."""
+    """Start a store with the clips, behind a faulty proxy; yield the counts of the faults."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     moto = subprocess.Popen(
@@ -310,7 +310,7 @@ def store_with_faults(card: Path) -> Iterator[dict[str, int]]:
 
 
 def compare(name: str, found: dict[str, str], expected: dict[str, str], out: str) -> None:
-    """Print whether tables are those of the undisturbed run, and how often files were tried."""
+    """Compare tables with those of the undisturbed run; print the highest number of tries."""
     assert found.keys() == expected.keys(), sorted(found.keys() ^ expected.keys())[:5]
     differing = [part for part in found if found[part] != expected[part]]
     tried = sorted(row["tries"] for row in rows(out))
@@ -319,17 +319,17 @@ def compare(name: str, found: dict[str, str], expected: dict[str, str], out: str
 
 
 def main() -> None:
-    """Run what is asked for."""
+    """Run the chosen comparisons."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--files", type=int, default=100)
     parser.add_argument("--frames", type=int, default=25)
     parser.add_argument("--local", action="store_true")
-    parser.add_argument("--address", help="of Ray, which is started otherwise")
+    parser.add_argument("--address", help="of a running Ray; without it, Ray is started")
     parser.add_argument("--kills", type=float, metavar="SECONDS")
     parser.add_argument("--store", action="store_true")
     parser.add_argument("--plain", type=int, metavar="N")
     parser.add_argument("--size", type=int, nargs=2, default=(640, 360))
-    parser.add_argument("--network", help="configuration of another one than is shipped")
+    parser.add_argument("--network", help="configuration file of another network")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     random.seed(arguments.seed)
@@ -356,7 +356,7 @@ def main() -> None:
                 for rate, name in ((0.0, "calm"), (FAULTS, "faults")):
                     Faulty.rate = rate
                     run("s3://rides", f"s3://results/{name}", options)
-                    again = 3  # what has failed three times is done by the next run
+                    again = 3  # further runs, which repeat files that failed three times
                     while again and len(finished(f"s3://results/{name}")) < arguments.files:
                         again -= 1
                         run("s3://rides", f"s3://results/{name}", options)

@@ -1,7 +1,7 @@
-"""Programs that begin in a moment: copies of a process that has imported all they need.
+"""Programs that start fast, as copies of a process that has already imported all modules.
 
-`start` takes a tenth of the time of a new Python. Of the program only the network is left out: a
-stand-in finds one car in each picture, at once.
+`start` takes a tenth of the time of a new Python. Only the network is replaced: a fake finds one
+car in each picture, without delay.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from unittest import mock
 
 FORKS = multiprocessing.get_context("forkserver")
 FORKS.set_forkserver_preload(["tests.benchmarks.forked_imports"])
-NETWORKS = ("app.files", "app.session", "fleet.worker")  # where one is opened
+NETWORKS = ("app.files", "app.session", "fleet.worker")  # modules that open one
 
 
 def import_all() -> None:
-    """Import whatever the program may, but what this machine lacks."""
+    """Import all modules of the program, except those that this machine cannot import."""
     for package in ("engines", "kernels", "pipeline"):
         root = importlib.import_module(f"squeezedrive.{package}")
         for module in pkgutil.walk_packages(root.__path__, f"{root.__name__}."):
@@ -30,12 +30,12 @@ def import_all() -> None:
                 continue
             try:
                 importlib.import_module(module.name)
-            except ImportError:  # no GPU, no Ray
+            except ImportError:  # for example without GPU or Ray
                 continue
 
 
 def start(verb: bool, arguments: list[str], log: Path) -> ForkServerProcess:
-    """Start `run_pipeline.py`, or `python -m engines` if it is a verb; its messages go to `log`."""
+    """Start `run_pipeline.py`, or `python -m engines` for a verb; messages go to `log`."""
     process = FORKS.Process(target=_run, args=(verb, arguments, str(log)))
     process.start()
     return process
@@ -50,7 +50,7 @@ def _run(verb: bool, arguments: list[str], log: str) -> None:
     os.dup2(nowhere, 0)
     os.dup2(nowhere, 1)
     os.dup2(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), 2)
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # which the server of forks ignores
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # the fork server ignores it
     for name in NETWORKS:
         module = importlib.import_module(f"squeezedrive.pipeline.{name}")
         mock.patch.object(module, "open_network", side_effect=lambda *_: FakeBackend()).start()

@@ -1,4 +1,4 @@
-"""Imported by the process that `forked` copies, once and before any copy is made."""
+"""The imports of the process that `forked` copies, made once before the first copy."""
 
 import tests.support.fakes
 import tests.support.rectangles  # noqa: F401

@@ -1,10 +1,11 @@
-"""What the forms of the int8 graph cost on this processor.
+"""The speed of the forms of the int8 graph on this processor.
 
     python -m tests.benchmarks.int8_graph [--weights NAME.npz] [--rounds 30]
     ONEDNN_MAX_CPU_ISA=AVX2 python -m tests.benchmarks.int8_graph    # as an older processor
 
-One thread, in turn, milliseconds of the network alone; see `engines.backends.cpu.graph`. The second
-limits what instructions OpenVINO uses: AVX512_CORE_VNNI, AVX2_VNNI, AVX2.
+The forms run in turn in one thread; the figures are milliseconds of the network alone. See
+`engines.backends.cpu.graph`. ONEDNN_MAX_CPU_ISA in the second command limits the instructions that
+OpenVINO uses: AVX512_CORE_VNNI, AVX2_VNNI, AVX2.
 """
 
 from __future__ import annotations

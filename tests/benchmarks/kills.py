@@ -1,10 +1,10 @@
-"""Power cuts by the hundred: `python -m tests.benchmarks.kills [--kills N] [--kinds K,K]`.
+"""Hundreds of power cuts: `python -m tests.benchmarks.kills [--kills N] [--kinds K,K]`.
 
-The program is killed by SIGKILL at a random moment: while it marks a file, while it records a live
-camera in segments with clips of events, while it trains, while it does a fleet's files. Everything
-it leaves has to be readable, a recording may lack at most its last second, a training and a fleet
-have to go on from where they were. What is not so is printed, its folder kept, and the exit code is
-1. Programs are copies of one that has begun, with a stand-in for the network: see `forked`.
+SIGKILL ends the program at a random moment: while it annotates a file, records a live camera in
+segments with clips of events, trains, or processes the files of a fleet. All files that it leaves
+must be readable, a recording may lack at most its last second, and a training and a fleet must
+continue. Faults are printed, their folders are kept, and the exit code is 1. The programs are
+copies of a process with a fake network: see `forked`.
 """
 
 from __future__ import annotations
@@ -36,57 +36,58 @@ from tests.servers.process import Server
 from tests.support.media import write_video
 from tests.support.rectangles import small, write_kitti
 
-DEADLINE = 600.0  # seconds until a program has something that can be lost
-LAST_SECOND = 1.2  # seconds of a recording that may be missing: a fragment, and a frame or two,
-LAST_FRAMES = 3  # or so many frames, where fewer come in a second
-STUB = 1024  # bytes; a video that was begun in its last second holds no picture yet
+DEADLINE = 600.0  # seconds until a program must have data that a kill can destroy
+# A recording may lack so many seconds (a fragment, and a frame or two), or so many frames.
+LAST_SECOND = 1.2
+LAST_FRAMES = 3
+STUB = 1024  # bytes; a smaller video began in the last second and has no picture yet
 LIVE_FPS = 20
 SIZE = (320, 192)
 FILE_FRAMES = 1500
 FLEET_FILES = 12
 FLEET_FRAMES = 30
-FLEET_KILLS = 4  # before a fleet may come to its end
+FLEET_KILLS = 4  # before a fleet may finish
 
 
 class TooSlow(Exception):
-    """The machine is too busy for a program to come to what can be lost."""
+    """The machine is so busy that a program has no data to lose before the deadline."""
 
 
 @dataclass(frozen=True)
 class Given:
-    """What the programs work on."""
+    """The input of the programs."""
 
     camera: str  # address
     video: Path
     pictures: Path  # labelled, in KITTI layout
     card: Path  # folder of a fleet's files
-    tables: dict[str, str]  # those of a fleet that nothing disturbs, as `contents` returns them
+    tables: dict[str, str]  # of an undisturbed fleet, as `contents` returns them
 
 
 @dataclass
 class Found:
-    """What was seen after some kills of one program."""
+    """The results of the kills of one program."""
 
     kills: int = 0
     files: int = 0
-    lost: float = 0.0  # most seconds of video
+    lost: float = 0.0  # seconds of video, at most
     slow: int = 0  # 1 if it was not ready in time
     faults: list[str] = field(default_factory=list)
 
 
 @dataclass
 class Table:
-    """What was seen of each kind of run, by many threads."""
+    """The results of each kind of run, filled by many threads."""
 
     kills: Counter[str] = field(default_factory=Counter)
     files: Counter[str] = field(default_factory=Counter)
-    lost: dict[str, float] = field(default_factory=dict)  # most seconds of video
+    lost: dict[str, float] = field(default_factory=dict)  # seconds of video, at most
     slow: int = 0  # programs that were not ready in time
     faults: list[str] = field(default_factory=list)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def add(self, kind: str, found: Found, folder: Path) -> None:
-        """Take a run in; its folder is kept if something was wrong."""
+        """Add the results of a run; delete its folder if it has no fault."""
         with self.lock:
             before = sum(self.kills.values())
             self.kills[kind] += found.kills
@@ -139,12 +140,12 @@ def kill_when(
 
 
 def lines_in(paths: list[Path]) -> int:
-    """Return how many whole lines files have."""
+    """Return the number of whole lines in files."""
     return sum(path.read_bytes().count(b"\n") for path in paths if path.exists())
 
 
 def read_lines(path: Path) -> list[dict[str, object]]:
-    """Return the lines of a file that are whole; raise ValueError if one of them is not JSON."""
+    """Return the whole lines of a file; raise ValueError if one of them is not JSON."""
     *lines, _ = path.read_text().split("\n")
     return [json.loads(line) for line in lines]
 
@@ -157,7 +158,7 @@ def seconds_of(path: Path) -> tuple[float, float]:
 
 
 def check_recording(video: Path, jsonl: Path, faults: list[str]) -> float:
-    """Compare a video with its lines; return how many seconds the video lacks."""
+    """Compare a video with its lines; return the seconds that the video lacks."""
     frames = read_lines(jsonl)[1:]
     if not frames:
         return 0.0
@@ -173,7 +174,7 @@ def check_recording(video: Path, jsonl: Path, faults: list[str]) -> float:
 
 
 def kill_file(folder: Path, given: Given) -> Found:
-    """Kill a run that marks a file."""
+    """Kill a run that annotates a file."""
     video, jsonl, found = folder / "out.mp4", folder / "out.jsonl", Found(files=2)
     arguments = [
         str(given.video), "-o", str(video), "--jsonl", str(jsonl), "--csv", str(folder / "out.csv"),
@@ -213,7 +214,7 @@ def kill_live(folder: Path, given: Given) -> Found:
 
 
 def kill_training(folder: Path, given: Given) -> Found:
-    """Kill a training, let it go on, and kill it again."""
+    """Kill a training, resume it, and kill it again."""
     out, log, again, found = folder / "run", folder / "log", folder / "log2", Found()
     train = ["train", "--out", str(out)]
     settings = small(given.pictures, epochs=1000, checkpoint_seconds=0.3)
@@ -229,7 +230,7 @@ def kill_training(folder: Path, given: Given) -> Found:
     )
     if "epoch " not in again.read_text():
         found.faults.append(f"does not go on: {again.read_text()[-300:]!r}")
-    metrics = out / "metrics.jsonl"  # which begins with the end of the first epoch
+    metrics = out / "metrics.jsonl"  # written from the end of the first epoch on
     epochs = [line["epoch"] for line in read_lines(metrics)] if metrics.exists() else []
     if epochs != list(range(1, len(epochs) + 1)):
         found.faults.append(f"metrics.jsonl has the epochs {epochs}")
@@ -240,12 +241,12 @@ def kill_training(folder: Path, given: Given) -> Found:
 
 
 def fleet_of(card: Path, out: Path) -> list[str]:
-    """Return the arguments of a fleet."""
+    """Return the command-line arguments of a fleet."""
     return ["fleet", str(card), "--out", str(out), "--local", "--event", "car>=1", "--no-progress"]
 
 
 def kill_fleet(folder: Path, given: Given) -> Found:
-    """Kill a fleet some times, then let it come to its end, and compare its tables."""
+    """Kill a fleet several times, then run it to its end and compare its tables."""
     out, found = folder / "out", Found()
     for number in range(FLEET_KILLS):
         done = len(list(out.glob("files/**/*.parquet")))
@@ -253,7 +254,7 @@ def kill_fleet(folder: Path, given: Given) -> Found:
             fleet_of(given.card, out), folder / f"log{number}",
             lambda done=done: len(list(out.glob("files/**/*.parquet"))) > done, 0.5,
         )  # fmt: skip
-        found.files += len(contents(str(out)))  # each can be read
+        found.files += len(contents(str(out)))  # reads each of them
     last = forked.start(False, fleet_of(given.card, out), folder / "log")
     last.join(DEADLINE)
     tables = contents(str(out))
@@ -268,7 +269,7 @@ KINDS = {"file": kill_file, "live": kill_live, "training": kill_training, "fleet
 
 
 def perform(kind: str, number: int, where: Path, given: Given, table: Table) -> None:
-    """Do one run, and look at what is left."""
+    """Do one run and check the files that it leaves."""
     folder = where / f"{kind}.{number}"
     folder.mkdir()
     try:
@@ -281,7 +282,7 @@ def perform(kind: str, number: int, where: Path, given: Given, table: Table) -> 
 
 
 def prepare(where: Path, camera: str) -> Given:
-    """Write what the programs work on."""
+    """Write the input of the programs."""
     video, pictures, card = where / "drive.mp4", where / "data", where / "card"
     write_video(video, FILE_FRAMES, size=SIZE)
     write_kitti(pictures, 4)
@@ -297,7 +298,7 @@ def prepare(where: Path, camera: str) -> Given:
 def main() -> int:
     """Do all kills, print the table; return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--kills", type=int, default=1000, help="at least so many")
+    parser.add_argument("--kills", type=int, default=1000, help="number of kills, at least")
     parser.add_argument("--jobs", type=int, default=4, help="programs at the same time")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--kinds", default=",".join(KINDS))

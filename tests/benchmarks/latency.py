@@ -1,11 +1,11 @@
-"""How long a frame of a live stream takes from picture to outputs, and whether every one is shown.
+"""The latency of a live stream from decoded picture to outputs, and the number of frames shown.
 
     python -m tests.benchmarks.latency CLIP [--seconds 20] [--fps 30] [--set key=value ...]
 
-A process of its own sends the clip's packets over UDP on the loopback interface as fast as a
-camera of so many frames a second, over and over: no encoder shares the processor with what is
-measured. The pipeline runs with configs/live.yaml and draws, with no output but a sink that takes
-the time, as a page nobody watches. The latency begins when a frame's picture has been decoded.
+A process of its own sends the clip's packets again and again over UDP on the loopback interface, at
+the rate of a camera, so no encoder shares the processor with the pipeline. The pipeline runs with
+configs/live.yaml and draws. Its only output is a sink that measures the time, like a live page
+without viewers. The latency of a frame begins when its picture has been decoded.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ from squeezedrive.pipeline.core.sink import FrameResult, Sink
 from squeezedrive.pipeline.core.timing import Durations
 from tests.benchmarks.stages import cpu_seconds
 
-WARM_UP = 30  # frames
+WARM_UP = 30  # frames that are not measured
 
 
 class Screen(Sink):
-    """Notes how old each frame is that it is given."""
+    """A sink that records the age of each frame."""
 
     name = "screen"
     draws = True
@@ -52,14 +52,14 @@ class Screen(Sink):
 
 
 def free_port() -> int:
-    """Return a UDP port of the loopback interface that nobody uses."""
+    """Return a free UDP port of the loopback interface."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
 
 
 def packets(clip: str) -> Iterator[av.Packet]:
-    """Yield the packets of a clip's picture, over and over."""
+    """Yield the packets of a clip's video track in an endless loop."""
     while True:
         with av.open(clip) as container:
             for packet in container.demux(video=0):

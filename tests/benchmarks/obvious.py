@@ -1,4 +1,4 @@
-"""The obvious way to detect on a GPU, to compare with: OpenCV, PyTorch, torchvision."""
+"""The obvious way to detect on a GPU, as a reference: OpenCV, PyTorch, torchvision."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ NMS = "torchvision" if find_spec("torchvision") is not None else "torch operatio
 def obvious_way(settings: EngineSettings, device: str) -> Callable[[np.ndarray], Detections]:
     """Return a function from a BGR picture to detections in pixels of the network's input.
 
-    Resized by OpenCV on the processor, normalised and executed by PyTorch in half precision,
-    decoded with its operations, suppressed by torchvision where that is installed.
+    OpenCV resizes on the processor. PyTorch normalises the picture, runs the network in half
+    precision and decodes its output. torchvision suppresses boxes, if it is installed.
     """
     import torch
 

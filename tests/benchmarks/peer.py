@@ -1,4 +1,4 @@
-"""The plain loop that people write around a detector, and this program, on the same clip in turn.
+"""This program and a plain loop around a detector, as people write it, in turn on the same clip.
 
     python -m tests.benchmarks.peer CLIP --detector MODEL.xml [--rounds 3] [--set key=value ...]
 
@@ -10,8 +10,9 @@ height, width) or (1, height, width, 3), and one of the usual outputs:
 * (1, 1, n, 7): picture, class, score and corners from 0 to 1, as of the SSDs of Open Model Zoo;
 * (1, 4 + classes, n): centre, size in pixels of the input, class scores, as of YOLOv8 and YOLO11.
 
-This program: `run_pipeline.py CLIP -o OUT.mp4` with its defaults. Prints frames a second and
-milliseconds of processor time a frame, medians of the rounds, and their ratios in one round.
+This program: `run_pipeline.py CLIP -o OUT.mp4` with its defaults. The benchmark prints frames a
+second and milliseconds of processor time a frame, as medians of the rounds, and the median of their
+ratios within a round.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ GREEN = (0, 200, 0)
 
 
 class PlainLoop:
-    """Reads, shrinks, infers, draws and writes, one frame after the other."""
+    """A loop that reads, shrinks, infers, draws and writes one frame after the other."""
 
     def __init__(self, detector: Path) -> None:
         model = core().read_model(detector)
@@ -54,7 +55,7 @@ class PlainLoop:
         self._element = model.input().element_type.to_dtype()
 
     def run(self, source: str, target: Path) -> int:
-        """Annotate a clip; return its number of frames."""
+        """Annotate a clip; return the number of frames."""
         capture = cv2.VideoCapture(source)
         writer, count = None, 0
         while True:
@@ -70,12 +71,12 @@ class PlainLoop:
             writer.write(image)
             count += 1
         if writer is None:
-            raise SystemExit(f"{source}: OpenCV reads no frame of it")
+            raise SystemExit(f"{source}: OpenCV cannot read a frame of it")
         writer.release()
         return count
 
     def _boxes(self, image: Image) -> NDArray[np.float32]:
-        """Return corners in pixels of the picture."""
+        """Return boxes as corners in pixels of the picture."""
         pixels = cv2.resize(image, (self._width, self._height)).astype(self._element)[None]
         if self._planes:
             pixels = pixels.transpose(0, 3, 1, 2)
@@ -101,11 +102,11 @@ def _corners(tensor: NDArray[Any], width: int, height: int) -> NDArray[np.float3
         best = cv2.dnn.NMSBoxes(boxes.tolist(), scores[kept].tolist(), THRESHOLD, NMS_IOU)
         boxes = boxes[np.asarray(best, int)]
         return np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], 1)
-    raise SystemExit(f"the detector's output has shape {tensor.shape}, which is not known here")
+    raise SystemExit(f"the detector's output has shape {tensor.shape}, which is not supported here")
 
 
 def ours(source: str, config: Any, target: Path) -> int:
-    """Annotate a clip with the pipeline; return its number of frames."""
+    """Annotate a clip with the pipeline; return the number of frames."""
     with open_session([source], config, Outputs({"output": target}, overwrite=True)) as session:
         session.pipeline.run()
         return session.pipeline.processed

@@ -1,11 +1,11 @@
-"""What the live page costs the program.
+"""The processor time that the live page takes.
 
     python -m tests.benchmarks.preview VIDEO [--seconds 4] [--fps 30]
 
-Frames of the video, 1920x1080, go to a sink at the pace of a camera, with 0, 1 and 3 clients that
-take every picture they can get, in turn and three times within one run. The clients are processes
-of their own. The figures are medians, in processor time of the whole program a frame, and of
-`write` in the pipeline's thread.
+Frames of the video, resized to 1920x1080, go to a sink at the rate of a camera, with 0, 1 and 3
+clients in turn, three times. Each client is a process of its own that fetches pictures as fast as
+it can. The figures are medians of the processor time a frame, of the whole program and of `write`
+in the pipeline's thread.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ SIZE = 1920, 1080
 
 
 def watch(url: str, stop: Any, seen: Any) -> None:
-    """Do what the page does: a picture after the other, and the status once a second."""
+    """Send the requests of a page: one picture after the other, and the status once a second."""
     count, last, next_status = 0, "0", 0.0
     connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=10)
     while not stop.is_set():
@@ -55,7 +55,7 @@ def watch(url: str, stop: Any, seen: Any) -> None:
 def measure(
     clients: int, results: list[FrameResult], seconds: float, fps: float
 ) -> dict[str, float]:
-    """Return milliseconds a frame in all and in `write`, and pictures a second for each client."""
+    """Return milliseconds a frame, in all and in `write`, and pictures a second for each client."""
     run = Run()
     context = multiprocessing.get_context("spawn")
     stop, seen = context.Event(), context.Queue()
@@ -68,7 +68,7 @@ def measure(
         frames = itertools.cycle(results)
         if clients:
             run.sinks[0].write(next(frames))
-            while run.asked < 1:  # until they run
+            while run.asked < 1:  # waits for the first client
                 time.sleep(0.1)
             time.sleep(1.0)
         count, in_write = 0, 0.0
@@ -92,7 +92,7 @@ def measure(
 
 
 def main() -> None:
-    """Print a table."""
+    """Measure with each number of clients and print a table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("video")
     parser.add_argument("--seconds", type=float, default=4.0)

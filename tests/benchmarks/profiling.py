@@ -1,10 +1,10 @@
-"""What profiling costs: the same run with and without a recorder, in turn.
+"""The time that profiling takes: the same run with and without a profiler, in turn.
 
     python -m tests.benchmarks.profiling drive.mp4 [--frames 200] [--rounds 5] [--set key=value ...]
 
-Prints medians of the rounds, and the mean of their ratios with its standard error: many rounds
-tell what one cannot. With a network's file whose input is small, frames cost little, and what
-profiling adds to each stands out from the noise in milliseconds.
+It prints medians of the rounds, and the mean of the ratios within a round with its standard error,
+which many rounds make small. With a network of small input, frames take little time, so the time of
+profiling is larger than the noise.
 """
 
 from __future__ import annotations
@@ -51,10 +51,10 @@ def main() -> None:
     settings = [parse_setting(text) for text in arguments.set]
     settings.append(("--frames", "source.frames", arguments.frames))
     config = load_config(settings=settings)
-    measure(arguments.source, config, False)  # files into the cache, compiled functions loaded
+    measure(arguments.source, config, False)  # fills the file cache, loads compiled functions
     rounds = []
     for number in range(arguments.rounds):
-        # Whoever goes second in one round goes first in the next.
+        # The order changes from round to round.
         order = (False, True) if number % 2 == 0 else (True, False)
         result = {profiled: measure(arguments.source, config, profiled) for profiled in order}
         rounds.append(result)

@@ -1,10 +1,11 @@
-"""How many small frames a second the threads and queues carry, by number of cores.
+"""The rate of threads and queues in small frames a second, by number of cores.
 
     python -m tests.benchmarks.scaling [--frames 2000] [--size 320x180]
 
-The network is SqueezeDet with an input so small that it costs nearly nothing, so what is left is
-the pipeline: reading, hand-over between threads, boxes, drawing, encoding. Each run is a process
-of its own that may use the first 1, 2, 4, ... cores. Prints frames and processor milliseconds.
+The network is SqueezeDet with a very small input that takes almost no time, so the benchmark
+measures the pipeline: reading, hand-over between threads, boxes, drawing, encoding. Each run is a
+process of its own that may use the first 1, 2, 4, ... cores. The benchmark prints frames a second
+and milliseconds of processor time a frame.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ ROUNDS = 3
 
 
 def small_network(folder: Path) -> Path:
-    """Write a network's file with the shipped weights and a tiny input."""
+    """Write a network file with the shipped weights and a very small input."""
     shipped = CONFIGS / "squeezedet.yaml"
     values = yaml.safe_load(shipped.read_text())
     values["weights"] = str((shipped.parent / values["weights"]).resolve())
@@ -50,7 +51,7 @@ def measure(cores: set[int], clip: Path, network: Path, output: Path | None) -> 
     config = load_config(settings=settings)
     outputs = Outputs({} if output is None else {"output": output}, overwrite=True)
     fps, cpu = 0.0, 0.0
-    for _ in range(2):  # the first loads compiled functions and fills caches
+    for _ in range(2):  # the first run loads compiled functions and fills caches
         with open_session([str(clip)], config, outputs) as session:
             before = cpu_seconds()
             session.pipeline.run()

@@ -1,10 +1,10 @@
-"""Signals at random moments, by the thousand: `python -m tests.benchmarks.signals [--runs N]`.
+"""Thousands of signals at random moments: `python -m tests.benchmarks.signals [--runs N]`.
 
-Short runs of the whole program, of the clip demo: or of a live camera in segments with the live
-page, get SIGINT, SIGTERM or SIGHUP, or two of them at once: while it starts, while the network
-loads, between two frames, while it ends. Each has to end by itself, with an exit code that is
-documented or by the signal, without a traceback, and what it leaves has to be readable. What is not
-so is printed, its folder kept, and the exit code is 1.
+Short runs of the whole program get one or two signals of SIGINT, SIGTERM and SIGHUP: while the
+program starts, while the network loads, between two frames, or while the program ends. The source
+is the clip demo:, or a live camera in segments with the live page. Each run must end by itself,
+with a documented exit code or by the signal, without a traceback, and leave readable files. Faults
+are printed, their folders are kept, and the exit code is 1.
 """
 
 from __future__ import annotations
@@ -32,15 +32,15 @@ from tests.servers.process import Server
 
 ROOT = Path(__file__).resolve().parents[2]
 FRAMES = 12
-DEADLINE = 120.0  # seconds a run may take to its end
+DEADLINE = 120.0  # seconds in which a run has to end
 INT, TERM, HUP = signal.SIGINT, signal.SIGTERM, signal.SIGHUP
 ATTACKS: list[tuple[signal.Signals, ...]] = [
     (INT,), (TERM,), (HUP,),
     (INT, INT), (TERM, TERM), (HUP, HUP), (INT, TERM), (HUP, TERM), (HUP, INT),
 ]  # fmt: skip
-# What the README documents; -number is an end by the signal, which a shell shows as 128 + number.
+# The codes in the README; -number is an end by that signal, which a shell shows as 128 + number.
 CODES = {0, 128 + INT, 128 + TERM, -INT, -TERM, -HUP}
-# What Python prints of a SIGINT before it runs the first line of a program, which cannot help it.
+# Python prints this for a SIGINT before the first line of a program, which cannot prevent it.
 PYTHON_STARTS = re.compile(r"Fatal Python error: init_|argv\[0\] is an import path entry")
 PHASES = ("start", "load", "frames", "end")
 KINDS = ("file", "live")
@@ -54,11 +54,11 @@ input: {{width: 320, height: 96}}
 
 @dataclass(frozen=True)
 class Run:
-    """What is done to one run of the program."""
+    """The plan of one run of the program."""
 
     number: int
-    kind: str  # of KINDS
-    phase: str  # of PHASES
+    kind: str  # one of KINDS
+    phase: str  # one of PHASES
     signals: tuple[signal.Signals, ...]
     wait: float  # seconds into the phase
     gap: float  # seconds between two signals
@@ -69,7 +69,7 @@ class Run:
 
 
 def choose(number: int) -> Run:
-    """Choose what to do; the moments are spread over a whole run of 2 to 5 s."""
+    """Return a random plan; its moments are spread over a whole run of 2 to 5 s."""
     signals = random.choice(ATTACKS)
     phase = random.choice(PHASES)
     longest = {"start": 0.3, "load": 3.0, "frames": 1.5, "end": 0.7}[phase]
@@ -79,7 +79,7 @@ def choose(number: int) -> Run:
 
 
 def command(kind: str, folder: Path, network: Path, camera: str) -> list[str]:
-    """Return how the program is started."""
+    """Return the command that starts the program."""
     of_kind = {
         "file": ["demo:", "-n", str(FRAMES), "--summary", str(folder / "summary.json")],
         "live": [camera, "-c", "configs/live.yaml", "-n", str(FRAMES * 3), "--segment", "1",
@@ -93,7 +93,7 @@ def command(kind: str, folder: Path, network: Path, camera: str) -> list[str]:
 
 
 def begun(phase: str, folder: Path) -> bool:
-    """Say whether a run has come to a phase, by what it has written."""
+    """Return whether a run has reached a phase, which its files show."""
     if phase in ("start", "load"):
         return phase == "start" or (folder / "stderr").exists()
     written = [path.read_bytes().count(b"\n") for path in folder.glob("out*.jsonl")]
@@ -102,7 +102,7 @@ def begun(phase: str, folder: Path) -> bool:
 
 
 def attack(run: Run, process: subprocess.Popen[bytes], folder: Path) -> bool:
-    """Send the signals when it is time; return whether the run was still there."""
+    """Send the signals at their moment; return whether the program was still running."""
     deadline = time.monotonic() + DEADLINE
     while not begun(run.phase, folder) and time.monotonic() < deadline:
         if process.poll() is not None:
@@ -118,7 +118,7 @@ def attack(run: Run, process: subprocess.Popen[bytes], folder: Path) -> bool:
 
 
 def faults_of(code: int | None, folder: Path) -> list[str]:
-    """Return what is not as it should be after a run."""
+    """Return the faults of a run."""
     faults = []
     if code is None:
         faults.append(f"still there {DEADLINE:g} s after the signal")
@@ -148,7 +148,7 @@ def faults_of(code: int | None, folder: Path) -> list[str]:
 
 
 def read_back(path: Path, finished: bool) -> None:
-    """Read a file to its end; raise what FFmpeg or JSON raise."""
+    """Read a file to its end; raise the errors of FFmpeg, or ValueError for wrong lines."""
     if path.suffix == ".mp4" and (path.stat().st_size or finished):
         frames_of(path)
     elif path.suffix == ".jsonl":
@@ -160,13 +160,13 @@ def read_back(path: Path, finished: bool) -> None:
 
 
 def frames_of(path: Path) -> int:
-    """Decode a video; return how many frames it has."""
+    """Decode a video; return its number of frames."""
     with av.open(str(path)) as container:
         return sum(1 for _ in container.decode(video=0))
 
 
 class Table:
-    """Counts of how runs ended, by many threads."""
+    """The counts of all ends of runs, filled by many threads."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -175,7 +175,7 @@ class Table:
         self.faults: list[str] = []
 
     def add(self, run: Run, alive: bool, code: int | None, faults: Sequence[str]) -> None:
-        """Take a run in."""
+        """Add a run."""
         with self._lock:
             self.sent[run.phase, alive] += 1
             self.codes[code] += 1
@@ -193,7 +193,7 @@ class Table:
 
 
 def perform(run: Run, table: Table, where: Path, network: Path, camera: str) -> None:
-    """Run the program once, with its signals, and look at what is left."""
+    """Run the program once with its signals, and check the files that it leaves."""
     folder = where / str(run.number)
     folder.mkdir()
     with (folder / "stderr").open("wb") as log:
@@ -218,7 +218,7 @@ def perform(run: Run, table: Table, where: Path, network: Path, camera: str) -> 
 
 @contextmanager
 def cancelling(pool: ThreadPoolExecutor) -> Iterator[ThreadPoolExecutor]:
-    """Leave out what has not begun when this is interrupted."""
+    """Cancel all runs that have not begun when the block is interrupted."""
     try:
         yield pool
     finally:
@@ -233,7 +233,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     random.seed(arguments.seed)
-    for number in (INT, HUP):  # ignored by what a shell starts in the background, and inherited
+    for number in (INT, HUP):  # a shell may make programs in the background ignore them
         signal.signal(number, signal.default_int_handler)
     where = Path(tempfile.mkdtemp(prefix="signals-"))
     network = where / "small.yaml"
@@ -254,7 +254,7 @@ def main() -> int:
         camera.kill()
         print(table, flush=True)
     if table.faults:
-        print(f"What they have left is in {where}/RUN")
+        print(f"The files of these runs are in {where}/RUN")
     return bool(table.faults)
 
 

@@ -1,11 +1,11 @@
-"""The whole program while all goes wrong, for as long as you like: `-m tests.benchmarks.soak`.
+"""The whole program during faults of all kinds: `python -m tests.benchmarks.soak [--seconds N]`.
 
-Two cameras on the loopback interface, recorded in segments on a small disk (a tmpfs if run by
-root), watched by the live page. Faults come at random: cameras that are cut off, killed, frozen,
-silenced, garbled and refused, a disk that hangs, one that is full, and crowds of clients that never
-read. Prints each fault with the frames it cost and the time until fresh pictures came from all
-cameras again, what memory, threads and file handles did meanwhile, and whether all files can be
-read at the end. SIGINT ends it early, with all tables.
+Two cameras on the loopback interface are recorded in segments on a small disk, with the live page.
+Faults come in random order: cameras are cut off, killed, frozen, silenced, garbled and refused, the
+disk hangs, and crowds of clients never read. If root runs the benchmark, the disk is a tmpfs and is
+sometimes full. The benchmark prints for each fault the lost frames and the time until all cameras
+gave fresh pictures again, then the change of memory, threads and file handles, and whether all
+files can be read at the end. SIGINT ends it early, with all tables.
 """
 
 from __future__ import annotations
@@ -40,13 +40,13 @@ FPS = 10
 DISK_MB = 48
 KEEP_GB = 0.02
 SEGMENT_SECONDS = 20
-DEADLINE = 60.0  # seconds until all has to be well again
+DEADLINE = 60.0  # seconds until all cameras must work again
 FRESH_MS = 1000
 TICK = 0.1
-CROWD = 60  # clients at a time
+CROWD = 60  # clients at the same time
 
-# The program with a disk that does not finish anything while a file exists; SIGUSR2 prints where
-# all its threads are.
+# The program on a disk that hangs while a certain file exists. SIGUSR2 prints the stacks of all
+# threads.
 PROGRAM = """
 import faulthandler, os, runpy, signal, sys, time
 faulthandler.register(signal.SIGUSR2)
@@ -63,14 +63,14 @@ runpy.run_path("run_pipeline.py", run_name="__main__")
 
 @dataclass
 class Row:
-    """What was seen of one kind of fault."""
+    """The measurements of one kind of fault."""
 
     lost: list[int] = field(default_factory=list)
     recovery: list[float] = field(default_factory=list)
 
 
 class Clock:
-    """Counts the seconds in which this process could run, not those in which it was stopped."""
+    """A clock of the time in which this process could run, without the time it was stopped."""
 
     def __init__(self) -> None:
         self.seconds = 0.0
@@ -109,7 +109,7 @@ class Rig:
         )  # fmt: skip
 
     def get(self, path: str) -> Any:
-        """Ask the live page; None if it does not answer well."""
+        """Ask the live page; return its JSON, or None if the answer is not JSON."""
         url = f"http://127.0.0.1:{self.port}{path}"
         try:
             with urllib.request.urlopen(url, timeout=5) as answer:
@@ -118,13 +118,13 @@ class Rig:
             return None
 
     def read(self) -> int:
-        """Return how many frames were read from all cameras."""
+        """Return the number of frames read from all cameras."""
         while (status := self.get("/status")) is None:  # a crowd has taken all connections
             time.sleep(0.1)
         return sum(source["read"] for source in status["sources"])
 
     def is_well(self) -> bool:
-        """Say whether fresh pictures come from all cameras."""
+        """Return whether all cameras give fresh pictures."""
         status = self.get("/status")
         return status is not None and all(
             source["state"] == "connected" and (source["age_ms"] or FRESH_MS) < FRESH_MS
@@ -139,7 +139,7 @@ class Rig:
             time.sleep(TICK)
 
     def end(self) -> str:
-        """Send SIGTERM; return how the program ended, or where it hangs."""
+        """Send SIGTERM; return a text about the end of the program, or that it still runs."""
         begin = self.clock.seconds
         self.program.send_signal(signal.SIGTERM)
         while self.program.poll() is None and self.clock.seconds < begin + DEADLINE:
@@ -165,7 +165,7 @@ class Rig:
 def camera_fault(rig: Rig, name: str, seconds: float) -> Iterator[None]:
     number = random.randrange(len(rig.servers))
     with fault(name, rig.servers[number], rig.proxies[number], seconds):
-        pass  # until it is over, and a server that was killed answers again
+        pass  # waits until the fault is over and a killed server answers again
     yield
 
 
@@ -191,7 +191,7 @@ def full_disk(rig: Rig, seconds: float) -> Iterator[None]:
 
 @contextlib.contextmanager
 def crowd(rig: Rig, seconds: float) -> Iterator[None]:
-    """Open many connections, ask for the picture, and never read."""
+    """Open many connections, request the picture, and never read."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         clients = []
@@ -218,7 +218,7 @@ def usage(pid: int) -> Usage:
 
 
 def soak(rig: Rig, seconds: float, pace: float, rows: dict[str, Row], used: list[Usage]) -> None:
-    """Let faults come until the time is over; report usage about once a minute."""
+    """Cause faults until the time is over; report the usage about once a minute."""
     kinds: dict[str, Callable[[float], contextlib.AbstractContextManager[None]]] = {
         **{name: (lambda s, n=name: camera_fault(rig, n, s)) for name in FAULTS},
         "disk hangs": lambda s: hanging_disk(rig, s),
@@ -254,7 +254,7 @@ def soak(rig: Rig, seconds: float, pace: float, rows: dict[str, Row], used: list
 
 
 def print_usage(used: list[Usage]) -> None:
-    """Compare the usage of the first and the last quarter of the time, each by its median."""
+    """Compare the median usage in the first and in the last quarter of the time."""
     quarter = max(len(used) // 4, 1)
     print("\n| | first quarter | last quarter | most |\n|---|---|---|---|")
     for name, values in zip(
@@ -265,7 +265,7 @@ def print_usage(used: list[Usage]) -> None:
 
 
 def check_files(disk: Path) -> str:
-    """Decode every video and read every line; return what was there."""
+    """Decode every video and read every line; return a text with their numbers."""
     frames = lines = 0
     videos = sorted(disk.glob("*.mp4"))
     for video in videos:
@@ -284,7 +284,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=600.0)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
-        "--pace", type=float, default=1.0, help="faults come, and go, so much faster"
+        "--pace", type=float, default=1.0, help="factor by which faults begin and end faster"
     )
     parser.add_argument("--set", action="append", default=[], dest="settings")
     arguments = parser.parse_args()
@@ -308,7 +308,7 @@ def main() -> None:
                 soak(rig, arguments.seconds, arguments.pace, rows, used)
             except KeyboardInterrupt:
                 print("ended early")
-            except AssertionError as error:  # what was seen until then is worth its tables, too
+            except AssertionError as error:  # the tables are printed all the same
                 failure = error
                 rig.program.send_signal(signal.SIGUSR2)
             end = rig.end()

@@ -1,13 +1,13 @@
-"""How close the pipeline comes to what the processor allows, and how far it is from a plain loop.
+"""The speed of the pipeline, compared with the limit of the processor and with a plain loop.
 
     python -m tests.benchmarks.stages drive.mp4 [--frames 200] [--set key=value ...]
 
-Runs each stage alone over the same frames, then all of them one after the other for each frame in
-one thread, then all of them in the pipeline, and repeats that so that a machine that gets slower or
-faster does so for all. Stages that share the cores cannot each run at their own speed: the bound
-for the whole is the processor time of a frame, summed over the stages and divided by the cores.
-The loop runs with the settings of the pipeline, in which a frame has one core in the network, and
-with those that suit a loop best: all cores for the one frame there is, and for the encoder.
+It runs each stage alone over the same frames, then all stages in one thread, frame by frame, then
+the pipeline. It repeats this, so a machine that gets slower or faster does so for all of them.
+Stages that share the cores cannot all run at their own speed. The limit of the whole is the
+processor time of a frame, summed over the stages and divided by the number of cores. The loop runs
+with the settings of the pipeline, in which the network uses one core for a frame, and with the best
+settings for a loop: all cores for a frame in the network and in the encoder.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def cpu_seconds() -> float:
 
 
 def alone(source: str, config: Any, folder: Path, frames: int) -> dict[str, tuple[float, float]]:
-    """Run the stages one after the other; return wall and processor ms per frame of each."""
+    """Run each stage alone; return its wall and processor ms per frame."""
     with open_session([source], config, Outputs({"output": folder / "alone.mp4"})) as session:
         (video,) = session.sinks
         slots = [session.backend.new_slot() for _ in range(session.backend.parallel)]
@@ -77,7 +77,7 @@ def alone(source: str, config: Any, folder: Path, frames: int) -> dict[str, tupl
         wall, cpu = time.perf_counter(), cpu_seconds()
         for result in results:
             video.write(result)
-        video.close()  # the encoder works on in its own threads until here
+        video.close()  # the encoder's own threads work until here
         per_frame = 1e3 / len(results)
         times["sinks"] = [
             (time.perf_counter() - wall) * per_frame,
@@ -89,7 +89,7 @@ def alone(source: str, config: Any, folder: Path, frames: int) -> dict[str, tupl
 
 
 def infer_all(slots: list[Slot], frames: int) -> list[float]:
-    """Run the network as often, with as many frames in it at once as the pipeline has."""
+    """Run the network with as many frames at once as in the pipeline; return its ms per frame."""
 
     def work(slot: Slot) -> None:
         for _ in range(frames // len(slots)):

@@ -1,11 +1,11 @@
-"""How steady boxes are, and whether objects keep their numbers: raw, with a library, with ours.
+"""The steadiness of boxes and ids: raw detections, trackers of a library, and our tracker.
 
-    pip install trackers        # what is compared, with the SciPy that the measures need
+    pip install trackers        # for comparison; also installs SciPy, which the measures need
     python -m tests.benchmarks.tracking drive.mp4 street:seed=3,seconds=15,fps=20 [--frames 500]
 
-Runs the network once over each source, then every method over the same detections. Streets have
-exact truth, so what is shown there is also compared with that. "as ours": agreement with `--track`
-where the network sees every frame. See `tracking_measures` for what the columns mean.
+It runs the network once over each source, then every method over the same detections. Rendered
+streets have exact truth, with which the boxes are compared too. "as ours" is the agreement with
+`--track` when the network runs on every frame. `tracking_measures` explains the other columns.
 """
 
 from __future__ import annotations
@@ -32,17 +32,17 @@ from tests.benchmarks.tracking_measures import Shown, Truth, against_truth, agre
 from tests.street.spec import PREFIX, parse_street
 from tests.street.street import Street
 
-TALL = 35  # pixels; what is lower, or hidden by half, need not be found
+TALL = 35  # pixels; lower objects, and those hidden by half, do not have to be found
 
 
 @dataclass(frozen=True)
 class Clip:
-    """What the network found in a source, per frame, down to the score a tracker can use."""
+    """The detections in a source per frame, down to the lowest score that a tracker can use."""
 
     source: str
     class_names: tuple[str, ...]
     threshold: float
-    frames: list[tuple[float, Detections]]  # seconds
+    frames: list[tuple[float, Detections]]  # time in seconds, detections
 
 
 Method = Callable[[Clip], Iterator[Shown]]
@@ -66,7 +66,7 @@ def detect(source: str, threshold: float, limit: int, settings: list[str]) -> Cl
 
 
 def pictures(source: str) -> Iterator[tuple[float, Image]]:
-    """Yield seconds and pixels of each frame of a source or a rendered street."""
+    """Yield time in seconds and picture of each frame of a source or a rendered street."""
     if source.startswith(PREFIX):
         spec = parse_street(source)
         street = Street(spec)
@@ -80,13 +80,13 @@ def pictures(source: str) -> Iterator[tuple[float, Image]]:
 
 
 def raw(clip: Clip) -> Iterator[Shown]:
-    """Show detections as they are."""
+    """Yield the detections without tracking."""
     for seconds, found in clip.frames:
         yield Shown(seconds, found[found.scores >= clip.threshold], None)
 
 
 def ours(every: int = 1, live: bool = False) -> Method:
-    """Return a method that shows what `--track` shows, or `--detect-every`, of a file or live."""
+    """Return the method of `--track` or, for `every` > 1, `--detect-every`, on files or live."""
 
     def follow(clip: Clip) -> Iterator[Shown]:
         tracker = Tracker(Controls(clip.class_names, clip.threshold))
@@ -108,7 +108,7 @@ def ours(every: int = 1, live: bool = False) -> Method:
 
 
 def library(name: str, **settings: float) -> Method:
-    """Return a method that shows what a tracker of the package `trackers` has given a number."""
+    """Return a method that shows the objects with an id from a tracker of package `trackers`."""
     import supervision
     import trackers
 
@@ -130,7 +130,7 @@ def library(name: str, **settings: float) -> Method:
 
 
 def methods(threshold: float) -> dict[str, Method]:
-    """Return what is compared, by name."""
+    """Return the methods to compare, by name."""
     found: dict[str, Method] = {"raw": raw}
     try:
         found["ByteTrack, its defaults"] = library("ByteTrackTracker")
@@ -149,7 +149,7 @@ def methods(threshold: float) -> dict[str, Method]:
 
 
 def truths(clip: Clip) -> list[Truth]:
-    """Return what is to be found in the frames of a street."""
+    """Return the objects that have to be found in the frames of a street."""
     street = Street(parse_street(clip.source))
     found = []
     for index in range(len(clip.frames)):
@@ -169,7 +169,7 @@ def truths(clip: Clip) -> list[Truth]:
 
 
 def cost(objects: int, frames: int = 300) -> float:
-    """Return the milliseconds of processor time that our tracker takes for a frame."""
+    """Return the processor time of our tracker in milliseconds a frame."""
     generator = np.random.default_rng(0)
     corners = generator.uniform(0, 1000, (objects, 2))
     sizes = generator.uniform(20, 200, (objects, 2))
@@ -188,7 +188,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("sources", nargs="+")
     parser.add_argument("--threshold", type=float, default=0.4)
-    parser.add_argument("--frames", type=int, default=500, help="of each source, at most")
+    parser.add_argument("--frames", type=int, default=500, help="number from each source, at most")
     parser.add_argument("--set", action="append", default=[])
     arguments = parser.parse_args()
     warnings.filterwarnings("ignore", module="trackers")

@@ -1,7 +1,7 @@
-"""What is measured of tracked boxes: steadiness to the eye, and agreement with exact truth.
+"""Measures of tracked boxes: steadiness for the eye, and agreement with exact truth.
 
-The measures for the eye use no ids, so that raw detections, whose boxes have none, and every
-tracker are judged alike: boxes of one frame are linked to those of the next by overlap.
+The measures for the eye use no ids, so they treat raw detections, which have no ids, like the boxes
+of a tracker: they link boxes of one frame to those of the next by overlap.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from scipy.optimize import linear_sum_assignment
 from squeezedrive.kernels.boxes import iou
 from squeezedrive.kernels.detections import Detections
 
-LINK = 0.3  # IoU from which on boxes of two frames look like one object
-MATCH = 0.5  # IoU from which on a box finds an object of the truth
-BLINK = 0.5  # seconds within which an object that comes back has blinked
-BRIEF = 0.15  # seconds; what is seen for less is hardly recognised
+LINK = 0.3  # lowest IoU of boxes of one object in two frames
+MATCH = 0.5  # lowest IoU of a box with an object of the truth that it finds
+BLINK = 0.5  # seconds; an object that comes back within them has blinked
+BRIEF = 0.15  # seconds; a person hardly recognises an object that is shown for less
 
 
 @dataclass(frozen=True)
 class Shown:
-    """What one method shows in one frame; `ids` is None if it follows nothing."""
+    """The boxes that one method shows in one frame; `ids` is None without tracking."""
 
     seconds: float
     found: Detections
@@ -34,7 +34,7 @@ class Shown:
 
 @dataclass(frozen=True)
 class Truth:
-    """Objects of one frame: ids (n,), boxes (n, 4), classes (n,), and which count (n,)."""
+    """Objects of one frame: ids (n,), boxes (n, 4), classes (n,), whether they count (n,)."""
 
     ids: NDArray[np.int64]
     boxes: NDArray[np.float64]
@@ -51,7 +51,7 @@ def pairs(a: NDArray, b: NDArray, least: float) -> list[tuple[int, int]]:
 
 @dataclass
 class _Chain:
-    """An object as the eye follows it: from when to when, and its last boxes."""
+    """An object as the eye follows it: its first and last time, and its last boxes."""
 
     begin: float
     last: float
@@ -60,16 +60,16 @@ class _Chain:
 
 
 def for_the_eye(frames: Sequence[Shown]) -> dict[str, float]:
-    """Return measures of steadiness that need no truth.
+    """Return measures of steadiness, which need no truth.
 
     Returns
     -------
     dict
-        boxes: shown per frame. blinks: disappearances that end within BLINK, per object and
-        second. brief: share of the appearances that last less than BRIEF. flips: changes of class
-        per object and second. jitter: mean distance of an edge from the line between the frames
-        before and after, in % of the box's size.
-        ids: numbers given per object and second; 0 without ids.
+        boxes: boxes shown per frame. blinks: disappearances that end within BLINK, per object and
+        second. brief: share of the appearances that last less than BRIEF, 0 to 1. flips: changes
+        of class per object and second. jitter: mean distance of an edge from the line between the
+        frames before and after, in % of the box's size. ids: new ids per object and second; 0
+        without ids.
     """
     shown = sum(len(frame.found) for frame in frames)
     span = frames[-1].seconds - frames[0].seconds
@@ -118,7 +118,7 @@ def for_the_eye(frames: Sequence[Shown]) -> dict[str, float]:
 
 
 def _jerk(boxes: list[NDArray], times: list[float]) -> float:
-    """Return how far the middle one of three boxes is off the line between the others."""
+    """Return the distance of the middle one of three boxes from the line between the others."""
     share = (times[1] - times[0]) / max(times[2] - times[0], 1e-9)
     middle = boxes[0] + share * (boxes[2] - boxes[0])
     size = np.sqrt(max((boxes[1][2:] - boxes[1][:2]).prod(), 1.0))
@@ -126,7 +126,7 @@ def _jerk(boxes: list[NDArray], times: list[float]) -> float:
 
 
 def agreement(frames: Sequence[Shown], others: Sequence[Shown]) -> float:
-    """Return how far two methods show the same boxes of the same classes: F1 at MATCH, in %."""
+    """Return the agreement of two methods on boxes and classes: F1 at MATCH, in %."""
     same = shown = 0
     for a, b in zip(frames, others, strict=True):
         shown += len(a.found) + len(b.found)
@@ -137,18 +137,19 @@ def agreement(frames: Sequence[Shown], others: Sequence[Shown]) -> float:
 
 
 def against_truth(frames: Sequence[Shown], truths: Sequence[Truth]) -> dict[str, float]:
-    """Return measures of agreement with truth: CLEAR MOT, IDF1 and what the eye sees of it.
+    """Return measures of agreement with the truth: CLEAR MOT, IDF1 and others.
 
-    Classes do not decide which box belongs to which object; `wrong` tells of them.
+    Boxes are matched to objects without regard to their classes; `wrong` measures the classes.
 
     Returns
     -------
     dict
         MOTA and IDF1 in %, both as Bernardin and Stiefelhagen 2008 and Ristani et al. 2016
-        define them; recall and precision in %; switches: objects' changes of id; breaks: times an
-        object is lost and found again; wrong: % of the found with another class; delay: mean
-        seconds from an object's first moment in the truth to its first box, of those ever found;
-        error: mean distance of a found edge from the truth in % of the object's size.
+        define them; recall and precision in %; switches: number of changes of an object's id;
+        breaks: number of times that an object is lost and found again; wrong: % of the found
+        objects with a wrong class; delay: mean seconds from an object's first moment in the truth
+        to its first box, of all objects that are ever found; error: mean distance of a box's edge
+        from the truth, in % of the object's size.
     """
     hits = misses = false = switches = breaks = wrong = 0
     last_id: dict[int, int] = {}
@@ -211,7 +212,7 @@ def against_truth(frames: Sequence[Shown], truths: Sequence[Truth]) -> dict[str,
 def _idf1(
     together: Counter[tuple[int, int]], objects: Counter[int], numbers: Counter[int]
 ) -> float:
-    """Return 2 x frames that agree / frames of both, with each object given its best id."""
+    """Return 2 x frames that agree / frames of both, if each object has its best id."""
     rows = {name: i for i, name in enumerate(objects)}
     columns = {name: j for j, name in enumerate(numbers)}
     table = np.zeros((len(rows), len(columns)))
