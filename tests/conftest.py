@@ -24,7 +24,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 @pytest.fixture(autouse=True, scope="session")
 def _signals_work() -> None:
-    """Restore SIGINT and SIGHUP, which programs ignore that a shell starts in the background."""
+    """Restore SIGINT and SIGHUP: programs that a shell starts in the background ignore them."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
 

@@ -319,7 +319,7 @@ def test_every_track_has_outputs(two: Path, run: Any, refused: Any) -> None:
     ]
     sizes = [lines_of(Path(f"out/cameras.track{track}.jsonl"))[1]["width"] for track in (0, 1)]
     assert sizes == [160, 96]
-    assert "video tracks" not in err  # the warning about tracks that are left out
+    assert "video tracks" not in err  # no warning about tracks left out
     assert "4 done before" in run(*arguments, "--resume")[1]
     # A single file, and a source that is not a file.
     assert run(two / "cameras.mp4", "--track-index", "all")[0] == 0

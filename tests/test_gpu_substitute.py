@@ -1,4 +1,4 @@
-"""The CUDA path on a substitute for a GPU: real PTX, real driver packages, memory of the host."""
+"""The CUDA path on a substitute for a GPU: real PTX, real driver packages, host memory."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 
 from tests.support import substitute
 
-SECONDS = 300  # ten times as long as it takes on two idle cores
+SECONDS = 300  # ten times the duration on two idle cores
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.timeout(SECONDS + 60),

@@ -49,7 +49,7 @@ def test_a_lock_has_the_versions_of_constraints_for_every_python(lock: Path) -> 
         assert len(set(names)) == len(names), version
         for name, one in zip(names, here, strict=True):
             pin = pins().get(name)
-            assert pin is None or one.specifier == pin.specifier, "make lock writes locks anew"
+            assert pin is None or one.specifier == pin.specifier, "out of date: run make lock"
 
 
 @pytest.mark.parametrize(
@@ -59,4 +59,4 @@ def test_a_lock_has_every_requirement(lock: str, table: str) -> None:
     locked = {canonicalize_name(one.name) for one in entries(ROOT / "locks" / f"{lock}.txt")}
     wanted = needed(table)
     assert len(wanted) >= 10
-    assert wanted <= locked, "make lock writes locks anew"
+    assert wanted <= locked, "out of date: run make lock"

@@ -63,7 +63,7 @@ class Observer:
     """Runs inputs in a folder, one after the other, and looks for faults in each run.
 
     It redirects standard output and error of the process and adds an audit hook, which sees files
-    that are opened. Python cannot remove such a hook, so the process is of no other use afterwards.
+    that are opened. Python cannot remove such a hook, so the process can do nothing else later.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Solid bodies made of flat faces, seen from one side at a time."""
+"""Solid bodies made of flat faces; only faces turned to the camera are drawn."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ from tests.street.traffic import Actor
 
 DARK = 0.34  # brightness in the middle of a shadow
 SIDE, MARGIN = 48, 8  # pixels of the soft square that is mapped to the ground
-NEAREST = 1.5  # metres; shadows that begin nearer are below the picture
+NEAREST = 1.5  # metres; nearer shadows are below the picture
 SOFT = 24.0  # metres; farther shadows are a few rows high and drawn without soft edges
 FLAT = (50.0, 48.0, 47.0)  # BGR of asphalt in the shade
 CORNERS = np.array(

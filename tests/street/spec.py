@@ -104,7 +104,7 @@ def parse_street(spec: str) -> StreetSpec:
         )
     values = _pairs(spec[len(PREFIX) :])
     if "seconds" in values and "frames" in values:
-        raise SourceError("street: seconds and frames both say how long it is, give one of them")
+        raise SourceError("street: seconds and frames both set the length; give only one of them")
     width, height = _size(values.get("size", "1280x720"))
     fps = _positive("fps", values.get("fps", "30"), "a rate such as 30, 12.5 or 30000/1001", 1000)
     fps = fps.limit_denominator(1001)  # turns 29.97002997 into 30000/1001

@@ -126,7 +126,7 @@ def write_video(
             )  # fmt: skip
             frame.pts, frame.time_base = stamp, time_base
             output.mux(stream.encode(frame))
-        output.start_encoding()  # so that a clip without frames has a header
+        output.start_encoding()  # a clip without frames has a header too
         output.mux(stream.encode(None))
     return pts
 

@@ -110,7 +110,7 @@ class HostExecutor:
         self.mean = np.reshape(WEIGHTS.profile.input.mean, (1, 3, 1, 1)).astype(np.float32)
 
     def new_context(self, workspace: int) -> HostContext:
-        """Return one execution at a time."""
+        """Return a `HostContext`."""
         return HostContext(self)
 
     def close(self) -> None:
@@ -118,7 +118,7 @@ class HostExecutor:
 
 
 class HostContext:
-    """One execution of `HostExecutor` at a time."""
+    """A context of `HostExecutor`, which runs one batch at a time."""
 
     def __init__(self, executor: HostExecutor) -> None:
         self.executor = executor

@@ -130,9 +130,9 @@ def send(case: Case) -> int:
         handler.setStream(sys.stderr)  # type: ignore[attr-defined]
     answer = _ask(bytes(case.files["request"]), case.arguments[0])
     if answer and not answer.startswith(b"HTTP/1."):
-        raise AssertionError(f"no answer of HTTP: {answer[:100]!r}")
+        raise AssertionError(f"not an HTTP answer: {answer[:100]!r}")
     if b"root:" in answer:
-        raise AssertionError("a file of the system")
+        raise AssertionError("the answer contains a system file")
     good = _ask(GOOD[0], "shut")
     if not good.startswith(b"HTTP/1.1 200") or not _is_json(good.partition(b"\r\n\r\n")[2]):
         raise AssertionError(f"the next request got {good[:100]!r}")
