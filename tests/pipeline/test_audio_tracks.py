@@ -18,7 +18,7 @@ from tests.support.media import packets, times, write_video
 
 
 def copy(path: Path, limit: int | None = None, start: float = 0.0) -> tuple[Path, RecordingSink]:
-    """Run a clip from source to sink, without drawing on it."""
+    """Copy a clip from source to sink without drawing; return the output and the sink."""
     source = VideoSource(str(path), SourceOptions(start=start))
     out = path.with_name("out.mp4")
     sink = RecordingSink(source, VideoConfig(preset="ultrafast"), out)
@@ -30,7 +30,7 @@ def copy(path: Path, limit: int | None = None, start: float = 0.0) -> tuple[Path
 
 
 def sound(path: Path, track: int = 0) -> tuple[np.ndarray, int, float]:
-    """Decode a track: its first channel, its rate and the second it begins."""
+    """Decode an audio track; return its first channel, its rate and its begin in seconds."""
     with av.open(str(path)) as container:
         frames = list(container.decode(audio=track))
     samples = np.concatenate([f.to_ndarray().reshape(2, -1)[0] for f in frames])
@@ -117,7 +117,7 @@ def test_start_and_length_also_cut_the_sound(tmp_path: Path, codec: str) -> None
     assert begin == pytest.approx(0, abs=0.03)
     assert len(samples) / rate == pytest.approx(1.0, abs=0.12)
 
-    # The tone goes on in the phase it has at the start: what is heard belongs to what is seen.
+    # The tone keeps the phase that it has in the source: sound and pictures stay in step.
     heard = samples[rate // 4 : rate // 4 * 3]
     t = begin + 1.5 + np.arange(rate // 4, rate // 4 * 3) / rate
     tone = np.sin(2 * np.pi * 440 * t)

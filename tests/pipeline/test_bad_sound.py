@@ -1,4 +1,4 @@
-"""Sound that is not as expected: no picture is lost, and a warning says when there is no sound."""
+"""Damaged or unusual sound: no picture is lost, and a warning reports missing sound."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def copy(path: Path) -> tuple[Path, list[str]]:
 
 
 def loudness(path: Path, begin: float, end: float) -> float:
-    """Return the level of the first track between two times, of 1."""
+    """Return the mean level of the first track between two times; the full scale is 1."""
     samples = []
     with av.open(str(path)) as container:
         for frame in container.decode(audio=0):
@@ -46,7 +46,7 @@ def loudness(path: Path, begin: float, end: float) -> float:
 
 
 def tone(rate: int, layout: str, begin: float, end: float) -> Sequence[av.AudioFrame]:
-    """Return a tone of so many channels, with timestamps of a recording that runs on."""
+    """Return the frames of a tone from `begin` to `end`, in seconds of the recording."""
     channels = av.AudioLayout(layout).nb_channels
     frames = []
     for first in range(round(begin * rate), round(end * rate) - 1023, 1024):
@@ -59,7 +59,7 @@ def tone(rate: int, layout: str, begin: float, end: float) -> Sequence[av.AudioF
 
 
 def with_header(packet: av.Packet, rate: int) -> av.Packet:
-    """Return a packet of AAC in stereo with the header it has in broadcasts, ADTS."""
+    """Return a packet of stereo AAC with an ADTS header, as broadcasts have."""
     index, size = {48000: 3, 44100: 4, 32000: 5}[rate], packet.size + 7
     header = [0xFF, 0xF1, 1 << 6 | index << 2, 2 << 6 | size >> 11, size >> 3 & 255]
     made = av.Packet(bytes([*header, (size & 7) << 5 | 0x1F, 0xFC]) + bytes(packet))
@@ -68,7 +68,7 @@ def with_header(packet: av.Packet, rate: int) -> av.Packet:
 
 
 def changing(path: Path, codec: str, shapes: Sequence[tuple[int, str]]) -> None:
-    """Write two seconds of pictures, and sound that changes at each second."""
+    """Write two seconds of pictures, with sound that changes after the first second."""
     with av.open(str(path), "w") as output:
         video = output.add_stream("libx264", rate=25, options={"bf": "0"})
         video.width, video.height, video.pix_fmt = 160, 120, "yuv420p"
@@ -80,7 +80,7 @@ def changing(path: Path, codec: str, shapes: Sequence[tuple[int, str]]) -> None:
         other.time_base = Fraction(1, shapes[1][0])
         for frame in tone(*shapes[1], 1, 2):
             for packet in other.encode(frame):
-                if codec == "aac":  # the muxer would say the rate of the first half
+                if codec == "aac":  # the muxer would write the rate of the first half
                     packet = with_header(packet, shapes[1][0])
                 packet.time_base, packet.stream = Fraction(1, shapes[1][0]), track
                 sound.append(packet)
@@ -95,7 +95,7 @@ def changing(path: Path, codec: str, shapes: Sequence[tuple[int, str]]) -> None:
 
 
 def overwrite(path: Path, which: slice) -> None:
-    """Put noise in place of some packets of sound."""
+    """Replace some packets of sound with noise."""
     data = bytearray(path.read_bytes())
     noise = np.random.default_rng(0)
     begin, places = 0, []
@@ -111,7 +111,7 @@ def test_warns_of_a_track_with_an_unknown_codec(tmp_path: Path) -> None:
     path = tmp_path / "a.mov"
     write_video(path, 50, audio="aac", languages=["eng", "deu"])
     data = path.read_bytes()
-    second = data.rindex(b"stsd")  # which names the codec; that of the pictures comes first
+    second = data.rindex(b"stsd")  # names the codec of the last audio track
     data = data[:second] + data[second:].replace(b"mp4a", b"apac").replace(b"esds", b"dapa")
     path.write_bytes(data)
     out, warnings = copy(path)
@@ -226,7 +226,7 @@ def test_an_empty_audio_track_does_not_keep_pictures_in_memory(tmp_path: Path) -
         frame = source.read()
         assert frame is not None
         sink.write(FrameResult(frame, Detections.empty()))
-    assert len(times(out)) > 10  # as if the process were killed now
+    assert len(times(out)) > 10  # readable even if the process is killed now
     sink.close()
     source.close()
 
@@ -235,7 +235,7 @@ def test_an_unknown_channel_layout_leaves_the_picture_intact(tmp_path: Path) -> 
     path = tmp_path / "a.mkv"
     write_video(path, 50, audio="pcm_s16le")
     data = bytearray(path.read_bytes())
-    at = data.index(b"\x9f\x81\x02")  # Channels
+    at = data.index(b"\x9f\x81\x02")  # the number of channels
     data[at + 2] = 3
     path.write_bytes(data)
     out, warnings = copy(path)

@@ -19,7 +19,7 @@ PATIENT = SourceOptions(source_id=1, open_timeout=60.0, read_timeout=60.0)
 
 
 class FakeCapture:
-    """Delivers `count` pictures, each when it is asked for and let go, then does what is said."""
+    """A camera with `count` pictures, one for each release of `may_go`; then it calls `after`."""
 
     def __init__(
         self, count: int, after: Callable[[], None] | None = None, opens: bool = True

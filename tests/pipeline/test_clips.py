@@ -29,7 +29,7 @@ FAST = VideoConfig(preset="ultrafast", threads=1)
 
 
 def seen(pts: int) -> Detections:
-    """Return what is in a frame: a pedestrian from 100 to 149, a bicycle from 300 to 309."""
+    """Return the objects in a frame: a pedestrian from 100 to 149, a cyclist from 300 to 309."""
     if 100 <= pts < 150:
         return found("pedestrian", score=0.5 + pts / 1000)
     return found("cyclist") if 300 <= pts < 310 else Detections.empty()
@@ -76,7 +76,7 @@ def test_a_clip_has_frames_from_before_and_after_its_event(tmp_path: Path) -> No
     assert first.name.endswith("Z.pedestrian.mp4")
     assert second.name.startswith("ride.event.000002.")
     assert second.name.endswith("Z.cyclist.mp4")
-    assert numbers(first) == list(range(50, 175))  # 2 s before 100, 1 s after 149
+    assert numbers(first) == list(range(50, 175))  # 2 s before frame 100, 1 s after frame 149
     assert numbers(second) == list(range(250, 335))
     for path in (first, second):
         assert times(path)[0] == 0
@@ -199,7 +199,7 @@ def test_the_preroll_is_limited_in_bytes(monkeypatch: pytest.MonkeyPatch) -> Non
         preroll.add(encoded(pts))
         assert preroll.bytes <= 6000
     assert preroll.since(0)[0].pts == 50
-    for pts in range(100, 160):  # not even a second fits
+    for pts in range(100, 160):  # one second alone is too large
         preroll.add(encoded(pts, 1000))
         kept = preroll.since(0)
         assert preroll.bytes == sum(len(picture.data) for picture in kept) <= 6000

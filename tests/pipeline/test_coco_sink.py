@@ -97,7 +97,7 @@ def test_nothing_is_created_before_the_first_frame(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("frames", [100, 6])  # full while it is written, and by its last part
+@pytest.mark.parametrize("frames", [100, 6])  # full during writing; full at close
 def test_a_full_disk_leaves_the_existing_file(tmp_path: Path, frames: int) -> None:
     path = tmp_path / "out.json"
     path.write_text("precious")

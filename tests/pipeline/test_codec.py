@@ -1,4 +1,4 @@
-"""Which encoder is taken, and what happens where NVENC does not run."""
+"""Choice of the encoder, also on machines where NVENC does not run."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_without_a_gpu_auto_chooses_x264_silently(
 def test_a_gpu_without_an_encoder_is_reported(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """As an H200, which has none: here an encoder that does not take such pictures."""
+    """Simulate a GPU without an encoder, such as an H200: prores refuses these pictures."""
     caplog.set_level(logging.INFO)
     monkeypatch.setattr(codec, "cuda_of_driver", lambda: (13, 0))
     monkeypatch.setattr(codec, "NVENC", "prores")
@@ -98,7 +98,7 @@ def test_ffmpeg_accepts_our_options_for_nvenc(preset: Preset) -> None:
     options = nvenc_options(VideoConfig(preset=preset, crf=30))
     assert options["preset"] == PRESETS[preset]
     assert (options["cq"], options["b"], options["forced-idr"]) == ("30", "0", "1")
-    with pytest.raises(PermissionError):  # what it raises without a driver, and then only
+    with pytest.raises(PermissionError):  # raised only if the driver is missing
         codec._open(codec.NVENC, options, FPS, describe)
     with pytest.raises(ValueError, match="Invalid argument"):
         codec._open(codec.NVENC, options | {"rc": "none of these"}, FPS, describe)
@@ -106,7 +106,7 @@ def test_ffmpeg_accepts_our_options_for_nvenc(preset: Preset) -> None:
 
 @without_driver
 def test_nvenc_refuses_pictures_in_gpu_memory() -> None:
-    """Or they need not come to the host: PyAV gives the encoder no pool of them."""
+    """Show why pictures are copied to the host: PyAV gives the encoder no pool of GPU frames."""
 
     def on_the_gpu(stream: VideoStream) -> None:
         describe(stream)

@@ -1,4 +1,4 @@
-"""Which files a folder, a pattern or several names stand for, and what their outputs are called."""
+"""Files that a folder, a pattern or several names select, and the names of their outputs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from squeezedrive.pipeline.sources.collect import collect, is_recorded, split_tr
 
 @pytest.fixture
 def card(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Return an empty folder, which is in the current one."""
+    """Return an empty folder inside the current folder."""
     monkeypatch.chdir(tmp_path)
     folder = tmp_path / "card"
     folder.mkdir()
@@ -96,10 +96,10 @@ def test_outputs_of_earlier_runs_are_not_read(card: Path) -> None:
     found = collect(["card"])
     assert [file.spec for file in found.files] == wanted
     assert found.notes == ["card: videos left out, as this program wrote them: 5"]
-    # What a shell makes of card/*.
+    # The names that a shell gives for card/*.
     named = sorted(str(path.relative_to(card.parent)) for path in card.glob("*.*"))
     assert specs(*named) == wanted
-    # One that is named by itself is meant.
+    # An output that is named directly is read.
     assert specs("card/1.detected.mp4") == ["card/1.detected.mp4"]
     with pytest.raises(SourceError, match="holds nothing but what this program wrote"):
         collect(["card/out"])

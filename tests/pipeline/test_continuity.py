@@ -1,4 +1,4 @@
-"""Jumps of a file's clock, put right for all tracks together."""
+"""Repair of jumps in a file's clock, for all tracks together."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from tests.support.recordings import Pictures
 
 VIDEO, SOUND = 0, 1
 HOUR = 3600_000  # ms
-Stamps = list[tuple[int, int]]  # track, and time in ms
+Stamps = list[tuple[int, int]]  # pairs of track and time in ms
 
 
 def steady(track: int, begin: int, end: int, step: int) -> Stamps:
@@ -36,7 +36,7 @@ def steady(track: int, begin: int, end: int, step: int) -> Stamps:
 
 
 def both(begin: int, end: int, sound: int = 0) -> Stamps:
-    """Return pictures and sound of 40 ms, sound by so much later."""
+    """Return pictures and sound every 40 ms; the sound is later by `sound` ms."""
     return [one for k in range(begin, end, 40) for one in ((VIDEO, k), (SOUND, k + sound))]
 
 
@@ -56,24 +56,24 @@ def mend(stamps: Stamps, may_jump: bool = True, begin: int = 0) -> tuple[Stamps,
 @pytest.mark.parametrize(
     ("given", "may_jump", "mended", "jumps"),
     [
-        # as it should be
+        # no jump
         (both(0, 400), True, both(0, 400), []),
-        # appended: the clock begins anew
+        # appended: the clock starts again at 0
         (both(0, 2000) + both(0, 400), True, both(0, 2400), [-2]),
-        # appended, and the next one is much later, or earlier
+        # appended: the clock jumps forward; a gap of at most 10 s is kept
         (both(0, 400) + both(8 * HOUR, 8 * HOUR + 400), True, both(0, 800), [28799.6]),
         (both(0, 400) + both(9000, 9400), True, both(0, 400) + both(9000, 9400), []),
         (both(0, 400) + both(11_000, 11_400), True, both(0, 800), [10.6]),
-        # three of them
+        # three recordings
         (both(0, 2000) + both(0, 2000) + both(0, 400), True, both(0, 4400), [-2, -2]),
-        # one timestamp that is wrong: ahead, far ahead, back
+        # one wrong timestamp: ahead, far ahead, back
         ([*steady(0, 0, 400, 40), (0, 5400), *steady(0, 440, 800, 40)], True,
          steady(0, 0, 800, 40), [5]),
         ([*both(0, 400), (0, 99000), (1, 400), *both(440, 800)], True, both(0, 800), [98.6]),
         ([*both(0, 400), (0, 99000), (1, 400), *both(440, 800)], False, both(0, 800), [98.6]),
         ([*both(4000, 4400), (0, 400), (1, 4400), *both(4440, 4800)], False,
          both(4000, 4800), [-4]),
-        # what may not jump keeps its gaps, but never for days, and never goes back
+        # a format without jumps keeps gaps of hours, not of days; time never goes back
         (both(0, 400) + both(HOUR, HOUR + 400), False, both(0, 400) + both(HOUR, HOUR + 400), []),
         (both(0, 400) + both(30 * HOUR, 30 * HOUR + 400), False, both(0, 800), [107999.6]),
         (both(0, 2000) + both(0, 400), False, both(0, 2400), [-2]),
@@ -97,7 +97,7 @@ def test_sound_and_picture_stay_in_step_over_a_jump() -> None:
     assert len(continuity.jumps) == 1
     pictures = [stamp for track, stamp in found if track == VIDEO]
     sound = [stamp for track, stamp in found if track == SOUND]
-    assert pictures[50] == sound[55] == 2000  # the beginnings of what was appended
+    assert pictures[50] == sound[55] == 2000  # where the appended recording begins
     assert sound[50:55] == list(range(2000, 2200, 40))
 
 
@@ -111,7 +111,7 @@ def test_the_next_recording_begins_after_longer_sound() -> None:
 @pytest.mark.parametrize("begin", [4000, 8000, 60_000])
 def test_sound_that_only_the_appended_recording_has(begin: int) -> None:
     end = begin + 4000
-    # Of the recordings that are appended, sound comes first.
+    # The appended recording begins with sound.
     given = [*steady(VIDEO, begin, end, 40), (SOUND, 0), *both(40, 400)]
     found, continuity = mend(given, begin=begin)
     pictures = [stamp for track, stamp in found if track == VIDEO]
@@ -229,7 +229,7 @@ def test_a_slow_camera_has_no_jumps(tmp_path: Path, name: str, seconds: int) -> 
 
 
 def parked(time_base: Fraction, gap: int) -> list[FrameResult]:
-    """Return ten frames of 25 a second on either side of a gap of so many seconds."""
+    """Return two runs of ten frames at 25 a second; the second begins `gap` s after the first."""
     second = round(1 / time_base)
     stamps = [k * second // 25 for k in range(10)]
     stamps += [gap * second + stamp for stamp in stamps]
@@ -262,7 +262,7 @@ def test_no_gap_breaks_a_recording(tmp_path: Path, time_base: Fraction, hours: F
     assert found[:10] == expected
     assert found[-10:] == [gap + time for time in expected]
     frames = read_all(VideoSource(str(tmp_path / "out.mp4"), SourceOptions()))
-    # What was seen last is shown until there is something new.
+    # The last picture before the gap is shown until the next picture.
     assert [number_of(f.image) for f in frames] == [
         *range(10), *[9] * (len(frames) - 20), *range(10, 20)
     ]  # fmt: skip

@@ -23,7 +23,7 @@ def sink(tmp_path: Path, source: str = "drive.mp4") -> CvatSink:
 
 
 def tracks(path: Path) -> list[tuple[int, str, list[tuple[int, bool]]]]:
-    """Return number, label and (frame, whether it is there) of each track."""
+    """Return for each track its number, its label and (frame, whether the object is there)."""
     return [
         (
             int(track.attrib["id"]),
@@ -35,7 +35,7 @@ def tracks(path: Path) -> list[tuple[int, str, list[tuple[int, bool]]]]:
 
 
 def shown(path: Path, frames: int) -> list[set[int]]:
-    """Return the objects that CVAT shows in each frame: from a box to the next that is outside."""
+    """Return the objects that CVAT shows in each frame: from a box until one marked outside."""
     objects: list[set[int]] = [set() for _ in range(frames)]
     for number, _, boxes in tracks(path):
         there = dict(boxes)
@@ -78,7 +78,7 @@ def test_without_tracking_each_detection_is_a_track(tmp_path: Path) -> None:
 
 def test_finished_tracks_are_not_kept_in_memory(tmp_path: Path) -> None:
     one = sink(tmp_path)
-    for k in range(400):  # a new object each frame: 5 s are 150 frames
+    for k in range(400):  # a new object in each frame; 5 s are 150 frames
         one.write(result(k, CAR, [k]))
         assert len(one._tracks) <= 152
     one.close()

@@ -1,4 +1,4 @@
-"""Data sets that a teacher makes of footage."""
+"""Data sets that a teacher makes from footage."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def clip(tmp_path: Path) -> str:
 
 @pytest.fixture
 def sees(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[int], None]], None]:
-    """Put a teacher in place that sees a car in every picture, and is told its number first."""
+    """Replace the teacher; it calls `look` with the number of a picture, then finds a car."""
 
     def put(look: Callable[[int], None] = lambda number: None) -> None:
         class Seeing:

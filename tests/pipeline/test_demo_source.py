@@ -84,7 +84,7 @@ def test_the_loop_repeats_and_owns_its_pixels() -> None:
     assert [frame.frame_id for frame in rest] == list(range(1, count))
     assert {frame.source_id for frame in rest} == {3}
     assert rest[-1].seconds == float(Fraction(count - 1, 25))
-    np.testing.assert_array_equal(rest[LOOPED - 1].image, before)  # frame LOOPED is the first again
+    np.testing.assert_array_equal(rest[LOOPED - 1].image, before)  # frame LOOPED is frame 0
     np.testing.assert_array_equal(rest[LOOPED].image, rest[0].image)
     assert np.mean(rest[0].image != before) > 0.1
     clip = open_source("demo:", OPTIONS)

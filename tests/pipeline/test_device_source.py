@@ -1,4 +1,4 @@
-"""Video decoded by a back end's device: here a decoder that plays the device on the host."""
+"""Video decoded on a back end's device; most tests use a stand-in decoder on the host."""
 
 from __future__ import annotations
 
@@ -37,11 +37,11 @@ from squeezedrive.pipeline.sources.video import VideoSource
 from tests.kernels.test_cuda_draw import drawn
 from tests.support.media import number_of, read_all, write_video
 
-CLOSED: list[str] = []  # in which order
+CLOSED: list[str] = []  # what was closed, in this order
 
 
 class HostPicture:
-    """A picture "on the device", and how often it was fetched."""
+    """A stand-in for a picture on the device; it counts how often it is fetched and drawn on."""
 
     fetched = drawn = 0
 
@@ -63,7 +63,7 @@ class HostPicture:
 
 
 class HostDecoder:
-    """Decodes Annex B packets; fails at the packet number `fail_at`."""
+    """A decoder of Annex B packets that fails at packet `fail_at`."""
 
     opened: list[HostDecoder] = []  # noqa: RUF012
     fail_at: int | None = None
@@ -108,7 +108,7 @@ def _fresh(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def open_both(path: Path, **options: Any) -> tuple[VideoSource, VideoSource]:
-    """Return the video read by FFmpeg, and by the device."""
+    """Return two sources of a video: decoded by FFmpeg, and by the device."""
     chosen = SourceOptions(**options)
     return (
         VideoSource(str(path), chosen),
@@ -140,7 +140,7 @@ def test_the_device_gives_the_same_frames_and_times_as_ffmpeg(
     for frame, other in zip(frames, wanted, strict=True):
         assert frame.picture.shape == other.image.shape
         np.testing.assert_array_equal(frame.image, other.image)
-        assert frame.image is frame.image  # fetched once, so what is drawn stays
+        assert frame.image is frame.image  # fetched once: drawing on it is kept
     assert HostPicture.fetched == len(frames)
     assert source.report == expected.report
     (decoder,) = HostDecoder.opened
@@ -263,11 +263,11 @@ def test_pictures_are_only_copied_to_the_host_to_be_written(
     clip, out = tmp_path / "a.mp4", tmp_path / "out.mp4"
     write_video(clip, 12)
     video = ["-o", out] if draw else ["--no-video"]
-    plain = ["--set", "draw.status=false"]  # which covers the number of the frame
+    plain = ["--set", "draw.status=false"]  # the status covers the frame number
     code, _, err = run(clip, *video, *plain, "--jsonl", tmp_path / "a.jsonl")
     assert code == 0, err
     assert "a.mp4: decoding on the GPU" in err
-    assert HostPicture.fetched == 12  # by the slots of this test
+    assert HostPicture.fetched == 12  # by `DeviceSlot`
     assert HostPicture.drawn == (12 if draw else 0)
     assert '"width":160,"height":120' in (tmp_path / "a.jsonl").read_text()
     if draw:
@@ -358,7 +358,7 @@ def test_drawing_on_the_device_looks_as_on_the_host(size: Any, matrix: Any) -> N
         np.testing.assert_allclose(ours, theirs, atol=2)
     np.testing.assert_allclose(frame.to_bgr(), on_host.to_host(), atol=8)
     seen = frame.to_bgr()
-    np.testing.assert_array_equal(frame.image, seen)  # what was drawn is in it
+    np.testing.assert_array_equal(frame.image, seen)  # the image has the drawing
 
 
 def test_the_live_page_gets_the_picture_as_drawn_on_the_device() -> None:

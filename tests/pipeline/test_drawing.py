@@ -28,7 +28,7 @@ def canvas(height: int, width: int) -> np.ndarray:
 
 
 def found(*rows: tuple[float, float, float, float, float, int]) -> Detections:
-    """Rows of x1, y1, x2, y2, score, class."""
+    """Return detections from rows of x1, y1, x2, y2, score, class."""
     table = np.array(rows, np.float64).reshape(-1, 6)
     return Detections(
         table[:, :4].astype(np.float32),
@@ -42,7 +42,7 @@ def changed(image: np.ndarray) -> np.ndarray:
 
 
 def plate_of(image: np.ndarray, colour: tuple[int, int, int]) -> np.ndarray:
-    """Return where the label plate of a colour is: on grey, its blend is one exact value."""
+    """Return a mask of the label plate of a colour; on grey, its blend is one exact value."""
     blend = LABEL_OPACITY * np.array(colour) + (1 - LABEL_OPACITY) * GREY
     return np.all(np.abs(image.astype(float) - blend) <= 1, axis=2)
 
@@ -196,7 +196,7 @@ class TestLabels:
             "squeezedrive.pipeline.drawing.Painter._write",
             lambda self, image, style, text, *_: texts.append(text),
         )
-        outside = (700, 0, 800, 100, 0.95, 0)  # not drawn, but takes its number along
+        outside = (700, 0, 800, 100, 0.95, 0)  # not drawn; its number is skipped
         both = found(outside, (200, 150, 400, 300, 0.87, 0), (420, 150, 600, 300, 0.5, 2))
         Painter(ROAD).draw(canvas(360, 640), both, ids=np.array([7, 12, 3], np.int32))
         assert texts == ["pedestrian 3 0.50", "car 12 0.87"]
@@ -204,8 +204,8 @@ class TestLabels:
     @pytest.mark.parametrize(
         ("box", "where"),
         [
-            ((200, 0, 400, 200), (slice(0, 30), slice(195, 400))),  # into the box
-            ((300, 0, 330, 60), (slice(60, 90), slice(290, 400))),  # below: too narrow for inside
+            ((200, 0, 400, 200), (slice(0, 30), slice(195, 400))),  # inside the box
+            ((300, 0, 330, 60), (slice(60, 90), slice(290, 400))),  # below: the box is too narrow
             ((610, 150, 640, 200), (slice(120, 150), slice(540, 640))),  # shifted to the left
             ((0, 150, 30, 200), (slice(120, 150), slice(0, 100))),
         ],
@@ -275,7 +275,7 @@ class TestStatus:
         assert not touched[30:].any()
         assert not touched[:, 200:].any()
         assert image.max() > 240  # white text
-        # The picture is seen through the plate.
+        # The plate is transparent.
         assert (np.abs(image[6, 6].astype(int) - (1 - STATUS_OPACITY) * GREY) <= 1).all()
 
     @pytest.mark.parametrize(
