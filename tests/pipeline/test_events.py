@@ -66,7 +66,7 @@ def watch(
     time_base: Fraction = TIME_BASE,
     conditions: tuple[str, ...] = ("pedestrian>=1",),
 ) -> list[Event | None]:
-    """Return the event of every frame, given in which of them there is a pedestrian."""
+    """Return the event of every frame; `held` is true for frames with a pedestrian."""
     detector = EventDetector(conditions, NAMES, 2.0, after)
     made = []
     for pts, seen in enumerate(held):
@@ -76,7 +76,7 @@ def watch(
 
 
 def spans(events: list[Event | None]) -> list[tuple[int, int, int]]:
-    """Return first and last of every event, and the number of frames of its clip."""
+    """Return the first and last frame of each event, and the frame count of its clip."""
     different = {id(event): event for event in events if event is not None}
     return [
         (event.first, event.last, sum(other is event for other in events))
@@ -91,14 +91,14 @@ def flags(text: str) -> list[bool]:
 @pytest.mark.parametrize(
     ("seen", "expected"),
     [
-        ("." * 10 + "x" * 5 + "." * 50, [(10, 14, 28)]),  # shown from the third frame on
+        ("." * 10 + "x" * 5 + "." * 50, [(10, 14, 28)]),  # confirmed in the third frame
         ("." * 10 + "x" + "." * 50, []),
         ("." * 10 + "xx" + "." * 50, []),
         ("." * 10 + "x.x.x" + "." * 50, [(10, 14, 26)]),
         ("." * 10 + "x.......x.......x" + "." * 50, []),  # too far apart
-        ("xx" + "." * 50, []),  # at the beginning, too
+        ("xx" + "." * 50, []),  # also too few at the beginning
         ("xxx" + "." * 50, [(0, 2, 26)]),
-        ("xxx" + "." * 24 + "x" + "." * 50, [(0, 27, 51)]),  # while the clip still goes on
+        ("xxx" + "." * 24 + "x" + "." * 50, [(0, 27, 51)]),  # seen again during the clip
         ("xxx" + "." * 30 + "xxx" + "." * 50, [(0, 2, 26), (33, 35, 26)]),
         ("x" * 40, [(0, 39, 38)]),
     ],
@@ -130,7 +130,7 @@ def test_a_clip_shows_as_much_as_asked_for(after: float) -> None:
 
 
 def test_only_frames_seen_by_the_network_count_for_an_event() -> None:
-    """Every third frame is seen; in the two after it the object is only expected."""
+    """Detect in every third frame; the tracker only predicts the object in the next two."""
     for looks, expected in (("..x.....", 0), ("..xxx....", 1)):
         detector = EventDetector(["pedestrian>=1"], NAMES, 2.0, 1.0)
         events = []

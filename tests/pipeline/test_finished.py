@@ -1,4 +1,4 @@
-"""What tells two runs of a file apart."""
+"""Keys of runs: they differ if two runs of a file may have different results."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_settings_that_only_change_the_speed_keep_the_key() -> None:
 
 
 def test_every_group_of_settings_is_classified() -> None:
-    """A new group has to be thought about: all of it counts, or here is said what does not."""
+    """Fail for a new group until someone decides which of its settings change results."""
     assert set(Config.model_fields) == {
         "network", "backend", "cpu", "cuda", "fit", "detect", "queue", "source", "video", "record",
         "track", "preview", "draw", "profile",

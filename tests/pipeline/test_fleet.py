@@ -1,4 +1,4 @@
-"""Fleets in one process: tables, failures, an interrupted run that goes on."""
+"""Fleets in one process: tables, failures, continuing an interrupted run."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def _no_worker_outlives() -> Iterator[None]:
 
 @pytest.fixture
 def card(drive: Path, tmp_path: Path) -> Path:
-    """Return a folder with two short clips, of 12 and 5 frames, and what is no video."""
+    """Return a folder with two clips, of 12 and 5 frames, and a file that is not a video."""
     folder = tmp_path / "card"
     (folder / "late").mkdir(parents=True)
     shutil.copy(drive, folder / "drive.mp4")
@@ -48,7 +48,7 @@ def card(drive: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def fleet(run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Run a fleet in this process; return its exit code, standard output and error."""
+    """Return a function that runs a fleet in this process and returns code, output and errors."""
     monkeypatch.setattr(worker, "RETRY_SECONDS", 0.01)
 
     def program(*arguments: str | Path) -> tuple[int, str, str]:
@@ -62,7 +62,7 @@ def fleet(run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 def table(folder: Path, name: str) -> list[dict[str, Any]]:
-    """Return the rows of all parts of a table, in the order of their names."""
+    """Return the rows of all parts of a table, in the order of the file names."""
     parts = sorted((folder / name).rglob("*.parquet"))
     return [row for part in parts for row in pq.ParquetFile(part).read().to_pylist()]
 
@@ -72,7 +72,7 @@ def kinds(folder: Path) -> dict[str, str]:
 
 
 def fixed(folder: Path) -> dict[str, Any]:
-    """Return all that two runs have in common: bytes of tables, rows of files."""
+    """Return what must be equal in two runs: bytes of tables, rows of files."""
     found: dict[str, Any] = {
         str(path.relative_to(folder)): path.read_bytes()
         for name in ("detections", "events")
@@ -147,8 +147,8 @@ def test_what_is_done_is_not_done_again(
     fleet(card)
     assert sorted(done) == ["drive.mp4", "notes.mp4", "short.mp4"]
     done.clear()
-    code, text, _ = fleet(card, "--set", "cpu.threads=1")  # changes nothing in the results
-    assert (code, done) == (1, [])  # the failure is still one
+    code, text, _ = fleet(card, "--set", "cpu.threads=1")  # does not change the results
+    assert (code, done) == (1, [])  # the failed file still counts as failed
     assert "3 done before" in text
     write_video(card / "notes.mp4", 4, size=(320, 192))
     code, text, _ = fleet(card)
@@ -160,7 +160,7 @@ def test_what_is_done_is_not_done_again(
 
 
 def failing(times: int, error: Exception, of: str) -> Callable[..., None]:
-    """Return what stands for `ResultFolder.put` and fails so often for a table."""
+    """Return a stand-in for `ResultFolder.put` that fails `times` times for the table `of`."""
     left = [times]
     put = ResultFolder.put
 
@@ -224,7 +224,7 @@ def test_an_error_of_a_stage_is_a_row(
     row = rows["drive.mp4"]
     assert (row["exit_kind"], row["stage"], row["tries"]) == (kind, "inference", tries)
     assert type(error).__name__ in row["message"]
-    fleet(card)  # of these two, the program's fault would come again
+    fleet(card)  # only the infrastructure error is tried again
     assert (kinds(tmp_path / "out")["drive.mp4"] == "done") == (kind == "infrastructure")
 
 
@@ -235,7 +235,7 @@ def test_a_signal_ends_the_run_and_what_is_done_stays(
     for number in range(6):
         shutil.copy(card / "late" / "short.mp4", card / f"more{number}.mp4")
     run = FleetWorker._run
-    once = threading.Lock()  # two files are under way, and one signal more would be the second
+    once = threading.Lock()  # only one of the two workers sends the first signal
 
     def interrupted(self: FleetWorker, *arguments: Any) -> None:
         if once.acquire(blocking=False):
@@ -252,7 +252,7 @@ def test_a_signal_ends_the_run_and_what_is_done_stays(
     assert code == 130
     assert "files are finished first; a second time gives them up" in err or signals == 2
     done = table(tmp_path / "out", "files")
-    # Those under way, the second of which may not have been begun, or none.
+    # One signal: the files in progress are finished, one or two. Two signals: none.
     assert len(done) in ((1, 2) if signals == 1 else (0,))
     assert f"{9 - len(done)} not begun or given up" in text
     fleet(card)

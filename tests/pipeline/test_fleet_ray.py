@@ -1,4 +1,4 @@
-"""Fleets with Ray: workers that die, and what machines are divided into."""
+"""Fleets with Ray: workers that die, and the division of machines among workers."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ GPUS = {"CPU": 32.0, "GPU": 4.0}
     [
         ([CPU], False, None, None, WorkerShare(4, 0, 4)),
         ([CPU, SMALL, HEAD], False, None, None, WorkerShare(4, 0, 5)),
-        ([{"CPU": 2.0}], True, None, None, WorkerShare(2, 0, 1)),  # there is none
+        ([{"CPU": 2.0}], True, None, None, WorkerShare(2, 0, 1)),  # no machine has a GPU
         ([CPU], False, 3, None, WorkerShare(3, 0, 5)),
         ([GPUS, CPU], True, None, None, WorkerShare(4, 1, 4)),
-        ([GPUS], True, 16, None, WorkerShare(16, 1, 2)),  # no more than there are cores for
+        ([GPUS], True, 16, None, WorkerShare(16, 1, 2)),  # cores for two workers only
         ([GPUS], False, None, None, WorkerShare(4, 0, 8)),
-        ([SMALL], False, 8, 3, WorkerShare(8, 0, 3)),  # machines that are still to come
+        ([SMALL], False, 8, 3, WorkerShare(8, 0, 3)),  # larger machines may join later
     ],
 )
 def test_machines_are_divided_among_workers(
@@ -57,9 +57,9 @@ def test_too_many_cores_are_refused() -> None:
 
 
 class ScriptedWorker:
-    """Does nothing, or what the name of a file says, so often."""
+    """A worker that raises the errors scripted for a file, one at each try."""
 
-    fails: ClassVar[list[Exception]] = []  # of the workers that are made
+    fails: ClassVar[list[Exception]] = []  # raised by new workers
     script: ClassVar[dict[str, list[BaseException]]] = {}
 
     def __init__(self, options: WorkerOptions) -> None:
@@ -74,7 +74,7 @@ class ScriptedWorker:
 
 @pytest.fixture
 def fake(monkeypatch: pytest.MonkeyPatch) -> FakeRay:
-    """Put a stand-in in Ray's place."""
+    """Replace Ray with a stand-in."""
     ray = FakeRay([{"CPU": 8.0}])
     monkeypatch.setitem(sys.modules, "ray", ray)  # type: ignore[arg-type]
     monkeypatch.setattr(ray_pool, "FleetWorker", ScriptedWorker)
@@ -83,7 +83,7 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> FakeRay:
 
 
 def finish(pool: RayPool, names: Sequence[str]) -> dict[str, FileRow]:
-    """Give all files to a pool and return their rows."""
+    """Give files to a pool until all are done; return their rows."""
     jobs = [Job(name, 1, f"key of {name}") for name in names]
     rows: dict[str, FileRow] = {}
     for _ in range(1000):
@@ -110,7 +110,7 @@ def test_all_files_are_done_once_whichever_workers_die(
     script = {"/1": [Died()], "/4": [Died()] * 4, "/5": [Died()] * 5, "/7": [GpuLost("gone")]}
     monkeypatch.setattr(ScriptedWorker, "script", script)
     pool = open_pool(tmp_path)
-    assert pool.room == 0  # until they are ready
+    assert pool.room == 0  # the workers are not ready yet
     assert fake.asked == {"num_cpus": 4, "num_gpus": 0, "max_restarts": -1, "max_concurrency": 2}
     names = [f"/{number}" for number in range(20)]
     rows = finish(pool, names)
@@ -131,7 +131,7 @@ def test_all_files_are_done_once_whichever_workers_die(
     pool.close()
     assert not fake.running
     print("result")
-    assert capsys.readouterr().out == "result\n"  # what Ray prints goes to the standard error
+    assert capsys.readouterr().out == "result\n"  # Ray's own output goes to standard error
 
 
 def test_workers_that_cannot_start_are_done_without(
@@ -177,7 +177,7 @@ def test_a_cluster_that_does_not_answer_is_reported(fake: FakeRay, tmp_path: Pat
         RayPool(options, "head:6379", None, None)
 
 
-@pytest.mark.timeout(900)  # Ray takes its time to start on a busy machine
+@pytest.mark.timeout(900)  # Ray starts slowly on a busy machine
 def test_a_worker_that_dies_gives_its_files_back(
     run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -198,7 +198,7 @@ def test_a_worker_that_dies_gives_its_files_back(
     assert code == 1, err
     assert text.startswith("files ")
     assert "3 done" in text
-    assert "1 bad file, 1 infrastructure" in text  # what was beside it is not to blame
+    assert "1 bad file, 1 infrastructure" in text  # other files are done
     assert "always.mp4: worker: its process has ended 3 times" in err
     local, ray = tmp_path / "local", tmp_path / "ray"
     for path in local.rglob("*/**/*.parquet"):

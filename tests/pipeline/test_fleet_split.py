@@ -1,4 +1,4 @@
-"""Fleets that divide long recordings: the same rows, each part on its own."""
+"""Fleets that divide long recordings: each part is done alone, and the rows are the same."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ VARYING = {"tries", "seconds", "finished", "host"}
 
 @pytest.fixture
 def card(tmp_path: Path) -> Path:
-    """Return a folder with a long recording, a short one, one of another codec, and no video."""
+    """Return a folder: a long video, a short one, one of another codec, a file without video."""
     folder = tmp_path / "card"
     folder.mkdir()
     options = {"g": "25", "sc_threshold": "0", "bf": "2"}
@@ -36,9 +36,9 @@ def card(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def fleet(run: Any, card: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Run a fleet over the card in this process; return its exit code, standard output and error.
+    """Return a function that runs a fleet over the card; it returns exit code, output and errors.
 
-    What it has done is in its attribute.
+    Its attribute `done` lists the files and parts of the last run.
     """
     monkeypatch.setattr(worker, "RETRY_SECONDS", 0.01)
     process = FleetWorker.process
@@ -62,7 +62,7 @@ def fleet(run: Any, card: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 def table(folder: Path, name: str) -> list[dict[str, Any]]:
-    """Return the rows of all parts of a table, in the order of their names."""
+    """Return the rows of all parts of a table, in the order of the file names."""
     parts = sorted((folder / name).rglob("*.parquet"))
     return [row for part in parts for row in pq.ParquetFile(part).read().to_pylist()]
 
@@ -73,7 +73,7 @@ def places(folder: Path, card: Path, name: str) -> list[str]:
 
 
 def test_parts_have_the_rows_of_the_whole(fleet: Any, card: Path, tmp_path: Path) -> None:
-    assert fleet(out="whole")[0] == 1  # one is no video
+    assert fleet(out="whole")[0] == 1  # zero.mp4 is not a video
     code, text, _ = fleet("--split", "1s", "--event", "car>=1")
     assert code == 1
     assert "5 done" in text
@@ -99,7 +99,7 @@ def test_parts_have_the_rows_of_the_whole(fleet: Any, card: Path, tmp_path: Path
     assert (zero["exit_kind"], zero["stage"]) == ("bad file", "open")
     (warning,) = other["warnings"]
     assert warning == "was not split: its codec is mpeg4, expected H.264 or H.265"
-    # An event that goes on is one in each part; its times are those of the recording.
+    # An event across parts is one event in each part; its times are those of the recording.
     begins = [row["begin"] for row in table(split, "events") if row["source"] == first["source"]]
     assert begins == sorted(begins)
     assert begins[-1] >= 2
@@ -118,7 +118,7 @@ def test_each_part_is_resumed_on_its_own(fleet: Any, card: Path, tmp_path: Path)
     text = fleet("--split", "1")[1]
     assert "1 done, 5 done before, 0 not begun" in text
     assert fleet.done == [("long.mp4", 3)]
-    (folder / "part-00001.parquet").unlink()  # which knows the others
+    (folder / "part-00001.parquet").unlink()  # part 1 lists the others
     assert "1 done, 5 done before, 0 not begun" in fleet("--split", "1")[1]
     assert fleet.done == [("long.mp4", None)]
     assert table(tmp_path / "out", "detections") == rows
@@ -150,9 +150,9 @@ def test_rows_of_another_division_do_not_stay(fleet: Any, card: Path, tmp_path: 
     rows = table(out, "detections")
     for options in (["--split", "1"], ["--split", "2"], []):
         fleet(*options)
-        assert table(out, "detections") == rows  # each once
+        assert table(out, "detections") == rows  # each row once
     assert places(out, card, "files")[0] == "long.mp4.parquet"
-    # A run that is killed leaves rows of both kinds; the next one removes what is not its own.
+    # A killed run leaves rows of both divisions; the next run removes those of the other one.
     whole = out / f"files/file{card}/long.mp4.parquet"
     kept = whole.read_bytes()
     fleet("--split", "1")

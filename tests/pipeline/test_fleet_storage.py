@@ -1,4 +1,4 @@
-"""Where recordings of a fleet come from and its tables go: stores, manifests, temporary files."""
+"""Input and output places of a fleet: stores, manifests, temporary files."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ def never() -> bool:
 
 @pytest.fixture
 def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Return a folder that is all object stores; it has a bucket with three videos."""
+    """Return a folder that stands for every object store; its bucket has three videos."""
     root = tmp_path / "store"
     (root / "bucket" / "rides" / "b").mkdir(parents=True)
-    for table in TABLES:  # a store needs no folders
+    for table in TABLES:  # a real store needs no folders
         (root / "out" / table / "s3" / "bucket" / "rides" / "b").mkdir(parents=True)
     for name in ("rides/a.mp4", "rides/b/1.MP4", "other.mp4"):
         write_video(root / "bucket" / name, 5, size=(320, 192), format="mp4")
@@ -181,7 +181,7 @@ def test_the_wait_for_room_can_be_given_up(temporary: Path) -> None:
 
 
 def in_a_process(work: Callable[[], object]) -> None:
-    """Run something in a child that ends without cleaning up."""
+    """Run a function in a child process that ends without cleanup."""
     child = os.fork()
     if child == 0:
         try:
@@ -200,7 +200,7 @@ def test_what_a_killed_worker_leaves_is_removed_by_the_next(temporary: Path) -> 
             os._exit(0)
 
     in_a_process(die)
-    (temporary / f"{PREFIX}new").mkdir()  # of one that is about to begin
+    (temporary / f"{PREFIX}new").mkdir()  # of a worker that just begins
     (left,) = set(temporary.iterdir()) - {kept.path, temporary / f"{PREFIX}new"}
     assert list(left.rglob("large"))
     Scratch(100).close()

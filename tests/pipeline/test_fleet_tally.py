@@ -1,4 +1,4 @@
-"""What a fleet reports while it runs and at its end."""
+"""Reports of a fleet, during a run and at its end."""
 
 from __future__ import annotations
 
