@@ -1,4 +1,4 @@
-"""Which positions belong to a recording, and when on its clock."""
+"""Search for the positions of a recording, and their times on its clock."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def test_positions_in_the_recording_take_precedence(tmp_path: Path) -> None:
 def test_data_tracks_are_read_or_the_missing_package_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("PATH", str(tmp_path))  # no exiftool
+    monkeypatch.setenv("PATH", str(tmp_path))  # hides exiftool
     write_data(tmp_path / "a.mp4", b"camm", [camm(k) for k in range(3)])
     source = opened(tmp_path / "a.mp4")
     with monkeypatch.context() as patch:
@@ -103,7 +103,7 @@ def test_data_tracks_are_read_or_the_missing_package_is_named(
 
 
 def test_a_creation_time_in_local_time_is_recognised(tmp_path: Path) -> None:
-    """Cameras write the time of the clock on the wall, and call it UTC."""
+    """Read the creation time as local: some cameras write local time and mark it as UTC."""
     path = clip(tmp_path / "a.mp4", "2026-11-25T12:11:12.000000Z")
     track = text(tmp_path / "b.gpx", gpx(range(-60, 60)))
     source = opened(path)
@@ -192,7 +192,7 @@ def test_sentences_in_subtitles_without_a_fix(tmp_path: Path) -> None:
 def test_positions_in_another_layout_are_reported(
     tmp_path: Path, text: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("PATH", "")  # no exiftool
+    monkeypatch.setenv("PATH", "")  # hides exiftool
     source = opened(with_texts(tmp_path / "a.mp4", [text] * 3))
     follow_gps(source, "auto", None)
     (line,) = source.report.warnings

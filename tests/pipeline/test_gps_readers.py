@@ -1,4 +1,4 @@
-"""What cameras and receivers write, read; what is damaged, refused in one line."""
+"""Readers of the GPS formats of cameras and receivers, also of damaged files."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from tests.support.media import write_video
 
 def check(fix: GpsFix | None, second: float, lead: float = 0.0) -> None:
     assert fix is not None
-    assert fix.lat == pytest.approx(latitude(second), abs=2e-5)  # of 32 bits, with NovaTek
+    assert fix.lat == pytest.approx(latitude(second), abs=2e-5)  # NovaTek has 32-bit floats
     assert fix.lon == pytest.approx(11)
     assert fix.utc == pytest.approx(UTC + second + lead, abs=1e-3)
 
@@ -57,7 +57,7 @@ def test_reads_novatek_blocks(tmp_path: Path, place: int) -> None:
         assert fix.speed == pytest.approx(20)
         assert fix.course == 0
     steps = [b - a for (a, x), (b, y) in pairwise(fixes) if x and y]
-    assert steps == pytest.approx([1] * 3)  # by the receiver's clock
+    assert steps == pytest.approx([1] * 3)  # from the receiver's clock
 
 
 def test_novatek_positions_in_the_south_and_west_are_negative(tmp_path: Path) -> None:
@@ -86,7 +86,7 @@ def test_a_damaged_novatek_index_keeps_the_other_blocks(tmp_path: Path) -> None:
     write_novatek(path, [block(k, 48) for k in range(3)])
     data = bytearray(path.read_bytes())
     table = data.rindex(b"gps ") + 4
-    data[table + 4 : table + 12] = b"\xff" * 8  # how many, and where the first is
+    data[table + 4 : table + 12] = b"\xff" * 8  # block count, first block
     path.write_bytes(data)
     assert [fix is not None for _, fix in read_novatek(path)] == [False, True, True]
     write_video(tmp_path / "b.mp4", 3)

@@ -49,7 +49,7 @@ def test_novatek_positions_reach_every_output(run: Any, tmp_path: Path) -> None:
     assert re.fullmatch(r"2026-11-25T10:11:1[234]\.\d{3}Z", said[6]["utc"])
     lost = [k for k, one in enumerate(said) if one is None]
     assert lost
-    assert lost == list(range(lost[0], lost[-1] + 1))  # the second without a fix
+    assert lost == list(range(lost[0], lost[-1] + 1))  # frames of the second without a fix
     assert 12 <= lost[0] <= 20
     header = json.loads(jsonl.read_text().splitlines()[0])
     assert header["source"]["gps"] == str(clip)
@@ -71,7 +71,7 @@ def test_novatek_positions_reach_every_output(run: Any, tmp_path: Path) -> None:
     copy = tmp_path / "copy.gpx"
     assert command_line.main(["convert", str(jsonl), "--gpx", str(copy)]) == 0
     again = [time for time, fix in read_gpx(copy) if fix is not None]
-    assert len(again) == 5  # after the gap, the next fix holds for a second before it
+    assert len(again) == 5  # the fix after the gap also covers the second before it
 
 
 def test_a_track_file_beside_the_video_is_used_or_refused(
@@ -126,7 +126,7 @@ def test_gpx_of_frames_has_a_point_a_second(tmp_path: Path) -> None:
     assert [[p.longitude for p in part.points] for part in parts] == [[2, 3], [4, 5]]
 
 
-OWN = "<gpx/>"  # a track of the user's
+OWN = "<gpx/>"  # a track that the user made
 
 
 def test_a_track_that_is_read_is_never_replaced(run: Any, refused: Any, tmp_path: Path) -> None:

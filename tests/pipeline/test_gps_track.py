@@ -1,4 +1,4 @@
-"""Positions between fixes, and where there are none."""
+"""Positions that are interpolated between fixes, and times without a position."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_interpolates_across_the_date_line_and_poles(
     fix = track.fixes[0][1]
     assert fix is not None
     assert fix.speed is not None
-    assert fix.speed < 250  # nobody has gone round the earth
+    assert fix.speed < 250  # not the long way round the earth
 
 
 def test_a_frame_without_a_fix_has_no_position() -> None:

@@ -1,4 +1,4 @@
-"""Videos of high dynamic range, as the network and viewers get them."""
+"""Conversion of HDR videos to SDR, for the network and for viewers."""
 
 from __future__ import annotations
 
@@ -20,8 +20,7 @@ from squeezedrive.pipeline.sources.video import VideoSource
 from tests.support.fakes import ONE_CAR
 from tests.support.media import read_all
 
-# Light of a display in cd/m2 at some codes of 10 bits, full range (ITU-R BT.2408, table 1, and
-# ITU-R BT.2100): black, 18 % grey, white of graphics, and the highest.
+# Signals from 0 to 1 of 18 % grey and of graphics white (ITU-R BT.2408, table 1).
 PQ_GREY, PQ_WHITE = 0.38, 0.58
 HLG_GREY, HLG_WHITE = 0.38, 0.75
 PQ, HLG = 16, 18
@@ -56,7 +55,7 @@ def write_hdr(path: Path, transfer: int, yuv: tuple[int, int, int], codec: str, 
     ("transfer", "signal", "expected"),
     [
         (PQ, 0.0, (0, 0)),
-        (PQ, PQ_GREY, (100, 125)),  # 26 cd/m2 of 203: 0.43 of the signal of BT.1886
+        (PQ, PQ_GREY, (100, 125)),  # 26 of 203 cd/m2 is 0.43 as a BT.1886 signal
         (PQ, PQ_WHITE, (238, 248)),
         (PQ, 1.0, (255, 255)),
         (HLG, 0.0, (0, 0)),
@@ -83,7 +82,7 @@ def test_tone_mapping_is_monotonic(transfer: int) -> None:
 
 
 def test_bt709_colours_survive_bt2020() -> None:
-    """Red of BT.709 at 100 cd/m2, in linear BT.2020 as ITU-R BT.2087 has it, coded in PQ."""
+    """Convert a BT.709 red of 100 cd/m2, given in BT.2020 (ITU-R BT.2087) and coded in PQ."""
     nits = 100 * np.array([0.0164, 0.0691, 0.6274])  # blue, green, red
     m1, m2, c1, c2, c3 = 2610 / 16384, 2523 / 32, 3424 / 4096, 2413 / 128, 2392 / 128
     power = (nits / 10000) ** m1
@@ -93,7 +92,7 @@ def test_bt709_colours_survive_bt2020() -> None:
     assert blue < 35
     assert green < 35
     assert red == pytest.approx(255 * (100 / 203) ** (1 / 2.4), abs=3)
-    assert to_sdr(codes, PQ, 1)[0, 0, 1] > 50  # BT.709 as it is tagged: left alone
+    assert to_sdr(codes, PQ, 1)[0, 0, 1] > 50  # tagged BT.709: not converted
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""What a recording says of itself is in the files made from it."""
+"""Metadata of a recording, copied to the files that are made from it."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_place_time_and_camera_are_kept(tmp_path: Path, said: dict[str, str]) ->
 
 
 def test_quicktime_metadata_gets_ffmpegs_names(tmp_path: Path) -> None:
-    """Cameras write make, model and place as QuickTime's user data."""
+    """Read make, model and place, which cameras write as QuickTime user data."""
     copy(written(tmp_path / "a.mov", creation_time=CREATED, **CAMERA), tmp_path / "out.mp4")
     kept = metadata(tmp_path / "out.mp4")
     assert {key: kept.get(key) for key in CAMERA} == CAMERA
@@ -64,7 +64,7 @@ def test_the_creation_time_is_that_of_the_first_picture(tmp_path: Path, name: st
     with av.open(str(tmp_path / "out.mp4")) as output:  # MP4's own field has whole seconds
         said = output.streams.video[0].metadata["creation_time"]
     assert said == "2026-11-25T10:11:13.000000Z"
-    if name == "a.mp4":  # the others do not keep it
+    if name == "a.mp4":  # MOV and MKV lose this tag
         assert kept["com.apple.quicktime.creationdate"] == "2026-11-25T11:11:13+0100"
     assert times(tmp_path / "out.mp4")[0] == 0
 

@@ -1,4 +1,4 @@
-"""Which outputs are finished, as it is noted beside them."""
+"""The journal: a file beside the outputs that records which of them are finished."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_a_truncated_line_loses_only_itself(tmp_path: Path, cut: int) -> None:
     path = tmp_path / JOURNAL
     path.write_bytes(path.read_bytes()[:-cut])
     assert Journal().find(tmp_path / "a.mp4") == OutputRecord("key", 5)
-    # All but the end of the line may be missing.
+    # Without its newline, a line is still valid.
     assert Journal().find(tmp_path / "b.mp4") == (OutputRecord("key", 5) if cut == 1 else None)
     Journal().begin("next", [tmp_path / "c.mp4"])
     assert Journal().find(tmp_path / "a.mp4") == OutputRecord("key", 5)

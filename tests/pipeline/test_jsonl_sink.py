@@ -191,7 +191,7 @@ def test_full_disk_leaves_whole_lines(tmp_path):
         for k in range(100):
             sink.write(result(k))
 
-    # A limit in the middle of a line: the system takes the first part of it, then refuses.
+    # The limit falls inside a line: the system writes the first part of it, then refuses.
     with largest_file(1000), pytest.raises(SinkError, match="File too large"):
         fill()
     sink.close()

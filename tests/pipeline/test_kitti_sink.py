@@ -85,7 +85,7 @@ def test_a_file_of_an_earlier_run_is_replaced(tmp_path):
 
 def test_has_results_finds_only_result_files(tmp_path):
     assert not has_results(tmp_path / "none")
-    (tmp_path / "._000001.txt").write_bytes(b"\0\5\x16\7")  # a Mac wrote to the card
+    (tmp_path / "._000001.txt").write_bytes(b"\0\5\x16\7")  # a file that macOS adds
     assert not has_results(tmp_path)
     assert not has_results(tmp_path)
     (tmp_path / "readme.md").write_text("")
@@ -121,7 +121,7 @@ def test_full_disk_leaves_no_partial_file(tmp_path):
 
 
 def test_format_is_that_of_the_official_detections(tmp_path, shared):
-    """What a result of the benchmark's own evaluation holds comes back the same, but for the 3D."""
+    """Write official detections again and get equal values, except for the 3D columns."""
     paths = sorted((shared / "data/kitti/official-eval/detections").glob("*.txt"))[:20]
     assert paths
     sink = KittiSink(tmp_path, ROAD)

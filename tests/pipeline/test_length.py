@@ -1,4 +1,4 @@
-"""What a container says of its length is that of its longest track, not of the picture."""
+"""Length of a container: that of its longest track, which may be the sound."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ OPTIONS = SourceOptions()
 
 def test_the_name_decides_the_kind_of_source(tmp_path: Path) -> None:
     write_video(tmp_path / "a.mp4", 3)
-    write_video(tmp_path / "clip[1].mp4", 3)  # a file, though it looks like a pattern
+    write_video(tmp_path / "clip[1].mp4", 3)  # a file whose name looks like a pattern
     folder = tmp_path / "images"
     folder.mkdir()
     cv2.imwrite(str(folder / "1.JPG"), picture(0))

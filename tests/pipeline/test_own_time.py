@@ -31,7 +31,7 @@ def created(path: Path) -> str:
 
 
 def run(clip: Path, folder: Path, start: float, *settings: tuple[str, object]) -> list[str]:
-    """Write segments and clips of a file in which a cyclist is seen in frames 40 to 60."""
+    """Write segments and clips of a file with a cyclist in frames 40 to 60; return the names."""
     source = VideoSource(str(clip), SourceOptions(start=start))
     config = load_config(None, [("test", key, value) for key, value in settings])
     paths = {"output": folder / "ride.mp4", "jsonl": folder / "ride.jsonl"}
@@ -79,7 +79,7 @@ def test_without_a_creation_time_this_computers_clock_is_used(
     folder.mkdir()
     names = run(clip, folder, 0, ("record.segment", 1.6))
     assert names == [f"ride.000001.20251124T160000Z.{end}" for end in ("jsonl", "mp4")]
-    assert created(folder / names[1]) == ""  # nobody knows it
+    assert created(folder / names[1]) == ""  # the time is unknown
 
 
 def test_a_live_recording_is_dated_by_this_computers_clock(
@@ -90,7 +90,7 @@ def test_a_live_recording_is_dated_by_this_computers_clock(
     for result in results([3, 4, 5]):
         sink.write(result)
     sink.close()
-    # 0:00 is when the source's clock was at 0.
+    # Time 0 of the recording is the moment when the source's clock was 0.
     assert created(tmp_path / "out.mp4") == "2025-11-24T16:00:00.380000Z"
 
 
