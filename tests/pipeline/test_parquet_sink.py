@@ -90,7 +90,7 @@ def test_nothing_is_created_before_the_first_frame(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("group", [2, 20_000])  # full while it is written, and at the end
+@pytest.mark.parametrize("group", [2, 20_000])  # the disk is full during the run, or at the end
 def test_a_full_disk_leaves_the_existing_file(
     pq: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, group: int
 ) -> None:

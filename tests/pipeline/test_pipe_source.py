@@ -1,4 +1,4 @@
-"""Video through pipes: standard input, FIFOs, what a shell makes of <(...)."""
+"""Video through pipes: standard input, FIFOs and process substitution, <(...)."""
 
 import os
 import subprocess
@@ -22,14 +22,14 @@ from squeezedrive.pipeline.sources.open import open_source
 from tests.support.media import damage, number_of, read_all, write_video
 
 ROOT = Path(__file__).parents[2]
-OPTIONS = SourceOptions(open_timeout=0.2, read_timeout=0.2)  # which are for networks
+OPTIONS = SourceOptions(open_timeout=0.2, read_timeout=0.2)  # for networks, not for pipes
 
 Feed = Callable[..., str]
 
 
 @pytest.fixture
 def fifo(tmp_path: Path) -> Iterator[Feed]:
-    """Return what makes a FIFO that a file is written to, with a pause before and in the middle."""
+    """Return a function that makes a FIFO and fills it, with a pause before and in the middle."""
     threads = []
 
     def start(content: bytes, pause: float = 0.0, name: str = "pipe.ts") -> str:
@@ -44,7 +44,7 @@ def fifo(tmp_path: Path) -> Iterator[Feed]:
                     file.write(content[:middle])
                     time.sleep(pause)
                     file.write(content[middle:])
-                except BrokenPipeError:  # the reader has had enough
+                except BrokenPipeError:  # the reader closed the FIFO early
                     pass
 
         thread = threading.Thread(target=write, daemon=True)

@@ -36,7 +36,7 @@ SHAPES = [
 
 
 def square(_: int, size: tuple[int, int]) -> NDArray[np.uint8]:
-    """A white rectangle of the middle half of the picture, on black."""
+    """Draw a white rectangle in the middle of a black picture, half as wide and half as high."""
     width, height = size
     image = np.zeros((height, width, 3), np.uint8)
     image[height // 4 : height * 3 // 4, width // 4 : width * 3 // 4] = WHITE
@@ -44,7 +44,7 @@ def square(_: int, size: tuple[int, int]) -> NDArray[np.uint8]:
 
 
 class SeeingSlot(FakeSlot):
-    """Finds what is white."""
+    """A slot that detects the white area of a picture."""
 
     def preprocess(self, images: Sequence[Image]) -> None:
         self.images = list(images)
@@ -89,7 +89,7 @@ def test_the_network_sees_square_pixels_and_boxes_count_stored_pixels(
 def test_nearly_square_pixels_are_not_resized(tmp_path: Path, aspect: Fraction) -> None:
     write_video(tmp_path / "a.mp4", 2, aspect=aspect)
     source = VideoSource(str(tmp_path / "a.mp4"), SourceOptions())
-    assert source.info.sample_aspect == aspect  # the output has it
+    assert source.info.sample_aspect == aspect  # the output keeps the exact aspect
     assert [frame.aspect for frame in read_all(source)] == [1, 1]
 
 
@@ -137,13 +137,13 @@ def test_drawing_looks_as_on_square_pixels(aspect: Fraction) -> None:
     Painter(["car"]).draw(shown, Detections(box, *one), "25 fps")
     scale = np.array([1 / float(aspect), 1] * 2, np.float32)
     Painter(["car"], aspect=float(aspect)).draw(stored, Detections(box * scale, *one), "25 fps")
-    # In the picture as it is shown, text and edges are a little softer.
+    # A player scales the stored picture: text and edges become a little softer.
     seen = cv2.resize(stored, (1280, 720), interpolation=cv2.INTER_LINEAR)
     difference = np.abs(seen.astype(int) - shown).mean(axis=2)
     touched = (shown != 117).any(axis=2)
     assert difference.mean() < 0.3 * np.abs(shown.astype(int) - 117).mean()
     assert difference[~cv2.dilate(touched.astype(np.uint8), np.ones((9, 9))).astype(bool)].max() < 2
-    # Upright and flat lines are equally thick, and both have the colour.
+    # Vertical and horizontal lines are equally thick and have the colour of the class.
     colour = np.array(ROAD_COLOURS["car"])
     row = (np.abs(stored[420].astype(int) - colour).max(axis=1) < 3).sum() / 2 * float(aspect)
     column = (np.abs(stored[:, stored.shape[1] // 2].astype(int) - colour).max(axis=1) < 3).sum()

@@ -1,4 +1,4 @@
-"""What the outputs of many files are called."""
+"""Names of the outputs of many files."""
 
 from __future__ import annotations
 

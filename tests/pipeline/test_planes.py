@@ -1,4 +1,4 @@
-"""Pictures that stay as the decoder made them, from the file to the network and the encoder."""
+"""Pictures that keep the decoder's format on their way to the network and the encoder."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ from squeezedrive.pipeline.sinks.recordings.recorder import RecordingSink
 from squeezedrive.pipeline.sources.video import VideoSource
 from tests.support.media import read_all, write_video
 
-BT601, BT709, LIMITED, FULL = 6, 1, 1, 2  # code points
+BT601, BT709, LIMITED, FULL = 6, 1, 1, 2  # code points of the matrices and of the ranges
 COLOURS = [(30, 60, 200), (90, 180, 20), (250, 250, 250), (10, 10, 10)]
 KINDS = [(matrix, full) for matrix in ("bt601", "bt709") for full in (False, True)]
 ROAD = ["car", "cyclist", "pedestrian"]
 
 
 def noise(number: int, size: tuple[int, int]) -> NDArray[np.uint8]:
-    """A coarse random picture."""
+    """Return a coarse random picture."""
     width, height = size
     cells = np.random.default_rng(number).integers(0, 256, (height // 8, width // 8, 3), np.uint8)
     image: NDArray[np.uint8] = cv2.resize(cells, size)  # type: ignore[assignment]
@@ -40,7 +40,7 @@ def noise(number: int, size: tuple[int, int]) -> NDArray[np.uint8]:
 
 
 def smooth(number: int, size: tuple[int, int]) -> NDArray[np.uint8]:
-    """The same in less detail."""
+    """Return a random picture with less detail than that of `noise`."""
     image: NDArray[np.uint8] = cv2.resize(noise(number, (80, 64)), size)  # type: ignore[assignment]
     return image
 
@@ -108,7 +108,7 @@ def test_drawing_does_not_reach_the_decoder(tmp_path: Path) -> None:
     write_video(tmp_path / "a.mp4", 30, draw=noise, options={"g": "100", "refs": "4"})
     source = VideoSource(str(tmp_path / "a.mp4"), SourceOptions())
     kept = [pixels(yuv(frame)) for frame in frames_of(tmp_path / "a.mp4")]
-    for before in kept:  # each is predicted from those that were painted over
+    for before in kept:  # each frame is predicted from earlier ones, which were painted over
         frame = source.read()
         assert frame is not None
         for plane, expected in zip(yuv(frame).planes(), before, strict=True):
@@ -201,7 +201,7 @@ def test_a_recording_may_mix_bgr_and_yuv(
     source = VideoSource(str(tmp_path / "a.mp4"), SourceOptions())
     frames = read_all(source)
     for frame in frames[1::2]:
-        assert frame.image.any()  # as somebody who draws into some of them only
+        assert frame.image.any()  # makes BGR of every second frame, as a program that draws does
     recorded(tmp_path / "out.mp4", frames, source)
     with av.open(str(tmp_path / "out.mp4")) as output:
         context = output.streams.video[0].codec_context
@@ -246,7 +246,7 @@ def test_a_page_leaves_the_picture_as_it_is(tmp_path: Path) -> None:
 def test_a_run_that_writes_a_video_makes_no_bgr_of_it(
     tmp_path: Path, run: Any, monkeypatch: pytest.MonkeyPatch, tracking: bool
 ) -> None:
-    """Not of whole pictures: the rows that the network sees are another matter."""
+    """Check that no whole picture becomes BGR; only the rows that the network sees may."""
     write_video(tmp_path / "a.mp4", 12)
     with monkeypatch.context() as patch:
         patch.setattr(Frame, "image", property(lambda _: pytest.fail("BGR was asked for")))

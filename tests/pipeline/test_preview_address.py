@@ -1,4 +1,4 @@
-"""Where the live page is served, and who may reach it."""
+"""The address of the live page, and the machines that may reach it."""
 
 import socket
 

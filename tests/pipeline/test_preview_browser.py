@@ -1,4 +1,4 @@
-"""The live page in a browser: a real click, a real drag, and a program that goes and comes back."""
+"""The live page in a browser: a real click, a real drag, and a program that is restarted."""
 
 import shutil
 from contextlib import contextmanager
@@ -45,7 +45,7 @@ def chromium(tmp_path_factory):
 
 
 class Page:
-    """What a person sees and does on the page."""
+    """The page as a user sees and operates it."""
 
     def __init__(self, driver):
         self.driver = driver
@@ -65,7 +65,7 @@ class Page:
         return element
 
     def shows(self, selector, text):
-        """Wait until the element has the text, or any if there is none."""
+        """Wait until the element has the text, or any text if `text` is empty."""
         from selenium.common.exceptions import StaleElementReferenceException
 
         def there():
@@ -128,7 +128,7 @@ def test_the_page_shows_picture_figures_and_state(page):
         assert not page.one(".veil").is_displayed()
         grey: list[int] = []
 
-        def drawn() -> bool:  # not while the next picture is being loaded into the element
+        def drawn() -> bool:  # false while the element loads the next picture
             grey[:] = page.run(
                 "const c = document.createElement('canvas').getContext('2d');"
                 "c.drawImage(arguments[0], 0, 0);"
@@ -142,8 +142,8 @@ def test_the_page_shows_picture_figures_and_state(page):
         asked = "return performance.getEntriesByType('resource').map((e) => e.name)"
         assert until(lambda: sum("/pictures/0" in name for name in page.run(asked)) >= 5, 30)
         pictures = [name for name in page.run(asked) if "/pictures/0" in name]
-        assert len(set(pictures)) == len(pictures)  # none is asked for twice
-        assert not page.errors()  # before the server ends, which the page would complain of
+        assert len(set(pictures)) == len(pictures)  # no picture is requested twice
+        assert not page.errors()  # the end of the server would be an error
 
 
 def test_a_click_on_a_class_acts_at_once_and_is_confirmed(page):
@@ -159,7 +159,7 @@ def test_a_click_on_a_class_acts_at_once_and_is_confirmed(page):
         assert page.shows("#classes button[value=pedestrian]", "hidden")
         button.click()
         assert until(lambda: run.controls.classes == ["car", "pedestrian", "cyclist"])
-        assert not page.errors()  # before the server ends, which the page would complain of
+        assert not page.errors()  # the end of the server would be an error
 
 
 def test_a_drag_of_the_slider_acts_at_once_and_is_confirmed(page):
@@ -169,7 +169,7 @@ def test_a_drag_of_the_slider_acts_at_once_and_is_confirmed(page):
     with open_page(page, run):
         assert page.shows("#answer", "In force")
         slider = page.one("#threshold")
-        width = slider.size["width"] - 38  # of the thumb, whose middle marks the value
+        width = slider.size["width"] - 38  # the thumb is 38 wide; its middle marks the value
         grab = ActionChains(page.driver).move_to_element_with_offset(slider, round(-0.1 * width), 0)
         grab.click_and_hold().move_by_offset(round(0.4 * width), 0).release().perform()
         assert until(lambda: abs(run.controls.threshold - 0.8) < 0.05)
@@ -180,7 +180,7 @@ def test_a_drag_of_the_slider_acts_at_once_and_is_confirmed(page):
         assert until(lambda: abs(run.controls.threshold - (before - 0.05)) < 0.001)
         slider.send_keys("\ue012")  # the left arrow key
         assert until(lambda: abs(run.controls.threshold - (before - 0.06)) < 0.001)
-        assert not page.errors()  # before the server ends, which the page would complain of
+        assert not page.errors()  # the end of the server would be an error
 
 
 def test_changes_of_another_client_are_shown(page):
@@ -217,11 +217,11 @@ def test_the_states_of_cameras_are_shown(page):
         assert page.shows("[data-state='reconnecting'] .badge", "Reconnecting 1 min 35 s")
         assert page.shows("[data-state='stalled'] .veil", "This picture is 7 s old")
         assert page.shows("[data-state='given up'] .veil", "No picture yet")
-        assert len({element.location["x"] for element in page.all(".source")}) == 2  # columns
+        assert len({element.location["x"] for element in page.all(".source")}) == 2  # two columns
         assert until(lambda: all(image.is_displayed() for image in page.all("img")), 30)
         del run.sources[2:]
         assert until(lambda: len(page.all(".source")) == 2, 30)
-        assert not page.errors()  # before the server ends, which the page would complain of
+        assert not page.errors()  # the end of the server would be an error
 
 
 def test_shows_a_lost_connection_and_reconnects(page):
@@ -251,7 +251,7 @@ def test_the_password_is_asked_for_once(page):
         page.one("input[type=password]").send_keys("pass word\n")
         assert page.shows("#link", "Live")
         assert page.driver.current_url == server.url
-        assert page.run("return document.cookie") == ""  # no script can read it
+        assert page.run("return document.cookie") == ""  # no script can read the cookie
         page.open(server.url)
         assert page.shows("#link", "Live")
 

@@ -1,4 +1,4 @@
-"""Clients that are slow, vanish, send garbage or come in crowds; and an end within a second."""
+"""Clients that are slow, vanish, send garbage or are too many; the server ends in a second."""
 
 import socket
 import threading
@@ -63,7 +63,7 @@ def test_one_connection_serves_many_requests(url):
 
 
 def test_a_client_that_never_reads_does_not_delay_others(run, url):
-    # Too much for the buffers of both ends, so that the server is stuck in sending it.
+    # The picture is larger than the buffers of both ends: the server has to wait while sending.
     noise = np.random.default_rng(0).integers(0, 256, (900, 960, 3), np.uint8)
     noisy = replace(result(), frame=replace(result().frame, picture=noise))
     stuck = [connect(url) for _ in range(4)]
@@ -78,7 +78,7 @@ def test_a_client_that_never_reads_does_not_delay_others(run, url):
             assert status == 200
             assert int(headers["x-picture"]) > last
             last = int(headers["x-picture"])
-    assert until(lambda: len(preview_threads()) == 5)  # they were there all the time
+    assert until(lambda: len(preview_threads()) == 5)  # all stuck clients are still connected
     for client in stuck:
         client.close()
 
@@ -89,7 +89,7 @@ def test_vanished_clients_leave_no_thread_or_handle(run, url):
             client = connect(url)
             client.sendall(GET_PICTURE)
             client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, bytes([1, 0, 0, 0, 0, 0, 0, 0]))
-            client.close()  # with a reset, in the middle of everything
+            client.close()  # resets the connection before the answer is complete
         assert request(url, "/pictures/0")[0] == 200
         assert until(lambda: len(preview_threads()) == 1)
 
@@ -113,7 +113,7 @@ def test_fifty_clients_get_pictures_at_once(run, url):
     def want() -> None:
         try:
             answers.append(request(url, "/pictures/0")[0])
-        except OSError:  # there was no room, and the request was still under way
+        except OSError:  # the server had no room and closed the connection during the request
             answers.append(503)
 
     with run.feeding():
@@ -134,7 +134,7 @@ def test_slow_requests_are_cut_off(run, monkeypatch, data):
         client.sendall(data)
         closed = threading.Event()
 
-        def trickle() -> None:  # a byte now and then outlasts time-outs of single reads
+        def trickle() -> None:  # single bytes keep each read from timing out
             while data and not closed.wait(0.1):
                 try:
                     client.send(b"a")

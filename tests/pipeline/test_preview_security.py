@@ -1,4 +1,4 @@
-"""What strangers try with the live page: guesses, smuggled requests, paths, endless requests."""
+"""Attacks on the live page: guessed passwords, smuggled requests, paths, endless requests."""
 
 import json
 from urllib.parse import urlencode
@@ -68,12 +68,12 @@ def test_too_many_wrong_passwords_lock_an_address(guarded):
         lambda: request(guarded, "/?token=wrong")[0],
     ]
     assert [ways[i % 3]() for i in range(MOST_WRONG)] == [401] * MOST_WRONG
-    # Else the right one would be found out all the same.
+    # The right password is refused as well: otherwise an attacker could go on guessing.
     assert bearer(guarded, "secret") == log_in(guarded, "secret")[0] == 429
     status, headers, _ = request(guarded, "/?token=secret")
     assert (status, headers["retry-after"]) == (429, "60")
     assert request(guarded, "/status", headers={"Cookie": cookie})[0] == 200
-    assert request(guarded, "/")[0] == 401  # no guess
+    assert request(guarded, "/")[0] == 401  # a request without a password is not a guess
 
 
 def test_the_lock_ends_after_a_minute(monkeypatch):
@@ -87,7 +87,7 @@ def test_the_lock_ends_after_a_minute(monkeypatch):
     assert tries.allowed("b")
     now[0] += PERIOD + 1
     assert tries.allowed("a")
-    tries.wrong("a")  # the first of a new minute
+    tries.wrong("a")  # the first wrong password of a new minute
     assert tries.allowed("a")
 
 
@@ -124,7 +124,7 @@ def test_the_memory_of_guesses_is_bounded():
     for number in range(MOST_CLIENTS):
         assert not tries.allowed("first")
         tries.wrong(str(number))
-    assert tries.allowed("first")  # forgotten: memory for nobody else
+    assert tries.allowed("first")  # forgotten: the number of clients in memory is limited
 
 
 # Headers
@@ -159,7 +159,7 @@ def test_request_text_is_echoed_only_as_plain_text(url):
     assert b"text/plain" in answer.partition(b"\r\n\r\n")[0]
 
 
-# Bounds
+# Size limits
 
 
 @pytest.mark.parametrize("lines", [80, 99])
@@ -221,7 +221,7 @@ def test_no_path_leads_to_a_file(url, path):
 
 
 def test_names_on_the_page_cannot_inject_markup(run, url):
-    """Names of files come from strangers: the page sets text, and JSON is not read as a page."""
+    """Check that the page shows file names as plain text, and that JSON is not sent as HTML."""
     run.sources[0]["name"] = "<img src=x onerror=alert(1)>"
     status, headers, body = request(url, "/status")
     assert (status, headers["content-type"]) == (200, "application/json")

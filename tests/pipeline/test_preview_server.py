@@ -1,4 +1,4 @@
-"""The live page over HTTP: what it answers, to whom, and what it refuses."""
+"""The live page over HTTP: its answers, its access rules and the requests it refuses."""
 
 import json
 import logging
@@ -49,7 +49,7 @@ def test_the_page_needs_nothing_from_elsewhere(url):
     page = request(url, "/")[2] + request(url, "/page.js")[2] + request(url, "/page.css")[2]
     assert b"http:" not in page
     assert b"https:" not in page
-    assert b"style=" not in page  # the policy forbids it
+    assert b"style=" not in page  # the content security policy forbids inline styles
 
 
 @pytest.mark.parametrize("path", ["/nothing", "/page.py", "/../server.py", "/pictures", "/%00"])
@@ -75,7 +75,7 @@ def test_pictures_are_jpeg(run, url):
 def test_no_new_picture_gives_no_content(run, url):
     run.sinks[0].write(result())
     assert request(url, "/pictures/0?last=1")[0] == 204
-    # A program that has begun again counts from the beginning.
+    # After a restart, the program numbers its pictures from the beginning.
     assert request(url, "/pictures/0?last=999")[0] == 200
 
 

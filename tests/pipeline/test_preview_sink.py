@@ -1,4 +1,4 @@
-"""The newest picture, for those who watch."""
+"""The newest picture, for the viewers of the live page."""
 
 import threading
 import time
@@ -14,7 +14,7 @@ from tests.support.preview import decode, result, until
 
 @pytest.fixture
 def encodings(monkeypatch):
-    """Count what is encoded, and let a test hold it up."""
+    """Count the encoded pictures; a test can make the encoder wait."""
 
     class Encodings:
         count = 0
@@ -56,7 +56,7 @@ def test_no_picture_is_delivered_twice():
     first = sink.picture(0, timeout=0)
     assert first is not None
     assert sink.picture(first.number, timeout=0.01) is None
-    assert sink.picture(0, timeout=0) is first  # but to others
+    assert sink.picture(0, timeout=0) is first  # other viewers still get it
 
 
 def test_no_picture_before_the_first_frame():
@@ -64,7 +64,7 @@ def test_no_picture_before_the_first_frame():
 
 
 def watch(sink, last=0):
-    """Ask for a picture in a thread; return the thread and where the answer will be."""
+    """Ask for a picture in a thread; return the thread and the list that gets the answer."""
     got = []
     watcher = threading.Thread(target=lambda: got.append(sink.picture(last, 100)), daemon=True)
     watcher.start()
@@ -123,7 +123,7 @@ def test_writing_goes_on_while_a_picture_is_encoded(encodings):
     encodings.go.clear()
     watcher, got = watch(sink)
     assert until(lambda: encodings.count == 1)
-    for _ in range(100):  # would never return if it waited for the encoder
+    for _ in range(100):  # `write` would never return if it waited for the encoder
         sink.write(result())
     encodings.go.set()
     watcher.join(20)

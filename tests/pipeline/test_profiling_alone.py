@@ -79,7 +79,7 @@ def test_each_part_runs_in_every_slot_and_slots_are_closed() -> None:
 
 
 def test_the_accelerators_clock_counts_where_there_is_one() -> None:
-    # There, `infer` returns before the network has run.
+    # On an accelerator, `infer` returns before the network has run.
     backend = CountingBackend(1, {"preprocess": 0.001, "infer": 0.004, "detect": 0.002})
     rates = measure_alone(backend, PICTURE, seconds=0.01)
     assert rates["inference"] == pytest.approx(250)

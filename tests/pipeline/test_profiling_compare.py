@@ -44,7 +44,7 @@ def test_equal_profiles_do_not_differ() -> None:
 
 
 def test_only_differences_beyond_noise_are_reported() -> None:
-    # Noise of the rate: 3 sqrt(0.5² + 0.5²) = 2.12; of the processor's time 2 % of 45 = 0.9.
+    # Noise of the rate: 3 sqrt(0.5² + 0.5²) = 2.12; of the processor time: 2 % of 45 = 0.9.
     assert verdicts(PROFILE, changed(fps__pipeline__mean=42.0))["pipeline"] == "same"
     assert verdicts(PROFILE, changed(fps__pipeline__mean=42.2))["pipeline"] == "better"
     assert verdicts(PROFILE, changed(fps__pipeline__mean=37.8))["pipeline"] == "worse"

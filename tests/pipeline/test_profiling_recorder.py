@@ -29,7 +29,7 @@ WORK = 0.02  # seconds each stage works on a frame
 
 
 class Drive:
-    """Sends frames through three stages on a clock of its own."""
+    """A run with three stages and its own clock; the test sends the frames."""
 
     def __init__(self, warmup: float = 0.5, expected: int | None = None, capacity: int = 3) -> None:
         self.now = 0.0
@@ -59,7 +59,7 @@ class Drive:
         for i, stage in enumerate(self.stages):
             start = begin + i * WORK
             self.thread_cpu[stage.name] += 0.01
-            self.cpu += 0.015  # libraries work, too
+            self.cpu += 0.015  # 0.01 by the stage's thread, the rest by threads of libraries
             self.now = start + WORK
             moments = start - 0.03, start, self.now, self.now
             cpu = self.thread_cpu[stage.name]
@@ -81,7 +81,7 @@ class Drive:
 def test_the_warm_up_lasts_its_seconds_and_until_the_pipeline_was_filled_once() -> None:
     assert Drive(warmup=0.5).run(30).warmup_frames == 6  # frames 0 to 5 end 0.5 s apart
     assert Drive(warmup=0.0, capacity=9).run(30).warmup_frames == 9
-    assert Drive(warmup=10.0, expected=30).run(30).warmup_frames == 7  # a quarter
+    assert Drive(warmup=10.0, expected=30).run(30).warmup_frames == 7  # at most a quarter
     assert Drive(warmup=0.0, capacity=9, expected=2).run(30).warmup_frames == 1
 
 
@@ -106,7 +106,7 @@ def test_figures_leave_out_the_warm_up() -> None:
 
 
 def test_the_measurement_ends_with_the_source() -> None:
-    """What comes out after that was worked on by the first stages before the measurement."""
+    """Check that later frames are not measured: the first stages have finished them already."""
     drive = Drive(warmup=0.0, capacity=3)
     for number in range(20):
         drive.queue.closed = number >= 9
@@ -152,7 +152,7 @@ def test_a_frame_is_one_flow_through_slices_of_the_threads() -> None:
     trace = build_trace(recorder, "fake")
     events = trace["traceEvents"]
     check_trace(events)
-    assert trace["otherData"]["frames"] == 18  # number 1 might be on its way already
+    assert trace["otherData"]["frames"] == 18  # frame 1 may have been captured before
     flows = [event for event in events if event["ph"] in "stf"]
     assert [event["ph"] for event in flows] == ["s", "t", "f"] * 18
     assert {event["id"] for event in flows} == set(range(2, 20))
@@ -188,7 +188,7 @@ def test_a_frame_that_was_dropped_has_no_end() -> None:
 
 
 def test_counts_frames_in_batches_and_frames_that_skip_a_stage() -> None:
-    """Batches of three: the network sees two of them, or, in every other batch, none."""
+    """Send batches of three frames; the network sees two frames of every second batch."""
     drive = Drive(warmup=0.0, capacity=1)
     for number in range(40):
         frames = tuple(
@@ -236,7 +236,7 @@ def check_trace(events: list[dict[str, Any]]) -> None:
             assert all(isinstance(value, int) for value in event["args"].values())
         if event["ph"] != "M":
             assert event["ts"] >= 0
-    for times in slices.values():  # slices of a track follow each other
+    for times in slices.values():  # the slices of a track do not overlap
         times.sort()
         assert all(a[1] <= b[0] + 1e-3 for a, b in pairwise(times))
     for event in events:
@@ -317,7 +317,7 @@ def proc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_times_of_threads_come_from_the_kernel(proc: Path) -> None:
     assert read_threads() == {7: ThreadTime("a (b) c", 1.5, 0.25)}
-    (proc / "task" / "7" / "schedstat").write_text("0 0 0\n")  # a kernel that does not count
+    (proc / "task" / "7" / "schedstat").write_text("0 0 0\n")  # a kernel that counts no run times
     assert read_threads() == {7: ThreadTime("a (b) c", 3.45, None)}
     (proc / "task" / "7" / "comm").unlink()
     assert read_threads() == {}

@@ -26,7 +26,7 @@ FRAMES = 90
 
 
 class Page(HTMLParser):
-    """Checks that tags are closed and collects what a page would load."""
+    """A parser that checks that tags are closed and collects the files that a page would load."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -49,7 +49,7 @@ class Page(HTMLParser):
 
 @pytest.fixture(scope="module")
 def profile(drive: Path, small_network: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Profile a small video; return the folder."""
+    """Profile a small video; return the folder of the profile."""
     folder = tmp_path_factory.mktemp("runs") / "profile"
     marked: list[str] = []
 
@@ -60,7 +60,7 @@ def profile(drive: Path, small_network: Path, tmp_path_factory: pytest.TempPathF
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(sys.modules, "nvtx", SimpleNamespace(annotate=annotate))
         patch.setattr("squeezedrive.pipeline.profiling.profiler.measure_alone", _alone)
-        # Nothing would put the log back before the next module's tests listen to it.
+        # Otherwise the log would stay redirected, and tests of other modules could not read it.
         patch.setattr("squeezedrive.pipeline.app.command_line.log_to_stderr", lambda level: None)
         arguments = [str(drive), "--profile", str(folder)]
         arguments += ["--set", f"network={small_network}"]
@@ -110,7 +110,7 @@ def test_figures_are_consistent(figures: dict[str, Any]) -> None:
     left_out, measured = figures["warmup"]["frames"], figures["measured"]["frames"]
     assert left_out + measured + figures["drained"]["frames"] == FRAMES
     assert 0 < left_out <= FRAMES // 4
-    assert measured >= FRAMES - FRAMES // 4 - 14  # as many as the pipeline holds
+    assert measured >= FRAMES - FRAMES // 4 - 14  # the pipeline holds 14 frames
     assert list(figures["stages"]) == list(STAGE_NAMES)
     seconds = figures["measured"]["seconds"]
     assert figures["fps"]["pipeline"]["mean"] == pytest.approx(measured / seconds)
@@ -118,7 +118,7 @@ def test_figures_are_consistent(figures: dict[str, Any]) -> None:
     for stage in figures["stages"].values():
         shares = [stage[key] for key in ("busy_share", "wait_in_share", "wait_out_share")]
         assert all(share >= 0 for share in shares)
-        assert sum(shares) <= 1.05  # two clocks read one after the other: 1.012 on a busy machine
+        assert sum(shares) <= 1.05  # the clocks are read in turn: 1.012 on a busy machine
         busy = stage["busy_ms"]
         assert 0 < busy["p50"] <= busy["p90"] <= busy["p99"]
     for queue in figures["queues"].values():
@@ -126,7 +126,7 @@ def test_figures_are_consistent(figures: dict[str, Any]) -> None:
     own = {thread["stage"] for thread in figures["threads"] if thread["own"]}
     assert own == set(STAGE_NAMES)
     libraries = {thread["stage"] for thread in figures["threads"] if not thread["own"]}
-    assert "inference" in libraries  # OpenVINO's threads are told by their name
+    assert "inference" in libraries  # OpenVINO's threads are recognized by name
     counted = sum(count for _, count in figures["latency_histogram_ms"])
     assert counted == measured
     assert figures["verdict"]["ceiling_fps"] > 0
@@ -144,7 +144,7 @@ def test_the_trace_has_one_flow_for_each_frame(profile: Path, figures: dict[str,
     assert sorted(ends["s"]) == sorted(ends["f"]) == sorted(slices)
     assert len(set(ends["s"])) == len(ends["s"]) == trace["otherData"]["frames"]
     assert all(sorted(names) == sorted(STAGE_NAMES) for names in slices.values())
-    # Those that were captured before the measurement began are not in it.
+    # Frames that were captured before the measurement began are not in the trace.
     assert 0 < len(slices) <= FRAMES - figures["warmup"]["frames"]
     tracks = {e["tid"] for e in events if e["name"] == "thread_name"}
     assert {e["tid"] for e in events if e["ph"] == "X"} == tracks
@@ -168,7 +168,7 @@ def test_the_page_needs_nothing_but_itself(profile: Path) -> None:
     assert "link" not in page.tags
     for foreign in ("http:", "https:", "url(", "@import"):
         assert foreign not in text
-    assert page.tags.count("svg") == 4 + 5  # and one for each queue
+    assert page.tags.count("svg") == 4 + 5  # the 5 are one for each queue
     assert "prefers-color-scheme: dark" in text
 
 
@@ -176,7 +176,7 @@ def test_stages_are_marked_for_nsight(profile: Path) -> None:
     marked = json.loads((profile / "marked.json").read_text())
     assert {name: marked.count(name) for name in STAGE_NAMES} == {
         **dict.fromkeys(STAGE_NAMES, FRAMES),
-        "capture": FRAMES + 1,  # the last finds the end
+        "capture": FRAMES + 1,  # the last call finds the end of the source
     }
 
 
@@ -192,7 +192,7 @@ def test_prints_the_figures_and_the_verdict(profile: Path) -> None:
 
 @pytest.fixture
 def at_frame(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Return what makes something happen when a frame is read, counted from 1."""
+    """Return a function that takes calls by frame number, from 1; each runs before its frame."""
 
     events: dict[int, Callable[[], None]] = {}
     plain = Feed.take
@@ -216,7 +216,7 @@ def interrupt() -> None:
 
 def terminate() -> None:
     interrupt()
-    os.kill(os.getpid(), signal.SIGTERM)  # another one, or Python might see both as one
+    os.kill(os.getpid(), signal.SIGTERM)  # not the same signal: Python may merge two
 
 
 def gone() -> None:
@@ -241,7 +241,7 @@ def test_a_failing_source_keeps_the_figures_measured_before(
     code, out, err = run(LONG, *arguments, tmp_path / "q")
     assert code == 2
     assert "no profile: nothing to profile: 8 frames came out" in err
-    assert "8 processed" in out  # what the run did is told all the same
+    assert "8 processed" in out  # the summary of the run is printed nevertheless
 
 
 def test_a_signal_ends_a_profiled_run_with_its_profile(

@@ -15,12 +15,12 @@ def test_a_rate_and_its_error() -> None:
 
 def test_the_error_is_that_of_the_scatter_between_parts() -> None:
     line = LoadCurves()
-    for part in range(10):  # ten seconds with 10 or 14 events in turn
+    for part in range(10):  # ten seconds with 14 and 10 events in turn
         for i in range(10 if part % 2 else 14):
             line.add(part + (i + 0.5) / 20, float(part % 2))
     rate = line.rate(10.0)
     assert rate.mean == pytest.approx(12)
-    # Ten values 2 off their mean: s = 2 sqrt(10/9), the error of the mean s / sqrt(10) = 2/3.
+    # Each of ten values is 2 off the mean: s = 2 sqrt(10/9), error of the mean s / sqrt(10) = 2/3.
     assert rate.error == pytest.approx(2 / 3)
     assert line.mean(10.0).error == pytest.approx((10 / 9) ** 0.5 / 2 / 10**0.5)
 
@@ -35,7 +35,7 @@ def test_a_run_too_short_has_no_error() -> None:
 def test_memory_does_not_grow_and_nothing_is_lost() -> None:
     line = LoadCurves()
     for i in range(36_000):
-        line.add(i * 0.1, 1.0)  # an hour
+        line.add(i * 0.1, 1.0)  # events over an hour
     assert len(line.counts) == len(line.sums) == BUCKETS
     assert sum(line.counts) == sum(line.sums) == 36_000
     assert line.width == pytest.approx(WIDTH * 512)
@@ -45,7 +45,7 @@ def test_memory_does_not_grow_and_nothing_is_lost() -> None:
 
 def test_a_gauge_weighs_levels_with_their_time() -> None:
     gauge = Gauge()
-    gauge.level = 2  # from before the beginning
+    gauge.level = 2  # the level before the first change
     gauge.set(1.0, 0)
     gauge.set(1.5, 4)
     gauge.set(2.0, 4)

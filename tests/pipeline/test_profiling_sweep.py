@@ -21,7 +21,7 @@ SENT = {"interrupt": signal.SIGINT, "terminate": signal.SIGTERM, "hang up": sign
 
 
 class Runs:
-    """Stands in for the runs of a sweep, which have the given rates, or what else is given."""
+    """Stand-in for the runs of a sweep: each has a given rate, or ends by an error or signal."""
 
     def __init__(self, rates: dict[str, list[Any]], monkeypatch: pytest.MonkeyPatch) -> None:
         self.order: list[str] = []
@@ -43,7 +43,7 @@ class Runs:
             return RunOutcome({}, None, fps, (), False)
         if fps in SENT:
             os.kill(os.getpid(), SENT[fps])
-            time.sleep(10)  # the handler interrupts that
+            time.sleep(10)  # the signal handler interrupts the sleep
         if isinstance(fps, signal.Signals):
             return RunOutcome({}, None, None, (fps,), False)
         (folder / "summary.json").write_text("{}")
@@ -75,7 +75,7 @@ def test_a_sweep_takes_turns_and_prints_medians(
                              "--sweep", "video.preset=fast,medium")  # fmt: skip
     assert code == 0, err
     round_ = ["1/fast", "1/medium", "2/fast"]
-    # What cannot run is not tried again.
+    # A combination that cannot run is not tried again.
     assert runs.order == [*round_, "2/medium", *reversed(round_), *round_]
     lines = {line.rsplit("video.preset=", 1)[-1].split()[0] + line[12]: line.split()
              for line in out.splitlines() if line.startswith("cpu.")}  # fmt: skip

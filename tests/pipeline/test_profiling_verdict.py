@@ -1,4 +1,4 @@
-"""What limits, by hand-made times of which the answer can be worked out on paper."""
+"""Verdicts on hand-made times; the expected limits can be calculated on paper."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +17,7 @@ RING = ("preprocess", "inference", "postprocess")
 
 
 def stages(**busy_ms: float) -> tuple[StageLoad, ...]:
-    """Return stages with 100 frames of so many ms each, all of it on their own thread's core."""
+    """Return stages with 100 frames each; a frame takes the given ms, all in the stage's thread."""
     return tuple(
         StageLoad(name, 1, 100, busy_ms.get(name, 1.0) / 10, busy_ms.get(name, 1.0) / 10, 0.0, 0.0)
         for name in NAMES
@@ -82,7 +82,7 @@ def test_other_programs_are_distinguished_from_this_one() -> None:
     verdict = judge(load(loads, 6.0, 2, cores_busy=1.0))
     assert verdict.limit == "others"
     assert verdict.fps == pytest.approx(100 / 6)
-    # On its own: the encoder's 25 ms are more than 30 / 2.
+    # Without other programs, the encoder limits: its 25 ms are more than 30 / 2.
     assert (verdict.ceiling, verdict.next) == (pytest.approx(40), "sinks")
 
 
@@ -100,7 +100,7 @@ def test_unknown_delays_leave_only_processor_time_as_a_floor() -> None:
 
 
 def test_a_stage_may_work_on_every_second_frame_only() -> None:
-    # 60 ms for each of 50 frames: 30 for each of the 100 that come out, 33 a second.
+    # 60 ms for each of 50 frames are 30 ms for each of the 100 that come out: 33 fps.
     loads = tuple(
         replace(one, frames=50, busy=3.0, cpu=3.0) if one.name == "inference" else one
         for one in stages(sinks=40)
@@ -157,7 +157,7 @@ def test_there_is_something_to_try_for_every_stage(config: Config, name: str) ->
     for advice in advise(verdict, config, "file", backend(), 8):
         if advice.sweep:
             key, _, values = advice.sweep.partition("=")
-            for value in values.split(","):  # all of them are valid settings
+            for value in values.split(","):  # every value is a valid setting
                 setting = (advice.sweep, key, _parse(value))
                 load_config(settings=[setting])
         assert advice.text
@@ -184,7 +184,7 @@ def test_advice_follows_the_settings(config: Config) -> None:
 @pytest.mark.parametrize(
     ("info", "settings", "expected"),
     [
-        (backend(precision="fp32"), [], "cpu.streams=2,3"),  # there is no int8 model, or auto
+        (backend(precision="fp32"), [], "cpu.streams=2,3"),  # auto takes int8 if there is a model
         (backend(precision="fp32"), ["cpu.precision=fp32"], "cpu.precision=fp32,int8"),
         (backend(precision="int8"), ["queue.slots=9"], "cpu.streams=2,4"),
         (backend(precision="int8"), ["queue.slots=2"], "track.every=1,2"),

@@ -52,7 +52,7 @@ def test_many_files_share_one_line(
         with bar.file(2, None) as show:
             now[0] = 25.0
             show(pipeline)
-    # A quarter of the bytes, and a third or half of the rest.
+    # The first file has a quarter of the bytes; then a sixth and a half of the second are read.
     assert capsys.readouterr().err.splitlines() == [
         "file 2 of 3, 0:00:15 left: frame 10 of 60, 10.0 fps, b",
         "file 2 of 3, 0:00:09 left: frame 30 of 60, 4.3 fps, b",
