@@ -34,8 +34,8 @@ from tests.support.media import times
 URL = "rtsp://me:word@cam/1"
 NAME = "rtsp://***@cam/1"
 TICK = Fraction(1, 1000)
-READING = threading.Event()  # `frames_of` was called: from now on no frame is left out
-OVER = threading.Event()  # the test needs no more frames
+READING = threading.Event()  # set by `frames_of`: after the first read, no frame is dropped
+OVER = threading.Event()  # the test is over: scripts may end
 
 
 @pytest.fixture(autouse=True)
@@ -52,7 +52,7 @@ def _no_thread_outlives_the_source() -> Iterator[None]:
 
 
 class Inner(Source):
-    """Gives `script` one by one: a pts in ms, an exception to raise, or something to call first."""
+    """Gives the items of `script`: a pts in ms, an exception to raise, or a function to call."""
 
     def __init__(
         self, *script: Any, kind: SourceKind = "stream", size: tuple[int, int] = (32, 24)
@@ -90,7 +90,7 @@ def quick() -> Backoff:
 
 
 def source_of(*connections: Inner | Exception, **options: Any) -> ReconnectingSource:
-    """Return a source whose attempts to connect give these; the last one again and again."""
+    """Return a source that opens these connections one by one, and repeats the last one."""
     rest = list(connections)
 
     def open_inner() -> Inner:
@@ -127,7 +127,7 @@ def end(source: ReconnectingSource) -> None:
 
 
 def gate(value: int) -> tuple[threading.Event, Callable[[], int]]:
-    """Return an event, and what a script waits for it with before a frame comes."""
+    """Return an event, and a function that waits for it and then returns the frame's pts."""
     event = threading.Event()
 
     def wait() -> int:
@@ -156,7 +156,7 @@ def test_waits_double_up_to_a_limit_with_jitter() -> None:
 def test_a_source_that_fails_is_opened_again(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "squeezedrive")
     first = Inner(100, 140, SourceError(f"{NAME}: Connection reset"))
-    second = Inner(7, 47, size=(64, 48))  # and ends
+    second = Inner(7, 47, size=(64, 48))  # this connection ends without an error
     third = Inner(0, hold)
     source = source_of(SourceError(f"{NAME}: Connection refused"), second, third, inner=first)
     assert source.info is first.info
@@ -237,7 +237,7 @@ def test_a_source_may_be_absent_at_the_start(caplog: pytest.LogCaptureFixture) -
 def test_a_file_on_a_web_server_is_read_to_its_end_once() -> None:
     READING.set()
     source = source_of(Inner(*range(0, 400, 40), kind="file"))
-    time.sleep(0.05)  # nothing may be lost while nobody reads
+    time.sleep(0.05)  # no frame may be lost before the test reads
     assert [frame.pts for frame in frames_of(source, 10)] == list(range(0, 400, 40))
     assert source.read() is None
     end(source)
@@ -313,14 +313,14 @@ def test_interrupt_ends_every_wait_at_once(stuck_in: str) -> None:
     source.interrupt()
     reader.join(60)
     assert result == [None]
-    source.close()  # does not wait for what is stuck
+    source.close()  # does not wait for the stuck thread
     assert first.closed == (stuck_in != "read")
     answered.set()
     deadline = time.monotonic() + 60
     expected = late if stuck_in == "open" else first
     while not expected.closed and time.monotonic() < deadline:
         time.sleep(0.01)
-    assert expected.closed  # by the thread that had it
+    assert expected.closed  # closed by the thread that used it
     assert threading.get_ident() not in expected.users
 
 
@@ -369,7 +369,7 @@ def test_a_camera_that_is_unplugged_and_plugged_in_again() -> None:
 
     source = ReconnectingSource("7", open_camera, None, open_camera(), quick())
     frames = frames_of(source, 1)
-    captures[0].may_go.release()  # it fails now
+    captures[0].may_go.release()  # the first camera fails now
     for _ in range(3):
         captures[2].may_go.release()
         frames += frames_of(source, 1)

@@ -26,7 +26,7 @@ from tests.servers.proxy import Proxy
 from tests.support.media import read_all
 
 OPTIONS = SourceOptions(open_timeout=10.0, read_timeout=3.0)
-DEADLINE = 60.0  # seconds, for machines that are busy
+DEADLINE = 60.0  # seconds; long enough for busy machines
 
 
 @pytest.fixture(params=["rtsp", "mjpeg"])
@@ -68,7 +68,7 @@ def read_until(source: ReconnectingSource, done: Callable[[Frame], bool]) -> lis
 
 
 def fresh(frame: Frame, since: float) -> bool:
-    """Say whether a picture was made after a moment of `time.monotonic`."""
+    """Return whether a picture was made after `since`, a time of `time.monotonic`."""
     return time.monotonic() - age(frame.image) > since
 
 
@@ -87,7 +87,7 @@ def test_frames_go_on_after_faults(
         ("server killed", 0.2, True),
         ("server frozen", 4.0, True),
         ("network silent", 1.2, False),
-        ("bytes garbled", 0.3, None),  # may go unnoticed
+        ("bytes garbled", 0.3, None),  # the source may not notice it
         ("connections refused", 0.3, True),
     ]:
         caplog.clear()
@@ -172,7 +172,7 @@ def test_undecodable_pictures_count_as_no_picture(stack: contextlib.ExitStack) -
 def test_a_process_ends_at_once_though_a_read_is_stuck(
     kind: str, stack: contextlib.ExitStack, tmp_path: Path
 ) -> None:
-    """The thread that is left behind in FFmpeg neither keeps the process alive nor breaks it."""
+    """Check that a thread left behind in FFmpeg neither keeps the process alive nor crashes it."""
     server = server_of(stack, kind)
     script = tmp_path / "reader.py"
     script.write_text(

@@ -75,7 +75,7 @@ def thread_of(recording: Recording) -> writer.Writer:
 
 
 def wait_for_writer(recording: Recording) -> None:
-    """Wait until the thread has taken all pictures."""
+    """Wait until the writer's thread has taken all pictures."""
     writing = thread_of(recording)
     with writing._changed:
         assert writing._changed.wait_for(lambda: not writing._waiting, 60)
@@ -229,7 +229,7 @@ def test_a_killed_process_leaves_segments_that_play(tmp_path: Path) -> None:
         assert process.stdout.readline() == "written\n"
         os.kill(process.pid, signal.SIGKILL)
     *whole, last = files(tmp_path)
-    if last.stat().st_size > 1000:  # it may have just begun
+    if last.stat().st_size > 1000:  # a smaller file has just begun
         whole.append(last)
     seen = [numbers(path) for path in whole]
     assert list(chain(*seen)) == list(range(sum(map(len, seen))))
@@ -245,7 +245,7 @@ def test_the_oldest_files_are_deleted_over_the_limit(tmp_path: Path) -> None:
         "ride.event.000001.20200101T000000Z.car.mp4",
         "ride.000001.20200101T000001Z.mp4",
         "ride.000001.20200101T000001Z.jsonl",
-        "ride.000002.19700101T000000Z.mp4",  # a clock that was wrong at boot
+        "ride.000002.19700101T000000Z.mp4",  # the clock was wrong at boot
         "ride.event.000002.20200101T000003Z.car.mp4",
     ]
     for name in old:
@@ -270,7 +270,7 @@ def test_a_file_being_written_is_not_deleted(tmp_path: Path) -> None:
     recording.archive.tidy()
     recording.write(made[100:])
     recording.close()
-    assert shown(tmp_path) == list(range(125, 130))  # all others were deleted once complete
+    assert shown(tmp_path) == list(range(125, 130))  # every other file was deleted when complete
     assert listed(tmp_path) == list(range(125, 130))
     assert recording.video.lost == 0
 
@@ -313,7 +313,7 @@ def test_a_full_disk_does_not_end_the_run(
     disk.room = 300_000
     recording = Recording(tmp_path, seconds=2)
     made = results(range(300), noise=True)
-    for result in made[:200]:  # without lines, which may find the disk full sooner or later
+    for result in made[:200]:  # no JSONL: it would fill the disk at another time
         recording.video.write(result)
     wait_for_writer(recording)
     disk.room = None
@@ -324,12 +324,12 @@ def test_a_full_disk_does_not_end_the_run(
     assert seen == sorted(seen)
     assert seen[:50] == list(range(50))
     assert seen[-75:] == list(range(225, 300))
-    assert sum(len(times(path)) for path in files(tmp_path)) == len(seen)  # nothing is cut off
+    assert sum(len(times(path)) for path in files(tmp_path)) == len(seen)  # no file is cut off
     assert recording.video.lost == 300 - len(seen) > 0
     (line,) = recording.video.warnings
     assert line.startswith(f"the recording: {recording.video.lost} frames are not in it: ")
     assert line.endswith("cannot be written: No space left on device")
-    # One line for each time that the disk was full, however many files were tried meanwhile.
+    # The log has one line for each time that the disk was full, and not one for each failed file.
     levels = [record.levelno for record in caplog.records]
     assert levels[0] == logging.WARNING
     assert all(a != b for a, b in pairwise(levels))
@@ -349,7 +349,7 @@ def test_json_lines_lost_on_a_full_disk_do_not_end_the_run(
         sink.write(result)
     sink.close()
     seen = list(map(frames_of, files(tmp_path, ".jsonl")))
-    assert seen[1:] == [list(range(50, 100)), list(range(100, 130))]  # not tried within 5 s
+    assert seen[1:] == [list(range(50, 100)), list(range(100, 130))]  # no retry within 5 s
     assert seen[0] == list(range(len(seen[0])))
     assert sink.lost == 50 - len(seen[0]) > 20
     (line,) = sink.warnings
@@ -381,7 +381,7 @@ def test_a_hanging_disk_does_not_delay_a_camera(
     seen = list(chain(*videos))
     assert seen == sorted(seen)
     assert recording.video.lost == 300 - len(seen) > 50
-    # Nothing is left out but for one gap, and after it comes a key frame.
+    # The recording has only one gap, and a key frame follows it.
     gap = max(range(1, len(seen)), key=lambda k: seen[k] - seen[k - 1])
     assert seen[:gap] + seen[gap:] == [*range(seen[gap - 1] + 1), *range(seen[gap], 300)]
     assert seen[gap] % 25 == 0

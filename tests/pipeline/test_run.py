@@ -57,7 +57,7 @@ def test_frames_keep_their_order_when_several_are_in_the_network() -> None:
 
 
 def test_several_frames_are_in_the_network_at_once() -> None:
-    together = threading.Barrier(3, timeout=10)  # opens only when three are there
+    together = threading.Barrier(3, timeout=10)  # opens only when three threads wait
     backend = FakeBackend({"infer": together.wait})
     backend.parallel = 3
     make(FakeSource(30), backend, FakeSink(), options=QueueOptions(slots=3)).run()
@@ -262,7 +262,7 @@ def test_a_hanging_source_does_not_delay_the_end(monkeypatch: pytest.MonkeyPatch
 
 
 def test_frames_are_released() -> None:
-    """No stage keeps a picture that has passed: memory does not depend on the length."""
+    """Check that no stage keeps a picture that has passed: memory does not grow with the length."""
     import gc
     import weakref
 

@@ -27,7 +27,7 @@ FRAMES = 24
 
 
 class Pictures(Source):
-    """A source of pictures, of which some are of another size."""
+    """A source of pictures; some of them have another size."""
 
     def __init__(self, frames: int = FRAMES, source_id: int = 0) -> None:
         self.info = SourceInfo("fake", "file", 120, 100, Fraction(25), frames, Fraction(1, 25))
@@ -114,14 +114,14 @@ def test_several_sources_share_the_gpu_in_batches() -> None:
 
 
 def test_a_slot_is_not_reused_before_its_boxes_are_read() -> None:
-    """On each stream, between two uploads there is a download that was waited for."""
+    """Check that each stream finishes all steps of a picture, to the download, before the next."""
     rig = Rig()
     run(rig.backend())
     steps: dict[int, list[str]] = {}
     for name, stream in rig.driver.log:
         if name not in ("event", "time"):
             steps.setdefault(stream, []).append(name)
-    assert len(steps) == 5  # four slots, and the one that warmed up
+    assert len(steps) == 5  # four slots, and the slot of the warm-up
     once = ["h2d", "preprocess", "infer", "detect", "d2h"]
     for done in steps.values():
         assert done == once * (len(done) // 5)
@@ -164,7 +164,7 @@ def test_a_fault_in_a_stage_releases_everything(call: str, stage: str) -> None:
         run(backend, Failing())
     assert isinstance(caught.value, StageError)
     assert set(rig.driver.depths.values()) == {0}
-    if call == "query":  # nothing can be waited for any more: kept, and not touched
+    if call == "query":  # the GPU counts as lost: its memory is kept
         assert rig.gpu.lost
         assert rig.driver.leaked == 0
         return
@@ -184,7 +184,7 @@ def test_a_lost_gpu_ends_the_run_with_finished_output() -> None:
             return super().read()
 
     with pytest.raises(GpuLost, match="stopped working"):
-        run(backend, Falling())  # which looks whether the sink has been closed
+        run(backend, Falling())  # `run` checks that the sink was closed
 
 
 def test_slots_that_do_not_fit_into_gpu_memory_end_the_run_cleanly() -> None:

@@ -20,12 +20,12 @@ from tests.support.fakes import Camera, FakeBackend, FakeSink, FakeSource, feed_
 
 pytestmark = pytest.mark.usefixtures("no_thread_outlives")
 
-SPEED = 3  # pixels a frame
+SPEED = 3  # pixels per frame
 SIZE = (320, 90)
 
 
 class Road(FakeBackend):
-    """One car that moves by `SPEED` pixels a frame; the frame's number is in the picture."""
+    """A back end that finds one car, `SPEED` pixels further for each frame number it reads."""
 
     def __init__(self, script: dict[str, Callable[[], Any]] | None = None) -> None:
         super().__init__(script)
@@ -66,7 +66,7 @@ def test_the_network_sees_one_frame_in_so_many(every: int, parallel: int) -> Non
     assert (feed.processed, feed.detected) == (70, len(due))
     assert pipeline.found == {0: 70}
     assert {int(i) for r in sink.results for i in r.ids} == {1}  # type: ignore[union-attr]
-    # Once its speed is known, the car is where it is, seen or not.
+    # Once the speed is known, the car's place is right in every frame, detected or not.
     for result in sink.results[3 * every :]:
         left = float(result.detections.boxes[0, 0])
         assert left == pytest.approx(SPEED * result.frame.frame_id, abs=SPEED)
@@ -96,7 +96,7 @@ def test_a_cameras_frames_do_not_wait_for_the_next_that_is_due() -> None:
 
     def tick(_: Pipeline) -> None:
         seen.append(len(sink.results))
-        if len(sink.results) == 5:  # 3 is due; 4 goes past it, and 6 will not be there for long
+        if len(sink.results) == 5:  # 4 did not wait for 6, which is the next due
             gate.set()
 
     pipeline.run(tick)
@@ -113,8 +113,8 @@ def test_a_cameras_frames_between_are_taken_while_the_network_works() -> None:
     options = QueueOptions(policy="lossless", depth=2, slots=1)
     feed = feed_of(source, [FakeSink()], options, tracker=tracker, every=3)
     pipeline = Pipeline([feed], backend, options)
-    # The first is in the network, 1 and 2 wait behind it, and 3 is due: it waits for the slot
-    # before preprocess, where two have room, and one that has no room.
+    # Frame 0 is in the network; 1 and 2 wait behind it. Frame 3 is due and waits for the slot.
+    # The queue before preprocess has room for two frames; one more frame waits for room.
     pipeline.run(lambda running: gate.set() if running.read >= 6 else None)
     assert pipeline.processed == 30
 
@@ -156,7 +156,7 @@ def test_waiting_threads_hold_no_picture() -> None:
     read, gate = source.read, threading.Event()
 
     def tell() -> Frame | None:
-        if len(pictures) == 21:  # the last one is due: none waits for the next
+        if len(pictures) == 21:  # the last frame is due: none waits for another
             assert gate.wait(10)
             return None
         frame = read()
@@ -215,7 +215,7 @@ def test_frames_of_one_source_are_taken_together_if_they_wait(most: int) -> None
     sizes: list[int] = []
     pipeline.stages[2].observe = lambda event: sizes.append(event.worked_on)
     queue = pipeline.queues["preprocess"]
-    assert queue.depth == 4  # or so many could not wait
+    assert queue.depth == 4  # enough room for four waiting frames
     pipeline.run(lambda running: gate.set() if running.read >= 7 else None)
     assert backend.batch == most
     assert [r.frame.frame_id for r in sink.results] == list(range(41))

@@ -53,7 +53,7 @@ def test_every_source_has_its_own_results_in_order(most: int) -> None:
 
 
 def test_waiting_frames_form_a_batch() -> None:
-    """While the network is held, both cameras get a frame ready; then one batch has both."""
+    """Check that frames of both cameras, ready while the network is held, form one batch."""
     gate = threading.Event()
     backend = FakeBackend({"infer": lambda: gate.wait(10)})
     sizes: list[int] = []
@@ -91,7 +91,7 @@ def test_an_output_that_fails_ends_its_source_only() -> None:
     assert (len(bad.results), len(good.results)) == (0, 300)
     assert (bad.closed, good.closed) == (1, 1)
     rates = [feed.rate.at(time.monotonic()) for feed in pipeline.feeds]
-    assert rates[0] == 0 < rates[1]  # of what reaches the outputs
+    assert rates[0] == 0 < rates[1]  # the rate of frames that reach the outputs
 
 
 class Silent(Camera):
