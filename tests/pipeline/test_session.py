@@ -1,4 +1,4 @@
-"""A session opened by a program of somebody else's: own sinks, own drawing, any thread."""
+"""A session opened by another program, with its own sinks and drawing, in any thread."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -27,7 +27,7 @@ FRAMES = 60
 
 @pytest.fixture(autouse=True)
 def _no_stage_outlives() -> Iterator[None]:
-    """Check that every stage has ended with its test; libraries keep threads of their own."""
+    """Check that all stages end with their test; threads of libraries may go on."""
     yield
     assert not {thread.name.split()[0] for thread in threading.enumerate()} & set(STAGES)
 
@@ -61,7 +61,7 @@ def test_a_caller_can_pass_sinks_and_drawing(clip: Path, config: Config, tmp_pat
         assert session.files == [str(jsonl), "fake"]
         session.pipeline.run()
     assert numbers(sink) == list(range(FRAMES))
-    assert all(written)  # it comes after all others
+    assert all(written)  # the caller's sink is written after the program's
     assert all(np.all(result.frame.image == 7) for result in sink.results)
     assert sink.closed == 1
 
@@ -109,7 +109,7 @@ def test_a_run_in_a_thread_is_ended_from_another(
 
 def test_two_sessions_run_at_once(clip: Path, config: Config) -> None:
     one, other = threading.Event(), threading.Event()
-    sinks = [  # neither goes on before the other has a result
+    sinks = [  # neither session goes on before the other has a result
         FakeSink(on_write=lambda: (one.set(), other.wait(30))),
         FakeSink(on_write=lambda: (other.set(), one.wait(30))),
     ]
@@ -129,7 +129,7 @@ def test_two_sessions_run_at_once(clip: Path, config: Config) -> None:
 
 
 def closing_of(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Return where it is noted that sources and back ends are closed, in their order."""
+    """Return a list that gets the name of each source or back end that is closed, in order."""
     closed: list[str] = []
     close, open_network = VideoSource.close, module.open_network
 
@@ -178,7 +178,7 @@ def test_a_loaded_network_serves_several_sessions(
 ) -> None:
     network = describe_network(config)
     loaded = LoadedNetwork(network, open_network(config, network))
-    monkeypatch.delattr(module, "open_network")  # not loaded again
+    monkeypatch.delattr(module, "open_network")  # the network is not loaded again
     for _ in range(2):
         sink = FakeSink()
         with open_session([str(clip)], config, Outputs(), [sink], loaded=loaded) as session:

@@ -25,7 +25,7 @@ from tests.support.media import Extra, times, write_video
 
 MS = Fraction(1, 1000)
 SPEEDS = [Extra("mov_text", [(k * 1000, 1000, b"\0\2%02d" % k) for k in range(4)])]
-# Begin and duration in ms, and the data: of a whole second, as GoPro has it.
+# Begin and duration in ms, and the data: one sample a second, as from a GoPro.
 SECONDS = [(k * 1000, 1000, b"DEVC\0\0\0\0%04d" % k) for k in range(4)]
 GPMD = Extra("bin_data", SECONDS)
 
@@ -36,7 +36,7 @@ def written(path: Path, extras: Sequence[Extra], frames: int = 100) -> Path:
 
 
 def samples(path: Path, kind: str, track: int = 0) -> list[tuple[int, int, bytes]]:
-    """Return begin and duration in ms, and the data, of what is not empty."""
+    """Return begin and duration in ms and the data of each sample that is not empty."""
     with av.open(str(path)) as container:
         streams = {"subtitle": container.streams.subtitles, "data": container.streams.data}[kind]
         stream = streams[track]
@@ -92,7 +92,7 @@ def test_data_tracks_keep_their_type(tmp_path: Path, kind: bytes) -> None:
     path = written(tmp_path / "a.mp4", [extra])
     rename_entries(path, {1: kind})
     with av.open(str(path)) as container:
-        assert container.streams.data[0].codec_context is None  # PyAV has no name for it
+        assert container.streams.data[0].codec_context is None  # PyAV does not know the codec
     sink = copy(path, tmp_path / "out.mp4")
     assert sink.warnings == []
     assert kinds(tmp_path / "out.mp4") == [b"avc1", kind]
@@ -104,7 +104,7 @@ def test_warns_of_data_that_mp4_cannot_hold(tmp_path: Path) -> None:
     path = written(tmp_path / "a.mp4", [late, GPMD, GPMD], 300)
     entry = sample_entries(path)[3]
     data = bytearray(path.read_bytes())
-    data[entry.offset + 16] = 1  # something behind its type, as time codes have it
+    data[entry.offset + 16] = 1  # a field behind the entry's type, as in time codes
     path.write_bytes(data)
     sink = copy(path, tmp_path / "out.mp4")
     assert sink.warnings == [
@@ -125,7 +125,7 @@ def test_other_subtitles_are_converted_to_mp4s_format(tmp_path: Path) -> None:
         (500, 700, b"\0\x0c50 km/h\nN 48"), (2000, 500, b"\0\x0751 km/h")
     ]  # fmt: skip
     assert samples(tmp_path / "out.mp4", "subtitle", 1) == [(1000, 500, b"\0\x0bHello\nthere")]
-    assert len(sample_entries(tmp_path / "out.mp4")[1].data) > 40  # a style, as players need one
+    assert len(sample_entries(tmp_path / "out.mp4")[1].data) > 40  # has the style players need
 
 
 def test_warns_of_picture_subtitles(tmp_path: Path) -> None:
@@ -143,7 +143,7 @@ def test_late_subtitles_do_not_delay_the_picture(tmp_path: Path) -> None:
         frame = source.read()
         assert frame is not None
         sink.write(FrameResult(frame, Detections.empty()))
-    assert len(times(tmp_path / "out.mp4")) >= 50  # what a crash would leave
+    assert len(times(tmp_path / "out.mp4")) >= 50  # the frames that would survive a crash
     while (frame := source.read()) is not None:
         sink.write(FrameResult(frame, Detections.empty()))
     sink.close()

@@ -18,7 +18,7 @@ from squeezedrive.pipeline.sinks.registry import open_sinks, sink_specs
 from tests.pipeline.test_video_sink import Pictures
 from tests.support.media import write_video
 
-# Nothing of this is known to the program.
+# The program knows nothing about this output.
 CSV = '''
 """Writes followed objects as CSV."""
 
@@ -53,7 +53,7 @@ SPEC = SinkSpec(
     turns_on=("track.enabled",),
 )
 '''
-# A display of which the user has seen enough after three frames.
+# A display that the user closes after three frames.
 GLANCE = """
 import time
 from squeezedrive.pipeline.core.sink import Sink
@@ -83,7 +83,7 @@ MANY = ("--no-video", "-t", "0.001")
 
 @pytest.fixture(autouse=True)
 def _modules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Put the modules beside those of the files."""
+    """Add both modules to the package of the file outputs."""
     folder = tmp_path / "modules"
     folder.mkdir()
     names = {"toy_csv": CSV, "toy_glance": GLANCE}
@@ -170,7 +170,7 @@ def test_sinks_that_may_block_are_written_last(tmp_path: Path) -> None:
     paths = {spec.option: tmp_path / f"{spec.option}.mp4" for spec in sink_specs()}
     opened = open_sinks(paths, Pictures(), ["car"], load_config(), dict)  # type: ignore[arg-type]
     names = [type(sink).__name__ for sink in opened]
-    assert names[:2] == ["WindowSink", "GlanceSink"]  # without a display nothing is written
+    assert names[:2] == ["WindowSink", "GlanceSink"]  # if no display opens, no file is written
     assert names[-1] == "RecordingSink"  # encoding takes longest
     assert {"CsvSink", "JsonlSink", "KittiSink", "MotSink", "ToySink"} <= set(names[2:-1])
     assert len(names) == len(paths)

@@ -12,7 +12,7 @@ from squeezedrive.pipeline.stages.feed import Captured
 from tests.support.fakes import FakeSource, feed_of
 
 PICTURES = 4
-WAIT = 0.02  # seconds for a picture
+WAIT = 0.02  # seconds per picture
 
 
 @pytest.mark.parametrize("waits", [True, False])
@@ -39,7 +39,7 @@ def test_waiting_for_a_camera_does_not_count_as_busy(waits: bool) -> None:
     timing = stage.timing
     assert timing.busy.count == len(events) == PICTURES
     worked = timing.busy.total
-    assert (worked >= PICTURES * WAIT) == (not waits)  # a sleeping thread uses no processor time
+    assert (worked >= PICTURES * WAIT) == (not waits)  # sleeping takes no processor time
     assert timing.wait_in >= PICTURES * WAIT or not waits
     assert all(event.start <= event.taken <= event.done <= event.given for event in events)
     assert sum(event.done - event.taken for event in events) == pytest.approx(worked)

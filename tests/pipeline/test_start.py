@@ -1,4 +1,4 @@
-"""`--start` in files in which no key frame can be looked up: every frame from there on comes."""
+"""`--start` in files whose key frames cannot be looked up: every frame from there on is read."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ PATIENT = SourceOptions(open_timeout=60.0, read_timeout=60.0)
 
 @pytest.fixture
 def serve() -> Iterator[Callable[[bytes, bool], int]]:
-    """Serve bytes to one client over TCP, then hang up or fall silent; the call gives the port."""
+    """Serve bytes to one client over TCP, then hang up or send nothing; a call returns the port."""
     listener = socket.create_server(("127.0.0.1", 0))
     done = threading.Event()
     threads = []
@@ -35,7 +35,7 @@ def serve() -> Iterator[Callable[[bytes, bool], int]]:
         with client:
             try:
                 client.sendall(data)
-            except OSError:  # the client has heard enough
+            except OSError:  # the client closed the connection
                 return
             if not hang_up:
                 done.wait(100)
@@ -98,7 +98,7 @@ def test_a_leaping_stream_clock_is_corrected(
     seconds = [frame.seconds for frame in read_all(source)]
     assert len(seconds) == 20
     assert seconds == sorted(set(seconds))
-    assert seconds[-1] - seconds[0] < 60  # not the two hours that its clock leaps
+    assert seconds[-1] - seconds[0] < 60  # the leap of two hours is removed
     assert source.report.warnings == ["time leaps ahead at frame 10, mended; there may be more"]
 
 
@@ -177,7 +177,7 @@ def test_streams_without_a_connection_are_read(
 ) -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as chosen:
         chosen.bind(("127.0.0.1", 0))
-        port = chosen.getsockname()[1] // 2 * 2  # RTP has even ports
+        port = chosen.getsockname()[1] // 2 * 2  # RTP uses even ports
     url = f"{kind}://127.0.0.1:{port}"
     send(f"{url}?pkt_size=1316" if kind == "udp" else url, format)
     source = open_source(url, PATIENT)

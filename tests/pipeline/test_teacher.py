@@ -1,4 +1,4 @@
-"""The teacher's model, its tiles, and the labels made of what it sees."""
+"""The teacher's model, its tiles, and the labels made of its detections."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_boxes_are_in_pixels_of_the_picture(tmp_path: Path) -> None:
         (VEHICLE, 0.05, (1, 2, 3, 4)),
     )
     found = Teacher(write_teacher(tmp_path / "t.xml", *rows)).detect(picture(320, 80))
-    # The best first, noise left out, at the edges cut off.
+    # Boxes are sorted by score, without those of low score, and end at the edges of the picture.
     np.testing.assert_allclose(found.boxes, [(160, 40, 320, 80), (40, 10, 80, 70)])
     np.testing.assert_allclose(found.scores, [0.9, 0.5], rtol=1e-6)
     assert found.classes.tolist() == [VEHICLE, PERSON]
@@ -69,7 +69,7 @@ def test_the_teacher_sees_the_picture_and_its_tiles(tmp_path: Path) -> None:
     assert len(starts) >= 3
     expected = {540, *(start + 270 for start in starts)}
     assert {round(float(x)) for x in found.boxes[:, 0]} == expected
-    small = picture(*TILE)  # one tile would be the picture once more
+    small = picture(*TILE)  # a single tile would repeat the picture
     assert len(Teacher(path).detect(small).boxes) == 1
 
 
@@ -78,7 +78,7 @@ def test_objects_cut_off_by_a_tile_come_from_its_neighbours(tmp_path: Path) -> N
     width = TILE[0] * 2
     found = Teacher(write_teacher(tmp_path / "t.xml", *rows)).detect(picture(width, TILE[1]))
     edges = sorted((float(x1), float(x2)) for x1, _, x2, _ in found.boxes)
-    # Of the tiles only what touches the picture's own edges stays.
+    # A box at the edge of a tile is kept only if the picture ends there as well.
     assert edges[0] == (0, pytest.approx(TILE[0] / 4))
     assert edges[-1] == (pytest.approx(width - TILE[0] / 4), width)
     assert len(edges) == 4
@@ -142,7 +142,7 @@ def test_low_scores_become_regions_to_ignore() -> None:
     assert names((VEHICLE, 0.14, box)) == []
     assert names((PERSON, 0.41, box)) == ["Pedestrian"]
     assert names((PERSON, 0.39, box)) == ["DontCare"]
-    assert names((TWO_WHEELER, 0.9, box)) == ["DontCare"]  # nobody rides it
+    assert names((TWO_WHEELER, 0.9, box)) == ["DontCare"]  # without a rider
     assert names((VEHICLE, 0.9, (10, 10, 60, 20))) == ["DontCare"]  # too low
 
 
@@ -150,14 +150,14 @@ def test_a_person_on_a_two_wheeler_is_a_cyclist() -> None:
     rider, wheels = (10, 10, 30, 60), (5, 40, 40, 75)
     (cyclist,) = labels_of_teacher(found((PERSON, 0.9, rider), (TWO_WHEELER, 0.6, wheels)))
     assert (cyclist.name, cyclist.box) == ("Cyclist", (5, 10, 40, 75))
-    # The two-wheeler decides how sure that is.
+    # The score of the two-wheeler decides whether the label is certain.
     assert names((PERSON, 0.2, rider), (TWO_WHEELER, 0.31, wheels)) == ["Cyclist"]
     (unsure,) = labels_of_teacher(found((PERSON, 0.9, rider), (TWO_WHEELER, 0.29, wheels)))
     assert (unsure.name, unsure.box) == ("DontCare", (5, 10, 40, 75))
-    # What is too faint to be there changes nothing.
+    # An object with too low a score is ignored.
     assert names((PERSON, 0.9, rider), (TWO_WHEELER, 0.14, wheels)) == ["Pedestrian"]
     assert names((PERSON, 0.14, rider), (TWO_WHEELER, 0.6, wheels)) == ["DontCare"]
-    # Somebody beside it, and a box inside of another.
+    # A person beside the two-wheeler, and a two-wheeler inside the person's box.
     assert names((PERSON, 0.9, (38, 10, 58, 60)), (TWO_WHEELER, 0.6, wheels)) == [
         "Pedestrian", "DontCare",
     ]  # fmt: skip
@@ -179,7 +179,7 @@ def test_each_rider_has_one_two_wheeler() -> None:
 
 
 def test_the_real_teacher_finds_objects_of_kitti(shared: Path) -> None:
-    """Recall at IoU 0.5 of visible cars and pedestrians over 40 px, on five pictures."""
+    """Check the recall of visible cars and pedestrians over 40 px at IoU 0.5, on five pictures."""
     teacher = Teacher(shared / "weights" / "teacher-2003" / "pvb2003.xml")
     dataset = load_dataset(shared / "data" / "kitti", "val", ("car", "pedestrian", "cyclist"))
     hits, objects = np.zeros(2, int), np.zeros(2, int)

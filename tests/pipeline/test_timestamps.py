@@ -19,13 +19,13 @@ TICK = Fraction(1, 1000)
     [
         # pairs of pts in ms and arrival in ms
         ([(0, 0), (40, 45), (80, 81)], [0, 40, 80], 0),
-        # held up for three seconds: late, not early
+        # a frame arrives three seconds late: its time is right
         ([(0, 0), (40, 3040), (80, 3041), (3040, 3042)], [0, 40, 80, 3040], 0),
-        # the camera learns the date
+        # the camera's clock is set to the date: it leaps by two hours
         ([(0, 0), (40, 40), (7_200_080, 80), (7_200_120, 120)], [0, 40, 80, 120], 1),
-        # held up, and the clock leaps meanwhile
+        # a frame arrives late, and the camera's clock leaps before it
         ([(0, 0), (40, 40), (90_000, 4000), (90_040, 4040)], [0, 40, 4000, 4040], 1),
-        # the clock is set back by an hour, after two seconds of nothing
+        # the clock is set back by an hour, after two seconds without frames
         ([(3_600_000, 0), (3_600_040, 40), (0, 2040)], [3_600_000, 3_600_040, 3_602_040], 1),
         ([(0, 0), (40, 40), (30, 80), (120, 120)], [0, 40, 41, 120], 1),
         ([(None, 0), (40, 40), (None, 90)], [0, 40, 90], 1),
@@ -46,7 +46,7 @@ def test_leaps_of_a_live_clock_are_corrected(
 def placed(
     timeline: Timeline, *frames: tuple[int, float], time_base: Fraction = TICK
 ) -> list[tuple[int, int]]:
-    """Place the frames of one connection, pts and arrival in seconds; return pts and numbers."""
+    """Place frames of one connection, given as pts and arrival in s; return pts and numbers."""
     timeline.join(Fraction(25))
     picture = np.zeros((2, 2, 3), np.uint8)
     out = [
@@ -60,7 +60,7 @@ def placed(
 def test_time_and_numbers_continue_over_reconnections() -> None:
     timeline = Timeline()
     assert placed(timeline, (9000, 50.0), (9040, 50.04)) == [(9000, 0), (9040, 1)]
-    # the camera's clock begins anew, ten seconds after the first frame
+    # ten seconds after the first frame, the camera's clock starts again at 0
     assert placed(timeline, (0, 60.0), (40, 60.04)) == [(19000, 2), (19040, 3)]
     # another clock and time base
     other = Fraction(1, 90_000)
@@ -72,10 +72,10 @@ def test_time_and_numbers_continue_over_reconnections() -> None:
 
 def test_time_never_runs_backwards_over_reconnections() -> None:
     timeline = Timeline()
-    # the first frame was held up by a second: the clock of the recording is ahead of the wall's
+    # the first frame arrived a second late: the recording's time is ahead of the wall clock
     assert placed(timeline, (0, 50.0), (1000, 50.04)) == [(0, 0), (1000, 1)]
     assert placed(timeline, (500, 50.1), (540, 50.14)) == [(1040, 2), (1080, 3)]
-    # which does not add up: the third one is where the wall clock has it
+    # the lead does not add up: the third connection begins at the time of the wall clock
     assert placed(timeline, (0, 53.0)) == [(3000, 4)]
 
 

@@ -40,13 +40,13 @@ class TestNumbers:
         shown = follow(frames)
         assert [len(t.ids) for t in shown] == [2] * 61
         by_number = dict(zip(shown[-1].ids.tolist(), shown[-1].found.boxes, strict=True))
-        assert by_number[1][0] > 400  # the one that went right
+        assert by_number[1][0] > 400  # the car that moved to the right
         assert by_number[2][0] < 150
 
     def test_an_object_hidden_by_another_is_known_again(self):
         def seen(k):
             rows = [car(300, wide=80, high=80)]
-            if not 20 <= k < 38:  # 0.6 s behind the standing one
+            if not 20 <= k < 38:  # hidden for 0.6 s behind the standing car
                 rows.append(car(100 + 7 * k, 104, 0.8, kind=PEDESTRIAN, wide=24, high=60))
             return rows
 
@@ -57,7 +57,7 @@ class TestNumbers:
 
     def test_numbers_are_never_reused(self):
         tracker, used = Tracker(controls()), []
-        for k in range(30):  # each time somewhere else, or long after
+        for k in range(30):  # each time elsewhere, 3 s later
             new = set()
             for step in range(5):
                 tracked = tracker.update(found(car(100 + 200 * (k % 3))), 3.0 * k + step / FPS)
@@ -69,7 +69,7 @@ class TestNumbers:
     def test_objects_never_shown_use_no_number(self):
         tracker = Tracker(controls())
         for k in range(40):
-            tracker.update(found(car(40 * k % 977, score=0.45)), k / FPS)  # noise, all over
+            tracker.update(found(car(40 * k % 977, score=0.45)), k / FPS)  # noise everywhere
         tracked = tracker.update(found(car(500, 400)), 41 / FPS)
         assert tracked.ids.tolist() == [1]
 
@@ -170,7 +170,7 @@ class TestFlicker:
     def test_works_at_other_frame_rates(self, fps):
         frames = [[] if k == 20 else [car(100 + 60 * k / fps, score=0.7)] for k in range(40)]
         assert numbers(follow(frames, fps)) == {1}
-        if fps > 3:  # a third of a second is too long to be sure where something is
+        if fps > 3:  # after a third of a second, the place is not certain
             assert ids(follow(frames, fps)) == [[1]] * 40
 
 
@@ -192,7 +192,7 @@ class TestClasses:
         frames += [[car(102, kind=CAR), car(110, kind=PEDESTRIAN)]]
         last = follow(frames)[-1]
         boxes = dict(zip(last.ids.tolist(), last.found.boxes[:, 0].tolist(), strict=True))
-        assert boxes[1] > car(102)[0]  # drawn to the pedestrian, past the car
+        assert boxes[1] > car(102)[0]  # the box follows the pedestrian, not the car
 
 
 class TestTime:
@@ -292,7 +292,8 @@ class TestFrames:
         assert (given.boxes == copy).all()
 
     def test_an_object_that_leaves_at_the_edge_is_not_kept(self):
-        # The network's boxes end at the edge: one side stands still, the other comes to it.
+        # The network's boxes end at the picture's edge: the left side of the box stands still there
+        # and the right side comes nearer.
         frames = [[(0, 80, max(90 - 6 * k, 6), 120, 0.9, CAR)] if k < 15 else [] for k in range(30)]
         shown = follow(frames)
         assert ids(shown)[14] == [1]
@@ -310,6 +311,6 @@ class TestFrames:
             most = max(most, len(tracker._motion))
         assert most <= 20 * (FORGET * FPS + 2)
         assert len(tracker._motion) == len(tracker._objects.ids)
-        for later in (0.9, 1.8, 2.7):  # no step long enough to be taken for a jump
+        for later in (0.9, 1.8, 2.7):  # no step counts as a jump in time
             tracker.update(Detections.empty(), 300 / FPS + later)
         assert len(tracker._motion) == 0

@@ -15,7 +15,7 @@ from tests.support.tracks import (
 
 
 class TestBetween:
-    """Frames that were not looked at."""
+    """Boxes in frames between two detections."""
 
     def test_boxes_are_interpolated_between_detections(self):
         tracker = Tracker(controls())
@@ -26,7 +26,7 @@ class TestBetween:
                 assert shown.ids.tolist() == [1]
                 assert shown.found.scores[0] == pytest.approx(0.9, abs=0.1)
                 assert shown.found.boxes[0] == pytest.approx(car(100 + 3 * between)[:4], abs=1)
-        # At the end of a source there is no next look.
+        # At the end of a source, no detection follows.
         assert tracker.at(38 / FPS).found.boxes[0] == pytest.approx(car(214)[:4], abs=1)
 
     def test_interpolation_does_not_change_the_tracks(self):
@@ -55,7 +55,7 @@ class TestBetween:
         tracker.update(found(car(100)), 1.0)
         tracker.update(found(car(110)), 1.1)
         assert tracker.at(1.2).found.boxes[0] == pytest.approx(tracker.at(3.0).found.boxes[0])
-        tracker.update(found(car(112)), 1.10001)  # a clock that stands still says nothing of speed
+        tracker.update(found(car(112)), 1.10001)  # a clock that stands still gives no speed
         assert tracker.at(1.2).found.boxes[0] == pytest.approx(car(112)[:4], abs=3)
 
     def test_after_one_detection_boxes_do_not_move(self):
@@ -65,7 +65,7 @@ class TestBetween:
         assert tracker.at(1.1).found.boxes[0] == pytest.approx(car(100)[:4], abs=0.01)
 
     def test_no_interpolation_when_time_goes_back(self):
-        """As when a file is shown from its beginning again: nothing moves between."""
+        """Check that boxes stay where they are, as when a file starts again from its beginning."""
         tracker = Tracker(controls())
         tracker.update(found(car(100)), 9.0)
         tracker.update(found(car(500)), 2.0)

@@ -1,4 +1,4 @@
-"""Which object is which detection, and where objects are expected."""
+"""The matching of detections to objects, and the places where objects are expected."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Parts of video files: together they have the frames of the whole, each once."""
+"""Parts of video files: together they have all frames of the file, each once."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.support.media import damage, packets, read_all, write_video
 
 FRAMES = 160
 H264 = {"g": "25", "sc_threshold": "0", "bf": "3"}  # a key frame each second
-HEVC = {  # open groups: pictures that are shown before a key frame come after it
+HEVC = {  # open groups: pictures shown before a key frame are stored after it
     "x265-params": "log-level=none:keyint=26:min-keyint=1:scenecut=0:b-adapt=0:bframes=3"
 }
 IRREGULAR = sorted(random.Random(1).sample(range(1, 640), FRAMES - 1))  # hundredths of a second
@@ -41,7 +41,7 @@ KINDS: dict[str, dict[str, Any]] = {
 
 
 def frames_of(path: Path, **options: Any) -> list[tuple[int, int, bytes]]:
-    """Return number, pts and picture of all frames."""
+    """Return number, pts and picture of each frame."""
     source = VideoSource(str(path), SourceOptions(**options))
     frames = [(f.frame_id, f.pts, f.image.tobytes()) for f in read_all(source)]
     assert not source.report.warnings
@@ -66,7 +66,7 @@ def test_parts_have_the_frames_of_the_whole(tmp_path: Path, name: str) -> None:
     read = [frames_of(path, part=part) for part in parts]
     assert [len(frames) for frames in read] == [part.frames for part in parts]
     assert [frame for frames in read for frame in frames] == whole
-    # Each begins where the whole is not decoded anew: with a key frame.
+    # Each part begins with a key frame.
     assert {part.begin for part in parts} <= {p.pts for p in packets(path) if p.is_keyframe}
 
 
@@ -81,7 +81,7 @@ def test_open_groups_are_really_there(tmp_path: Path) -> None:
     ("name", "video", "reason"),
     [
         ("short.mp4", {"frames": 40, "options": H264}, ""),
-        ("rest.mp4", {"frames": 60, "options": H264}, ""),  # 0.4 s are no part of their own
+        ("rest.mp4", {"frames": 60, "options": H264}, ""),  # 0.4 s do not make a part
         ("open.mp4", {"options": {**H264, "x264-params": "open-gop=1"}}, "no key frame"),
         ("refreshed.mp4", {"options": {**H264, "x264-params": "intra-refresh=1"}}, "no key frame"),
         ("rare.mp4", {"options": {"g": "999", "sc_threshold": "0"}}, "no key frame"),

@@ -28,7 +28,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 class Pictures(Source):
-    """A source that tells a sink about itself; the test makes the frames."""
+    """A source that has only its properties; the test makes the frames."""
 
     def __init__(self, time_base: Fraction = Fraction(1, 25), origin: int = 0) -> None:
         self.info = SourceInfo("made", "demo", 160, 120, Fraction(25), None, time_base, origin)
@@ -48,7 +48,7 @@ def result(image: np.ndarray, pts: int, time_base: Fraction = Fraction(1, 25)) -
 def copy(
     source_path: Path, path: Path, limit: int | None = None, **options: object
 ) -> RecordingSink:
-    """Run a clip from source to sink, without drawing on it."""
+    """Copy a clip from source to sink, without drawing on it."""
     source = VideoSource(str(source_path), SourceOptions(**options))  # type: ignore[arg-type]
     sink = RecordingSink(source, VideoConfig(), path)
     while (frame := source.read()) is not None and sink.frames_written != limit:

@@ -109,7 +109,7 @@ def test_pictures_are_turned_upright_once(tmp_path: Path, rotation: int, hflip: 
     write_video(path, 3, rotation=rotation, hflip=hflip, aspect=Fraction(4, 3))
     source = open_video(path)
     image = read_all(source)[1].image
-    expected = np.rot90(picture(1), rotation // 90)  # counter-clockwise, as FFmpeg counts
+    expected = np.rot90(picture(1), rotation // 90)  # counter-clockwise, as in FFmpeg
     expected = expected[:, ::-1] if hflip else expected
     assert image.shape == expected.shape
     assert np.abs(image.astype(int) - expected).mean() < 4
@@ -130,15 +130,15 @@ def test_a_frame_owns_its_pixels(tmp_path: Path, size: tuple[int, int]) -> None:
         assert frame.image.flags.c_contiguous
         assert frame.image.flags.writeable
         frames.append((frame, number_of(frame.image)))
-        frame.image[:] = 0  # what one stage draws must not show in the next frame
+        frame.image[:] = 0  # drawing on one frame must not change the next
     assert [number for _, number in frames] == list(range(8))
 
 
 def test_drawing_on_a_bgr_frame_does_not_reach_the_decoder(tmp_path: Path) -> None:
     path = (
         tmp_path / "screen.flv"
-    )  # Flash Screen Video decodes to BGR, each frame on top of the last one
-    size = 192, 128  # rows without padding, which would be copied anyway
+    )  # Flash Screen Video decodes to BGR and changes its last frame to get the next one
+    size = 192, 128  # rows without padding: rows with padding are always copied
     write_video(path, 8, size=size, codec="flashsv", pix_fmt="bgr24", options={"g": "100"})
     source = open_video(path)
     while (frame := source.read()) is not None:
@@ -178,7 +178,7 @@ def test_colours_follow_the_tags(
 def test_untagged_video_has_the_colours_players_give_it(
     tmp_path: Path, size: tuple[int, int], matrix: int
 ) -> None:
-    path = tmp_path / "untagged.y4m"  # a format that cannot say which matrix it was made with
+    path = tmp_path / "untagged.y4m"  # this format does not store the colour matrix
 
     def draw(number: int, size: tuple[int, int]) -> NDArray[np.uint8]:
         return np.full((size[1], size[0], 3), (30, 60, 200), np.uint8)

@@ -1,4 +1,4 @@
-"""Files with several video tracks, such as the front and the rear camera's."""
+"""Files with several video tracks, such as those of a front and a rear camera."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def test_a_track_index_too_high_is_refused_with_the_list(tmp_path: Path) -> None
 
 
 def write_sound_and_tracks(path: Path, ends: tuple[float, float]) -> None:
-    """Write two video tracks that end so late, and a second of sound."""
+    """Write two video tracks that end at the given seconds, and one second of sound."""
     with av.open(str(path), "w") as output:
         streams = []
         for (width, height), _ in TRACKS[:2]:
@@ -122,7 +122,7 @@ def test_sound_follows_the_clock_of_the_track_that_is_read(
     write_sound_and_tracks(tmp_path / "1.ts", ends)
     data = (tmp_path / "1.ts").read_bytes()
     path, out = tmp_path / "a.ts", tmp_path / "out.mp4"
-    path.write_bytes(data + data)  # appended: goes on where all of what is read has ended
+    path.write_bytes(data + data)  # the copy goes on after the longest track that is read
     source = VideoSource(str(path), SourceOptions(track_index=index))
     sink = RecordingSink(source, VideoConfig(preset="ultrafast"), out)
     joint = None
@@ -137,7 +137,7 @@ def test_sound_follows_the_clock_of_the_track_that_is_read(
         heard = [f.time for f in container.decode(audio=0) if np.abs(f.to_ndarray()).max() > 0.05]
     begins = [b for a, b in pairwise(heard) if b - a > 0.5]
     if ends[index] == 1:
-        assert begins == []  # it goes on without a pause
+        assert begins == []  # the sound goes on without a pause
     else:
         assert begins == [pytest.approx(joint, abs=0.15)]
 
@@ -147,5 +147,5 @@ def test_tracks_are_counted_whatever_the_file_says_of_itself(tmp_path: Path) -> 
     write_tracks(path, 2)
     data = path.read_bytes()
     assert b"Lavf" in data
-    path.write_bytes(data.replace(b"Lavf", b"L\xe4vf"))  # Latin-1
+    path.write_bytes(data.replace(b"Lavf", b"L\xe4vf"))  # Latin-1, not UTF-8
     assert count_tracks(str(path)) == 2

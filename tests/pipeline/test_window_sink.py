@@ -83,7 +83,7 @@ def test_large_frame_is_reduced_to_fit_the_screen(pygame, sink):
 
 def test_aspect_is_kept_when_the_size_changes(pygame, sink):
     sink.write(result(90, 160))
-    sink.write(result(90, 90))  # square, in a window of 160 x 90
+    sink.write(result(90, 90))  # a square picture in a window of 160 x 90
     picture = shown(pygame)
     assert picture.shape == (90, 160, 3)
     assert not picture[:, :35].any()
@@ -131,7 +131,7 @@ def test_close_twice_and_without_a_frame(pygame, sink):
     sink.close()
     sink.close()
     assert not pygame.display.get_init()
-    assert not sink.ended  # not by the user
+    assert not sink.ended  # the user did not end it
 
 
 def test_missing_pygame_names_the_command(monkeypatch):
@@ -150,7 +150,7 @@ def test_an_unusable_video_driver_is_an_error_of_one_line(pygame, monkeypatch):
 def test_a_missing_display_is_an_error(pygame, monkeypatch):
     for name in ("SDL_VIDEODRIVER", "DISPLAY", "WAYLAND_DISPLAY"):
         monkeypatch.delenv(name, raising=False)
-    # A machine with a bare console could be drawn on all the same.
+    # Without this, the window could open on a bare console, which has no display server.
     monkeypatch.setattr("pygame.display.get_driver", lambda: "offscreen")
     monkeypatch.setattr("pygame.display.init", lambda: None)
     with pytest.raises(SinkError, match="no display"):
@@ -159,7 +159,7 @@ def test_a_missing_display_is_an_error(pygame, monkeypatch):
 
 def test_sigterm_still_ends_the_process(pygame, monkeypatch):
     for name in ("SDL_NO_SIGNAL_HANDLERS", "PYGAME_HIDE_SUPPORT_PROMPT"):
-        monkeypatch.delenv(name, raising=False)  # the sink's own business
+        monkeypatch.delenv(name, raising=False)  # the sink sets them itself
     code = (
         "import os, signal, sys, time\n"
         "from tests.pipeline.test_window_sink import *\n"
@@ -172,4 +172,4 @@ def test_sigterm_still_ends_the_process(pygame, monkeypatch):
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=100
     )
     assert run.returncode == -signal.SIGTERM
-    assert run.stdout == "open\n"  # and no greeting from pygame
+    assert run.stdout == "open\n"  # pygame prints no greeting
