@@ -29,7 +29,7 @@ WORK = 0.02  # seconds each stage works on a frame
 
 
 class Drive:
-    """A run with three stages and its own clock; the test sends the frames."""
+    """A made run: sends frames through three stages, with its own clock."""
 
     def __init__(self, warmup: float = 0.5, expected: int | None = None, capacity: int = 3) -> None:
         self.now = 0.0

@@ -381,7 +381,7 @@ def test_a_camera_that_is_unplugged_and_plugged_in_again() -> None:
     assert source.info.kind == "camera"
     assert (state.condition, state.reconnects) == ("connected", 1)
     assert [frame.frame_id for frame in frames] == [0, 1, 2, 3]
-    # Microseconds of the clock, over both connections.
+    # Over both connections, times are those of the clock, to a second.
     assert [f.seconds for f in frames] == pytest.approx([f.captured_at for f in frames], abs=1)
     assert all(capture.released.wait(60) for capture in captures)
 
