@@ -57,8 +57,8 @@ def test_clusters_are_close_to_the_best_possible_split() -> None:
         found = cluster(sizes, 2)
         assert found[0].prod() <= found[1].prod()
         short.append(best - size_iou(sizes, found).max(axis=1).mean())
-    # Groups that match their medians do not move, so the best split is not always reached; but
-    # shapes seen on the way may be better than the medians of any split.
+    # The clustering stops when each group matches its median, so it may miss the best split; but
+    # a shape that it finds on the way may be better than the medians of any split.
     assert max(short) < 0.04
     assert np.mean(short) < 0
 
@@ -95,7 +95,7 @@ def test_measures_sizes_in_the_networks_input(root: Path) -> None:
     found = measure([dataset], "stretch", (240, 60))
     np.testing.assert_allclose(found.sizes, [[80, 20], [20, 30]])
     assert found.classes.tolist() == [0, 1]
-    assert found.left_out == 1  # 10x5 pixels
+    assert found.left_out == 1  # the object of 10x5 pixels
     twice = measure([dataset, dataset], "letterbox", (240, 240))
     np.testing.assert_allclose(twice.sizes, [[80, 40], [20, 60], [10, 10]] * 2)
     assert twice.left_out == 0

@@ -1,4 +1,4 @@
-"""Slots of the CPU back end compute what graph and reference do, and leave nothing behind."""
+"""Slots of the CPU back end: same results as graph and reference, no traces after closing."""
 
 import ctypes
 import gc
@@ -185,7 +185,7 @@ class _SignalStack(ctypes.Structure):
 
 
 def test_closed_back_ends_leave_no_freed_signal_stack() -> None:
-    """Otherwise a signal would write into memory that now holds other data."""
+    """Test that no signal can write into freed memory, which now holds other data."""
     settings, options = EngineSettings(load_weights(DEFAULT), 96, 64, PARAMS), CpuOptions()
     opened = [CpuBackend(settings, options, "test") for _ in range(3)]
     for backend in opened:

@@ -1,4 +1,4 @@
-"""Which back end runs on this machine, and what is reported where one cannot."""
+"""The choice of a back end, and the messages about a back end that cannot run."""
 
 import re
 import subprocess
@@ -100,7 +100,7 @@ def test_reports_a_driver_older_than_the_packages(
         ("12.9.4", "12.9.86", "12.6.85", "pip install 'nvidia-nvjitlink-cu12==12.9.*'"),
         ("13.5.0", "13.5.37", "13.5.2", None),
         ("13.5.0", "13.0.88", "13.5.37", None),
-        ("13.5.0", "13.5.37", None, None),  # that of a whole toolkit
+        ("13.5.0", "13.5.37", None, None),  # a CUDA toolkit's linker has no package
         ("13.5.0", "unknown", "13.5.37", None),
         (None, None, None, None),
     ],
@@ -147,7 +147,7 @@ class DriverTooOld(Exception):
 
 
 def stub(monkeypatch: pytest.MonkeyPatch, **has: Any) -> None:
-    """Replace back ends by ones with these obstacles (a list), or that raise this error."""
+    """Replace back ends; each new one has the given obstacles (a list), or raises the error."""
     for name, what in has.items():
 
         def open_stub(_: Any, __: Any, reason: str, name: str = name, what: Any = what) -> Any:
@@ -215,7 +215,7 @@ def test_auto_logs_the_back_ends_that_it_tried(
 
 def test_auto_reports_an_error_of_the_cpu_back_end(monkeypatch: pytest.MonkeyPatch) -> None:
     stub(monkeypatch, tensorrt=GONE, torch=GONE)
-    stub(monkeypatch, another=[])  # it comes after cpu in the table
+    stub(monkeypatch, another=[])  # this back end comes after cpu in the table
     with pytest.raises(ConfigError, match="no quantised model"):
         open_backend("auto", settings(), [CpuOptions(precision="int8")])
 

@@ -1,4 +1,4 @@
-"""`check-data` finds mistakes in data before a training, with file and line, in all layouts."""
+"""`check-data` reports mistakes in data of every layout, with file and line."""
 
 from __future__ import annotations
 
@@ -161,8 +161,8 @@ def test_finds_every_fault_of_a_kitti_set_with_its_line(tmp_path: Path) -> None:
 def test_checks_a_yolo_box_before_cutting_it_at_the_edge(tmp_path: Path) -> None:
     lines = [
         "0 0.3 0.4 0.2 0.3",
-        "0 0.95 0.5 0.2 0.3",  # to 1.05
-        "0 0.995 0.5 0.01 0.3",  # to 1
+        "0 0.95 0.5 0.2 0.3",  # right edge at 1.05
+        "0 0.995 0.5 0.01 0.3",  # right edge at 1
         "0 0.5 0.5 0 0.3",
         "1 0.7 0.5 0.1 0.3",
     ]

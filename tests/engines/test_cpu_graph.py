@@ -25,7 +25,7 @@ from squeezedrive.engines.quantisation.graph import quantise, quantised_values
 from squeezedrive.kernels.params import DetectParams
 
 WIDTH, HEIGHT = 96, 48
-# So dark that a pixel minus the mean is never clipped at 127 steps.
+# The values are below 230: a pixel minus the mean stays below 127 steps and is never clipped.
 PIXELS = np.random.default_rng(2).integers(0, 230, (1, HEIGHT, WIDTH, 3)).astype(np.uint8)
 
 
@@ -48,10 +48,10 @@ def run(model: onnx.ModelProto, pixels: np.ndarray) -> np.ndarray:
 
 
 def first_layer(model: onnx.ModelProto, pixels: np.ndarray) -> np.ndarray:
-    """Return conv1's output by ONNX's reference implementation, without the edge."""
+    """Return conv1's output by ONNX's reference implementation, without its outer pixels."""
     copied = onnx.ModelProto()
     copied.CopyFrom(model)
-    copied.opset_import[0].version = 19  # the first version whose operations the reference all has
+    copied.opset_import[0].version = 19  # oldest version that the reference fully supports
     copied.graph.output.append(helper.make_tensor_value_info("conv1", onnx.TensorProto.FLOAT, None))
     value = ReferenceEvaluator(copied).run(["conv1"], {"image": pixels})[0]
     return np.asarray(value)[..., 1:-1, 1:-1]

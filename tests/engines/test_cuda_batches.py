@@ -33,7 +33,7 @@ SIZES = [(120, 100), (200, 180), (90, 60)]
 
 
 def test_batch_finds_the_same_as_each_picture_alone() -> None:
-    """Batches have any number, order and size, and keep nothing from the batch before."""
+    """Test batches of any number, order and size; no batch changes the next one."""
     rig = Rig(max_batch=3)
     slot = rig.slot(3)
     a, b, c = (picture(seed, *size) for seed, size in enumerate(SIZES, 1))
@@ -81,7 +81,7 @@ def test_only_the_pictures_given_are_computed() -> None:
         slot = rig.slot(3)
         for number in (2, 2, 1, 3, 3):
             run_all(slot, [picture(1)] * number)
-    assert bound == [3, 2, 1]  # each number once
+    assert bound == [3, 2, 1]  # one bind for each number of pictures
     assert rig.executor.open_contexts == 3
     slot.close()
     assert rig.executor.open_contexts == 0
@@ -118,7 +118,7 @@ def test_rejected_batch_cannot_be_inferred() -> None:
         with pytest.raises(ValueError, match="expected 1 to 2 pictures"):
             slot.preprocess(wrong)
     rig.driver.fail["mem_alloc"] = DriverError("out of memory")
-    with pytest.raises(GpuMemoryError):  # at the second of two pictures
+    with pytest.raises(GpuMemoryError):  # raised for the second of two pictures
         slot.preprocess([picture(1), picture(2)])
     with pytest.raises(RuntimeError, match="before load"):
         slot.infer()
@@ -173,7 +173,7 @@ def test_driver_has_the_calls_that_record_graphs() -> None:
 
 
 def test_repeated_work_is_one_graph_launch_per_step() -> None:
-    """Each number and order of sizes has its graph, which is kept while others are used."""
+    """Each number and order of sizes has its own graph, which stays while others are used."""
     rig = Rig(max_batch=2)
     slot = rig.slot(2)
     a, b = picture(1, *SIZES[0]), picture(2, *SIZES[1])
@@ -241,7 +241,7 @@ def test_stops_recording_after_a_failed_recording(
 
 
 def test_does_not_synchronize_while_work_is_recorded(rig: Rig) -> None:
-    """The driver refuses both, if they happen at the same time."""
+    """The driver refuses a synchronization and a recording at the same time."""
     inside, go_on = threading.Event(), threading.Event()
     order: list[str] = []
 
@@ -323,7 +323,7 @@ def test_keeps_a_picture_on_the_gpu_until_it_was_read(rig: Rig) -> None:
     for number, image in enumerate(grey):
         before = len(rig.driver.log)
         slot.preprocess([on_the_gpu(image, given_back)])
-        assert len(given_back) == number  # the picture before, whose boxes are done
+        assert len(given_back) == number  # earlier pictures, whose boxes are ready
         slot.infer()
         assert_same(slot.detect()[0], on_the_processor(SETTINGS, image))
         assert "h2d" not in [name for name, _ in rig.driver.log[before:]]
@@ -356,7 +356,7 @@ def test_host_and_gpu_pictures_may_share_a_batch() -> None:
             assert_same(found, wanted)
     del images
     assert_same(run(slot, other), on_the_processor(SETTINGS, other))
-    assert len(given_back) == 3  # including the picture whose place is now empty
+    assert len(given_back) == 3  # the GPU's picture of each batch
     slot.close()
     assert rig.driver.clean
 

@@ -70,7 +70,7 @@ def test_floor_counts_the_operations_of_the_network() -> None:
     executor = Rig().executor
     image = np.zeros((1080, 1920, 3), np.uint8)
     found = benchmark.floors(settings, machine, executor, image, 2)
-    assert found["network"] == pytest.approx(2 * 10.57, rel=1e-3)  # squeezedet.md, section 1
+    assert found["network"] == pytest.approx(2 * 10.57, rel=1e-3)  # GFLOP: two pictures
     slow = replace(machine, bandwidth=1e9, operations=None)
     found = benchmark.floors(settings, slow, executor, image, 1)
     assert found["preprocess"] == pytest.approx((1920 * 591 * 3 + 3 * 1248 * 384 * 4) / 1e9)

@@ -1,4 +1,4 @@
-"""Failures on the GPU and the cleaning up after them, on a fake GPU."""
+"""Failures on the GPU and the release of memory after them, on a fake GPU."""
 
 import threading
 from dataclasses import replace
@@ -54,7 +54,7 @@ def test_failed_creation_of_a_slot_leaves_nothing(rig: Rig, call: str) -> None:
     with pytest.raises((DriverError, GpuLost)):
         rig.slot()
     rig.driver.fail.clear()
-    if call != "synchronize":  # its failure means a lost GPU, on which nothing can be released
+    if call != "synchronize":  # if this call fails, the GPU is lost and nothing can be released
         assert rig.driver.clean
         assert rig.executor.open_contexts == 0
 
@@ -170,7 +170,7 @@ def test_a_slot_keeps_its_memory_until_its_step_returns(rig: Rig) -> None:
 
 def test_a_slot_that_is_closed_as_a_step_begins_runs_no_step(rig: Rig) -> None:
     class Slot(CudaSlot):
-        """Closed by another thread in the moment in which a step begins."""
+        """A slot that another thread closes at the moment when a step begins."""
 
         @property
         def _working(self) -> bool:
@@ -195,7 +195,7 @@ def test_back_end_closes_open_slots(rig: Rig) -> None:
     backend.close()
     backend.close()
     assert rig.executor.closed == 1
-    assert rig.gpu.cuda.flushes == 1  # memory that Numba would free later
+    assert rig.gpu.cuda.flushes == 1  # Numba alone would free this memory later
     assert rig.driver.clean
 
 
@@ -208,7 +208,7 @@ def test_opening_fails_if_the_network_cannot_run(rig: Rig) -> None:
 
 
 def test_opening_loads_the_kernel_for_decoded_pictures(rig: Rig) -> None:
-    """Otherwise the first decoded picture would wait for the compilation."""
+    """Test that the first decoded picture need not wait for the compilation."""
     loaded: list[str | None] = []
 
     def preprocessor(fit: Fit, matrix: ColourMatrix | None) -> PreprocessKernel:

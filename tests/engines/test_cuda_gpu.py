@@ -232,7 +232,7 @@ def test_reports_a_gpu_without_free_memory(backend: CudaBackend) -> None:
 def test_graphs_give_the_same_boxes(
     backend: CudaBackend, pictures: list[np.ndarray], batch: int
 ) -> None:
-    """The first batch of each size is enqueued step by step, and later ones are graphs."""
+    """The first batch of each size is enqueued step by step; later ones are launched as graphs."""
     slot = backend.new_slot(batch)
     first: list[Detections] = []
     for round_ in range(3):

@@ -46,7 +46,7 @@ def test_steps_run_in_order_on_the_stream_of_their_slot(rig: Rig) -> None:
         slot.preprocess([picture(1)])
     for slot in slots:
         slot.infer()
-    assert rig.driver.log == []  # no call has waited
+    assert rig.driver.log == []  # no call has waited for the GPU
     for slot in reversed(slots):
         slot.detect()
     by_stream: dict[int, list[str]] = {}

@@ -14,7 +14,7 @@ APPLE_DOUBLE = bytes.fromhex("00051607 00020000") + b"Mac OS X        " + bytes(
 
 
 def add_companions(root: Path) -> None:
-    """Put beside each file the hidden file that a Mac writes when it copies to a card."""
+    """Add the hidden companion of each file, as a Mac writes it when it copies to a card."""
     for path in sorted(root.rglob("*")):
         if path.is_file():
             path.with_name(f"._{path.name}").write_bytes(APPLE_DOUBLE)
@@ -82,7 +82,7 @@ def test_ignores_the_hidden_companion_files_of_macs(
     root = write(tmp_path / "set")
     add_companions(root)
     split = "train" if write is voc else "val"
-    # A name that this split lacks makes the loader read all label files.
+    # The loader reads all label files if the split has no object of a given name.
     with pytest.raises(DatasetError, match="names: lorry: no object has this name"):
         load_dataset(root, split, ["car"], {"lorry": "car"})
     dataset = load_dataset(root, split, ["car"])

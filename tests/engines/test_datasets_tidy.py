@@ -149,4 +149,4 @@ def test_evaluation_reports_the_labels_left_out(
     out = capsys.readouterr().out
     coco = out[out.index("COCO AP") :]
     (line,) = [line for line in coco.splitlines() if line.startswith("car ")][:1]
-    assert line.split()[-1] == "1"  # object
+    assert line.split()[-1] == "1"  # number of objects

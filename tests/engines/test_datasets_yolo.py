@@ -36,7 +36,7 @@ def test_yolo_boxes_become_pixels(tmp_path: Path, description: str) -> None:
     assert (first.size, second.size) == ((200, 100), (120, 60))
     np.testing.assert_allclose(first.labels.boxes, [[50, 40, 150, 60], [0, 0, 30, 20]], rtol=1e-6)
     assert first.labels.classes.tolist() == [1, 0]
-    assert len(second.labels) == 0  # no label file: no objects
+    assert len(second.labels) == 0  # a picture without a label file has no objects
     only = load_dataset(root / "data.yaml", "val", ["Car"])
     assert only.items[0].labels.classes.tolist() == [0]
     assert only.left_out() == {"lorry": 1}
@@ -68,7 +68,7 @@ def test_yolo_outlines_become_the_boxes_around_them(tmp_path: Path) -> None:
     np.testing.assert_allclose(
         load_dataset(root, "val").items[0].labels.boxes, [[50, 20, 150, 60]], rtol=1e-6
     )
-    # Key points that follow the box are not an outline.
+    # Key points after the box are not read as an outline.
     (root / "data.yaml").write_text("names: [car]\nval: images\nkpt_shape: [2, 2]\n")
     label.write_text("0 0.5 0.5 0.5 0.2 0.1 0.1 7 7\n")
     np.testing.assert_allclose(

@@ -1,4 +1,4 @@
-"""The examination of a computer: its findings, and that no failure ends it."""
+"""The examination of a computer: findings, and checks that fail without ending it."""
 
 import ctypes
 import subprocess

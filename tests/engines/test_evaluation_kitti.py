@@ -48,7 +48,7 @@ def test_ap_is_one_if_all_objects_are_found() -> None:
 
 
 def test_few_objects_reach_few_recall_positions() -> None:
-    """This is a weakness of the kit: one found object fills one position of 41."""
+    """One found object fills only one of 41 positions, which is a weakness of the kit."""
     one = curve(item({"box": box(0)}), found((box(0), 0.5)))
     assert one.precision.tolist() == [1.0] + [0.0] * 40
     assert one.ap(11) == pytest.approx(1 / 11)
@@ -58,7 +58,7 @@ def test_few_objects_reach_few_recall_positions() -> None:
 def test_a_false_box_lowers_precision_from_its_score_on() -> None:
     labelled = item({"box": box(0)}, {"box": box(200)}, {"box": box(400)})
     boxes = found((box(0), 0.9), (box(600), 0.8), (box(200), 0.7), (box(400), 0.6))
-    # 1/1, 2/3, 3/4: the best value further right counts
+    # precision is 1/1, 2/3, 3/4; each position gets the best value from there on
     assert precisions(labelled, boxes) == [1, 0.75, 0.75]
 
 
@@ -86,7 +86,7 @@ def test_a_box_on_a_neighbour_is_neither_right_nor_wrong() -> None:
 
 
 def test_labels_take_boxes_in_the_order_of_the_file() -> None:
-    """If the van comes first in the file, it takes the box that the car needs."""
+    """A van that comes first in the file takes the box that the car needs."""
     car, van = {"box": box(0)}, {"box": box(5), "neighbour": True}
     assert precisions(item(car, van), found((box(2), 0.9))) == [1]
     assert precisions(item(van, car), found((box(2), 0.9))) == []
@@ -136,7 +136,7 @@ def test_an_object_in_a_dont_care_region_counts() -> None:
 def test_counts_labels_by_height(height: float, kit: Kit, counted: list[int]) -> None:
     labelled = item({"box": box(0, 0, 100, height)})
     assert [curve(labelled, found(), level, kit).objects for level in range(3)] == counted
-    # a box on an object beyond the limit is not an error
+    # a box on an object below the height limit is not an error
     labelled = item({"box": box(0, 0, 100, height)}, {"box": box(300)})
     boxes = found((box(0, 0, 100, height), 0.9), (box(300), 0.8))
     assert all(precisions(labelled, boxes, level, kit=kit)[0] == 1 for level in range(3))
@@ -199,7 +199,7 @@ def test_a_second_box_on_an_object_is_an_error() -> None:
 
 
 def test_larger_overlap_wins_at_a_threshold() -> None:
-    """So the better-scored box between two objects remains for the second object."""
+    """The first object takes the nearer box, and the better-scored box remains for the second."""
     labelled = item({"box": box(0)}, {"box": box(30)}, {"box": box(300)})
     boxes = found((box(15), 0.9), (box(0), 0.8), (box(300), 0.7))
     # Thresholds 0.9 (first object) and 0.7; at 0.7, box(0) is on the first, box(15) on the second.
@@ -233,9 +233,9 @@ def test_thresholds_lie_where_recall_is_nearest() -> None:
     scores = np.arange(80, 0, -1.0)
     expected = [0, *range(1, 80, 2)]  # recall 1/80, then 2/80, 4/80 ... 80/80
     assert recall_thresholds(scores[::-1], 80).tolist() == scores[expected].tolist()
-    # with fewer objects than positions, each object is a step
+    # with fewer objects than positions, each object gives a threshold
     assert recall_thresholds(np.array([0.1, 0.3, 0.2]), 5).tolist() == [0.3, 0.2, 0.1]
-    # the last score is always taken, even far from the position
+    # the last score is always a threshold, even far from its recall position
     assert recall_thresholds(scores[:4], 400).tolist() == [80, 77]
     assert recall_thresholds(np.empty(0), 7).tolist() == []
 

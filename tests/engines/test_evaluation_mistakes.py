@@ -20,7 +20,7 @@ ALL_LABELLED = item(*({"box": box(9000 + 200 * k), "class_index": k} for k in ra
 def judge(
     labelled: LabelledImage, boxes: ImageDetections, score: float = 0.4, limits: int | None = None
 ) -> Mistakes:
-    """Judge one picture; a second picture, in which all is found, labels every class."""
+    """Judge one picture; a second one, with all objects found, adds a label of every class."""
     rows = [(tuple(b), 0.9, k) for k, b in enumerate(ALL_LABELLED.labels.boxes)]
     level = None if limits is None else DIFFICULTIES[limits]
     got = find_mistakes([ALL_LABELLED, labelled], [found(*rows), boxes], IOUS, score, level)
@@ -75,7 +75,7 @@ def test_counts_a_pedestrian_taken_for_a_cyclist_as_confusion() -> None:
     assert kinds(got, CYCLIST) == {"confusion": 1}
     assert states(got, PEDESTRIAN) == {"confused": 1}
     assert got.confusion[PEDESTRIAN].tolist() == [0, 0, 1, 0]
-    # if it is also found correctly, the other box is still wrong
+    # the cyclist box is still wrong if another box finds the pedestrian
     both = judge(labelled, found((box(0), 0.9, CYCLIST), (box(0), 0.5, PEDESTRIAN)))
     assert kinds(both, CYCLIST) == {"confusion": 1}
     assert states(both, PEDESTRIAN) == {"found": 1}

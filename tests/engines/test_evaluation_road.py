@@ -47,7 +47,7 @@ def ranked(
 
 
 def test_figures_match_hand_computed_values() -> None:
-    """In the order of scores: a hit, a false box, a hit; one of three objects is missed."""
+    """The boxes by score are a hit, a false box and a hit; one of three objects is missed."""
     got = ranked(
         (item({"box": box(0)}), found((box(0), 0.9), (box(500), 0.8))),
         (item({"box": box(0)}), found()),
@@ -92,7 +92,7 @@ def test_figures_without_objects_or_boxes() -> None:
         (item({"box": box(0, 0, 100, 12)}), [box(0, 0, 100, 12), box(0, 0, 100, 20)], []),
         (item({"box": box(0, 0, 100, 12)}), [box(0, 0, 100, 30)], [False]),
         (item({"box": box(0, 0, 100, 13)}), [box(0, 0, 100, 12)], [True]),
-        # A box on nothing counts from the least height on.
+        # A box without an object is false, unless it is lower than the least height.
         (item(), [box(0, 0, 100, 12), box(0, 0, 100, 13)], [False]),
         # A neighbour takes any number of boxes, if it covers half of each.
         (item({"box": box(0), "neighbour": True}), [box(0), box(40), box(60)], [False]),
@@ -146,7 +146,7 @@ def test_measures_heights_in_the_networks_input() -> None:
     assert [len(band.objects) for band in bands] == [1, 1, 1, 0, 1]
     assert [band.recall(0.4) for band in bands[:3]] == [1, 0, 1]
     assert np.isnan(bands[3].recall(0.4))
-    assert [bands[4].recall(score) for score in (0.4, 0.35)] == [0, 1]  # by the object's height
+    assert [bands[4].recall(score) for score in (0.4, 0.35)] == [0, 1]  # by height of the object
     assert [band.false(0.4) for band in bands] == [0, 0, 0, 0.5, 0]
     assert [band.false(0.3) for band in bands] == [0.5, 0, 0, 0.5, 0]
     # AP uses heights in the picture: 10 and 7 px are too low there, the box of 15 px is not.

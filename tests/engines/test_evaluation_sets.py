@@ -76,7 +76,7 @@ def test_prints_one_table_of_several_sets(
     assert " ".join(drives[0]) == (
         "set class format objects KITTI AP50 R at P 90 recall precision false"
     )
-    # The truck is ignored; the box at the far place is false. KITTI's AP: 1 of 11 positions.
+    # The truck is ignored; the box at FAR is false. KITTI's AP: 1 of 11 positions.
     assert drives[1:] == [
         ["drives", "car", "files", "2", "9.09", "50.50", "50.00", "50.00", "50.00", "0.500"],
         ["drives", "all", "files", "2", "9.09", "50.50", "50.00", "50.00", "50.00", "0.500"],
@@ -92,7 +92,7 @@ def test_prints_one_table_of_several_sets(
         ["roads", "val-night", "all", "files", "2"],
     ]
     assert [row[-1] for row in night] == ["1.000", "0.000", "1.000"]
-    # No box reaches the score, so precision is unknown; AP uses all scores.
+    # No box reaches the score threshold, so precision is unknown; AP uses all scores.
     assert yolo == [
         ["yolo", "pedestrian", "files", "1", "-", "100.00", "100.00", "0.00", "-", "0.000"],
         ["yolo", "all", "files", "1", "-", "100.00", "100.00", "0.00", "-", "0.000"],
@@ -106,7 +106,7 @@ def test_prints_one_table_of_several_sets(
         "mean AP of the sets, files: 44.78 (drives 9.09, roads 25.25, yolo 100.00)"
     )
     assert tables[6].startswith("drives: by height")
-    # Objects of 45 px; the box at the far place is 20 px high.
+    # The objects are 45 px high; the box at FAR is 20 px high.
     assert [row.split() for row in tables[7].splitlines()] == [
         ["class", "format", "16-25", "25-40", "40-80", "80-180", "over", "180"],
         ["car", "objects", "0", "0", "2", "0", "0"],

@@ -91,7 +91,7 @@ def test_rejects_a_jpeg_that_is_cut_off_but_not_one_with_data_behind(
     path = tmp_path / "a.jpg"
     write_picture(path, (64, 48))
     whole = with_exif(path.read_bytes(), 1, "<")
-    # A thumbnail in the header has an end of its own.
+    # A thumbnail in the header has its own end marker, which must not count.
     whole = whole[:2] + b"\xff\xe2\x00\x06\xff\xd8\xff\xd9" + whole[2:]
     path.write_bytes(whole + bytes(20_000))
     assert read_image(path).shape == (48, 64, 3)

@@ -17,7 +17,7 @@ OWN_PIXELS = ("--mean", "103.939,116.779,123.68", "--std", "1")
 
 
 def datasets(first: str = "conv2d_1", prefix: str = "") -> dict[str, Any]:
-    """Return the project's weights by the paths that `save_weights` of Keras writes."""
+    """Return the project's weights, keyed by the paths that `save_weights` of Keras writes."""
     arrays = {}
     for name, array in hwio(with_head(OWN, "by_kind", CLASSES), "kernel", "bias").items():
         layer, kind = name.rsplit("/", 1)

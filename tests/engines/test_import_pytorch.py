@@ -28,7 +28,7 @@ FIRES = {3: 2, 4: 3, 6: 4, 7: 5, 9: 6, 10: 7, 11: 8, 12: 9, 13: 10, 14: 11}
 
 
 def state(arrays: Arrays, prefix: str = "base.") -> dict[str, Any]:
-    """Return arrays by their names in that code."""
+    """Return tensors, keyed by their names in the PyTorch implementation."""
     torch = pytest.importorskip("torch", reason="needs PyTorch: pip install -e '.[train]'")
     layers = {"features.0": "conv1", "convdet": "conv12"}
     for position, number in FIRES.items():
@@ -55,7 +55,7 @@ def run(source: Path, *options: object) -> tuple[int, Path]:
 
 
 def foreign() -> Arrays:
-    """Return the project's weights, changed for RGB pixels that are divided by deviations."""
+    """Return the project's weights, converted for RGB pixels divided by standard deviations."""
     arrays = with_head(OWN, "per_anchor", OWN.profile.output.classes)
     factor = np.array(STD, np.float32)[:, None, None]
     arrays["conv1_w"] = np.ascontiguousarray(arrays["conv1_w"][:, ::-1] * factor)
@@ -96,7 +96,7 @@ def test_imported_weights_find_the_same_boxes(tmp_path: Path, prefix: str) -> No
 
 
 def original(arrays: Arrays, pixels: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Compute the network's output as that code does: conv1 pads both sides, pools only the end."""
+    """Compute the output as the PyTorch code does: conv1 pads both sides, pools pad the end."""
     import torch
     from torch.nn import functional as F
 
@@ -117,7 +117,7 @@ def original(arrays: Arrays, pixels: NDArray[np.float32]) -> NDArray[np.float32]
 
 
 def test_imported_weights_match_the_original_code_after_a_shift(tmp_path: Path) -> None:
-    """Our padding reads one pixel further right and down; so the test moves the picture there."""
+    """Our padding reads one pixel further right and down, so the test moves the picture by one."""
     arrays = foreign()
     sizes = [8 * anchor + 6 + side for anchor in range(9) for side in range(2)]
     arrays["conv12_b"][sizes] -= 2  # boxes so small that they lie inside the picture
@@ -127,7 +127,7 @@ def test_imported_weights_match_the_original_code_after_a_shift(tmp_path: Path) 
     width, height = SIZE
     mean = np.array(MEAN, np.float32)[:, None, None]
     pixels = np.random.default_rng(0).uniform(0, 255, (3, height, width)).astype(np.float32)
-    pixels[:, -1], pixels[:, :, -1] = mean[:, 0], mean[:, 0]  # moved out of the picture below
+    pixels[:, -1], pixels[:, :, -1] = mean[:, 0], mean[:, 0]  # the move cuts this edge off
     moved = np.broadcast_to(mean, pixels.shape).copy()
     moved[:, 1:, 1:] = pixels[:, :-1, :-1]
     head = ours.profile.head(*SIZE)

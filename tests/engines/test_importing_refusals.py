@@ -1,4 +1,4 @@
-"""Files and values that cannot be imported are rejected in one line, and nothing is written."""
+"""Rejection of files and values that cannot be imported: one line, and no output file."""
 
 import pickle
 from collections.abc import Callable
