@@ -14,7 +14,7 @@ BLACK, WHITE, BLUE, RED = (0, 0, 0), (255, 255, 255), (255, 0, 0), (0, 0, 255)
         (WHITE, "bt709", False, (235, 128, 128)),
         (BLACK, "bt709", True, (0, 128, 128)),
         (WHITE, "bt601", True, (255, 128, 128)),
-        # Of the colour bars of ITU-R BT.601 and BT.709, and of JPEG (JFIF 1.02).
+        # Values from the colour bars of ITU-R BT.601 and BT.709, and from JPEG (JFIF 1.02).
         (RED, "bt601", False, (81, 90, 240)),
         (BLUE, "bt601", False, (41, 240, 110)),
         (RED, "bt709", False, (63, 102, 240)),

@@ -47,7 +47,7 @@ class Package:
         (self.sources / "formulas.py").write_text(FORMULA.format(step=step))
 
     def start(self) -> tuple[int, bool, str]:
-        """Run the package in a new process; return the result, whether it was cached, and where."""
+        """Run the package in a new process; return result, whether cached code ran, cache path."""
         environment = os.environ | {"XDG_CACHE_HOME": str(self.cache)}
         environment.pop("NUMBA_CACHE_DIR", None)
         result = subprocess.run(
@@ -77,7 +77,7 @@ def test_loads_at_second_start_and_recompiles_if_a_callee_changed(package: Packa
     assert (value, cached) == (2, True)
     assert Path(path).is_relative_to(package.cache / "squeezedrive" / "numba")
 
-    # Numba alone would not notice: the file of the cached function is the same.
+    # Numba alone would not notice the change: it checks only the file of the cached function.
     package.write_formula(step=5)
     assert package.start()[:2] == (6, False)
     assert len(package.cached()) == 2

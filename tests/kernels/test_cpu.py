@@ -1,8 +1,8 @@
 """Compiled detection, compared with the specification.
 
-The exponentials of the two may differ in the last bit, so the outputs are chosen such that a last
-bit decides nothing: scores are either exactly equal, from equal logits, or clearly apart, and cases
-in which an IoU comes close to the threshold are left out.
+The exponentials of the two may differ in the last bit. In the chosen outputs, this bit does not
+change the result: scores are either exactly equal, from equal logits, or clearly apart. The tests
+leave out cases in which an IoU is close to the threshold.
 """
 
 from __future__ import annotations
@@ -186,7 +186,7 @@ def test_cutoff_skips_only_scores_below_the_threshold(threshold: float) -> None:
     if np.isfinite(limit):
         skipped = np.nextafter(limit, np.float32(-math.inf))
         assert formulas.sigmoid(skipped) < np.float32(threshold)
-        # The cutoff skips nearly all of these scores.
+        # The cutoff skips nearly all scores below the threshold.
         assert formulas.sigmoid(limit) > np.float32(0.999 * threshold)
     else:
         assert threshold <= 1e-30

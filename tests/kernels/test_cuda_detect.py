@@ -1,7 +1,7 @@
 """Detection on the GPU, compared with the specification.
 
-See `tests.support.gpu` for where this runs. As in test_cpu.py, the outputs are chosen such that the
-last bit of an exponential decides nothing.
+`tests.support.gpu` decides where this runs. As in test_cpu.py, the last bit of an exponential does
+not change the results of the chosen outputs.
 """
 
 from __future__ import annotations
@@ -212,7 +212,7 @@ def test_a_score_equal_to_the_threshold_is_kept() -> None:
 
 
 def test_one_detector_serves_many_batches() -> None:
-    """A batch leaves nothing behind for the next one, and new parameters apply at once."""
+    """A batch does not change the results of the next one; new parameters apply at once."""
     head = small_head()
     rng = np.random.default_rng(9)
     params = replace(everything, nms_iou=0.5)
@@ -287,7 +287,7 @@ def test_rejects_invalid_arguments() -> None:
 def test_every_anchor_of_the_published_network(
     dtype: Dtype, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # Confidences come in 700 levels, so that there are ties; classes are certain.
+    # Confidences have only 700 levels, which gives ties; classes are certain.
     if SIMULATED:
         monkeypatch.setattr(select, "CAPACITY", 256)
         simulate_lightly(monkeypatch, select, select.score_anchors)
@@ -300,7 +300,7 @@ def test_every_anchor_of_the_published_network(
     check(head, DetectParams(threshold=0.005, top_n=256), output, dtype=dtype)
 
 
-@pytest.mark.skipif(SIMULATED, reason="the simulator is too slow for it")
+@pytest.mark.skipif(SIMULATED, reason="the simulator is too slow for this test")
 @pytest.mark.parametrize("dtype", [np.float16, np.float32])
 @pytest.mark.parametrize("greedy", [True, False])
 def test_random_logits_of_the_full_size(greedy: bool, dtype: Dtype) -> None:

@@ -1,4 +1,4 @@
-"""Drawing on the GPU against the same in NumPy."""
+"""Drawing on the GPU, compared with the same drawing in NumPy."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def toward(values: NDArray[Any], colour: int, share: Any) -> NDArray[np.uint8]:
 
 
 def drawn(planes: Planes, overlay: Overlay) -> Planes:
-    """What the kernel should make of planes: the upper left of four pixels gives the colour."""
+    """Return the planes that the kernel should draw; of four pixels, the upper left sets colour."""
     luma, cb, cr = (plane.copy() for plane in planes)
     for *area, opacity, text, y, u, v, ink_y, ink_u, ink_v in overlay.steps.tolist():
         x1, y1, x2, y2 = area
@@ -103,7 +103,7 @@ def test_it_draws_what_numpy_draws(width: int, height: int, pitch: int) -> None:
         planes, overlay = noise(width, height, seed), some_overlay(width, height, seed)
         found, expected = run(planes, overlay, pitch), drawn(planes, overlay)
         for ours, theirs, before in zip(found, expected, planes, strict=True):
-            # A product of single precision may be a little less than a half.
+            # Results may differ by 1: a product in single precision may be just below a half.
             apart = np.abs(ours.astype(int) - theirs)
             assert apart.max() <= 1
             assert (apart > 0).mean() < 0.01
@@ -123,7 +123,7 @@ def test_later_steps_lie_on_top_and_opaque_ones_hide_all() -> None:
     luma, cb, cr = run(noise(8, 8, 2), overlay)
     assert (luma[3:, 3:] == 200).all()
     assert (luma[:3] == 10).all()
-    assert (cb[2:, 2:] == 100).all()  # pixel 4 is the first that gives a colour
+    assert (cb[2:, 2:] == 100).all()  # even pixels set the colour: 4 is the first
     assert (cb[:2] == 20).all()
     assert (cr[2:, 2:] == 50).all()
 

@@ -64,7 +64,7 @@ def test_bgr_pictures_of_any_size_match_the_cpu(kind: FitMode, size: tuple[int, 
     fit = make_fit(kind, size, INPUT, 0.6)
     image = rng.integers(0, 256, (size[1], size[0], 3), np.uint8)
     preprocessor = Preprocessor(fit, None, MEAN, 1.0, "BGR", FILL, np.dtype(np.float32))
-    # Not image[None]: Numba copies an array with a stride of 0 value by value, in Python.
+    # image[None] would be slow: Numba copies an array with a stride of 0 value by value, in Python.
     (actual,) = run(preprocessor, cuda.to_device(image.reshape(1, *image.shape)), 1)
     assert_within_a_level(actual, expected_input(fit, image, "BGR", 1.0, np.float32), 1.0)
 

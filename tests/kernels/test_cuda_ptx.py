@@ -20,7 +20,7 @@ dispatcher = pytest.importorskip("numba.cuda.dispatcher")
 nvjitlink = pytest.importorskip("cuda.bindings.nvjitlink", exc_type=ImportError)
 
 ARCHITECTURES = [(7, 5), (8, 7), (9, 0), (12, 0)]
-# Single precision is rare, and differs only in the values that are loaded and stored.
+# One case in single precision is enough: it differs only in the values loaded and stored.
 CASES = [(cc, "float16") for cc in ARCHITECTURES] + [((9, 0), "float32")]
 u1, i4, i8, u8, f2, f4 = (
     *(types.uint8, types.int32, types.int64),
@@ -109,7 +109,7 @@ def test_every_kernel_compiles_without_doubles_and_spills(
     log = resources(ptx, architecture)
     assert "0 bytes stack frame, 0 bytes spill stores, 0 bytes spill loads" in log
     (registers,) = re.findall(r"Used (\d+) registers", log)
-    assert int(registers) * threads <= 65536  # the registers of an SM: a block must fit
+    assert int(registers) * threads <= 65536  # a block must fit into the registers of an SM
 
 
 def test_search_finds_doubles_and_local_arrays(pretend: Any) -> None:

@@ -119,7 +119,7 @@ def test_boxes_survive_a_round_trip_through_the_input(fit: Fit, fractions: list[
     assert (network >= np.array([tx0, ty0, tx0, ty0]) - 0.01).all()
     assert (network <= np.array([tx1, ty1, tx1, ty1]) + 0.01).all()
     back = fit.to_source(network)
-    # A coordinate beyond the input's last pixel, by a part of a pixel, is moved to the edge.
+    # A coordinate less than one pixel beyond the input's last pixel is moved to the edge.
     scale = np.array([(x1 - x0) / (tx1 - tx0), (y1 - y0) / (ty1 - ty0)] * 2)
     assert (np.abs(back - source) <= np.maximum(scale, 1) + 0.01).all()
     inside = network < np.array(fit.input_size * 2) - 1

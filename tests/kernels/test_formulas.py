@@ -110,7 +110,7 @@ def compiled_type(function: Any) -> str:
 @pytest.mark.parametrize("name", CASES)
 def test_plain_and_compiled_agree(name: str) -> None:
     plain = getattr(formulas, name)
-    compiled = numba.njit(plain)  # alone: it would fail if it called another formula
+    compiled = numba.njit(plain)  # fails if the formula calls another one
     for case in CASES[name]:
         numbers = tuple(map(f32, case))
         expected = plain(*numbers)

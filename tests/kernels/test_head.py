@@ -40,7 +40,7 @@ def test_anchors_of_a_grid_with_a_margin() -> None:
     assert centred.shape == (76 * 22 * 9, 4)
     assert centred[0, :2].tolist() == [17, 17]
     assert centred[-1, :2].tolist() == [17 + 16 * 75, 17 + 16 * 21]
-    # As in the authors' configuration: i 1242 / 77 and j 375 / 23, counted from 1.
+    # The authors' configuration has i * 1242 / 77 and j * 375 / 23; i and j count from 1.
     even = anchor_grid(grid, KITTI_SHAPES, "even")
     assert even[0, :2] == pytest.approx((1242 / 77, 375 / 23))
     assert even[-1, :2] == pytest.approx((76 * 1242 / 77, 22 * 375 / 23))
@@ -85,7 +85,7 @@ def test_layouts_map_to_each_other_as_published() -> None:
 def test_a_layout_uses_each_channel_once(layout: str, classes: int) -> None:
     head = small_head(classes=classes, layout=layout)  # type: ignore[arg-type]
     assert sorted(head.channels.ravel()) == list(range(head.output_shape[0]))
-    # The compiled decoders rely on this: logits lie in consecutive channels, and so do deltas.
+    # The compiled decoders rely on consecutive channels, for the logits and for the deltas.
     assert (np.diff(head.channels[:, :classes], axis=1) == 1).all()
     assert (np.diff(head.channels[:, classes + 1 :], axis=1) == 1).all()
 
