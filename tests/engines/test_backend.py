@@ -1,4 +1,4 @@
-"""Slots of the CPU back end: same results as graph and reference, no traces after closing."""
+"""Slots of the CPU back end: results as in graph and reference, nothing left after closing."""
 
 import ctypes
 import gc

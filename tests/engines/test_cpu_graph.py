@@ -51,7 +51,7 @@ def first_layer(model: onnx.ModelProto, pixels: np.ndarray) -> np.ndarray:
     """Return conv1's output by ONNX's reference implementation, without its outer pixels."""
     copied = onnx.ModelProto()
     copied.CopyFrom(model)
-    copied.opset_import[0].version = 19  # oldest version that the reference fully supports
+    copied.opset_import[0].version = 19  # the reference lacks operations of older versions
     copied.graph.output.append(helper.make_tensor_value_info("conv1", onnx.TensorProto.FLOAT, None))
     value = ReferenceEvaluator(copied).run(["conv1"], {"image": pixels})[0]
     return np.asarray(value)[..., 1:-1, 1:-1]

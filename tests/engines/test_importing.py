@@ -210,7 +210,7 @@ def test_own_name_recognises_names_of_tensors() -> None:
 
 
 def test_imported_reference_weights_find_most_objects(shared: Path, tmp_path: Path) -> None:
-    """The reference weights were trained on KITTI; their mAP on val is 77 % (11 points)."""
+    """The reference weights were trained on KITTI; their mAP on all of val is 77 % (11 points)."""
     original = shared / "weights" / "squeezedet-reference" / "squeezedet_kitti_fp32_oihw.npz"
     if not original.is_file():
         pytest.skip(f"needs the reference weights, not found at {original}")
