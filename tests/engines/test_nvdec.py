@@ -32,7 +32,10 @@ WIDTH, HEIGHT, PITCH = 6, 4, 8
 
 
 class FakeDecoder:
-    """Writes a packet's first byte into all pixels, two packets later, in one of two buffers."""
+    """A decoder that shows a packet's first byte in all pixels of a frame, two packets later.
+
+    The frames use two buffers in turn.
+    """
 
     def __init__(self, memory: dict[int, NDArray[np.uint8]], **options: Any) -> None:
         self.options = options
@@ -117,7 +120,7 @@ class Nvdec:
         self.decoder = NvDecoder("hevc", "bt709", to_bgr, self.nvc, self.gpu)
 
     def forget_buffers(self) -> None:
-        """Remove the decoder's own buffers, which `driver.clean` must not count."""
+        """Remove the decoder's own buffers, so that `driver.clean` does not count them."""
         for address in (1000, 1500, 2000, 2500):
             del self.driver.memory[address]
 
@@ -160,7 +163,7 @@ def test_reuses_the_memory_of_released_pictures(nvdec: Nvdec) -> None:
     before = len(driver.memory)
     for number in range(50):
         decoder.decode(bytes([number]), number)
-    assert len(driver.memory) == before + 2  # luma and chroma of the only living picture
+    assert len(driver.memory) == before + 2  # luma and chroma of the only picture in use
     kept = [decoder.decode(bytes([number]), number) for number in range(3)]
     assert len({id(pictures[0][1].luma) for pictures in kept}) == 3
     decoder.close()
@@ -192,13 +195,13 @@ def test_copies_pictures_to_the_host_through_pinned_memory_on_a_stream(nvdec: Nv
     kept = first.copy()
     assert len(nvdec.driver.alive - pinned) == 1
     nvdec.driver.memory[next(reversed(nvdec.driver.memory))][:] = 200
-    picture.to_host()  # it reuses the pinned memory
+    picture.to_host()  # this copy reuses the pinned memory
     assert len(nvdec.driver.alive - pinned) == 1
     np.testing.assert_array_equal(first, kept)
 
 
 class FakeKernel:
-    """Draws as `kernels.cuda.draw.DrawKernel` does, but opaque rectangles into luma alone."""
+    """A fake `kernels.cuda.draw.DrawKernel` that draws opaque rectangles and text, only in luma."""
 
     def __init__(self, driver: FakeDriver) -> None:
         self.driver = driver
@@ -245,10 +248,10 @@ def test_pictures_are_drawn_over_on_their_way_to_the_host(
     assert (cb == 101).all()
     assert [step for step, _ in driver.log[before:]] == ["h2d", "h2d", "draw", "d2h", "event"]
     for plane, as_before in zip(kept, expected, strict=True):
-        np.testing.assert_array_equal(plane, as_before)  # pinned memory was used again
-    assert (second.to_host()[..., 0] == 1).all()  # the picture is as it was
+        np.testing.assert_array_equal(plane, as_before)  # despite reused pinned memory
+    assert (second.to_host()[..., 0] == 1).all()  # drawing left the picture unchanged
 
-    for number in range(100):  # of many steps
+    for number in range(100):  # more steps than before
         overlay.fill((number, 0, number + 1, 1), (9, 0, 0))
     assert (second.to_planes(overlay)[0][0] == 9).all()
     nvdec.forget_buffers()
@@ -307,7 +310,7 @@ def test_releases_nothing_on_a_lost_gpu(nvdec: Nvdec) -> None:
     in_thread(pictures.clear)
     assert nvdec.driver.leaked == 0
     decoder = weakref.ref(nvdec.nvc.made.pop())
-    assert decoder() is not None  # whose destructor would hang, too
+    assert decoder() is not None  # kept alive: a destructor would hang
 
 
 def test_rejects_videos_that_nvdec_cannot_decode(nvdec: Nvdec) -> None:
@@ -345,7 +348,7 @@ def test_refuses_if_what_draws_over_pictures_cannot_be_loaded(
     nvc: Any = FakeNvc(driver)
 
     def refuse() -> None:
-        driver.call("DrawKernel")  # in the context
+        driver.call("DrawKernel")  # fails without a current context
         raise KernelRefused("ERROR_PTX_COMPILE")
 
     monkeypatch.setitem(sys.modules, "PyNvVideoCodec", nvc)

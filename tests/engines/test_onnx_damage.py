@@ -1,4 +1,4 @@
-"""Quantised models with something else in their graph."""
+"""Quantised models whose graph is damaged or has an unexpected structure."""
 
 from pathlib import Path
 

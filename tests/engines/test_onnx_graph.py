@@ -72,7 +72,7 @@ def test_padding_decides_which_pixels_a_cell_reads(
     lit = np.zeros((96, 3, 48, 96), np.float32)
     lit[np.arange(96), 0, :, np.arange(96)] = 1  # picture x: column x is lit
     seen = np.flatnonzero(run(model, lit)[:, 0, 0, 2] > 0)
-    # Cell 2 reads an interval of columns; its middle is 16 i + the shift of the padding.
+    # Cell i reads an interval of columns. The middle is 16 i + `centre`; here, i is 2.
     assert (seen[0] + seen[-1]) / 2 == 16 * 2 + centre
 
 
@@ -102,7 +102,7 @@ def test_both_paddings_run_at_other_sizes(weights: Weights) -> None:
 
 
 def test_graph_matches_its_layers_in_numpy(weights: Weights) -> None:
-    """The first layers match a computation in NumPy, on random pixels."""
+    """Compare the first layers with a computation in NumPy, on random pixels."""
     model = build_onnx(weights, 32, 32)
     pick = onnx.helper.make_tensor_value_info("pool1", TensorProto.FLOAT, None)
     model.graph.output.append(pick)
@@ -130,7 +130,7 @@ def test_graph_matches_its_layers_in_numpy(weights: Weights) -> None:
 
 
 def windows(x: NDArray[np.float64], kernel: int, stride: int) -> NDArray[np.float64]:
-    """Return a kernel's input at each place, (channels, rows, columns, kernel, kernel)."""
+    """Return a kernel's input at each position: (channels, rows, columns, kernel, kernel)."""
     seen = np.lib.stride_tricks.sliding_window_view(x, (kernel, kernel), axis=(1, 2))
     return seen[:, ::stride, ::stride]
 
@@ -178,7 +178,7 @@ def test_graph_with_valid_padding_has_the_grid_of_the_paper(plus: Weights) -> No
 
 
 def test_valid_padding_runs_in_the_backend(plus: Weights) -> None:
-    """The back end's boxes match those decoded from the graph's output by the reference."""
+    """Compare the back end's boxes with the reference decoder's, from the graph's output."""
     settings = EngineSettings(plus, 100, 70, DetectParams(threshold=0.0))
     backend = CpuBackend(settings, CpuOptions(), "test")
     slot = backend.new_slot()
@@ -193,7 +193,7 @@ def test_valid_padding_runs_in_the_backend(plus: Weights) -> None:
 
 
 def test_normalisation_is_part_of_the_graph(weights: Weights) -> None:
-    """Shifting mean and pixels equally changes nothing; a scale in the profile is applied."""
+    """Check that an equal shift of mean and pixels has no effect, and that a scale is applied."""
     rng = np.random.default_rng(1)
     pixels = rng.uniform(0, 255, (1, 3, 32, 32)).astype(np.float32)
     plain = run(build_onnx(weights, 32, 32), pixels)
@@ -305,7 +305,7 @@ def test_rejects_a_model_that_does_not_belong_to_the_weights(
         load_onnx(path, weights, 64, 32)
     with pytest.raises(WeightsError, match="its profile is not that of the weights"):
         load_onnx(path, with_profile(weights, padding="same_upper"), 64, 32)
-    # The weights were trained again under the same name.
+    # A model is rejected after its weights were trained again under the same name.
     stale = quantised(build_onnx(weights, 64, 32))
     stale.metadata_props.add(key=DIGEST, value=weights.digest())
     onnx.save(stale, path)

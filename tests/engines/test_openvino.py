@@ -1,4 +1,4 @@
-"""The effect of OpenVINO on the process, read from the system."""
+"""OpenVINO's effects on the process: signal stacks, imported modules and written files."""
 
 import re
 import subprocess
@@ -21,7 +21,7 @@ def signal_stack():
     return stack.pointer, stack.flags, stack.size
 
 import faulthandler
-faulthandler.enable()  # it gives the main thread a signal stack that is large enough
+faulthandler.enable()  # gives the main thread a signal stack that is large enough
 import numpy as np
 from squeezedrive import Detector
 before = signal_stack()
@@ -30,7 +30,7 @@ with Detector(backend="cpu", settings={"network": sys.argv[1]}) as detector:
     assert signal_stack() == before, (signal_stack(), before)
 """
 
-# Signals that wait together are delivered together: the frame of each is put upon the last one's.
+# Blocked signals are delivered together, so the stack must hold the frames of all of them.
 BURSTS = """
 import os, signal, sys
 import numpy as np
@@ -52,12 +52,12 @@ assert sorted(received) == sorted(SIGNALS * 20), received
 
 
 def test_a_model_leaves_the_threads_that_handle_signals_their_stack(small_network: Path) -> None:
-    """Only processors with AMX get one from OpenVINO, too small for two signals at once."""
+    """On processors with AMX, OpenVINO sets a signal stack too small for two signals at once."""
     run_in_a_process(SIGNAL_STACK, small_network)
 
 
 def test_bursts_of_signals_are_survived_beside_a_model(small_network: Path) -> None:
-    """Five frames of signals at once need up to 60 kB, where AMX's registers are part of each."""
+    """On processors with AMX, each signal frame holds its registers: five need up to 60 kB."""
     run_in_a_process(BURSTS, small_network)
 
 
@@ -70,7 +70,7 @@ def run_in_a_process(program: str, network: Path) -> None:
 
 
 def test_models_are_compiled_in_one_place() -> None:
-    """Whoever calls OpenVINO's own function gets the small signal stack."""
+    """A thread that calls OpenVINO's own function gets the small signal stack."""
     files = [
         f
         for top in ("engines", "pipeline", "squeezedrive", "tests")
@@ -98,6 +98,6 @@ assert not os.path.exists(os.environ["HOME"] + "/intel")
 def test_nothing_is_reported_to_anybody(
     small_network: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """OpenVINO reports its import to Google Analytics where its telemetry is installed."""
+    """OpenVINO reports its import to Google Analytics if its telemetry package is installed."""
     monkeypatch.setenv("HOME", str(tmp_path))
     run_in_a_process(QUIET, small_network)

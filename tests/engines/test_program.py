@@ -120,7 +120,7 @@ run_program(lambda: exit_code(run))
 
 
 def test_of_signals_that_come_together_the_second_ends_the_program() -> None:
-    """Python calls the handlers in the order of the numbers: of SIGHUP first."""
+    """Python calls signal handlers in the order of the signal numbers; SIGHUP is the lowest."""
     assert run_script(TOGETHER) == (-signal.SIGINT, b"")
 
 

@@ -1,4 +1,4 @@
-"""What strangers' files say is shown in one line, and controls no terminal."""
+"""Text from other people's files is printed on one line and cannot control the terminal."""
 
 import os
 import subprocess
@@ -76,7 +76,7 @@ def test_a_name_that_is_too_long(capsys: pytest.CaptureFixture[str]) -> None:
 def test_an_argument_that_is_too_long_or_no_text(
     program: Callable[[list[str]], int], begin: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The shell makes names of files out of *, which may come from strangers."""
+    """A shell replaces * by file names, which other people may have chosen."""
     with pytest.raises(SystemExit) as ended:
         program([*begin, f"--what=\x1b[2J{'x' * 5000}"])
     assert ended.value.code == 2

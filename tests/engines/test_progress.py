@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture
 def at(monkeypatch: pytest.MonkeyPatch) -> Tick:
-    """Set the time."""
+    """Return a function that sets the time, in seconds after the start."""
     now = [100.0]
     monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
     return lambda seconds: now.__setitem__(0, 100.0 + seconds)
@@ -46,7 +46,7 @@ def test_writes_plain_lines_at_intervals(at: Tick, capsys: pytest.CaptureFixture
 def test_writes_nothing_if_disabled(at: Tick, capsys: pytest.CaptureFixture[str]) -> None:
     line = Progress(5.0, enabled=False)
     at(6)
-    assert line.due()  # work done at the pace of the lines goes on
+    assert line.due()  # a caller may also use `due` to time its work
     line.show("now")
     assert not line.due()
     line.say("done")
@@ -67,7 +67,7 @@ def test_shows_one_line_on_a_terminal(
         assert shown.count("\n") == 0
     assert capsys.readouterr().err.count("\n") == 1
     with counting(3) as count:
-        count(3)  # finished too soon for a line
+        count(3)  # finished before the first line was due
     assert capsys.readouterr().err == ""
 
 
