@@ -66,7 +66,7 @@ def limits(weights: Weights, model: onnx.ModelProto, pixels: list[np.ndarray]) -
 def test_clips_the_heads_input_by_cells_that_may_hold_objects(
     weights: Weights, model: onnx.ModelProto, pixels: list[np.ndarray]
 ) -> None:
-    """Values in other cells grow in training; they must not make the steps coarse."""
+    """Training makes values in other cells grow; these must not make the steps coarse."""
     head = weights.profile.head(*SIZE)
     output = np.stack([np.asarray(compile_graph(model)(p)[0][0]) for p in pixels])
     cells = surest_cells(output, head)
@@ -103,11 +103,11 @@ def test_limit_clips_rare_large_values() -> None:
     values = np.random.default_rng(0).normal(0, 1, 100_000).astype(np.float32)
     histogram.add(values)
     assert 3.5 < histogram.best_limit() < np.abs(values).max()
-    histogram.add(np.array([100.0], np.float32))  # beyond the first bins
+    histogram.add(np.array([100.0], np.float32))  # beyond the bins of the first values
     assert histogram.largest == 100
     assert (
         50 < histogram.best_limit() < 80
-    )  # it clips the one value instead of making all steps coarse
+    )  # the limit clips this one value instead of making all steps coarse
     zeros = Histogram()
     zeros.add(np.zeros(5, np.float32))
     assert zeros.best_limit() == 0
@@ -140,9 +140,9 @@ def test_every_convolution_reads_bytes_with_its_own_scale(
         assert constants[node.input[2]].dtype == np.float32
     for node in graph.node:
         if node.op_type == "QuantizeLinear":
-            assert constants[node.input[2]] == 0  # the only zero point that TensorRT takes
+            assert constants[node.input[2]] == 0  # the only zero point that TensorRT accepts
             assert constants[node.input[1]] == pytest.approx(limits[node.input[0]] / 127, rel=1e-6)
-    # A value with two readers is rounded once, as for fire2's expansions.
+    # A value that two convolutions read, such as the input of fire2's expansions, is rounded once.
     names = [node.input[0] for node in graph.node if node.op_type == "QuantizeLinear"]
     assert len(names) == len(set(names)) == len(set(quantised_values(model).values()))
 
@@ -179,7 +179,7 @@ def test_layers_may_stay_in_float(model: onnx.ModelProto, limits: dict[str, floa
 
 
 class Additive:
-    """A network whose layers add their noise."""
+    """A network whose noise is the sum of the noise of its quantised layers."""
 
     def __init__(self, **noises: float) -> None:
         self.layers = tuple(noises)
@@ -194,7 +194,7 @@ class Additive:
 def test_leaves_as_few_layers_as_possible_in_float() -> None:
     fine = Additive(a=0.1, b=0.1)
     assert choose_float_layers(fine, enough_db=6) == ()  # type: ignore[arg-type]
-    assert fine.asked == 1  # no single layer is tried if all can be quantised
+    assert fine.asked == 1  # single layers are not tried if all can be quantised
     done: list[int] = []
     noisy = Additive(a=0.02, b=0.5, c=0.01, d=0.3)
     assert choose_float_layers(noisy, done.append, 10) == ("b", "d")  # type: ignore[arg-type]
@@ -209,7 +209,7 @@ def test_noise_vanishes_if_the_layers_that_cause_it_stay_in_float(
     head = weights.profile.head(*SIZE)
     readers = ("fire5_expand1x1", "fire5_expand3x3")
     good = NoiseMeter(model, limits, pixels, head).noise(())
-    # Clipping this low destroys the output of the squeeze.
+    # A limit this low destroys the output of fire5's squeeze layer.
     spoilt = NoiseMeter(model, {**limits, "fire5_squeeze1x1": 1e-3}, pixels, head)
     assert spoilt.noise(()) > 10 * good
     assert spoilt.noise(readers) < 2 * good
@@ -293,7 +293,7 @@ def test_prints_lost_ap_and_gained_speed(
     assert list(rows) == ["car", "pedestrian", "cyclist", "mean"]
     before, after, lost = map(float, rows["mean"])
     assert lost == pytest.approx(before - after, abs=0.011)
-    assert rows["cyclist"] == ["-"] * 3  # none is labelled
+    assert rows["cyclist"] == ["-"] * 3  # no cyclist is labelled
     assert lines[start + 7].startswith("time of the network in ms, median of 60 in turn; OpenVINO")
     assert [part.split()[0] for part in lines[start + 8].split(", ")][-1] == "int8"
     assert re.fullmatch(r"int8 is \d+\.\d\d times as fast as fp32", lines[-1])
@@ -334,7 +334,7 @@ def test_correction_removes_the_mean_error_of_each_output_channel(
     weights: Weights, model: onnx.ModelProto, limits: dict[str, float], pixels: list[np.ndarray]
 ) -> None:
     head = weights.profile.head(*SIZE)
-    coarse = {name: 3 * limit for name, limit in limits.items()}  # so that rounding shows
+    coarse = {name: 3 * limit for name, limit in limits.items()}  # makes the rounding error large
 
     def mean_error(graph: onnx.ModelProto) -> np.ndarray:
         errors = []

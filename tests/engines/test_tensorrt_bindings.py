@@ -1,7 +1,7 @@
 """Check every TensorRT name and signature in use with the real bindings of versions 10 and 11.
 
-The bindings are a small package for any machine, but the library behind them is not. To import the
-bindings, this test builds a library that has the entry points and does nothing.
+The bindings are a small package that any machine can install; the library that they load is not. To
+import the bindings, this test builds a library that has the entry points and does nothing.
 """
 
 import ast
@@ -22,7 +22,7 @@ SOURCES = [
     for path in sorted((ROOT / "engines" / "backends" / "tensorrt").glob("*.py"))
     if "trt" in path.read_text()
 ]
-WHEELS = Path(sys.prefix) / "tensorrt-bindings"  # `make test` puts them here
+WHEELS = Path(sys.prefix) / "tensorrt-bindings"  # `make test` downloads them to this folder
 ENTRY_POINTS = (
     "createInferBuilder_INTERNAL",
     "createInferRuntime_INTERNAL",
@@ -72,7 +72,7 @@ def report(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     python = f"cp{sys.version_info.major}{sys.version_info.minor}"
     wheels = list(WHEELS.glob(f"tensorrt_cu1?_bindings-{version}.*-{python}-*.whl"))
     if not wheels:
-        pytest.skip(f"the bindings of TensorRT {version} are not in {WHEELS} (make test puts them)")
+        pytest.skip(f"the bindings of TensorRT {version} are not in {WHEELS} (see make test)")
     compiler = shutil.which("cc") or shutil.which("gcc")
     if compiler is None:
         pytest.skip("needs a C compiler for the library that replaces TensorRT")
@@ -105,7 +105,7 @@ def test_every_name_in_use_exists(report: Any) -> None:
 
 
 def test_the_run_calls_every_method_in_use(report: Any) -> None:
-    """The run raises for a wrong signature; this checks that it calls every method."""
+    """Check that the run calls every method; it raises an error for a wrong signature."""
     called = {name.split(".")[1] for name in report["used"]}
     constants = {name.split(".")[-1] for name in names_in_use()}
     in_use = attributes_in_use() & set(report["known"])

@@ -35,14 +35,14 @@ from squeezedrive.kernels.params import DetectParams
 WIDTH, HEIGHT = 320, 96
 NO_DRIVER = "no NVIDIA driver" in "".join(tensorrt_obstacles()[:1])
 
-# TensorRT-RTX has no timing cache and warns about it each time.
+# TensorRT-RTX has no timing cache and warns about this at each build.
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 
 
 @pytest.fixture(scope="module", autouse=True)
 def _tidy() -> Iterator[None]:
     yield
-    gc.collect()  # TensorRT's objects issue a deprecation warning when they are freed
+    gc.collect()  # TensorRT's objects emit a deprecation warning when they are freed
 
 
 def ahead(capability: str) -> ModuleType:
@@ -143,10 +143,10 @@ def test_convolutions_input_and_output_have_the_requested_format(
 
 
 def test_graph_without_the_mean_gives_the_same_output(settings: EngineSettings) -> None:
-    """OpenVINO runs all forms; the CPU's form gets pixels, the others get centred pixels.
+    """Run all graphs with OpenVINO: the CPU's graph on pixels, the others on centred pixels.
 
-    Signed bytes, which TensorRT requires, are made unsigned here, because OpenVINO computes them
-    wrongly on some processors.
+    TensorRT requires signed bytes. This test makes them unsigned, because OpenVINO computes signed
+    bytes wrongly on some processors.
     """
 
     def run(model: onnx.ModelProto, pixels: np.ndarray) -> np.ndarray:
@@ -182,7 +182,7 @@ def test_graph_leaves_normalisation_to_the_kernel(settings: EngineSettings) -> N
 def test_scales_of_dead_channels_stay_positive_as_halves(
     settings: EngineSettings, tmp_path: Path
 ) -> None:
-    """A channel with almost no weights has a scale below the smallest half."""
+    """A channel whose weights are almost zero has a scale below the smallest positive fp16."""
     model = onnx.load(int8_model(DEFAULT))
     (scale,) = (c for c in model.graph.initializer if c.name == "fire2_squeeze1x1_w_scale")
     values = np.array(numpy_helper.to_array(scale))
@@ -220,7 +220,7 @@ def test_progress_names_phases_and_ctrl_c_leaves_no_files(
     def say(line: str) -> None:
         said.append(line)
         if "Building engine" in line and len(said) < 1000:
-            said.extend([""] * 1000)  # once
+            said.extend([""] * 1000)  # sends the signal only once
             os.kill(os.getpid(), signal.SIGINT)
 
     cache = EngineCache(tmp_path, say)

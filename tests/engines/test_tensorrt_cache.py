@@ -121,7 +121,7 @@ def test_removes_the_least_recently_used_engine_first(tmp_path: Path, said: list
     for age, key in zip((30, 20), keys, strict=False):
         cache.store(key, PLAN)
         os.utime(tmp_path / f"{key.name}.engine", (time.time() - age,) * 2)
-    assert cache.load(keys[0]) == PLAN  # now the second engine is the oldest
+    assert cache.load(keys[0]) == PLAN  # the second engine is now the least recently used
     cache.store(keys[2], PLAN)
     assert cache.load(keys[1]) is None
     assert not (tmp_path / f"{keys[1].name}.json").exists()
@@ -174,7 +174,7 @@ def test_reports_a_folder_that_cannot_be_made_in_one_line(tmp_path: Path, said: 
 
 
 def test_a_kill_while_storing_keeps_the_old_engine(cache: EngineCache, said: list[str]) -> None:
-    """The process is killed after writing the new file and before moving it into place."""
+    """Kill the process after it has written the new file and before it moves it into place."""
     cache.store(KEY, PLAN)
     script = (
         "import os, sys, signal\n"
@@ -201,7 +201,7 @@ def test_a_kill_while_storing_keeps_the_old_engine(cache: EngineCache, said: lis
 
 
 def test_two_processes_never_load_half_an_engine(tmp_path: Path) -> None:
-    """Each process writes its own plans under the same key, and loads a plan of either."""
+    """Store and load plans under one key in two processes; each loads a whole plan of either."""
     script = (
         "import sys\n"
         "from pathlib import Path\n"

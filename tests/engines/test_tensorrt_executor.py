@@ -35,7 +35,7 @@ def trt() -> FakeTensorRT:
 
 
 class Opener:
-    """Opens executors like a start of the program; all share one cache."""
+    """A callable that opens an executor as a program start does; all calls share one cache."""
 
     def __init__(self, folder: Path, trt: FakeTensorRT, settings: EngineSettings) -> None:
         self.said: list[str] = []
@@ -87,7 +87,7 @@ def test_int8_needs_a_quantised_model(opened: Opener) -> None:
 def test_contexts_bind_and_enqueue_as_requested(opened: Opener) -> None:
     executor = opened()
     first, second = executor.new_context(512), executor.new_context(512)
-    # TensorRT allocates nothing: contexts of a slot share what the slot has allocated.
+    # TensorRT allocates nothing: the contexts of a slot share the memory that the slot allocated.
     assert opened.trt.calls[1:] == [("context", "user managed"), ("memory", 512, 4096)] * 2
     assert executor.workspace_bytes == 4096
     opened.trt.calls.clear()
@@ -182,7 +182,7 @@ def test_raises_with_tensorrts_message_if_it_refuses_to_run(opened: Opener) -> N
 
 
 def test_reports_progress_of_a_long_build(opened: Opener, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The build runs until three progress lines are printed."""
+    """Stop the build after three progress lines."""
     opened.trt.steps = None
     monkeypatch.setattr(progress, "SECONDS", 0.0)
 
@@ -196,7 +196,7 @@ def test_reports_progress_of_a_long_build(opened: Opener, monkeypatch: pytest.Mo
         opened()
     assert all(line.startswith("building for 0:0") for line in opened.said[1:])
     assert all("Building engine " in line for line in opened.said[1:])
-    assert opened.trt.calls[-1] == ("cancelled",)  # the caller has stopped waiting for it
+    assert opened.trt.calls[-1] == ("cancelled",)  # an exception in `say` cancels the build
 
 
 class _EnoughError(Exception):
@@ -308,7 +308,7 @@ def test_verbs_build_show_and_can_be_interrupted(
 
 
 def test_shows_layers_with_their_formats() -> None:
-    """The layers are written as by TensorRT 10, as by later versions, and without details."""
+    """Describe an input as in TensorRT 10, an output as in later versions, and a bare name."""
     names = itertools.count()
 
     def tensor(**kind: str) -> str:

@@ -25,7 +25,7 @@ torch = pytest.importorskip("torch", reason="needs PyTorch: pip install -e '.[tr
 
 @pytest.fixture(autouse=True)
 def on_the_processor(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Use host memory and no streams in place of a GPU's; return the streams asked for."""
+    """Replace GPU memory by host memory, use no streams; return the list of requested streams."""
     streams: list[int] = []
 
     def tensor_at(address: int, shape: Any, dtype: Any, device: Any) -> Any:
@@ -58,7 +58,7 @@ def execute(executor: TorchExecutor, pixels: np.ndarray) -> np.ndarray:
 
 
 def by_onnx(weights: Weights, pixels: np.ndarray) -> np.ndarray:
-    """Run the ONNX graph, which itself subtracts the mean and scales."""
+    """Return the output of the ONNX graph, which includes the normalisation of the pixels."""
     profile = weights.profile.input
     height, width = pixels.shape[2:]
     raw = pixels / profile.scale + np.reshape(profile.mean, (1, 3, 1, 1))
@@ -79,7 +79,7 @@ def test_gives_the_same_output_as_the_onnx_graph(batch: int, on_the_processor: l
 
 
 def test_supports_every_kind_of_padding(tmp_path: Path) -> None:
-    """SqueezeDet+ pads nothing; the authors' SqueezeDet pads below and to the right."""
+    """SqueezeDet+ does not pad strided layers; the authors' SqueezeDet pads below and right."""
     default = load_weights(DEFAULT)
     same_upper = Weights(
         default.profile.model_copy(update={"padding": "same_upper"}), default.arrays
