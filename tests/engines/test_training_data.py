@@ -98,7 +98,7 @@ def test_ignores_objects_that_are_cut_off_or_too_small(root: Path) -> None:
     cut = training_set(root, augment={"window": [64, 48], "min_visible": 0.99})
     small_ones = training_set(root, augment={"min_size": 25})
     sample, _ = small_ones[0, 0, 0]
-    assert sample.classes.tolist() == [0, 2]  # the pedestrian is 18 px wide
+    assert sample.classes.tolist() == [0, 2]  # the pedestrian, 18 px wide, is too small
     assert sorted(sample.ignore_classes.tolist()) == [EVERY_CLASS, 1]
     ignored = 0
     for position in range(20):
@@ -172,7 +172,7 @@ def test_changes_light_within_limits() -> None:
     np.testing.assert_array_equal(change_light(image, config(), rng), image)
     for _ in range(10):
         grey = change_light(image, config(saturation=0.9, hue=30), rng)[16:]
-        np.testing.assert_allclose(grey, 128, atol=1)  # grey has no colour to change
+        np.testing.assert_allclose(grey, 128, atol=1)  # grey has no saturation or hue
         brighter = change_light(image, config(brightness=0.1), rng).astype(int) - image
         assert abs(brighter).max() <= 26
         assert change_light(image, config(night=1), rng).mean() < 0.75 * image.mean()
@@ -180,7 +180,7 @@ def test_changes_light_within_limits() -> None:
 
 
 def test_compresses_pictures_as_jpeg() -> None:
-    """The quality is 25 to 90: there are blocks and rings, but the picture is still similar."""
+    """At the qualities 25 to 90, a picture gets blocks and rings but stays similar."""
     rng = np.random.default_rng(0)
     image = np.repeat(np.repeat(rng.integers(0, 256, (8, 12, 3)), 8, axis=0), 8, axis=1)
     image = image.astype(np.uint8)
@@ -190,7 +190,7 @@ def test_compresses_pictures_as_jpeg() -> None:
         changed = change_light(image, config, rng)
         assert changed.shape == image.shape
         errors.append(np.abs(changed.astype(int) - image).mean())
-    assert 0.5 < min(errors) < 0.6 * max(errors)  # qualities differ
+    assert 0.5 < min(errors) < 0.6 * max(errors)  # the qualities differ
     assert max(errors) < 40
 
 
@@ -262,7 +262,7 @@ def test_worker_processes_give_the_same_batches(root: Path) -> None:
 
 
 def test_mirrored_box_stays_on_its_object(tmp_path: Path) -> None:
-    """Corners are edges of pixels in YOLO layout, but first and last pixels in KITTI layout."""
+    """Boxes end at the edges of pixels in YOLO layout, at first and last pixels in KITTI layout."""
     yolo, kitti = write_yolo(tmp_path / "yolo", 1), write_kitti(tmp_path / "kitti", 1)
     data = training_set(
         yolo, kitti, augment={"flip": 1}, data__fit="stretch",
@@ -276,7 +276,7 @@ def test_mirrored_box_stays_on_its_object(tmp_path: Path) -> None:
 
 def test_rejects_a_set_without_objects_to_learn(tmp_path: Path) -> None:
     root = write_yolo(tmp_path / "set", 2, ("lorry", "bike", "car"))
-    for path in (root / "labels").iterdir():  # declared, but without an object
+    for path in (root / "labels").iterdir():  # remove all cars; the class stays declared
         path.write_text("\n".join(path.read_text().splitlines()[:2]))
     with pytest.raises(DatasetError) as caught:
         training_set(root, network__output__classes=["car"])
@@ -284,7 +284,7 @@ def test_rejects_a_set_without_objects_to_learn(tmp_path: Path) -> None:
     assert "split train has no object of car; there are lorry 2, bike 2, car 0" in message
     assert "network.output.classes" in message
     assert "\n" not in message
-    # Set on purpose, so that the network learns what is not a car.
+    # With `labelled`, a set without cars is valid: the network learns what is not a car.
     sets = [{"root": str(root), "labelled": ["car"]}]
     data = training_set(data__sets=sets, network__output__classes=["car"])
     assert data[0, 0, 0][1].tolist() == [True]

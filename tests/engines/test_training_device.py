@@ -43,7 +43,7 @@ def losses(folder: Path) -> list[float]:
 
 @pytest.mark.timeout(300)
 def test_two_processes_learn_the_same_as_one(tmp_path: Path, root: Path) -> None:
-    """torchrun starts them with half the batch each; the loss is a mean over pictures."""
+    """Give each of two processes half the batch; the loss is a mean over all pictures."""
     chosen = settings(
         root, batch=4, epochs=2, ema=0, network__batch_norm=False, network__dropout=0,
         loss__kind="published", assign__method="published", optimizer__kind="sgd",
@@ -70,7 +70,7 @@ def test_two_processes_learn_the_same_as_one(tmp_path: Path, root: Path) -> None
     learned = []
     for name, array in one.arrays.items():
         np.testing.assert_allclose(two.arrays[name], array, rtol=1e-3, atol=1e-6)
-        # conv12 starts from random weights. Steps of biases may be less than they are rounded by.
+        # conv12 starts from random weights. A bias may change by less than its rounding error.
         if not name.startswith("conv12") and name.endswith("_w"):
             learned.append(np.abs(array - start[name]).max())
     assert min(learned) > 0
@@ -133,7 +133,7 @@ def test_chooses_the_fastest_number_format(
         assert (compute.precision, compute.device.type) == (expected, device)
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has an NVIDIA GPU")
 @pytest.mark.parametrize(
     ("keys", "message"),
     [

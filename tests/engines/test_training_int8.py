@@ -77,10 +77,11 @@ def test_network_in_training_matches_its_int8_model() -> None:
         assert model.limits == limits
         ours = model(picture).numpy()
     graph = build_int8(weights, limits)
-    graph.opset_import[0].version = 19  # the first version whose operations the reference all has
+    graph.opset_import[0].version = 19  # the first version that the reference supports fully
     (theirs,) = ReferenceEvaluator(graph).run(None, {"image": pixels[:1].astype(np.float32)})
-    # Processors add in orders of their own, which tips sums that lie between two integers: the mean
-    # difference is below 1 % of the effect of the rounding with AVX-512, 18 % with AVX2.
+    # The order of additions depends on the processor, and a sum halfway between two integers may be
+    # rounded up or down. The mean difference is below 1 % of the effect of the rounding with
+    # AVX-512, and 18 % with AVX2.
     assert np.abs(ours - theirs).mean() < 0.3 * np.abs(theirs - plain).mean()
 
 

@@ -38,7 +38,7 @@ def pictures(folder: Path) -> list[str]:
 def yolo(root: Path) -> None:
     (root / "labels").mkdir(parents=True)
     for name in pictures(root / "images"):
-        lines = ["0 0.9 0.5 0.1 0.1"]  # a car
+        lines = ["0 0.9 0.5 0.1 0.1"]  # a car, not a class of the network
         for number, (x1, y1, x2, y2) in enumerate(BOXES, 1):
             centre = ((x1 + x2) / 2 / SIZE[0], (y1 + y2) / 2 / SIZE[1])
             size = ((x2 - x1) / SIZE[0], (y2 - y1) / SIZE[1])
@@ -95,6 +95,6 @@ def test_trains_and_evaluates_other_classes(
     arguments = ["--data", str(root), "--weights", str(out / "run.npz"), "--backend", "cpu"]
     assert main(["evaluate", *arguments]) == 0
     said = capsys.readouterr().out
-    assert "fit letterbox" in said  # the fit of the training
+    assert "fit letterbox" in said  # `evaluate` uses the fit of the training
     rows = [text.split("  ")[0] for text in said.splitlines()]
     assert {*NAMES, "mean"} <= set(rows)

@@ -60,7 +60,7 @@ def test_losses_fall_and_the_network_finds_the_objects(tmp_path: Path, root: Pat
     assert lines[-1]["loss/total"] < 0.5 * lines[0]["loss/total"]
     for name in ("class", "confidence_positive", "box"):
         assert lines[-1][f"loss/{name}"] < lines[0][f"loss/{name}"]
-    # Four objects of a class fill at most four of the kit's recall positions: AP 1/11.
+    # Four objects fill 4 of KITTI's 41 recall positions; only one of them is among the 11.
     assert lines[-1]["AP11/car/moderate"] == pytest.approx(1 / 11)
     weights = load_weights(out / "learned.npz")
     assert weights.profile.name == "learned"
@@ -150,7 +150,7 @@ def test_plus_recipe_has_the_published_network() -> None:
 
 
 def test_trains_with_valid_padding_in_windows(tmp_path: Path, root: Path) -> None:
-    """Windows may have any size, and whole pictures need not be a multiple of 16."""
+    """With valid padding, the sizes of windows and pictures need not be multiples of 16."""
     settings = config(
         root, epochs=1, batch=4, network__init=None, network__padding="valid",
         network__input__width=311, network__input__height=93, augment__window=[101, 67],
@@ -206,7 +206,7 @@ def test_average_follows_the_weights() -> None:
     for _ in range(10):
         average.update(model)
         seen.append(float(average.model.unit("conv1").conv.bias[0]))
-    assert seen[0] == pytest.approx(0.9)  # the first decay is 1/10
+    assert seen[0] == pytest.approx(0.9)  # the first update uses a decay of 1/10
     assert seen[1] == pytest.approx(1 - 0.1 * 2 / 11)
     assert float(model.unit("conv1").conv.bias.detach()[0]) == 1
 
@@ -240,7 +240,7 @@ def test_rejects_settings_that_contradict_each_other() -> None:
     assert load_train_config(None, [valid, ("augment.window", [99, 31])]).window == (99, 31)
     with pytest.raises(ConfigError, match=r"at least 31x31 pixels .* got 99x30"):
         load_train_config(None, [valid, ("augment.window", [99, 30])])
-    # Centres that depend on the size would differ between a window and the whole input.
+    # Even centres depend on the size: a window and the whole input would have different ones.
     even = ("network.anchors.centres", "even")
     assert load_train_config(None, [even, ("augment.window", [1248, 384])])
     with pytest.raises(ConfigError, match=r"augment\.window: expected null, .* even"):
@@ -273,7 +273,7 @@ def test_command_line_trains_and_resumes(tmp_path: Path, root: Path) -> None:
 def test_exports_the_latest_weights_of_a_training(
     tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Without an evaluation, there are no best weights yet, but there is a checkpoint."""
+    """Before its first evaluation, a training has a checkpoint but no best weights."""
     run, out = tmp_path / "run", tmp_path / "now.npz"
     with monkeypatch.context() as patched:
         stop_after(patched, 3)
@@ -295,7 +295,7 @@ def test_exports_the_latest_weights_of_a_training(
 
 
 def test_a_training_without_a_checkpoint_starts_again(tmp_path: Path, root: Path) -> None:
-    """This is the state after a power failure in the first two minutes."""
+    """A power failure in the first two minutes leaves a training without a checkpoint."""
     settings = config(root, epochs=1)
     train(settings, tmp_path / "run")
     (tmp_path / "run/checkpoint.pt").unlink()

@@ -53,8 +53,7 @@ def sigmoid(x: float) -> float:
     return 1 / (1 + math.exp(-x))
 
 
-# Anchor 0 has an object of class 1. Its output: class 1 (logit 2, else 0), confidence 0.5, no
-# deltas.
+# Anchor 0 has an object of class 1. The anchor's output: logits 0 and 2, confidence 0.5, deltas 0.
 RESPONSIBLE = [0.0, 2.0, 0.0, 0.0, 0.0, 0.0, 0.0]
 IDLE = [0.0, 0.0, -1.0, 0.0, 0.0, 0.0, 0.0]
 OBJECT = [2.0, 4.0, 18.0, 12.0]  # centre (10, 8), 16 x 8
@@ -107,7 +106,7 @@ def test_loss_of_a_picture_without_objects_is_finite(kind: str) -> None:
     loss.total.backward()
     assert raw.grad is not None
     assert torch.isfinite(raw.grad).all()
-    assert raw.grad[0, 2].abs().min() > 0  # only confidences get a gradient, which lowers them
+    assert raw.grad[0, 2].abs().min() > 0  # only confidences get a gradient
     assert raw.grad[0, [0, 1, 3, 4, 5, 6]].abs().max() == 0
 
 
@@ -139,7 +138,7 @@ def test_iou_loss_matches_hand_computed_values() -> None:
     positive = (quality - 0.5) ** 2 * math.log(2)
     c = sigmoid(-1)
     negative = c**2 * -math.log(1 - c)
-    box = 2 * (1 - 128 / 200)  # here the box is not clipped, and the hull is the box itself
+    box = 2 * (1 - 128 / 200)  # this box is not clipped, and the hull is the box itself
     np.testing.assert_allclose(parts(loss), [class_, positive, negative, box], rtol=1e-5)
 
 

@@ -35,7 +35,7 @@ def with_padding(padding: str) -> Weights:
 
 
 def with_valid_padding(size: tuple[int, int]) -> Weights:
-    """Return SqueezeDet+ for an input of this size."""
+    """Return SqueezeDet+, which has valid padding, for an input of this size."""
     weights = plus_weights()
     shape = weights.profile.input.model_copy(update={"width": size[0], "height": size[1]})
     return Weights(weights.profile.model_copy(update={"input": shape}), weights.arrays)
@@ -110,7 +110,7 @@ def test_returns_loaded_weights_bit_for_bit() -> None:
 
 
 def normalised_model() -> tuple[TrainableNetwork, torch.Tensor]:
-    """Return a model with frozen conv1 and batch normalisation elsewhere, and its output before."""
+    """Return a model with inserted batch normalisation, and its output before; conv1 is frozen."""
     weights = load_weights(DEFAULT)
     model = TrainableNetwork(weights.profile).eval()
     model.load_arrays(weights.arrays)
@@ -126,7 +126,7 @@ def test_batch_norm_keeps_the_output_of_loaded_weights() -> None:
     assert model.unit("conv1").norm is None
     assert model.unit("conv12").norm is None
     assert model.unit("fire11_expand3x3").norm is not None
-    for training in (False, True):  # in training mode, the statistics are those of these pictures
+    for training in (False, True):  # training mode uses the statistics of these pictures
         model.train(training)
         with torch.no_grad():
             after = model(pixels(4))
@@ -231,7 +231,7 @@ def test_saved_weights_can_be_loaded(tmp_path: Path) -> None:
 @pytest.mark.parametrize("share", [0.5, 0.25])
 def test_dropout_zeroes_a_share_and_keeps_the_mean(share: float) -> None:
     torch.manual_seed(3)
-    x = torch.ones(3, 7, 40, 51, requires_grad=True)  # not a multiple of eight values
+    x = torch.ones(3, 7, 40, 51, requires_grad=True)
     dropped = _drop(x, share)
     assert set(dropped.unique().tolist()) == {0.0, np.float32(1 / (1 - share)).item()}
     for axis in range(4):  # dropout affects every channel, row and column

@@ -60,7 +60,7 @@ def learner_and_batch(tmp_path: Path) -> tuple[Learner, TrainingBatch]:
 
 
 def anchors() -> Array:
-    """Return centre and size (A, 4), by row, column and shape."""
+    """Return each anchor's centre and size (A, 4), in the order of row, column and shape."""
     return np.array(
         [
             ((x + 1) * SIZE[0] / (COLUMNS + 1), (y + 1) * SIZE[1] / (ROWS + 1), w, h)
@@ -72,7 +72,7 @@ def anchors() -> Array:
 
 
 def overlap(a: Array, b: Array) -> float:
-    """Return the IoU of two boxes of corners."""
+    """Return the IoU of two boxes, each given by its corners."""
     width = min(a[2], b[2]) - max(a[0], b[0])
     height = min(a[3], b[3]) - max(a[1], b[1])
     shared = max(width, 0) * max(height, 0)

@@ -30,7 +30,7 @@ def test_pastes_an_object_with_its_pixels_and_its_box(seed: int) -> None:
     assert 0 <= y1 < y2 < SIZE[1]
     assert (result.image[y1 : y2 + 1, x1 : x2 + 1] == 250).all()  # opaque in the whole box
     changed = np.argwhere(result.image[..., 0] != 10)
-    assert changed[:, 1].min() >= x1 - 7  # 0.3 of the width, and rounding
+    assert changed[:, 1].min() >= x1 - 7  # a margin of 0.3 of the width, and rounding
     assert changed[:, 1].max() <= x2 + 7
     assert (sample.image == 10).all()
 

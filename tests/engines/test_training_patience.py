@@ -45,7 +45,7 @@ def no_steps(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def evaluates_to(monkeypatch: pytest.MonkeyPatch, figures: list[float]) -> Iterator[float]:
-    """Make evaluations return these mean APs one by one; return the remaining ones."""
+    """Make each evaluation return the next of these mean APs; return those that remain."""
     left = iter(figures)
     original = Validator.evaluate
 
@@ -122,7 +122,7 @@ def test_resumes_with_more_patience(
     assert epochs(run) == [1, 2, 3]
     assert "ended after epoch 3 of 8" in capsys.readouterr().err
     assert train(config(root, evaluate__patience=3), run, resume=True) == 0
-    assert epochs(run) == [1, 2, 3, 4]  # the two evaluations from before count as well
+    assert epochs(run) == [1, 2, 3, 4]  # the two evaluations before the resume count as well
     assert train(config(root, evaluate__patience=4), run, resume=True) == 0
     assert epochs(run) == [*range(1, 9)]
     assert list(left) == []
@@ -142,7 +142,7 @@ def test_resumes_from_an_older_checkpoint(
 
 
 def test_first_process_decides_for_all(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Only the first process evaluates; the others have no figures to decide by."""
+    """Only the first process evaluates, so the other processes take over its decision."""
     training = loop.Training.__new__(loop.Training)
     training.config = config(root)
     training.compute = Compute(CPU, "fp32", rank=1, world=2)

@@ -49,7 +49,7 @@ def config(root: Path, **keys: Any) -> TrainConfig:
 
 @pytest.fixture
 def steps(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """Replace steps by ones that learn nothing; return the list of their losses, 1, 2, 3 ..."""
+    """Replace training steps by stubs, return their losses 1, 2 ...; the first sends SIGTERM."""
     done: list[float] = []
 
     class Parts:

@@ -49,7 +49,7 @@ def found(profile: Profile, head_start: Any) -> tuple[NDArray[np.float32], NDArr
     assert start_from(model, DEFAULT, head_start) == []
     pixels = np.random.default_rng(3).integers(0, 256, (1, 3, 64, 128)).astype(np.float32)
     output = model.eval()(torch.from_numpy(pixels))[0].numpy()
-    # Where the exponential is linear, sizes are not converted exactly.
+    # Above its threshold, the exponential is linear and a kept head does not convert sizes exactly.
     head = replace(profile.head(128, 64), exp_threshold=np.inf)
     boxes, scores, _ = decode(output, head)
     return boxes, scores

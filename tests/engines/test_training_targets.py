@@ -45,7 +45,7 @@ def test_published_takes_the_free_anchor_of_highest_iou() -> None:
 
 
 def test_published_falls_back_on_the_nearest_anchor() -> None:
-    far = around(62, -40, 4, 4)  # overlaps no anchor; (62, -40, 4, 4) is nearest to (56, 8, 8, 16)
+    far = around(62, -40, 4, 4)  # overlaps no anchor; anchor 7 (56, 8, 8, 16) is the nearest
     assigned = assign_published(truth([far], [0]), ANCHORS)[0]
     assert assigned.tolist() == [NOTHING] * 7 + [0]
 
@@ -102,7 +102,7 @@ def test_dynamic_gives_an_anchor_to_the_object_of_lowest_cost() -> None:
 def test_dynamic_takes_only_anchors_near_the_object() -> None:
     labels = truth([around(24, 8, 4, 4)], [0])
     deltas = torch.zeros(8, 4)
-    deltas[6] = torch.tensor([(24 - 56) / 20, 0, 0, 0])  # from the far end of the row
+    deltas[6] = torch.tensor([(24 - 56) / 20, 0, 0, 0])  # predicts a box on the object
     assigned = assign_dynamic(labels, ANCHORS, predict(deltas), 10, 12)
     assert assigned[0, 6] == NOTHING
     assert (assigned == 0).sum() == 1

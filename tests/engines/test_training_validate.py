@@ -80,7 +80,7 @@ def detections(*rows: tuple[tuple[float, ...], float, int]) -> Detections:
 
 
 def test_mean_ap_is_the_mean_over_the_sets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The sets: one with KITTI's difficulties, one without, one without labels, one in YOLO."""
+    """Evaluate sets with KITTI's difficulties, without them, without objects, and of YOLO."""
     car, person = (10, 5, 60, 50), (70, 10, 90, 30)
     labels = [kitti_line("Car", car), kitti_line("Pedestrian", person, occlusion=3)]
     roots = [
@@ -89,7 +89,7 @@ def test_mean_ap_is_the_mean_over_the_sets(tmp_path: Path, monkeypatch: pytest.M
         labelled.write_kitti(tmp_path / "empty", {"c": kitti_line("Car", car, 0, 3)}),
         write_yolo(tmp_path / "yolo", 1, ("car", "bike")),
     ]
-    # The object is too low to count: 2 px in pictures 120 px wide, where the least height is 2.3.
+    # The object is 2 px high and does not count: in pictures 120 px wide, the minimum is 2.3 px.
     flat = kitti_line("Car", (10, 5, 60, 7), 0, 3)
     (roots[2] / "training/label_2/c.txt").write_text(flat)
     boxes = {

@@ -1,4 +1,4 @@
-"""The table of verbs: it is complete, each has a description, and none loads too much."""
+"""The table of verbs: it is complete, verbs have descriptions, options load no large packages."""
 
 import subprocess
 import sys
@@ -9,7 +9,7 @@ import pytest
 from squeezedrive.engines.__main__ import VERBS, main
 
 ROOT = Path(__file__).parents[2]
-SHARED = {"__init__", "arguments", "boxes", "engine_cache"}  # files that verbs use
+SHARED = {"__init__", "arguments", "boxes", "engine_cache"}  # files that are not verbs
 
 
 def test_table_lists_every_file_of_a_verb() -> None:

@@ -47,7 +47,7 @@ def test_profile_may_hold_the_fit_of_the_training(copy: Path) -> None:
     copy.with_suffix(".json").write_text(json.dumps(profile))
     weights = load_weights(copy)
     assert (weights.profile.fit, weights.profile.band_centre) == (None, None)
-    # Older quantised models hold the profile's text without a fit.
+    # Older quantised models hold the profile without these keys, so None is not written.
     assert not {"fit", "band_centre"} & json.loads(weights.profile.model_dump_json()).keys()
     assert json.loads(weights.profile.model_dump_json())["output"].keys() >= {"classes"}
     edit_profile(copy, fit="letterbox", band_centre=0.6)
