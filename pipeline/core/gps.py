@@ -14,6 +14,9 @@ LONGEST_GAP = 10.0  # seconds between two fixes between which positions are inte
 EDGE = 1.0  # seconds for which a fix holds where there is none before it, or after it
 BASE = 0.5  # seconds to either side over which a missing speed or course is measured
 LEAST_MOVE = 1.0  # metres; below, a course measured from two positions says nothing
+HIGHEST = 100e3  # metres above sea level, the border of space
+FASTEST = 1000.0  # metres a second, three times a jet's speed
+LATEST = 4_102_444_800.0  # 2100-01-01, in seconds since 1970
 EARTH = 6_371_008.8  # metres, mean radius (IUGG)
 
 
@@ -46,6 +49,16 @@ class GpsFix:
     def is_possible(self) -> bool:
         """Whether it is a place on earth."""
         return abs(self.lat) <= 90 and abs(self.lon) <= 180  # neither is NaN
+
+    def without_impossible(self) -> GpsFix:
+        """Return the fix without those of its further values that only damage explains."""
+        return replace(
+            self,
+            altitude=_within(self.altitude, -HIGHEST, HIGHEST),
+            speed=_within(self.speed, 0.0, FASTEST),
+            course=_within(self.course, -360.0, 360.0),
+            utc=_within(self.utc, 0.0, LATEST),
+        )
 
     def record(self) -> dict[str, Any]:
         """Return the fix as a record for JSON; None for what is not known."""
@@ -85,7 +98,9 @@ class GpsTrack:
     """
 
     def __init__(self, fixes: Sequence[TimedFix], origin: str) -> None:
-        possible = [(t, f) for t, f in fixes if f is None or f.is_possible]
+        possible = [
+            (t, f and f.without_impossible()) for t, f in fixes if f is None or f.is_possible
+        ]
         ordered = sorted(possible, key=lambda timed: timed[0])
         self.origin = origin
         self._times = [time for time, _ in ordered]
@@ -137,6 +152,10 @@ class GpsTrack:
             speed=moved / (stop - begin) if fix.speed is None else fix.speed,
             course=measured if fix.course is None else fix.course,
         )
+
+
+def _within(value: float | None, low: float, high: float) -> float | None:
+    return value if value is not None and low <= value <= high else None  # not NaN either
 
 
 def distance(a: GpsFix, b: GpsFix) -> float:

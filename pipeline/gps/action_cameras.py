@@ -35,11 +35,9 @@ def read_data_tracks(path: Path) -> list[TimedFix]:
         If the file cannot be read.
     """
     try:
-        from construct import ConstructError
         from mapillary_tools.blackvue_parser import extract_blackvue_info
         from mapillary_tools.camm.camm_parser import extract_camm_info
         from mapillary_tools.gpmf.gpmf_parser import extract_gopro_info
-        from mapillary_tools.mp4.simple_mp4_parser import ParsingError
     except ImportError as error:
         raise PackageMissing(
             f"GPS of GoPro, CAMM and BlackVue needs mapillary_tools: pip install"
@@ -48,18 +46,19 @@ def read_data_tracks(path: Path) -> list[TimedFix]:
     try:
         with path.open("rb") as file:
             gopro = extract_gopro_info(file)
-            if gopro is not None:
-                return _of_gopro(gopro.gps or [])
             file.seek(0)
-            camm = extract_camm_info(file)
-            if camm is not None:
-                return _of_camm([*(camm.mini_gps or []), *(camm.gps or [])])
+            camm = extract_camm_info(file) if gopro is None else None
             file.seek(0)
-            blackvue = extract_blackvue_info(file)
-            return _of_gopro((blackvue and blackvue.gps) or [])
-    except (ParsingError, ConstructError, ValueError, LookupError, ArithmeticError) as error:
+            blackvue = extract_blackvue_info(file) if gopro is None and camm is None else None
+    except OSError:
+        raise
+    except Exception as error:  # damaged bytes raise whatever its parsers meet, TypeError as well
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise GpsError(f"{path}: its GPS is damaged: {reason}") from None
+    if camm is not None:
+        return _of_camm([*(camm.mini_gps or []), *(camm.gps or [])])
+    found = gopro or blackvue
+    return _of_gopro((found and found.gps) or [])
 
 
 def _of_gopro(points: Sequence[GPSPoint]) -> list[TimedFix]:

@@ -25,12 +25,13 @@ def read_gpx(path: Path) -> list[TimedFix]:
         If it cannot be read.
     """
     import gpxpy
-    import gpxpy.gpx
 
     try:
         content = gpxpy.parse(path.read_text(encoding="utf-8-sig"))
-    except (gpxpy.gpx.GPXException, ValueError) as error:
-        reason = str(error).splitlines()[0]
+    except OSError:
+        raise
+    except Exception as error:  # gpxpy raises also what its conversions of numbers and times do
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise GpsError(f"{path}: expected a GPX file: {reason}") from None
     parts: list[list[TimedFix]] = []
     for points in (part.points for track in content.tracks for part in track.segments):

@@ -110,6 +110,22 @@ def test_reads_gopro_tracks(tmp_path: Path) -> None:
     assert seconds(read_data_tracks(tmp_path / "b.mp4"))[-2:] == [1, 1.5]
 
 
+@pytest.mark.parametrize(
+    "samples",
+    [
+        [gopro(0).replace(b"DEVC\0", b"DEVC\2")] * 2,  # numbers in place of what it contains
+        [gopro(0).replace(b"STRM\0", b"STRML")] * 2,
+    ],
+)
+def test_refuses_gopro_tracks_with_another_structure(tmp_path: Path, samples: list[bytes]) -> None:
+    pytest.importorskip("mapillary_tools", reason="GoPro's and Google's GPS: pip install .[gps]")
+    from squeezedrive.pipeline.gps.action_cameras import read_data_tracks
+
+    write_data(tmp_path / "a.mp4", b"gpmd", samples)
+    with pytest.raises(GpsError, match="its GPS is damaged: "):
+        read_data_tracks(tmp_path / "a.mp4")
+
+
 def test_reads_camm_tracks(tmp_path: Path) -> None:
     pytest.importorskip("mapillary_tools", reason="GoPro's and Google's GPS: pip install .[gps]")
     from squeezedrive.pipeline.gps.action_cameras import read_data_tracks

@@ -103,6 +103,14 @@ def test_unordered_and_invalid_points_are_handled() -> None:
     assert [time for time, _ in twice.span(1, 2)] == [1, 1]
 
 
+@pytest.mark.parametrize("value", [math.nan, math.inf, -1e300, 1e300])
+def test_impossible_values_are_left_out(value: float) -> None:
+    further = dict.fromkeys(("altitude", "speed", "course", "utc"), value)
+    (_, fix), *_ = GpsTrack([(0, GpsFix(1, 2, **further)), (90, GpsFix(1, 2))], "t").fixes
+    assert fix == GpsFix(1, 2)
+    assert fix.record()["utc"] is None
+
+
 def test_distance_and_course_match_known_values() -> None:
     london, paris = GpsFix(51.5, -0.12), GpsFix(48.85, 2.35)
     assert distance(london, paris) == pytest.approx(343_100, rel=0.001)
