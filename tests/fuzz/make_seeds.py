@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from pathlib import Path
 
 import cv2
 import numpy as np
 
 from tests.fuzz.targets.base import SEEDS
-from tests.support.media import write_video
+from tests.fuzz.targets.positions import PARTS
+from tests.support.gps import write_data, write_novatek
+from tests.support.media import Extra, write_video
 
 SIZE = (64, 48)
 FRAMES = 8
@@ -47,6 +50,7 @@ def make(folder: Path) -> None:
     }.items():
         settings = {"size": SIZE, "draw": _draw, "options": {"g": "4"}, **options}
         write_video(folder / name, FRAMES, **settings)
+    _write_positions(folder)
     picture = _draw(3, SIZE)
     alpha = cv2.cvtColor(picture, cv2.COLOR_BGR2BGRA)
     for name, pixels, options in (
@@ -61,6 +65,19 @@ def make(folder: Path) -> None:
         cv2.imwrite(str(folder / name), pixels, options)
     jpeg = (folder / "progressive.jpg").read_bytes()
     (folder / "exif.jpg").write_bytes(jpeg[:2] + _exif(6) + jpeg[2:])
+
+
+def _write_positions(folder: Path) -> None:
+    """Write the recordings with positions."""
+    write_novatek(folder / "novatek.mp4", PARTS["novatek.mp4"], size=SIZE)
+    write_data(folder / "gopro.mp4", b"gpmd", PARTS["gopro.mp4"], size=SIZE)
+    write_data(folder / "camm.mp4", b"camm", PARTS["camm.mp4"], size=SIZE)
+    texts = [(k * 1000, 1000, one) for k, one in enumerate(PARTS["subtitles.mp4"])]
+    texts = [(at, long, len(one).to_bytes(2, "big") + one) for at, long, one in texts]
+    write_video(
+        folder / "subtitles.mp4", 15, Fraction(1, 5), rate=5, size=SIZE,
+        extras=[Extra("mov_text", texts)],
+    )  # fmt: skip
 
 
 def _exif(orientation: int) -> bytes:
