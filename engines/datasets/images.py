@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import struct
 from collections.abc import Collection, Iterator
 from pathlib import Path
@@ -23,6 +24,8 @@ REDUCED = (
     (2, cv2.IMREAD_REDUCED_GRAYSCALE_2),
     (1, cv2.IMREAD_GRAYSCALE),
 )
+MAX_PIXELS = 2**28  # 16384x16384; OpenCV would fill any size that 1 kB of JPEG claims, 5 GB
+PNG_START = b"\x89PNG\r\n\x1a\n"
 SCAN = 0xDA  # kind of the segment after which a JPEG file's pixels follow
 
 
@@ -134,13 +137,39 @@ def _content(path: Path) -> bytes:
 
 
 def _decode(path: Path, content: bytes, flags: int) -> NDArray[np.uint8]:
+    image = decode_image(content, flags)
+    if image is None:
+        raise DatasetError(f"{path}: cannot be decoded; is it a whole picture?")
+    return image
+
+
+def decode_image(content: bytes, flags: int = cv2.IMREAD_COLOR) -> NDArray[np.uint8] | None:
+    """Decode a picture, for IMREAD_COLOR as BGR and upright; return None if that is impossible.
+
+    A file that claims more than it can hold is refused before OpenCV allocates memory for it:
+    more than `MAX_PIXELS` of JPEG or PNG, or chunks of PNG that are longer than the file.
+    """
+    size = _header_size(io.BytesIO(content))
+    if (size is not None and math.prod(size) > MAX_PIXELS) or not _png_chunks_fit(content):
+        return None
     try:
         image = cv2.imdecode(np.frombuffer(content, np.uint8), flags)
     except cv2.error:  # an empty file, or an enormous size
-        image = None
-    if image is None:
-        raise DatasetError(f"{path}: cannot be decoded; is it a whole picture?")
-    return image.astype(np.uint8, copy=False)
+        return None
+    return None if image is None else image.astype(np.uint8, copy=False)
+
+
+def _png_chunks_fit(content: bytes) -> bool:
+    """Return whether all chunks of a PNG file end within it; True for other files."""
+    place = len(PNG_START)
+    while content.startswith(PNG_START) and place < len(content):
+        if len(content) < place + 8:
+            return False
+        length, kind = struct.unpack_from(">I4s", content, place)
+        place += length + 12  # with length, kind and check sum
+        if kind == b"IEND":
+            break
+    return place <= len(content)
 
 
 def _check_size(path: Path, real: tuple[int, int], size: tuple[int, int] | None) -> None:
@@ -177,7 +206,7 @@ def _header_size(file: BinaryIO) -> tuple[int, int] | None:
     """Return width and height if the first bytes hold them, else None."""
     try:
         start = file.read(24)
-        if start[:8] == b"\x89PNG\r\n\x1a\n":
+        if start[:8] == PNG_START:
             width, height = struct.unpack(">II", start[16:24])
             return None if _png_has_exif(file) else (width, height)
         return _jpeg_size(file) if start[:2] == JPEG_START else None

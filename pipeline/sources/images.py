@@ -6,11 +6,8 @@ import math
 import time
 from fractions import Fraction
 from pathlib import Path
-from typing import cast
 
-import cv2
-import numpy as np
-
+from squeezedrive.engines.datasets.images import decode_image
 from squeezedrive.engines.files import readable
 from squeezedrive.pipeline.core.errors import SourceError
 from squeezedrive.pipeline.core.frame import Frame, Image
@@ -96,8 +93,6 @@ class ImageSource(Source):
 
 def _load(path: Path) -> Image | None:
     try:
-        data = np.fromfile(path, np.uint8)
-        image = cv2.imdecode(data, cv2.IMREAD_COLOR)
-    except (OSError, cv2.error):  # OpenCV's: the file is empty, or the picture beyond its limits
+        return decode_image(path.read_bytes())
+    except OSError:
         return None
-    return cast("Image | None", image)

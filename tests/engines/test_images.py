@@ -1,11 +1,18 @@
 import struct
 import zlib
 from pathlib import Path
+from unittest import mock
 
 import cv2
+import numpy as np
 import pytest
 
-from squeezedrive.engines.datasets.images import image_size, read_image, read_thumbnail
+from squeezedrive.engines.datasets.images import (
+    decode_image,
+    image_size,
+    read_image,
+    read_thumbnail,
+)
 from squeezedrive.engines.errors import DatasetError
 from tests.support.labelled import write_picture
 
@@ -113,3 +120,33 @@ def test_size_of_a_png_is_that_after_turning_by_exif_data(tmp_path: Path, last: 
     path.write_bytes(png[:at] + chunk + png[at:])
     assert read_image(path).shape[:2] == (48, 32)
     assert image_size(path) == (32, 48)
+
+
+def test_refuses_a_jpeg_that_claims_more_pixels_than_memory_should_hold(tmp_path: Path) -> None:
+    write_picture(tmp_path / "a.jpg", (30, 20))
+    content = (tmp_path / "a.jpg").read_bytes()
+    place = content.index(b"\xff\xc0") + 5
+    for height, width in ((20, 30), (21, 30)):  # the place is right, and a wrong size is no fault
+        changed = content[:place] + struct.pack(">HH", height, width) + content[place + 4 :]
+        assert decode_image(changed) is not None
+    for height, width in ((30_000, 30_000), (65_500, 4_200)):
+        changed = content[:place] + struct.pack(">HH", height, width) + content[place + 4 :]
+        assert decode_image(changed) is None
+
+
+@pytest.mark.parametrize("length", [0xFFFF_FFFF, 0x7FFF_FFFF, 2000])
+@pytest.mark.parametrize("kind", [b"IDAT", b"tEXt"])
+def test_refuses_a_png_with_a_chunk_longer_than_the_file(length: int, kind: bytes) -> None:
+    _, encoded = cv2.imencode(".png", np.zeros((20, 30, 3), np.uint8))
+    content = encoded.tobytes()
+    place = content.index(b"IDAT") - 4
+    longer = content[:place] + struct.pack(">I", length) + kind + content[place + 8 :]
+    with mock.patch.object(cv2, "imdecode", side_effect=AssertionError("must not be asked")):
+        assert decode_image(longer) is None
+
+
+def test_data_after_the_end_of_a_png_does_no_harm() -> None:
+    _, encoded = cv2.imencode(".png", np.full((20, 30, 3), 7, np.uint8))
+    image = decode_image(encoded.tobytes() + b"\xff" * 50)
+    assert image is not None
+    assert (image == 7).all()
