@@ -100,7 +100,7 @@ def _fix_in(block: bytes) -> GpsFix | None:
         try:
             year += 0 if year >= 2000 else 2000
             moment = datetime(year, month, day, hour, minute, second, tzinfo=timezone.utc)
-        except ValueError:
+        except (ValueError, OverflowError):
             return None
         fix = GpsFix(
             _degrees(lat) * (-1 if flags[1:2] == b"S" else 1),

@@ -70,7 +70,7 @@ def test_novatek_positions_in_the_south_and_west_are_negative(tmp_path: Path) ->
 @pytest.mark.parametrize(
     "bad",
     [b"", b"\0" * 256, b"freeGPS ", block(70, 48), block(0, 48, lat=float("nan")),
-     block(0, 48, lat=9999.0), block(0, 48)[:70]],
+     block(0, 48, lat=9999.0), block(0, 48)[:70], block(2**32 - 13, 48)],
 )  # fmt: skip
 def test_damaged_novatek_blocks_have_no_fix(tmp_path: Path, bad: bytes) -> None:
     path = tmp_path / "a.mp4"
