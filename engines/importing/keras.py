@@ -30,9 +30,9 @@ def read_keras(path: Path) -> Tensors:
     h5py: Any = importlib.import_module("h5py")
     content: dict[str, Any] = {}
 
-    def keep(name: str, member: Any) -> None:
+    def keep(name: str | bytes, member: Any) -> None:  # bytes: the name is not in UTF-8
         if isinstance(member, h5py.Dataset):
-            content[name] = member[()]
+            content[name if isinstance(name, str) else name.decode(errors="replace")] = member[()]
 
     try:
         with h5py.File(path, "r") as file:
