@@ -95,7 +95,7 @@ def format_comparison(before: Mapping[str, Any], after: Mapping[str, Any]) -> st
     """
     try:
         return _render(before, after)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
         raise ProfileError(f"one of the files is not a complete profile: {error!r}") from None
 
 

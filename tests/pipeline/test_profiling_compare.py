@@ -104,8 +104,10 @@ def test_the_command_prints_the_comparison(
 
 @pytest.mark.parametrize(
     "damage",
-    [{"fps": None}, {"config": []}, {"stages": {"sinks": {"busy_ms": {"mean": "x", "error": 1}}}}],
-)
+    [{"fps": None}, {"config": []}, {"stages": {"sinks": {"busy_ms": {"mean": "x", "error": 1}}}},
+     {"latency_ms": {"mean": 1.0, "error": 10**400}},
+     {"latency_ms": {"mean": 10**400, "error": 1}}],
+)  # fmt: skip
 def test_a_damaged_profile_is_an_error_of_one_line(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], damage: dict[str, Any]
 ) -> None:
