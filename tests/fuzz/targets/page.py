@@ -152,7 +152,8 @@ def _ask(data: bytes, ending: str) -> bytes:
     assert server is not None
     answer = b""
     address = server._listener.server_address[:2]
-    with socket.create_connection(address, ANSWER_SECONDS) as client, suppress(ConnectionError):
+    client = socket.create_connection(address, ANSWER_SECONDS)
+    with client, suppress(OSError):  # once the server has closed the connection: ENOTCONN too
         if ending == "pieces":
             for at in range(0, min(len(data), 40), 7):
                 client.sendall(data[at : at + 7])
