@@ -195,7 +195,7 @@ def test_closed_back_ends_leave_no_freed_signal_stack() -> None:
     stack = _SignalStack()
     assert ctypes.CDLL(None).sigaltstack(None, ctypes.byref(stack)) == 0
     if stack.address is None:
-        return  # this processor needs no signal stack
+        pytest.skip("this processor needs no signal stack")
     lines = Path("/proc/self/maps").read_text().splitlines()
     maps = [line.split()[0].split("-") for line in lines]
     assert any(int(low, 16) <= stack.address < int(high, 16) for low, high in maps)

@@ -127,7 +127,7 @@ def test_a_linker_older_than_the_compiler_is_an_obstacle_before_a_kernel_is_refu
     assert expected is None or expected in found[0]
 
 
-def test_a_driver_without_gpu_is_told_from_no_driver(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_driver_without_gpu_differs_from_no_driver(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(machine, "find_spec", lambda name: object())
     driver = fake_driver(13000)
     monkeypatch.setattr(machine.ctypes, "CDLL", lambda name: driver)

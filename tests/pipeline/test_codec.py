@@ -98,7 +98,7 @@ def test_ffmpeg_accepts_our_options_for_nvenc(preset: Preset) -> None:
     options = nvenc_options(VideoConfig(preset=preset, crf=30))
     assert options["preset"] == PRESETS[preset]
     assert (options["cq"], options["b"], options["forced-idr"]) == ("30", "0", "1")
-    with pytest.raises(PermissionError):  # raised only if the driver is missing
+    with pytest.raises(PermissionError):  # the options are right, the driver is missing
         codec._open(codec.NVENC, options, FPS, describe)
     with pytest.raises(ValueError, match="Invalid argument"):
         codec._open(codec.NVENC, options | {"rc": "none of these"}, FPS, describe)

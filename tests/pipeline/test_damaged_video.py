@@ -111,7 +111,7 @@ def test_a_video_without_frames_is_refused(tmp_path: Path) -> None:
     source.close()
 
 
-def test_a_file_without_read_permission_is_refused(tmp_path: Path) -> None:
+def test_a_link_to_itself_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "loop.mp4"
     path.symlink_to(path)
     with pytest.raises(SourceError, match=r"loop\.mp4: .*symbolic link"):

@@ -114,7 +114,7 @@ def test_a_folder_without_images_is_an_error(tmp_path: Path) -> None:
 
 def test_hidden_files_are_not_read_as_pictures(tmp_path: Path) -> None:
     save(tmp_path, "1.jpg", "2.jpg")
-    for name in ("._1.jpg", "._2.jpg", "._3.jpg"):  # as macOS adds
+    for name in ("._1.jpg", "._2.jpg", "._3.jpg"):  # as macOS adds them
         (tmp_path / name).write_bytes(bytes.fromhex("0005160700020000") + bytes(4088))
     for spec in (tmp_path, tmp_path / "*.jpg", tmp_path / "*"):
         source = ImageSource(str(spec), SourceOptions())

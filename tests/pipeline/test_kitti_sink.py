@@ -87,7 +87,6 @@ def test_has_results_finds_only_result_files(tmp_path):
     assert not has_results(tmp_path / "none")
     (tmp_path / "._000001.txt").write_bytes(b"\0\5\x16\7")  # a file that macOS adds
     assert not has_results(tmp_path)
-    assert not has_results(tmp_path)
     (tmp_path / "readme.md").write_text("")
     assert not has_results(tmp_path)
     KittiSink(tmp_path, ROAD).write(result(0, Detections.empty()))
