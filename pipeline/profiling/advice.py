@@ -73,7 +73,10 @@ def _for_stage(
     verdict: Verdict, config: Config, kind: str, backend: BackendInfo, cores: int
 ) -> list[Advice]:
     found = []
+    on_gpu = backend.name != "cpu"
     if verdict.stage == "capture":
+        if on_gpu and config.source.decode == "cpu":
+            found.append(Advice("the GPU's decoder", "source.decode=cpu,auto"))
         found.append(
             Advice("decoding is the work here: a smaller picture or a lower bit rate costs less")
         )
@@ -111,6 +114,8 @@ def _for_stage(
     elif verdict.stage == "render" and config.draw.status:
         found.append(Advice("no status line", "draw.status=true,false"))
     elif verdict.stage == "sinks" and config.video.write:
+        if on_gpu and config.video.encoder == "x264":
+            found.append(Advice("the GPU's encoder", "video.encoder=x264,auto"))
         preset, presets = config.video.preset, get_args(Preset)
         if preset != presets[0]:
             faster = ",".join(presets[: presets.index(preset)])

@@ -200,6 +200,24 @@ def test_advice_suits_the_back_end(info: BackendInfo, settings: list[str], expec
     assert advice[0].sweep == expected
 
 
+@pytest.mark.parametrize(
+    ("stage", "setting", "expected"),
+    [
+        ("capture", "source.decode=cpu", "source.decode=cpu,auto"),
+        ("sinks", "video.encoder=x264", "video.encoder=x264,auto"),
+    ],
+)
+def test_advises_the_gpus_decoder_and_encoder(stage: str, setting: str, expected: str) -> None:
+    verdict = judge(load(stages(**{stage: 40}), 4.0, 8))
+    with_it, without = load_config(settings=[parse_setting(setting)]), load_config()
+
+    def first(config: Config, name: str) -> str:
+        return advise(verdict, config, "file", backend(name), 8)[0].sweep
+
+    assert first(with_it, "tensorrt") == expected
+    assert expected not in (first(without, "tensorrt"), first(with_it, "cpu"))
+
+
 def test_settings_already_in_force_are_not_advised(config: Config) -> None:
     for stage, setting in (("render", "draw.status=false"), ("postprocess", "detect.top_n=1")):
         verdict = judge(load(stages(**{stage: 40}), 4.0, 8))
