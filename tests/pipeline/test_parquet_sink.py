@@ -36,6 +36,12 @@ def test_each_detection_is_a_row(pq: Any, tmp_path: Path) -> None:
     ]
 
 
+def test_names_that_are_not_utf8_are_written_readably(pq: Any, tmp_path: Path) -> None:
+    sink = ParquetSink(tmp_path / "out.parquet", "caf\udce9.mp4", ["\udc80", *ROAD[1:]])
+    found = rows(pq, written(sink, result(0, TWO[:1])))
+    assert (found[0][0], found[0][3]) == (r"caf\xe9.mp4", r"\x80")
+
+
 def test_a_run_without_detections_writes_an_empty_table(pq: Any, tmp_path: Path) -> None:
     path = written(ParquetSink(tmp_path / "out.parquet", "drive.mp4", ROAD), nothing(0))
     assert pq.read_schema(path).names == list(parquet.COLUMNS)

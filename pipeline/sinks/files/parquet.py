@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from squeezedrive.engines.errors import PackageMissing
-from squeezedrive.engines.files import replacing
+from squeezedrive.engines.files import readable, replacing
 from squeezedrive.pipeline.core.errors import SinkError
 from squeezedrive.pipeline.core.sink import FrameResult, Sink
 from squeezedrive.pipeline.sinks.files.csv import COLUMNS, table_rows
@@ -57,8 +57,9 @@ class ParquetSink(Sink):
     ) -> None:
         self.name = str(path)
         self._path = Path(path)
-        self._source = source
-        self._class_names = list(class_names)
+        # Arrow takes only UTF-8.
+        self._source = readable(source)
+        self._class_names = [readable(name) for name in class_names]
         self._header = header
         self._rows: list[tuple[Any, ...]] = []
         self._writer: pq.ParquetWriter | None = None
