@@ -1,4 +1,4 @@
-"""Colours in YUV, as video has them."""
+"""Colours in YUV, the format of video."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ examples:
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the verb's options."""
     add = parser.add_argument
-    add("output", type=Path, metavar="OUT", help="OUT.onnx or OUT.npz")
+    add("output", type=Path, metavar="OUT", help="file to write: OUT.onnx or OUT.npz")
     source = parser.add_mutually_exclusive_group()
     source.add_argument(
         "--weights", type=Path, metavar="FILE.npz", help="default: the project's own"
@@ -39,8 +39,18 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--run", type=Path, metavar="FOLDER",
         help="a training, finished or not: its latest weights, not its best",
     )  # fmt: skip
-    add("--precision", choices=("fp32", "fp16"), default="fp32", help="of OUT.onnx (default: fp32)")
-    add("--size", type=input_size, metavar="WxH", help="of OUT.onnx's input; default: as trained")
+    add(
+        "--precision",
+        choices=("fp32", "fp16"),
+        default="fp32",
+        help="precision of OUT.onnx (default: fp32)",
+    )
+    add(
+        "--size",
+        type=input_size,
+        metavar="WxH",
+        help="input size of OUT.onnx (default: as trained)",
+    )
     add("-y", "--overwrite", action="store_true", help="replace existing files")
 
 

@@ -93,7 +93,7 @@ def _class_names(path: Path, content: dict[str, Any]) -> dict[int, str]:
         # Some programs write the numbers as texts.
         if not str(key).isdecimal() or int(key) in numbered:
             raise DatasetError(
-                f"{path}: names: expected a number of its own for each class, got {key!r}"
+                f"{path}: names: expected a different number for each class, got {key!r}"
             )
         if not isinstance(name, str):
             raise DatasetError(f"{path}: names: expected a name for class {key}, got {name!r}")

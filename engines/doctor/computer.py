@@ -54,7 +54,7 @@ def _processor() -> Observation:
 
 
 def describe_processor(cpuinfo: str) -> Observation:
-    """Return the processor's name and those of its instructions that int8 gains from.
+    """Return the processor's name and which of its instruction sets make int8 faster.
 
     Parameters
     ----------

@@ -73,7 +73,7 @@ class RunFolder:
 
     @_written
     def create(self, config: TrainConfig, device: str) -> None:
-        """Begin a new training.
+        """Begin the report of a new training.
 
         Raises
         ------

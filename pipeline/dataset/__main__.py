@@ -70,7 +70,9 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
         help="show the teacher whole pictures only: 2 to 10 times as fast, misses small objects",
     )  # fmt: skip
     parser.add_argument("--every", type=int, default=10, metavar="N", help="one frame in N (10)")
-    parser.add_argument("--frames", type=int, metavar="N", help="at most N frames a source")
+    parser.add_argument(
+        "--frames", type=int, metavar="N", help="take at most N frames of each source"
+    )
     parser.add_argument(
         "--start", type=float, default=0.0, metavar="SECONDS", help="skip this much of each source"
     )

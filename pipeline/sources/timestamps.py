@@ -97,7 +97,7 @@ class Timestamps:
     def _warn(self, problem: str, line: str) -> None:
         if problem not in self._warned:
             self._warned.add(problem)
-            self._report.warn(f"{line}; there may be more")
+            self._report.warn(f"{line}; the same may follow without a message")
 
 
 class Timeline:

@@ -135,7 +135,7 @@ def test_yolo_labels_may_lie_beside_the_pictures(tmp_path: Path) -> None:
         ("val: images\n", "", "expected the class names under names"),
         ("names: [car\n", "", "is not YAML"),
         ("names: [car]\nval: images\n", "3 0.5 0.5 0.1 0.1", "class 3 is not one of the 1"),
-        ("names: {one: car}\nval: images\n", "", "a number of its own for each class, got 'one'"),
+        ("names: {one: car}\nval: images\n", "", "a different number for each class, got 'one'"),
         ("names: {1: car, '1': bus}\nval: images\n", "", "the key 1 occurs twice"),
         ("names: [car]\nval: images\n", "0 0.5 0.5 0.1 0.1 0.9", "sixth column .* no confidence"),
         ("names: [car]\nval: images\n", "0 0.5 0.5 1.05 0.1", "of the picture, got 1.05 in"),

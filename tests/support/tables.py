@@ -35,7 +35,7 @@ def nothing(frame_id: int, followed: bool = False) -> FrameResult:
 
 
 def written(sink: Sink, *results: FrameResult) -> Path:
-    """Write results and close; return the file."""
+    """Write results, close the sink, and return the path of its file."""
     for one in results:
         sink.write(one)
     sink.close()

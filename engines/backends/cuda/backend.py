@@ -1,4 +1,4 @@
-"""The back ends of NVIDIA GPUs: TensorRT or PyTorch between the project's own kernels."""
+"""The back ends of NVIDIA GPUs: TensorRT or PyTorch for the network, our kernels around it."""
 
 from __future__ import annotations
 

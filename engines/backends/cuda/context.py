@@ -146,7 +146,7 @@ class GpuContext:
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(thing))
 
     def release(self) -> None:
-        """Give the context back, at the end of the process."""
+        """Release the CUDA context; called when the process ends."""
         if not self.lost:
             self._context.detach()
             self.lost = True  # what is still held by now can no longer be released

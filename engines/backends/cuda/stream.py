@@ -71,7 +71,7 @@ class MarkedStream:
         self._gpu.wait(self.finished)
 
     def forget(self) -> None:
-        """Drop stream and events, with the context current; nothing works afterwards."""
+        """Destroy the stream and its events; the CUDA context must be current."""
         self.stream = self.uploaded = self.finished = self._begun = self._ended = None
 
 
