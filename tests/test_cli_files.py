@@ -349,6 +349,7 @@ def test_wrong_options_are_refused_before_any_file_is_read(two: Path, refused: A
     for arguments, part in (
         (["-o", "none/out"], "the folder"),
         (["-o", "out.avi"], "expected a name that ends in .mp4"),
+        (["-o", "-"], "--output -: cannot go to standard output; name a file"),
         (["--jsonl", "-"], "standard output is for one source"),
         (["--show"], "--show: expected one source, got several"),
         (["--profile", "profile"], "--profile: expected a single source"),

@@ -32,6 +32,9 @@ def test_wrong_options_are_an_error_of_one_line(refused: Any, clip: Path, tmp_pa
         (["--output", tmp_path / "none" / "out.mp4"], "does not exist"),
         (["--output", tmp_path / "out.avi"], "expected a name that ends in .mp4"),
         (["--output", "out"], "expected a name that ends in .mp4"),
+        (["--output", "-"], "--output -: cannot go to standard output; name a file"),
+        (["--kitti", "-"], "--kitti -: cannot go to standard output; name a folder"),
+        (["--summary", "-"], "--summary -: cannot go to standard output; name a file"),
         (["--track-index", "most"], "--track-index: source.track_index"),
         (["--config", tmp_path / "none.yaml"], "cannot read the configuration"),
     ):

@@ -25,7 +25,13 @@ PROFILE_VIDEO = "video.mp4"
 
 @dataclass(frozen=True)
 class Outputs:
-    """The outputs that the user asks for."""
+    """The outputs that the user asks for.
+
+    Raises
+    ------
+    SinkError
+        If an output that cannot go to standard output is asked for there.
+    """
 
     sinks: Mapping[str, Path] = field(default_factory=dict)  # by option; any path for a switch
     summary: Path | None = None  # the figures of the run as JSON
@@ -33,6 +39,15 @@ class Outputs:
     overwrite: bool = False  # whether outputs that exist may be replaced
     folders: frozenset[str] = frozenset()  # options, "summary" too, whose paths end with a slash
     replaceable: frozenset[Path] = frozenset()  # outputs replaced even without `overwrite`
+
+    def __post_init__(self) -> None:
+        for spec in sink_specs():
+            if self.sinks.get(spec.option) == STDOUT and not spec.stdout and spec.kind != "switch":
+                raise SinkError(
+                    f"--{spec.option} -: cannot go to standard output; name a {spec.kind}"
+                )
+        if self.summary == STDOUT:
+            raise SinkError("--summary -: cannot go to standard output; name a file")
 
 
 def plan_outputs(
