@@ -150,6 +150,19 @@ def test_lines_after_a_damaged_one_are_converted(
     assert frames_in(table) == [1, 4, 5]
 
 
+@pytest.mark.parametrize("followed", [True, False])
+def test_a_frame_without_the_ids_of_the_others_is_damage(
+    convert: Any, tmp_path: Path, followed: bool
+) -> None:
+    path = tmp_path / "r.jsonl"
+    lines, others = (jsonl(path, 4, one) for one in (followed, not followed))
+    path.write_bytes(b"".join([*lines[:3], others[3], *lines[4:]]))
+    option = "--mot" if followed else "--csv"
+    code, _, error = convert(path, option, tmp_path / "out")
+    assert code == 0
+    assert "damaged lines were left out: 1, the first is line 4, after frame 1" in error
+
+
 @pytest.mark.parametrize("first", [b"", b'{"type":"header"}\n', b'{"type":"header","model":3}\n'])
 def test_without_a_header_the_classes_come_from_the_detections(
     convert: Any, tmp_path: Path, first: bytes

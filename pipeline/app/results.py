@@ -101,13 +101,15 @@ class ResultFile(Source):
         indices = {name: k for k, name in enumerate(self.class_names)}
         first, damaged, last = 0, 0, "its beginning"  # of the lines that are not frames
         where = ""
+        followed: bool | None = None  # whether the first frame has ids: all or none have them
         with self._path.open("rb") as file:
             for number, line in enumerate(self._lines_of(file), 1):
                 record = _parse(line)
                 if record is not None and record.get("type") == "header":
                     continue
                 result = None if record is None else _result(record, indices)
-                if result is not None:
+                if result is not None and followed in (None, result.ids is not None):
+                    followed = result.ids is not None
                     last = f"frame {result.frame.frame_id}"
                     yield result
                     continue
