@@ -17,6 +17,7 @@ import pytest
 from squeezedrive.pipeline.app import command_line
 from tests.street.clip import write_clip
 from tests.street.spec import StreetSpec
+from tests.support.media import write_video
 from tests.support.threads import threads_of_runs
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -74,6 +75,14 @@ def small_network(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "classes: [car, pedestrian, cyclist]\n"
         "input: {width: 320, height: 96}\n"
     )
+    return path
+
+
+@pytest.fixture(scope="session")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a video of 12 frames, for tests that do not depend on its pictures."""
+    path = tmp_path_factory.mktemp("clip") / "clip.mp4"
+    write_video(path, 12, size=(320, 192))
     return path
 
 

@@ -1,62 +1,23 @@
 """The program as its users start it."""
 
-import contextlib
 import json
 import os
-import resource
-import signal
-import subprocess
 import sys
-import time
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-import av
 import cv2
 import numpy as np
 import pytest
 
 from squeezedrive.engines.model.weights import DEFAULT, load_weights, save_weights
 from squeezedrive.pipeline.app import command_line
-from tests.support.media import picture, write_video
+from tests.support.media import picture, times, write_video
+from tests.support.program import lines_of, start
 
 ROOT = Path(__file__).resolve().parent.parent
-
-
-@pytest.fixture(scope="module")
-def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a video of 12 frames, for tests that do not depend on its pictures."""
-    path = tmp_path_factory.mktemp("clip") / "clip.mp4"
-    write_video(path, 12, size=(320, 192))
-    return path
-
-
-def start(*arguments: str | Path, cwd: Path | None = None, **options: Any) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, str(ROOT / "run_pipeline.py"), *map(str, arguments)],
-        cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options,
-    )  # fmt: skip
-
-
-def frames_of(path: Path) -> list[Fraction]:
-    """Decode a video and return the times of its frames in seconds."""
-    with av.open(str(path)) as container:
-        return [frame.pts * frame.time_base for frame in container.decode(video=0)]
-
-
-def readable_frames(path: Path) -> int:
-    """Count the frames that can be decoded from a file whose end is missing."""
-    count = 0
-    with av.open(str(path)) as container, contextlib.suppress(av.FFmpegError):
-        for _ in container.decode(video=0):
-            count += 1
-    return count
-
-
-def lines_of(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in path.read_text().splitlines()]
 
 
 def test_a_drive_becomes_a_video_and_readable_detections(
@@ -81,7 +42,7 @@ def test_a_drive_becomes_a_video_and_readable_detections(
         "--no-track",
     )
     assert code == 0, err
-    assert frames_of(video) == [Fraction(i, 25) for i in range(12)]
+    assert times(video) == [Fraction(i, 25) for i in range(12)]
 
     header, *lines = lines_of(jsonl)
     assert header["model"]["name"] == "squeezedrive-v3"
@@ -128,7 +89,7 @@ def test_the_network_may_see_only_every_third_frame(run: Any, drive: Path, tmp_p
     header, *lines = lines_of(jsonl)
     assert header["config"]["track"] == {"enabled": True, "every": 3}
     assert [line["detected"] for line in lines] == [True, False, False] * 4
-    assert len(frames_of(out)) == 12
+    assert len(times(out)) == 12
     figures = json.loads(summary.read_text())
     assert figures["frames"]["detected"] == 4
     assert figures["stages"]["inference"]["frames"] == 4
@@ -186,13 +147,13 @@ def test_the_default_output_lies_beside_the_source(run: Any, refused: Any, tmp_p
     code, out, _ = run(source)
     assert code == 0
     output = tmp_path / "my drive.detected.mp4"
-    assert frames_of(output) == frames_of(source)
+    assert times(output) == times(source)
     assert str(output) in out
     before = output.read_bytes()
     assert "exists already; --overwrite replaces it" in refused(source)
     assert output.read_bytes() == before
     assert run(source, "--overwrite", "--frames", "5")[0] == 0
-    assert len(frames_of(output)) == 5
+    assert len(times(output)) == 5
 
 
 @pytest.mark.parametrize("option", ["-o", "--jsonl", "--summary"])
@@ -241,7 +202,7 @@ def test_an_explicit_output_is_written_whatever_the_configuration_says(
 ) -> None:
     video = tmp_path / "out.mp4"
     assert run(clip, "-o", video, "--config", ROOT / "configs" / "profile.yaml")[0] == 0
-    assert len(frames_of(video)) == 12
+    assert len(times(video)) == 12
     with pytest.raises(SystemExit) as caught:
         run(clip, "-o", video, "--no-video")
     assert caught.value.code == 2
@@ -254,37 +215,6 @@ def test_the_summary_reports_that_all_frames_were_too_old(run: Any, clip: Path) 
                        "--set", "queue.max_age=0.0000001", "--set", "queue.depth=12")  # fmt: skip
     assert code == 0
     assert "12 read, 0 processed, 12 too old" in out
-
-
-def test_a_closed_standard_output_does_not_end_the_run(
-    small_network: Path, clip: Path, tmp_path: Path
-) -> None:
-    video = tmp_path / "out.mp4"
-    process = start(clip, "-o", video, "--set", f"network={small_network}")
-    assert process.stdout is not None
-    assert process.stderr is not None
-    process.stdout.close()
-    err = process.stderr.read()
-    assert process.wait(100) == 0, err
-    assert "Traceback" not in err
-    assert len(frames_of(video)) == 12
-
-
-def test_an_output_that_blocks_can_be_interrupted(
-    small_network: Path, clip: Path, tmp_path: Path
-) -> None:
-    jsonl, kitti = tmp_path / "out.jsonl", tmp_path / "kitti"
-    kitti.mkdir()
-    os.mkfifo(kitti / "000000.txt.tmp")  # it has no reader, so opening it blocks
-    process = start(clip, "--no-video", "--jsonl", jsonl, "--kitti", kitti,
-                    "--set", f"network={small_network}")  # fmt: skip
-    wait_for_lines(process, jsonl, 2)  # the program opens the pipe next
-    process.send_signal(signal.SIGINT)
-    process.send_signal(signal.SIGTERM)  # two SIGINT might arrive as one
-    _, err = process.communicate(timeout=100)
-    assert process.returncode == 2
-    assert "sinks: a file or device does not answer" in err
-    assert "Traceback" not in err
 
 
 def test_file_names_that_the_system_refuses_are_errors(
@@ -300,7 +230,7 @@ def test_start_and_frames_choose_a_part(run: Any, clip: Path, tmp_path: Path) ->
     video = tmp_path / "out.mp4"
     run(clip, "--start", "0.2", "--frames", "4", "--jsonl", jsonl, "-o", video)
     assert [line["frame"] for line in lines_of(jsonl)[1:]] == [5, 6, 7, 8]
-    assert frames_of(video) == [Fraction(i, 25) for i in range(4)]
+    assert times(video) == [Fraction(i, 25) for i in range(4)]
 
 
 def test_classes_and_top_n_limit_what_is_found(run: Any, clip: Path, tmp_path: Path) -> None:
@@ -363,80 +293,7 @@ def test_runs_from_another_folder_with_spaces_in_its_name(
     _, err = process.communicate(timeout=100)
     assert process.returncode == 0, err
     assert [path.name for path in folder.iterdir()] == ["demo.detected.mp4"]
-    assert len(frames_of(folder / "demo.detected.mp4")) == 12
-
-
-@pytest.mark.parametrize(
-    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 143)]
-)
-def test_a_signal_ends_the_run_with_finished_outputs(
-    small_network: Path, tmp_path: Path, number: signal.Signals, code: int
-) -> None:
-    video, jsonl = tmp_path / "out.mp4", tmp_path / "out.jsonl"
-    process = start(
-        "demo:loop", "-o", video, "--jsonl", jsonl,
-        "--set", f"network={small_network}",
-    )  # fmt: skip
-    wait_for_lines(process, jsonl, 30)
-    process.send_signal(number)
-    out, err = process.communicate(timeout=100)
-    assert process.returncode == code, err
-    lines = lines_of(jsonl)[1:]
-    assert len(frames_of(video)) == len(lines) >= 29
-    assert f"{len(lines):,} processed" in out
-    assert "Traceback" not in err
-
-
-def test_outputs_can_be_read_after_a_kill(small_network: Path, tmp_path: Path) -> None:
-    video, jsonl = tmp_path / "out.mp4", tmp_path / "out.jsonl"
-    process = start(
-        "demo:loop", "-o", video, "--jsonl", jsonl,
-        "--set", f"network={small_network}",
-    )  # fmt: skip
-    wait_for_lines(process, jsonl, 100)
-    process.kill()
-    process.communicate(timeout=60)
-    lines = lines_of(jsonl)[1:]
-    lost = len(lines) - readable_frames(video)
-    assert lost <= 45  # frames at 25 fps that the encoder and the open fragment held
-
-
-def wait_for_lines(process: subprocess.Popen[str], path: Path, count: int) -> None:
-    deadline = time.monotonic() + 100
-    while process.poll() is None and time.monotonic() < deadline:
-        if path.exists() and path.read_bytes().count(b"\n") >= count:
-            return
-        time.sleep(0.05)
-    pytest.fail(f"the run wrote fewer than {count} lines")
-
-
-def test_a_full_disk_ends_the_run_and_keeps_what_was_written(
-    small_network: Path, tmp_path: Path
-) -> None:
-    def no_room() -> None:
-        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (400_000, 400_000))
-
-    video, jsonl = tmp_path / "out.mp4", tmp_path / "out.jsonl"
-    process = start(
-        "demo:loop", "-o", video, "--jsonl", jsonl,
-        "--set", f"network={small_network}", "--set", "video.preset=ultrafast", preexec_fn=no_room,
-    )  # fmt: skip
-    _, err = process.communicate(timeout=100)
-    assert process.returncode == 2
-    assert f"error: {video}: cannot be written: File too large" in err
-    assert "Traceback" not in err
-    lost = len(lines_of(jsonl)) - readable_frames(video)
-    assert len(lines_of(jsonl)) > 1
-    assert lost <= 45  # as after a kill
-
-
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
-def test_a_full_disk_for_the_detections_still_finishes_the_video(
-    refused: Any, clip: Path, tmp_path: Path
-) -> None:
-    message = refused(clip, "--jsonl", "/dev/full", "-o", tmp_path / "out.mp4")
-    assert "/dev/full: cannot write: No space left on device" in message
+    assert len(times(folder / "demo.detected.mp4")) == 12
 
 
 @pytest.mark.parametrize(

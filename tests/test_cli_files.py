@@ -26,8 +26,8 @@ from squeezedrive.pipeline.preview.view import STATUS_SECONDS
 from squeezedrive.pipeline.sinks.files import lines as line_files
 from squeezedrive.pipeline.sources.video import VideoSource
 from tests.pipeline.test_video_tracks import write_tracks
-from tests.support.media import write_video
-from tests.test_cli import frames_of, lines_of
+from tests.support.media import times, write_video
+from tests.support.program import lines_of
 
 ROOT = Path(__file__).resolve().parent.parent
 FRAMES = 6
@@ -164,7 +164,7 @@ def test_a_card_of_twenty_files_can_be_interrupted_and_resumed(
     assert "files       5 done, 1 failed, 1 interrupted, 13 left\n" in out
     assert "--resume to process the remaining" in err
     assert json.loads(Path("out.json").read_text())["ended"] == "SIGINT"
-    assert 0 < len(frames_of(Path("out") / f"{place(7)}.detected.mp4")) < FRAMES  # playable
+    assert 0 < len(times(Path("out") / f"{place(7)}.detected.mp4")) < FRAMES  # playable
     before = {path: path.stat().st_mtime_ns for path in Path("out").rglob("F*.*")}
 
     # A power cut in the middle of another file.
@@ -191,7 +191,7 @@ def test_a_card_of_twenty_files_can_be_interrupted_and_resumed(
     assert files_in(Path("out")) == wanted
     assert results(Path("out")) == results(Path("whole"))
     for k in WHOLE:
-        assert len(frames_of(Path("out") / f"{place(k)}.detected.mp4")) == FRAMES
+        assert len(times(Path("out") / f"{place(k)}.detected.mp4")) == FRAMES
         if k < 7:  # finished outputs were not touched
             for end in (".detected.mp4", ".jsonl"):
                 path = Path("out") / f"{place(k)}{end}"
@@ -268,11 +268,11 @@ def test_unfinished_outputs_are_replaced(
     with monkeypatch.context() as patch:
         at_frame(patch, "b.mp4", 3, send_interrupt(patch))
         assert run(*arguments)[0] == 130
-    assert len(frames_of(Path("out/b.detected.mp4"))) < FRAMES
+    assert len(times(Path("out/b.detected.mp4"))) < FRAMES
     code, out, err = run(*arguments, "--resume")
     assert code == 0, err
     assert "files       1 done before, 1 done\n" in out
-    assert len(frames_of(Path("out/b.detected.mp4"))) == FRAMES
+    assert len(times(Path("out/b.detected.mp4"))) == FRAMES
     assert len(list(Path("out/b").iterdir())) == FRAMES
     assert "2 done before" in run(*arguments, "--resume")[1]
 

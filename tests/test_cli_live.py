@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from tests.servers.process import Server
-from tests.support.media import write_video
-from tests.test_cli import frames_of, lines_of, start, wait_for_lines
+from tests.support.media import times, write_video
+from tests.support.program import lines_of, start, wait_for_lines
 
 ROOT = Path(__file__).resolve().parent.parent
 LIVE = ROOT / "configs" / "live.yaml"
@@ -46,7 +46,7 @@ def test_each_source_has_its_own_outputs(
     code, out, err = run(*arguments)
     assert code == 0, err
     for number, count in enumerate((12, 7)):
-        assert len(frames_of(tmp_path / f"ride.{number}.mp4")) == count
+        assert len(times(tmp_path / f"ride.{number}.mp4")) == count
         header, *lines = lines_of(tmp_path / f"ride.{number}.jsonl")
         assert header["source"]["name"] == str(clips[number])
         assert [line["frame"] for line in lines] == list(range(count))
@@ -194,7 +194,7 @@ def test_a_failing_camera_is_reconnected(
     assert ("connected again after" in err) == comes_back
     stamps = [line["pts"] for line in lines_of(jsonl)[1:]]
     assert all(a < b for a, b in itertools.pairwise(stamps))
-    assert len(frames_of(video)) == len(stamps)
+    assert len(times(video)) == len(stamps)
 
 
 def test_writes_segments_and_event_clips(run: Any, drive: Path, tmp_path: Path) -> None:
@@ -206,13 +206,13 @@ def test_writes_segments_and_event_clips(run: Any, drive: Path, tmp_path: Path) 
     assert code == 0, err
     segments = sorted(tmp_path.glob("ride.0*.mp4"))
     assert len(segments) == 4
-    assert sum(len(frames_of(path)) for path in segments) == 90
+    assert sum(len(times(path)) for path in segments) == 90
     detections = sorted(tmp_path.glob("ride.0*.jsonl"))
     assert [path.stem for path in detections] == [path.stem for path in segments]
     frames = [line["frame"] for path in detections for line in lines_of(path)[1:]]
     assert frames == list(range(90))
     (clip,) = tmp_path.glob("ride.event.*.mp4")
-    assert len(frames_of(clip)) > 10
+    assert len(times(clip)) > 10
     assert len(lines_of(tmp_path / "ride.events.jsonl")) == 1
     assert str(tmp_path / "ride") in out
     assert not (tmp_path / "ride.mp4").exists()
@@ -228,7 +228,7 @@ def test_writes_clips_without_the_video(run: Any, drive: Path, tmp_path: Path) -
     assert code == 0, err
     (clip,) = tmp_path.glob("*.mp4")
     assert clip.name.startswith("x.event.000001.")
-    assert len(frames_of(clip)) == 40
+    assert len(times(clip)) == 40
     assert len(lines_of(tmp_path / "x.jsonl")) == 41
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from tests.servers.process import Server
 from tests.support.preview import until
-from tests.test_cli import start, wait_for_lines
+from tests.support.program import start, wait_for_lines
 
 LIVE = Path(__file__).resolve().parent.parent / "configs" / "live.yaml"
 SECRET = "hunter2"

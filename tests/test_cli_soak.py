@@ -12,7 +12,7 @@ from tests.benchmarks.soak import check_files, usage
 from tests.servers.process import Server
 from tests.servers.proxy import Proxy
 from tests.support.preview import until
-from tests.test_cli import start, wait_for_lines
+from tests.support.program import start, wait_for_lines
 
 LIVE = Path(__file__).resolve().parent.parent / "configs" / "live.yaml"
 ROUNDS = 4

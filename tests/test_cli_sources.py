@@ -13,7 +13,7 @@ import pytest
 from squeezedrive.kernels.boxes import iou
 from squeezedrive.pipeline.app import command_line
 from tests.support.media import damage, times, write_video
-from tests.test_cli import frames_of, lines_of
+from tests.support.program import lines_of
 
 # Encodes each frame on its own, so that damage in one frame does not spread to others.
 ALONE = {"g": "1"}
@@ -58,7 +58,7 @@ def test_a_truncated_video_is_processed_as_far_as_it_goes(run: Any, tmp_path: Pa
     assert code == 0
     (warning,) = warnings_of(err)
     assert "ends early" in warning
-    count = len(frames_of(tmp_path / "cut.detected.mp4"))
+    count = len(times(tmp_path / "cut.detected.mp4"))
     assert 40 < count < 70
     assert f"{count} processed" in out
 
@@ -72,7 +72,7 @@ def test_a_corrupt_frame_is_left_out_and_counted(run: Any, tmp_path: Path) -> No
     assert "1 corrupt" in out
     expected = [i for i in range(30) if i != 12]
     assert [line["frame"] for line in lines_of(jsonl)[1:]] == expected
-    assert frames_of(tmp_path / "hurt.detected.mp4") == [Fraction(i, 25) for i in expected]
+    assert times(tmp_path / "hurt.detected.mp4") == [Fraction(i, 25) for i in expected]
 
 
 def test_the_frame_size_may_change(run: Any, tmp_path: Path) -> None:
@@ -95,7 +95,7 @@ def test_a_file_without_timestamps_gets_them_from_its_rate(run: Any, tmp_path: P
     write_video(path, 10)
     code, _, err = run(path, "--fps", "12.5", "-o", video)
     assert code == 0, err
-    assert frames_of(video) == [Fraction(i * 2, 25) for i in range(10)]
+    assert times(video) == [Fraction(i * 2, 25) for i in range(10)]
     assert any("timestamps" in line for line in warnings_of(err))
 
 
@@ -111,7 +111,7 @@ def test_a_folder_of_images_gives_kitti_files_of_their_names(run: Any, tmp_path:
     assert names == ["1.txt", "10.txt", "2.txt"]
     assert "1 corrupt" in out
     assert any("3.png" in line for line in warnings_of(err))
-    assert frames_of(tmp_path / "drive.detected.mp4") == [Fraction(i, 10) for i in (0, 1, 3)]
+    assert times(tmp_path / "drive.detected.mp4") == [Fraction(i, 10) for i in (0, 1, 3)]
 
 
 def test_images_of_one_name_keep_a_result_each(run: Any, tmp_path: Path) -> None:
@@ -130,7 +130,7 @@ def test_outputs_of_a_pattern_go_beside_its_folder(run: Any, tmp_path: Path) -> 
         (tmp_path / "im" / folder).mkdir(parents=True)
         cv2.imwrite(str(tmp_path / "im" / folder / "1.png"), np.full((96, 320, 3), 90, np.uint8))
     assert run(tmp_path / "im" / "*" / "1.png")[0] == 0
-    assert len(frames_of(tmp_path / "im.detected.mp4")) == 2
+    assert len(times(tmp_path / "im.detected.mp4")) == 2
 
 
 def test_rotation_is_applied_once(run: Any, tmp_path: Path) -> None:

@@ -15,8 +15,7 @@ from squeezedrive.pipeline.core.errors import SourceError
 from squeezedrive.pipeline.core.source import SourceOptions
 from squeezedrive.pipeline.sources.demo import CLIP, LOOPED
 from squeezedrive.pipeline.sources.open import open_source
-from tests.support.media import read_all
-from tests.test_cli import frames_of
+from tests.support.media import read_all, times
 
 OPTIONS = SourceOptions()
 
@@ -46,7 +45,7 @@ def test_the_clip_is_played_as_any_file(run: Any, tmp_path: Path) -> None:
     video, jsonl = tmp_path / "out.mp4", tmp_path / "out.jsonl"
     code, _, err = run("demo:", "--start", "2", "-n", "10", "-o", video, "--jsonl", jsonl)
     assert code == 0, err
-    assert frames_of(video) == [Fraction(i, 25) for i in range(10)]
+    assert times(video) == [Fraction(i, 25) for i in range(10)]
     lines = [json.loads(line) for line in jsonl.read_text().splitlines()]
     assert lines[0]["source"]["name"] == "demo"
     assert [line["frame"] for line in lines[1:]] == list(range(50, 60))
