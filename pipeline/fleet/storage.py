@@ -100,6 +100,19 @@ def fetch(name: str, size: int, path: Path, given_up: Callable[[], bool]) -> Non
         raise OSError(f"{name}: ended after {path.stat().st_size} of {size} bytes")
 
 
+def read_through(path: Path) -> None:
+    """Read a file to its end, to see whether its disk gives all of it.
+
+    Raises
+    ------
+    OSError
+        What the disk answers if it does not.
+    """
+    with path.open("rb") as file:
+        while file.read(BLOCK):
+            pass
+
+
 class ResultFolder:
     """The folder or bucket with the tables of a fleet.
 

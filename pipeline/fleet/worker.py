@@ -29,7 +29,7 @@ from squeezedrive.pipeline.core.timing import thread_named
 from squeezedrive.pipeline.fleet import tables
 from squeezedrive.pipeline.fleet.job import FileRow, Job, kind_of
 from squeezedrive.pipeline.fleet.scratch import Scratch
-from squeezedrive.pipeline.fleet.storage import VIDEO, ResultFolder, fetch, is_remote
+from squeezedrive.pipeline.fleet.storage import VIDEO, ResultFolder, fetch, is_remote, read_through
 from squeezedrive.pipeline.sinks.files.parquet import ParquetSink
 from squeezedrive.pipeline.sources.parts import plan_parts
 from squeezedrive.pipeline.stages.pipeline import Pipeline
@@ -227,6 +227,8 @@ class FleetWorker:
                     row.warnings = [shown(line) for line in session.warnings]
         except Exception as error:
             _note(row, stage, error, shown)
+            if row.exit_kind == "bad file":
+                _blame_disk(row, path)
         tables.write_events(folder / "events", events.rows, header)
 
 
@@ -267,6 +269,19 @@ def _session_config(options: WorkerOptions) -> Config:
             "preview": config.preview.model_copy(update={"address": None}),
         }
     )
+
+
+def _blame_disk(row: FileRow, path: Path) -> None:
+    """Make a bad file a failure of the infrastructure if its disk does not give all its bytes.
+
+    FFmpeg gives the same error for both. What a missing file or permission is, the row has already.
+    """
+    try:
+        read_through(path)
+    except (FileNotFoundError, PermissionError, IsADirectoryError):
+        pass
+    except OSError as error:
+        row.fail("infrastructure", row.stage or "run", f"cannot be read: {error.strerror}")
 
 
 def _note(row: FileRow, stage: str, error: Exception, shown: Callable[[str], str] = str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -21,7 +22,7 @@ pq = pytest.importorskip("pyarrow.parquet", reason="needs pyarrow: the extra fle
 from squeezedrive.pipeline.fleet import pool as pools  # noqa: E402
 from squeezedrive.pipeline.fleet import worker  # noqa: E402
 from squeezedrive.pipeline.fleet.job import FileRow, Job  # noqa: E402
-from squeezedrive.pipeline.fleet.storage import ResultFolder  # noqa: E402
+from squeezedrive.pipeline.fleet.storage import ResultFolder, read_through  # noqa: E402
 from squeezedrive.pipeline.fleet.tally import FleetTally  # noqa: E402
 from squeezedrive.pipeline.fleet.worker import FleetWorker  # noqa: E402
 
@@ -199,6 +200,32 @@ def test_what_keeps_failing_is_done_by_the_next_run(
     assert "drive.mp4" not in kinds(tmp_path / "out")
     fleet(card)
     assert kinds(tmp_path / "out")["drive.mp4"] == "done"
+
+
+def test_a_file_that_its_disk_does_not_give_is_tried_again(
+    fleet: Any, card: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(path: Path) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(worker, "read_through", broken)
+        code, text, err = fleet(card)
+    assert code == 1
+    assert "1 infrastructure" in text
+    assert "notes.mp4: open: cannot be read: Input/output error" in err
+    row = next(one for one in table(tmp_path / "out", "files") if "notes" in one["source"])
+    assert (row["exit_kind"], row["tries"]) == ("infrastructure", 3)
+    fleet(card)  # the disk is whole again
+    assert kinds(tmp_path / "out")["notes.mp4"] == "bad file"
+
+
+@pytest.mark.skipif(not Path("/proc/self/mem").exists(), reason="needs /proc/self/mem")
+def test_read_through_raises_what_the_disk_answers(tmp_path: Path) -> None:
+    (tmp_path / "whole").write_bytes(bytes(3_000_000))
+    read_through(tmp_path / "whole")
+    with pytest.raises(OSError, match="Input/output error"):
+        read_through(Path("/proc/self/mem"))  # nothing lies at address 0
 
 
 @pytest.mark.parametrize(
