@@ -24,7 +24,7 @@ REDUCED = (
     (2, cv2.IMREAD_REDUCED_GRAYSCALE_2),
     (1, cv2.IMREAD_GRAYSCALE),
 )
-MAX_PIXELS = 2**28  # 16384x16384; OpenCV would fill any size that 1 kB of JPEG claims, 5 GB
+MAX_PIXELS = 2**28  # 16384x16384; OpenCV fills the size that a JPEG claims, up to 5 GB
 PNG_START = b"\x89PNG\r\n\x1a\n"
 SCAN = 0xDA  # kind of the segment after which a JPEG file's pixels follow
 

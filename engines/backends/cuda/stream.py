@@ -71,7 +71,10 @@ class MarkedStream:
         self._gpu.wait(self.finished)
 
     def forget(self) -> None:
-        """Destroy the stream and its events; the CUDA context must be current."""
+        """Destroy the stream and its events, after which nothing else may be called.
+
+        The CUDA context must be current.
+        """
         self.stream = self.uploaded = self.finished = self._begun = self._ended = None
 
 
